@@ -1,0 +1,6 @@
+"""The library: reads image sets, trains, evaluates, explains and predicts. Research use only.
+
+Every step is a plain function that runs without an orchestrator; `derm --help` lists them.
+"""
+
+RESEARCH_USE = "Research use only. Not a medical device and not a diagnosis."

@@ -1,0 +1,135 @@
+"""A Bundle is a trained model as three files: bundle.json, weights.safetensors, model.onnx.
+
+bundle.json holds everything that is not a number of the network: labels, preprocessing, calibration,
+operating points, the recipe, the data it was trained on, and the sha256 of the other two files.
+Nothing in a bundle is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from derm_ml import RESEARCH_USE
+from derm_ml.files import replacing_folder, sha256, write_json
+
+MODEL, WEIGHTS, CARD = "model.onnx", "weights.safetensors", "bundle.json"
+Views = Literal["none", "flips", "d4"]
+
+
+class BundleError(ValueError):
+    """A bundle is missing, damaged or was tampered with. It must not be loaded."""
+
+
+class _Card(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preprocessing(_Card):
+    """What happens to an RGB uint8 picture before the graph, which normalises colour itself.
+
+    `store_side`: pictures whose longer side exceeds it are first shrunk to it, as the dataset did (0: never).
+    `fit`: `squash` to a square; `crop` the centre square; `pad` to a square with black.
+    """
+
+    side: int = Field(gt=0)
+    store_side: int = Field(ge=0)
+    fit: Literal["squash", "crop", "pad"] = "squash"
+
+
+class OperatingPoint(_Card):
+    """A threshold on the calibrated probability of `label`, fitted on the split named by `split_hash`."""
+
+    name: str
+    label: str
+    threshold: float = Field(ge=0, le=1)
+    split: Literal["validation"] = "validation"  # never the test split
+    split_hash: str
+    sensitivity: float
+    sensitivity_low: float  # exact (Clopper-Pearson) one-sided 95 % lower bound
+    specificity: float
+    positives: int
+
+
+class BundleCard(_Card):
+    """The content of bundle.json."""
+
+    schema_version: int = 1
+    task: str
+    recipe_name: str
+    recipe: dict[str, Any]
+    labels: tuple[str, ...]
+    head: Literal["softmax", "sigmoid", "mask"]
+    preprocessing: Preprocessing
+    views: Views = "none"  # test-time augmentation: logits averaged over these views of the square
+    attributes: tuple[str, ...] = ()  # e.g. ("age", "sex"): a second graph input, missing values flagged
+    temperature: float = Field(1.0, gt=0)
+    operating_points: tuple[OperatingPoint, ...] = ()
+    dataset_md5: str
+    split_hashes: dict[str, str]
+    licences: dict[str, int] = {}
+    backbone: str
+    pretrained: str  # "none", "torchvision" or "file:<name> sha256:<hex>"
+    git_commit: str = "unknown"
+    epochs: int
+    validation: dict[str, float] = {}
+    files: dict[str, str] = {}  # name → sha256
+    note: str = RESEARCH_USE
+
+
+class Bundle:
+    """A verified bundle folder. `Bundle.open(path)` checks every sha256 and raises `BundleError` otherwise."""
+
+    def __init__(self, path: Path, card: BundleCard) -> None:
+        self.path = path
+        self.card = card
+
+    @property
+    def model(self) -> Path:
+        return self.path / MODEL
+
+    @property
+    def weights(self) -> Path:
+        return self.path / WEIGHTS
+
+    @property
+    def version(self) -> str:
+        """A name of exactly this model: the first 12 hex digits of the graph's sha256."""
+        return self.card.files[MODEL][:12]
+
+    @classmethod
+    def open(cls, path: Path) -> Bundle:
+        card_path = path / CARD
+        try:
+            card = BundleCard.model_validate(json.loads(card_path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise BundleError(f"{path}: no {CARD}; train one with `derm fit`") from None
+        except (ValidationError, json.JSONDecodeError) as error:
+            raise BundleError(f"{card_path}: not a readable bundle card: {error}") from error
+        if set(card.files) != {MODEL, WEIGHTS}:
+            raise BundleError(f"{card_path}: names the files {sorted(card.files)}, expected {MODEL} and {WEIGHTS}")
+        for name, expected in card.files.items():
+            file = path / name
+            if not file.is_file():
+                raise BundleError(f"{file}: missing")
+            if sha256(file) != expected:
+                raise BundleError(f"{file}: its sha256 is not the one in {CARD}; the file was changed or is damaged")
+        return cls(path, card)
+
+
+def writing_bundle(path: Path) -> AbstractContextManager[Path]:
+    """A folder to write model.onnx and weights.safetensors and then the card into; it appears at `path` whole or not."""
+    return replacing_folder(path)
+
+
+def seal(folder: Path, card: BundleCard) -> BundleCard:
+    """Write bundle.json into `folder`, with the sha256 of the files beside it."""
+    files: Mapping[str, str] = {name: sha256(folder / name) for name in (MODEL, WEIGHTS)}
+    sealed = card.model_copy(update={"files": dict(files)})
+    write_json(folder / CARD, sealed.model_dump(mode="json"))
+    return sealed

@@ -1,0 +1,163 @@
+"""One Predictor runs every prediction: evaluation, heatmaps, embeddings, the command line, serving.
+
+It reads a Bundle, runs its graph in ONNX Runtime and returns arrays. Because nothing else predicts,
+what was evaluated is what is served. No torch is needed here.
+
+Example:
+    >>> predictor = Predictor(Path("out/lesion_classification/strong/bundle"))   # doctest: +SKIP
+    >>> predictor([image]).probabilities                                         # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from derm_ml.bundle import Bundle, BundleError
+from derm_ml.images.preprocess import limit_side, to_square
+
+Attributes = Mapping[str, str | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the graph says of N images, L labels.
+
+    logits (N, L) float32, averaged over the views, before calibration;
+    probabilities (N, L) float32 in 0..1, calibrated;
+    embedding (N, D) float32, the layer before the head;
+    maps (N, L, h, w) float32: Grad-CAM of every label, ≥ 0, not normalised.
+    """
+
+    logits: np.ndarray
+    probabilities: np.ndarray
+    embedding: np.ndarray
+    maps: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+
+class Predictor:
+    """Predictions of one bundle. Thread-safe: ONNX Runtime sessions are, and nothing here changes.
+
+    Raises `BundleError` if the bundle is damaged or answers a blank picture with something not finite.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        self.bundle = Bundle.open(path)
+        self.card = self.bundle.card
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads  # 0: all cores
+        options.log_severity_level = 3
+        self._session = ort.InferenceSession(
+            str(self.bundle.model), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+        side = self.card.preprocessing.side
+        warm_up = self([np.full((side, side, 3), 127, np.uint8)])
+        if warm_up.logits.shape != (1, len(self.card.labels)) or not np.isfinite(warm_up.logits).all():
+            raise BundleError(f"{path}: the model answers a blank picture with {warm_up.logits.tolist()}")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.card.labels
+
+    def __call__(self, images: Sequence[np.ndarray], attributes: Sequence[Attributes] | None = None) -> Outputs:
+        """Predict RGB images, each (H, W, 3) uint8 of any size, with optional attributes (`age`, `sex`) for each."""
+        rule = self.card.preprocessing
+        squares = np.stack([to_square(limit_side(i, rule.store_side), rule.side, rule.fit) for i in images])
+        views = [self._run(np.ascontiguousarray(do(squares)), attributes) for do, _ in VIEWS[self.card.views]]
+        logits, embedding = (np.mean([v[k] for v in views], axis=0, dtype=np.float32) for k in (0, 1))
+        undone = [undo(v[2].transpose(0, 2, 3, 1)) for (_, undo), v in zip(VIEWS[self.card.views], views, strict=True)]
+        maps = np.mean(undone, axis=0, dtype=np.float32).transpose(0, 3, 1, 2)
+        return Outputs(logits, self.calibrated(logits), embedding, maps)
+
+    def batches(
+        self, images: Iterable[tuple[np.ndarray, Attributes]], size: int = 16, progress: Callable[[int], None] | None = None
+    ) -> Iterator[Outputs]:
+        """Predict any number of images in batches; `progress` is told how many were done. Memory stays bounded."""
+        batch: list[tuple[np.ndarray, Attributes]] = []
+        for item in images:
+            batch.append(item)
+            if len(batch) == size:
+                yield self([image for image, _ in batch], [a for _, a in batch])
+                if progress:
+                    progress(len(batch))
+                batch = []
+        if batch:
+            yield self([image for image, _ in batch], [a for _, a in batch])
+            if progress:
+                progress(len(batch))
+
+    def calibrated(self, logits: np.ndarray) -> np.ndarray:
+        """Logits (N, L) → probabilities (N, L) at the bundle's temperature (softmax or sigmoid, as its head says)."""
+        scaled = logits.astype(np.float64) / self.card.temperature
+        if self.card.head == "softmax":
+            scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+            return (scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32)
+        return (0.5 * (1 + np.tanh(scaled / 2))).astype(np.float32)  # the sigmoid without overflow
+
+    def _run(self, squares: np.ndarray, attributes: Sequence[Attributes] | None) -> list[np.ndarray]:
+        feed = {"image": squares}
+        if self.card.attributes:
+            feed["attributes"] = encode_attributes(attributes or [{}] * len(squares), self.card.attributes)
+        return self._session.run(["logits", "embedding", "maps"], feed)
+
+
+def encode_attributes(attributes: Sequence[Attributes], names: Sequence[str]) -> np.ndarray:
+    """Attributes as (N, 2 · len(names)) float32: a value and a flag that is 1 where the value is missing.
+
+    Age is in units of 100 years; sex is 1 male, -1 female. A missing value is 0 with its flag set.
+    """
+    rows = np.zeros((len(attributes), 2 * len(names)), np.float32)
+    for row, given in zip(rows, attributes, strict=True):
+        for column, name in enumerate(names):
+            value = _number(name, given.get(name))
+            row[2 * column], row[2 * column + 1] = (0.0, 1.0) if value is None else (value, 0.0)
+    return rows
+
+
+def _number(name: str, value: str | float | None) -> float | None:
+    if name == "sex":
+        return {"male": 1.0, "female": -1.0}.get(str(value).lower())
+    if value is None or value == "" or not np.isfinite(float(value)):
+        return None
+    return float(value) / 100
+
+
+def concatenate(outputs: Iterable[Outputs]) -> Outputs:
+    """Outputs of batches as one. Raises `ValueError` if there are none."""
+    parts = list(outputs)
+    if not parts:
+        raise ValueError("there is no image to predict")
+    return Outputs(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Outputs)))
+
+
+def _transposed(x: np.ndarray) -> np.ndarray:
+    return x.swapaxes(1, 2)
+
+
+def _view(flip_rows: bool, flip_columns: bool, transpose: bool) -> tuple[Callable, Callable]:
+    """One element of D4 on arrays (N, H, W, C), and its inverse."""
+    axes = tuple(axis for axis, flip in ((1, flip_rows), (2, flip_columns)) if flip)
+
+    def do(x: np.ndarray) -> np.ndarray:
+        flipped = np.flip(x, axes) if axes else x
+        return _transposed(flipped) if transpose else flipped
+
+    def undo(x: np.ndarray) -> np.ndarray:
+        back = _transposed(x) if transpose else x
+        return np.flip(back, axes) if axes else back
+
+    return do, undo
+
+
+VIEWS: dict[str, list[tuple[Callable, Callable]]] = {
+    "none": [_view(False, False, False)],
+    "flips": [_view(r, c, False) for r in (False, True) for c in (False, True)],
+    "d4": [_view(r, c, t) for t in (False, True) for r in (False, True) for c in (False, True)],
+}

@@ -1,0 +1,190 @@
+"""Samples as a source reader finds them, and splits that keep patients together.
+
+A *source* (one downloaded folder) is read into `Reading`: the usable samples and the problems, nothing
+dropped silently. `assign_splits` keeps official splits, groups the rest by patient, lesion and duplicate
+cluster, stratifies by label, and is the same for the same input whatever its order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+SPLITS = ("train", "validation", "test")
+
+
+class DataError(ValueError):
+    """The data cannot be used as they are; the message names file, row and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One file or row that cannot be used, and why. It is quarantined, never dropped silently."""
+
+    file: str
+    reason: str
+    row: int | None = None  # line in `file` counted from 1, the header being line 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled (or unlabelled) unit: an image, an image with its mask, or a pair of images.
+
+    `files` maps a role (`image`, `mask`, `first`, `second`) to a path relative to the source's root.
+    `target` maps a label to 1.0, 0.0 or NaN (not known); it is empty for an unlabelled sample.
+    `attributes` may hold `age` (years), `sex` (`male`, `female`), `site`, `diagnosis`; an unknown one is absent.
+    """
+
+    id: str
+    files: Mapping[str, str]
+    target: Mapping[str, float] = field(default_factory=dict)
+    patient: str = ""
+    lesion: str = ""
+    split: str = ""  # the official split where the data set has one, else ""
+    attributes: Mapping[str, str | float] = field(default_factory=dict)
+    source: str = ""
+    licence: str = "unknown"
+
+    @property
+    def label(self) -> str:
+        """The positive labels, joined by `+`; `none` if all are 0; `unlabelled` without a target."""
+        if not self.target:
+            return "unlabelled"
+        return "+".join(name for name, value in sorted(self.target.items()) if value == 1) or "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a source reader found: usable samples and quarantined problems."""
+
+    samples: tuple[Sample, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFractions:
+    """Shares of the samples without an official split that go to validation and test (0..1 each)."""
+
+    validation: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+
+
+def group_samples(samples: Sequence[Sample], duplicates: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Sample id → group id: the union of patient, lesion and duplicate pairs (union-find).
+
+    Patient and lesion ids are only comparable within one source, so they are joined per source;
+    duplicate pairs (sample ids) join across sources. A group is named by its smallest sample id.
+    """
+    parent = {sample.id: sample.id for sample in samples}
+
+    def find(item: str) -> str:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    def join(a: str, b: str) -> None:
+        low, high = sorted((find(a), find(b)))
+        parent[high] = low
+
+    first_of: dict[tuple[str, str, str], str] = {}
+    for sample in samples:
+        for kind, value in (("patient", sample.patient), ("lesion", sample.lesion)):
+            if value:
+                join(first_of.setdefault((sample.source, kind, value), sample.id), sample.id)
+    for a, b in duplicates:
+        if a in parent and b in parent:
+            join(a, b)
+    return {sample.id: find(sample.id) for sample in samples}
+
+
+def assign_splits(
+    samples: Sequence[Sample],
+    fractions: SplitFractions,
+    groups: Mapping[str, str],
+    training_only: frozenset[str] = frozenset(),
+) -> dict[str, str]:
+    """Sample id → split (`train`, `validation`, `test`), grouped, stratified and frozen.
+
+    * An official split is kept. A split that no official sample fills is drawn from the official training
+      samples, so that a data set with train and validation alone still gets a test split.
+    * `training_only` names sources (extra data) whose samples never leave the training split, nor do their
+      groups: a group with such a member is not drawn from.
+    * Each group goes to one split as a whole. Groups are ordered by a hash of seed and id, not by input order,
+      and dealt per label to the split that lacks most, so every split gets its share of every label.
+    * A group with officially different splits stays as published: the rule
+      `patients_do_not_cross_splits` or `no_duplicates_across_splits` reports it.
+
+    Raises `DataError` for fractions outside 0 ≤ f, validation + test < 1.
+    """
+    if fractions.validation < 0 or fractions.test < 0 or fractions.validation + fractions.test >= 1:
+        raise DataError(f"split fractions must be ≥ 0 and leave training data, got {fractions}")
+    official = {s.id: s.split for s in samples if s.split}
+    filled = {split for split in official.values()}
+    members: dict[str, list[Sample]] = {}
+    for sample in samples:
+        members.setdefault(groups[sample.id], []).append(sample)
+
+    wanted = {"validation": fractions.validation, "test": fractions.test}
+    if official:  # only splits the publisher left open are drawn from its training data
+        wanted = {split: share for split, share in wanted.items() if split not in filled}
+    result = {s.id: official.get(s.id, "train") for s in samples}
+
+    def may_move(group: list[Sample]) -> bool:
+        return all(s.target and s.source not in training_only and s.split in ("", "train") for s in group)
+
+    counts = Counter(name for s in samples for name, value in s.target.items() if value == 1)
+    strata: dict[str, list[tuple[str, list[Sample]]]] = {}
+    for name, group in members.items():
+        if may_move(group):
+            strata.setdefault(_rarest_label(group, counts), []).append((name, group))
+    for label in sorted(strata):
+        candidates = sorted(strata[label], key=lambda item: _rank(fractions.seed, item[0]))
+        total = sum(len(group) for _, group in candidates)
+        dealt = dict.fromkeys(wanted, 0)
+        for _, group in candidates:
+            lacking = {s: wanted[s] * total - dealt[s] for s in wanted}
+            split = max(lacking, key=lambda s: (lacking[s], s), default="")
+            if split and lacking[split] >= len(group) / 2:
+                dealt[split] += len(group)
+                result.update({s.id: split for s in group})
+    return result
+
+
+def split_hash(assignment: Mapping[str, str], split: str) -> str:
+    """sha256 (first 16 hex digits) over the sorted ids of one split: the name of a frozen split in every report."""
+    ids = sorted(name for name, where in assignment.items() if where == split)
+    return hashlib.sha256(json.dumps([split, ids]).encode()).hexdigest()[:16]
+
+
+def with_prefix(reading: Reading, folder: str, source: str) -> Reading:
+    """The same reading with paths relative to the parent of `folder` and named as coming from `source`."""
+    if not folder:
+        return Reading(tuple(replace(s, source=s.source or source) for s in reading.samples), reading.problems)
+    return Reading(
+        tuple(
+            replace(s, source=source, files={role: f"{folder}/{path}" for role, path in s.files.items()})
+            for s in reading.samples
+        ),
+        tuple(replace(p, file=f"{folder}/{p.file}") for p in reading.problems),
+    )
+
+
+def one_hot(label: str, labels: Sequence[str]) -> dict[str, float]:
+    """`one_hot("nevus", ("melanoma", "nevus"))` → `{"melanoma": 0.0, "nevus": 1.0}`."""
+    if label not in labels:
+        raise DataError(f"unknown label '{label}'; known labels: {', '.join(labels)}")
+    return {name: float(name == label) for name in labels}
+
+
+def _rank(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+
+def _rarest_label(group: Sequence[Sample], counts: Mapping[str, int]) -> str:
+    present = {name for s in group for name, v in s.target.items() if v == 1} or {"none"}
+    return min(present, key=lambda name: (counts.get(name, 0), name))

@@ -1,0 +1,170 @@
+"""The contract each task folder fulfils.
+
+A task is one folder, `derm_ml/tasks/<name>/`, with the same inner shape:
+
+    task.py      TASK = Task(...): the declared facts below. Light to import: no torch, no plotting.
+    recipes.py   the hyper-parameters: pydantic classes whose docstrings hold runtime and expected score
+    data.py      read(root, settings) -> Reading          draw(folder, n, seed): a small set with exact truth
+    model.py     the network of each recipe
+    train.py     fit(dataset, recipe, out, on_epoch) -> the path of a Bundle
+    evaluate.py  evaluate(predictor, dataset, split) -> Evaluation
+    predict.py   answer(predictor, image, options) -> dict      explain(predictor, image, options) -> RGB picture
+
+`Task` calls these by convention and imports them when they are called, so that a code location that only
+wants to know a task's name and settings does not pay for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from derm_ml.progress import OnEpoch, silent
+from derm_ml.records import Reading
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from derm_ml.dataset import Dataset
+    from derm_ml.evaluation import Evaluation
+    from derm_ml.predictor import Predictor
+
+
+class Settings(BaseModel):
+    """Base of everything a user may set: unknown names are errors, values do not change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PrepareSettings(Settings):
+    """How a raw folder becomes a dataset: one section of params.yaml, repeated in the dataset's own dataset.json."""
+
+    source: str = Field("auto", description="layout of the raw folder, or 'auto' to recognise it")
+    training_only: list[str] = Field([], description="sub-folders of extra data that are used for training only")
+    store_side: int = Field(512, ge=64, le=4096, description="longer side of a stored image, in pixels")
+    validation: float = Field(0.15, ge=0, lt=1, description="share drawn for validation where no official split exists")
+    test: float = Field(0.15, ge=0, lt=1, description="share drawn for test where no official split exists")
+    seed: int = Field(0, description="seed of the drawn splits")
+    duplicates: str = Field(
+        "stop",
+        pattern="^(stop|quarantine)$",
+        description="near-duplicates across official splits: 'stop' the line, or 'quarantine' the training copy",
+    )
+    licence: str = Field("unknown", description="licence of the images where the source does not say")
+
+
+class Recipe(Settings):
+    """Base of every recipe: the settings all of them share. A recipe's docstring gives runtime and expected score."""
+
+    seed: int = Field(0, ge=0, description="everything random is derived from it")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of a data rule or a gate: `passed`, one sentence, and the rows that show it."""
+
+    passed: bool
+    message: str
+    rows: tuple[Mapping[str, Any], ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)  # bare numbers, plotted over time by the UI
+
+
+@dataclass(frozen=True, slots=True)
+class DataRule:
+    """A sentence that is true of a usable dataset. A blocking rule that fails stops the line."""
+
+    name: str
+    check: Callable[[Dataset], Finding]
+    blocking: bool = True
+
+    @property
+    def description(self) -> str:
+        return (self.check.__doc__ or "").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A sentence that is true of a model fit to be promoted. A blocking gate that fails refuses promotion."""
+
+    name: str
+    check: Callable[[Evaluation], Finding]
+    blocking: bool = True
+
+    @property
+    def description(self) -> str:
+        return (self.check.__doc__ or "").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Something made from a model beside its evaluation: a heatmap sheet, an embedding table.
+
+    `make(predictor, dataset, folder)` writes into `folder` and returns the paths by name; a `.png` under
+    200 kB is shown in Dagster.
+    """
+
+    name: str
+    make: Callable[[Predictor, Dataset, Path], Mapping[str, Path]]
+
+    @property
+    def description(self) -> str:
+        return (self.make.__doc__ or "").strip()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: its declared facts, and its verbs (imported when called)."""
+
+    name: str
+    title: str
+    labels: tuple[str, ...]
+    recipes: Mapping[str, type[Recipe]]  # the first is the default
+    primary_metric: str  # higher is better; promotion compares it
+    rules: tuple[DataRule, ...]
+    gates: tuple[Gate, ...]
+    artifacts: tuple[Artifact, ...] = ()
+    settings: type[PrepareSettings] = PrepareSettings
+
+    @property
+    def default_recipe(self) -> str:
+        return next(iter(self.recipes))
+
+    def recipe(self, name: str = "", **values: Any) -> Recipe:
+        """The recipe `name` (the default one if empty) with some values replaced. Raises `ValueError` naming the field."""
+        name = name or self.default_recipe
+        if name not in self.recipes:
+            raise ValueError(f"{self.name} has no recipe '{name}'; it has {', '.join(self.recipes)}")
+        return self.recipes[name](**values)
+
+    def read(self, root: Path, settings: PrepareSettings) -> Reading:
+        """Read a raw folder as downloaded. Raises `DataError` naming file and row."""
+        return self._module("data").read(root, settings)
+
+    def draw(self, folder: Path, n: int, seed: int = 0) -> None:
+        """Draw a small set of `n` images with exact truth into `folder`, in a layout `read` knows."""
+        self._module("data").draw(folder, n, seed)
+
+    def fit(self, dataset: Dataset, recipe: Recipe, out: Path, on_epoch: OnEpoch = silent) -> Path:
+        """Train (or resume) in `out` and return the path of the finished bundle."""
+        return self._module("train").fit(dataset, recipe, out, on_epoch)
+
+    def evaluate(self, predictor: Predictor, dataset: Dataset, split: str = "test") -> Evaluation:
+        """Measure a bundle on one frozen split."""
+        return self._module("evaluate").evaluate(predictor, dataset, split)
+
+    def answer(self, predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> dict[str, Any]:
+        """What `/predict` and `derm predict` say about one RGB image (H, W, 3) uint8."""
+        return self._module("predict").answer(predictor, image, options)
+
+    def explain(self, predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
+        """The picture `/explain` and `derm explain` show: RGB (H, W, 3) uint8 in the size of `image`."""
+        return self._module("predict").explain(predictor, image, options)
+
+    def _module(self, part: str) -> ModuleType:
+        return importlib.import_module(f"derm_ml.tasks.{self.name}.{part}")
