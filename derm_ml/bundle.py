@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from derm_ml import RESEARCH_USE
+from derm_ml import RESEARCH_USE, DermError
 from derm_ml.files import replacing_folder, sha256, write_json
 
 MODEL, WEIGHTS, CARD = "model.onnx", "weights.safetensors", "bundle.json"
 Views = Literal["none", "flips", "d4"]
 
 
-class BundleError(ValueError):
+class BundleError(DermError, ValueError):
     """A bundle is missing, damaged or was tampered with. It must not be loaded."""
 
 

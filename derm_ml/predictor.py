@@ -77,7 +77,10 @@ class Predictor:
         return Outputs(logits, self.calibrated(logits), embedding, maps)
 
     def batches(
-        self, images: Iterable[tuple[np.ndarray, Attributes]], size: int = 16, progress: Callable[[int], None] | None = None
+        self,
+        images: Iterable[tuple[np.ndarray, Attributes]],
+        size: int = 16,
+        progress: Callable[[int], None] | None = None,
     ) -> Iterator[Outputs]:
         """Predict any number of images in batches; `progress` is told how many were done. Memory stays bounded."""
         batch: list[tuple[np.ndarray, Attributes]] = []

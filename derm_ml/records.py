@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from derm_ml import DermError
+
 SPLITS = ("train", "validation", "test")
 
 
-class DataError(ValueError):
+class DataError(DermError, ValueError):
     """The data cannot be used as they are; the message names file, row and what to do."""
 
 
@@ -58,10 +60,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a source reader found: usable samples and quarantined problems."""
+    """What a source reader found: usable samples, quarantined problems, and what the task has no label for.
+
+    `left_out` maps a source's own label (`bcc`) to the number of images that carry it.
+    """
 
     samples: tuple[Sample, ...]
     problems: tuple[Problem, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +170,14 @@ def split_hash(assignment: Mapping[str, str], split: str) -> str:
 def with_prefix(reading: Reading, folder: str, source: str) -> Reading:
     """The same reading with paths relative to the parent of `folder` and named as coming from `source`."""
     if not folder:
-        return Reading(tuple(replace(s, source=s.source or source) for s in reading.samples), reading.problems)
+        return replace(reading, samples=tuple(replace(s, source=s.source or source) for s in reading.samples))
     return Reading(
         tuple(
             replace(s, source=source, files={role: f"{folder}/{path}" for role, path in s.files.items()})
             for s in reading.samples
         ),
         tuple(replace(p, file=f"{folder}/{p.file}") for p in reading.problems),
+        reading.left_out,
     )
 
 

@@ -17,6 +17,7 @@ wants to know a task's name and settings does not pay for torch.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,11 @@ class Recipe(Settings):
     """Base of every recipe: the settings all of them share. A recipe's docstring gives runtime and expected score."""
 
     seed: int = Field(0, ge=0, description="everything random is derived from it")
+
+    @property
+    def name(self) -> str:
+        """The recipe's name: that of its class in snake case."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
 
 
 @dataclass(frozen=True, slots=True)

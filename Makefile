@@ -1,0 +1,70 @@
+# make demo | test | lint | dev | serve TASK=… — a fresh machine needs Python ≥ 3.11, git and make.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+TASK ?= lesion_classification
+
+export DERM_HOME ?= $(CURDIR)/.home
+export DAGSTER_HOME ?= $(DERM_HOME)/dagster
+export BENTOML_HOME ?= $(DERM_HOME)/bentoml
+# medical images are private: every dependency's telemetry is off
+export DAGSTER_DISABLE_TELEMETRY := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export BENTOML_DO_NOT_TRACK := True
+export DVC_NO_ANALYTICS := 1
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.PHONY: help install demo test lint format dev serve mlflow lock clean
+
+help:
+	@echo "make demo    install, draw pictures, run the whole line, serve and call the endpoint"
+	@echo "make test    install and run all tests"
+	@echo "make lint    formatting, lint and types"
+	@echo "make dev     the Dagster UI with everything in it"
+	@echo "make serve   TASK=$(TASK): serve the champion on 127.0.0.1:3000"
+	@echo "make mlflow  the MLflow UI on 127.0.0.1:5000"
+
+install: .venv/installed $(DAGSTER_HOME)/dagster.yaml
+
+# the stamp is remade when the lock changes; pip checks every hash
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
+	@mkdir -p $(DAGSTER_HOME) && cp dagster.yaml $@
+
+demo: install
+	$(BIN)/python -m derm_assets.demo
+
+test: install
+	$(BIN)/python -m pytest -q
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+dev: install
+	$(BIN)/dg dev -w workspace.yaml --host 127.0.0.1 --port 3001
+
+serve: install
+	$(BIN)/python -m serving $(TASK)
+
+mlflow: install
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(DERM_HOME)/mlflow/mlflow.db --host 127.0.0.1 --port 5000
+
+# rewrites the lock from pyproject.toml; it names versions and hashes, never an address
+lock:
+	uv pip compile --universal --python-version 3.11 --prerelease if-necessary-or-explicit --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --extra dev --quiet pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf out .home

@@ -1,0 +1,103 @@
+"""What starts by itself: three jobs, a sensor that sees delivered batches, a schedule that retrains each week.
+
+<task>_prepare   incoming_batch → dataset                    by the sensor, once for each batch
+<task>_retrain   dataset → model → evaluation → challenger   by the schedule, off until it is switched on
+<task>_promote   champion → Bento                            by a person
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from derm_assets.resources.places import Places
+from derm_ml.task import Task
+
+WEEKLY = "0 3 * * 1"  # Monday 03:00: the machine is idle, and people are there when it is done
+LOOK_EVERY = 30  # seconds between two looks into the inbox; a batch is taken at the second look
+
+
+def automation(task: Task, batches: dg.DynamicPartitionsDefinition, extras: Sequence[dg.AssetKey]) -> dg.Definitions:
+    """Jobs, sensor and schedule of one task."""
+
+    def job(verb: str, keys: Sequence[dg.AssetKey], description: str) -> dg.UnresolvedAssetJobDefinition:
+        return dg.define_asset_job(
+            f"{task.name}_{verb}",
+            selection=dg.AssetSelection.assets(*keys),
+            description=description,
+            tags={"task": task.name},
+        )
+
+    def keys(*names: str) -> list[dg.AssetKey]:
+        return [dg.AssetKey([task.name, name]) for name in names]
+
+    prepare = job("prepare", keys("incoming_batch", "dataset"), "Take a delivered batch in and prepare the dataset.")
+    retrain = job(
+        "retrain",
+        [*keys("dataset", "model", "evaluation", "registered_model"), *extras],
+        "Train on the current data, measure, register as challenger.",
+    )
+    promote = job("promote", keys("promoted_model", "bento"), "Make the challenger the champion and release it.")
+    weekly = dg.ScheduleDefinition(
+        name=f"{task.name}_weekly_retrain",
+        job=retrain,
+        cron_schedule=WEEKLY,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        tags={"task": task.name},
+    )
+    return dg.Definitions(
+        jobs=[prepare, retrain, promote], schedules=[weekly], sensors=[inbox_sensor(task, batches, prepare)]
+    )
+
+
+def inbox_sensor(
+    task: Task, batches: dg.DynamicPartitionsDefinition, prepare: dg.UnresolvedAssetJobDefinition
+) -> dg.SensorDefinition:
+    """Asks for one run of `<task>_prepare` for each new folder below `data/incoming/<task>/`.
+
+    A folder is taken when two looks in a row find it unchanged, so one that is still being copied waits. The
+    cursor only saves work: that no batch is taken twice is held by the run key (batch and state of its files),
+    which Dagster keeps with the run; a cursor that was lost costs one more look.
+    """
+
+    @dg.sensor(
+        name=f"{task.name}_new_images",
+        job=prepare,
+        minimum_interval_seconds=LOOK_EVERY,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+    )
+    def new_images(context: dg.SensorEvaluationContext, places: dg.ResourceParam[Places]) -> dg.SensorResult:
+        seen: dict[str, list] = json.loads(context.cursor or "{}")
+        found = _batches(places.incoming(task))
+        settled = [b for b, state in found.items() if seen.get(b, [""])[0] == state and not seen[b][1]]
+        return dg.SensorResult(
+            run_requests=[
+                dg.RunRequest(run_key=f"{batch}:{found[batch]}", partition_key=batch, tags={"batch": batch})
+                for batch in settled
+            ],
+            dynamic_partitions_requests=[batches.build_add_request(settled)] if settled else [],
+            cursor=json.dumps({b: [s, b in settled or seen.get(b) == [s, True]] for b, s in found.items()}),
+            skip_reason=None if settled else f"nothing new in {places.incoming(task)}",
+        )
+
+    return new_images
+
+
+def _batches(inbox: Path) -> dict[str, str]:
+    """Batch → the state of its files (names, sizes, times): changes while the batch is still being copied."""
+    if not inbox.is_dir():
+        return {}
+    folders = sorted(p for p in inbox.iterdir() if p.is_dir() and not p.name.startswith("."))
+    states = {folder.name: _state(folder) for folder in folders}
+    return {name: state for name, state in states.items() if state}
+
+
+def _state(folder: Path) -> str:
+    """16 hex digits, empty for a folder without files."""
+    files = [(p.relative_to(folder).as_posix(), p.stat()) for p in sorted(folder.rglob("*")) if p.is_file()]
+    listing = json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in files])
+    return hashlib.sha256(listing.encode()).hexdigest()[:16] if files else ""

@@ -1,0 +1,79 @@
+"""Data rules and gates of a task as asset checks, named as the sentence that is true when they pass.
+
+A blocking one fails with ERROR and stops everything downstream of its asset in the same run; the others warn.
+Annotations are evaluated here (no `from __future__ import annotations`): Dagster reads the context's type from them.
+"""
+
+from collections.abc import Iterator, Sequence
+from inspect import cleandoc
+from typing import TypeVar
+
+import dagster as dg
+
+from derm_assets.display import numbers
+from derm_assets.lineage import latest
+from derm_ml.task import DataRule, Finding, Gate, Task
+
+_ROWS = 20
+Sentence = TypeVar("Sentence", DataRule, Gate)
+
+
+def data_rules(task: Task, dataset: dg.AssetKey) -> dg.AssetChecksDefinition:
+    """The task's data rules on `<task>/dataset`."""
+
+    @dg.multi_asset_check(
+        name=f"{task.name}__data_rules", specs=_specs(task.rules, dataset), can_subset=True, pool="dvc"
+    )
+    def check_rules(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        from derm_ml.dataset import Dataset
+
+        data = Dataset.open(latest(context.instance, dataset).path)
+        for rule in _asked(task.rules, context):
+            yield _result(rule, dataset, rule.check(data))
+
+    return check_rules
+
+
+def gates(task: Task, evaluation: dg.AssetKey) -> dg.AssetChecksDefinition:
+    """The task's gates on `<task>/evaluation`."""
+
+    @dg.multi_asset_check(name=f"{task.name}__gates", specs=_specs(task.gates, evaluation), can_subset=True)
+    def check_gates(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        from derm_ml.evaluation import Evaluation
+
+        measured = Evaluation.load(latest(context.instance, evaluation).path)
+        for gate in _asked(task.gates, context):
+            yield _result(gate, evaluation, gate.check(measured))
+
+    return check_gates
+
+
+def _specs(sentences: Sequence[DataRule | Gate], asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(s.name, asset=asset, blocking=s.blocking, description=cleandoc(s.description))
+        for s in sentences
+    ]
+
+
+def _asked(sentences: Sequence[Sentence], context: dg.AssetCheckExecutionContext) -> list[Sentence]:
+    """Those of the sentences a person or a job selected."""
+    names = {key.name for key in context.selected_asset_check_keys}
+    return [sentence for sentence in sentences if sentence.name in names]
+
+
+def _result(sentence: DataRule | Gate, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=sentence.name,
+        asset_key=asset,
+        passed=finding.passed,
+        severity=dg.AssetCheckSeverity.ERROR if sentence.blocking else dg.AssetCheckSeverity.WARN,
+        description=finding.message,
+        metadata={**numbers(finding.figures), **({"rows": _table(finding)} if finding.rows else {})},
+    )
+
+
+def _table(finding: Finding) -> dg.MarkdownMetadataValue:
+    columns = list(dict.fromkeys(name for row in finding.rows for name in row))
+    lines = [" | ".join(str(row.get(name, "")) for name in columns) for row in finding.rows[:_ROWS]]
+    more = [f"\n… and {len(finding.rows) - _ROWS} more"] if len(finding.rows) > _ROWS else []
+    return dg.MetadataValue.md("\n".join([" | ".join(columns), " | ".join("---" for _ in columns), *lines, *more]))

@@ -1,0 +1,75 @@
+"""A task's recipes as a Launchpad form: choose a recipe by name, change any of its values.
+
+ops:
+  lesion_classification__model:
+    config:
+      recipe:
+        strong: {epochs: 20, backbone: resnet50}
+"""
+
+from __future__ import annotations
+
+import types
+from functools import reduce
+from operator import or_
+from typing import Any, Literal, Union, get_args, get_origin
+
+import dagster as dg
+from pydantic import Field, create_model
+from pydantic.fields import FieldInfo
+
+from derm_ml.task import Recipe, Task
+
+_CHOICE = "choice"  # the field that tells the recipes apart; in the form it is the recipe's name
+
+
+def model_config(task: Task) -> type[dg.Config]:
+    """The config class of `<task>/model`: one field `recipe`, a choice of the task's recipes with their defaults."""
+    forms = {name: _form(name, recipe) for name, recipe in task.recipes.items()}
+    choice = Field(
+        default_factory=forms[task.default_recipe],
+        discriminator=_CHOICE if len(forms) > 1 else None,
+        description="; ".join(f"{name}: {_first_line(recipe)}" for name, recipe in task.recipes.items()),
+    )
+    return create_model(f"{task.name}_model_config", __base__=dg.Config, recipe=(reduce(or_, forms.values()), choice))
+
+
+def chosen_recipe(task: Task, config: dg.Config) -> Recipe:
+    """The recipe a filled form means, checked by the recipe itself. Raises `ValueError` naming the field."""
+    values = config.recipe.model_dump()
+    return task.recipe(values.pop(_CHOICE), **values)
+
+
+def _form(name: str, recipe: type[Recipe]) -> type[dg.Config]:
+    fields: dict[str, Any] = {
+        field: (_in_form(info.annotation), _field(info)) for field, info in recipe.model_fields.items()
+    }
+    return create_model(f"{name}_recipe", __base__=dg.Config, **fields, **{_CHOICE: (Literal[name], name)})
+
+
+def _field(info: FieldInfo) -> Any:
+    default = info.get_default(call_default_factory=True)
+    return Field(list(default) if isinstance(default, tuple) else default, description=_described(info))
+
+
+def _described(info: FieldInfo) -> str:
+    """The field's description with its choices, since the form itself shows none."""
+    choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
+    allowed = f"one of {', '.join(map(str, choices))}" if choices else ""
+    return "; ".join(part for part in (info.description or "", allowed) if part)
+
+
+def _in_form(kind: Any) -> Any:
+    """The type Dagster's form has for a field: choices are text, tuples are lists; the recipe checks both later."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return type(inner[0])
+    if origin in (tuple, list):
+        return list[_in_form(inner[0])]
+    if origin in (Union, types.UnionType):
+        return reduce(or_, (_in_form(part) for part in inner))
+    return kind if kind in (int, float, bool, str, type(None)) else str
+
+
+def _first_line(recipe: type[Recipe]) -> str:
+    return (recipe.__doc__ or "").strip().split("\n")[0]

@@ -1,0 +1,142 @@
+"""The only place that knows DVC: it prepares a dataset and names its version.
+
+    store.prepare(task) → Prepared(path, md5)        `dvc repro prepare@<task>`
+
+The DVC project is the folder `DERM_DATA` lies in, by default this repository. Another one is given its own
+dvc.yaml and params.yaml on first use and is not tracked by git.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import yaml
+from pydantic import ValidationError
+
+from derm_assets.resources.places import PROJECT, Places
+from derm_ml import DermError
+from derm_ml.files import replacing_folder
+from derm_ml.task import PrepareSettings, Task
+
+# what DVC says when another process holds its lock (dvc/lock.py) or is using the same paths (dvc/rwlock.py)
+_LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
+_SHOWN = 25  # last lines of DVC's output that an error repeats: the reason stands at the end
+
+
+class DataStoreError(DermError, RuntimeError):
+    """DVC could not prepare the data; the message repeats what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prepared dataset: a folder that will not change, and the md5 DVC wrote to dvc.lock for it."""
+
+    path: Path
+    md5: str
+
+
+class DataStore(dg.ConfigurableResource):
+    """Prepared datasets by version."""
+
+    places: Places
+    patience: int = 600  # seconds to wait for another DVC process; preparing a large set takes minutes
+
+    @property
+    def root(self) -> Path:
+        """The DVC project. Raises `DataStoreError` if the data folder has another name than dvc.yaml says."""
+        data = Path(self.places.data)
+        if data.name != "data":
+            raise DataStoreError(f"DERM_DATA is {data}: its path must end in /data, as dvc.yaml calls the folder")
+        return data.parent
+
+    def settings(self, task: Task) -> PrepareSettings:
+        """The task's section of params.yaml. Raises `DataStoreError` naming the field that is wrong."""
+        self._set_up()
+        path = self.root / "params.yaml"
+        sections = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("tasks", {})
+        if task.name not in sections:
+            raise DataStoreError(f"{path}: no section tasks.{task.name}; add the line `{task.name}: {{}}`")
+        try:
+            return task.settings(**(sections[task.name] or {}))
+        except ValidationError as error:
+            raise DataStoreError(f"{path}, section tasks.{task.name}: {error}") from error
+
+    def prepare(self, task: Task, say: Callable[[str], None] = lambda _line: None) -> Prepared:
+        """Bring the prepared dataset up to date with raw data and parameters; `say` gets DVC's output line by line.
+
+        Unchanged inputs cost a look at the files. Raises `DataStoreError`.
+        """
+        self._set_up()
+        if not self.places.raw(task).is_dir():
+            raise DataStoreError(f"{self.places.raw(task)} does not exist: put the images there as downloaded")
+        self._repro(task, say)
+        md5 = self._locked_md5(task)
+        return Prepared(self._freeze(task, md5), md5)
+
+    def _set_up(self) -> None:
+        root = self.root
+        root.mkdir(parents=True, exist_ok=True)
+        for name in ("dvc.yaml", "params.yaml"):
+            if not (root / name).exists():
+                shutil.copyfile(PROJECT / name, root / name)
+        if not (root / ".dvc").is_dir():
+            self._dvc("init", "--no-scm", "--quiet")
+
+    def _repro(self, task: Task, say: Callable[[str], None]) -> None:
+        deadline = time.monotonic() + self.patience
+        while True:
+            status, said = self._dvc("repro", f"prepare@{task.name}", say=say)
+            if status == 0:
+                return
+            if not any(sign in said for sign in _LOCKED) or time.monotonic() > deadline:
+                raise DataStoreError(f"dvc repro prepare@{task.name} failed in {self.root}:\n{said}")
+            say("another DVC process holds the lock: waiting")
+            time.sleep(1)
+
+    def _dvc(self, *arguments: str, say: Callable[[str], None] = lambda _line: None) -> tuple[int, str]:
+        """Run DVC as its own process; (exit status, last lines of its output)."""
+        environment = os.environ | {
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(Path(self.places.home) / "dvc-site"),  # its default is writable by everybody
+            "DERM_DATA": "data",  # the stage runs in the DVC project and says `data/…` as dvc.yaml does
+            # the stage says `python`: let it be this one, with this project on its path
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PYTHONPATH": f"{PROJECT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        }
+        command = [sys.executable, "-m", "dvc", *arguments]
+        last: deque[str] = deque(maxlen=_SHOWN)
+        with subprocess.Popen(
+            command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.strip():
+                    last.append(line.rstrip())
+                    say(line.rstrip())
+        return process.returncode, "\n".join(last)
+
+    def _locked_md5(self, task: Task) -> str:
+        path = self.root / "dvc.lock"
+        try:
+            stage = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"][f"prepare@{task.name}"]
+            return stage["outs"][0]["md5"]
+        except (FileNotFoundError, KeyError, IndexError) as error:
+            raise DataStoreError(f"{path} does not name the prepared dataset of {task.name} ({error})") from error
+
+    def _freeze(self, task: Task, md5: str) -> Path:
+        """The dataset under its own name, by hard links: a later `dvc repro` cannot pull it from under a training."""
+        frozen = self.places.version(task, md5)
+        if not frozen.exists():
+            prepared = Path(self.places.data) / "prepared" / task.name
+            with replacing_folder(frozen) as folder:
+                shutil.copytree(prepared, folder, copy_function=os.link, dirs_exist_ok=True)
+        return frozen

@@ -1,0 +1,49 @@
+"""Where things lie: three folders, each set by one environment variable, by default inside the project.
+
+DERM_DATA  data    incoming/, raw/, prepared/, versions/; the folder it lies in is the DVC project
+DERM_OUT   out     models, evaluations, reports: out/<task>/<recipe>-<id>/
+DERM_HOME  .home   the registry's database, the promotion ledger, DVC's site cache
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from derm_ml.task import Task
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class Places(dg.ConfigurableResource):
+    """The folders of this installation; absolute, whatever the working directory is."""
+
+    data: str
+    out: str
+    home: str
+
+    @classmethod
+    def from_environment(cls) -> Places:
+        """`DERM_DATA`, `DERM_OUT` and `DERM_HOME`; a relative one is taken from the project's root."""
+        chosen = {"data": "data", "out": "out", "home": ".home"}
+        return cls(**{n: str(PROJECT / os.environ.get(f"DERM_{n.upper()}", d)) for n, d in chosen.items()})
+
+    def incoming(self, task: Task) -> Path:
+        """Where batches are delivered: one folder a batch."""
+        return Path(self.data) / "incoming" / task.name
+
+    def raw(self, task: Task) -> Path:
+        return Path(self.data) / "raw" / task.name
+
+    def version(self, task: Task, md5: str) -> Path:
+        """A prepared dataset that never changes: the dataset of that md5."""
+        return Path(self.data) / "versions" / task.name / md5.removesuffix(".dir")
+
+    def intake(self, task: Task, batch: str) -> Path:
+        """What became of a batch: its list of left-out files."""
+        return Path(self.out) / task.name / "incoming" / batch
+
+    def ledger(self, task: Task) -> Path:
+        return Path(self.home) / "ledger" / f"{task.name}.jsonl"

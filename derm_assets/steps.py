@@ -1,0 +1,291 @@
+"""What each step of the line does: call derm_ml, hand figures and numbers to Dagster and MLflow, name the result.
+
+`assets.py` puts the steps in order. Every result says its `path` and its data version; the next step finds it
+by them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import dagster as dg
+
+from derm_assets.display import numbers, picture, pictures, problem_table
+from derm_assets.lineage import Upstream, UpstreamError
+from derm_assets.resources.data_store import DataStore
+from derm_assets.resources.model_registry import ModelRegistry, evaluation_of
+from derm_assets.resources.places import Places
+from derm_assets.resources.trainer import Trainer
+from derm_ml.files import replacing_file
+from derm_ml.progress import EpochReport
+from derm_ml.promotion import CHALLENGER, CHAMPION, SPLIT, ModelVersion
+from derm_ml.task import Artifact, Recipe, Task
+
+SAMPLES = 24  # pictures on the contact sheet of a dataset: three rows of eight
+REPLAYED = 32  # held-out images sent through a built service: enough to meet every class, a few seconds
+
+
+def take_batch(context: dg.AssetExecutionContext, task: Task, places: Places, store: DataStore) -> dg.MaterializeResult:
+    """Validate the batch of this partition and append what is new and usable to the raw folder."""
+    from derm_ml.incoming import take_in
+
+    batch = places.incoming(task) / context.partition_key
+    intake = take_in(task, batch, places.raw(task), store.settings(task))
+    report = places.intake(task, context.partition_key) / "left_out.csv"
+    with replacing_file(report) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.DictWriter(file, ["file", "reason", "row"])
+        rows.writeheader()
+        rows.writerows(asdict(problem) for problem in intake.left_out)
+    context.log.info(f"{intake.delivered} delivered, {intake.taken} taken, {len(intake.left_out)} left out: {report}")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(intake.content),
+        metadata={
+            "path": dg.MetadataValue.path(intake.folder or places.raw(task)),
+            "delivered": intake.delivered,
+            "taken": intake.taken,
+            "duplicates": intake.duplicates,
+            "quarantined": len(intake.left_out) - intake.duplicates,
+            "left_out": problem_table(intake.left_out),
+            "left_out_file": dg.MetadataValue.path(report),
+        },
+    )
+
+
+def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> dg.MaterializeResult:
+    """Bring the prepared dataset up to date; its DVC md5 is the data version."""
+    from derm_ml.dataset import Dataset
+    from derm_ml.figures.charts import class_balance_figure
+
+    prepared = store.prepare(task, context.log.info)
+    data = Dataset.open(prepared.path)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(prepared.md5),
+        metadata={
+            "path": dg.MetadataValue.path(prepared.path),
+            "class_balance": picture(class_balance_figure(data.info["counts"])),
+            "samples": picture(_contact_sheet(task, data)),
+            "images": len(data.manifest),
+            "quarantined": len(data.quarantine),
+            "duplicate_pairs": len(data.duplicates),
+            "test_split_hash": data.split_hashes[SPLIT],
+            "licences": dg.MetadataValue.json(data.licences),
+        },
+    )
+
+
+def _contact_sheet(task: Task, data) -> bytes:
+    """Training pictures of every class in turn, spread evenly over the manifest."""
+    from derm_ml.figures.sheets import contact_sheet
+
+    rows = data.split("train")
+    labels = sorted(rows["label"].unique())
+    each = max(1, SAMPLES // max(1, len(labels)))
+    shown = [row for label in labels for _, row in _spread(rows[rows["label"] == label], each).iterrows()]
+    role = next(c.removesuffix(".shard") for c in rows.columns if c.endswith(".shard"))
+    return contact_sheet([data.image(row, role) for row in shown], [f"{row['id']}\n{row['label']}" for row in shown])
+
+
+def _spread(rows, n: int):
+    """At most `n` rows, evenly spaced."""
+    count = min(n, len(rows))
+    return rows.iloc[[i * len(rows) // count for i in range(count)]] if count else rows
+
+
+def train(
+    context: dg.AssetExecutionContext,
+    task: Task,
+    recipe: Recipe,
+    data: Upstream,
+    places: Places,
+    trainer: Trainer,
+    registry: ModelRegistry,
+) -> dg.MaterializeResult:
+    """Fit a model (or go on with one that was killed), telling Dagster and MLflow of every epoch."""
+    from derm_ml.bundle import Bundle
+    from derm_ml.dataset import model_folder
+    from derm_ml.figures.charts import training_curves
+
+    folder = model_folder(Path(places.out), task, recipe, data.version)
+    run = registry.begin(task, folder, recipe, {"dagster_run_id": context.run_id, "dataset_md5": data.version})
+    context.log.info(f"recipe {recipe.name}, {folder}, MLflow {run.link}")
+
+    def on_epoch(report: EpochReport) -> None:
+        registry.log_epoch(run, report)
+        shown = {"train_loss": report.train_loss, "images_per_second": report.images_per_second, **report.metrics}
+        context.log_event(
+            dg.AssetObservation(
+                context.asset_key,
+                description=f"epoch {report.epoch} of {report.epochs}",
+                metadata={"epoch": report.epoch, **numbers(shown)},
+            )
+        )
+
+    finished = False
+    try:
+        bundle = trainer.fit(task, data.path, recipe, folder, on_epoch)
+        finished = True
+    finally:
+        registry.end(run, "FINISHED" if finished else "FAILED")
+    card = Bundle.open(bundle).card
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(Bundle.open(bundle).version),
+        metadata={
+            "path": dg.MetadataValue.path(bundle),
+            "curves": picture(training_curves(history)),
+            "recipe": dg.MetadataValue.json({"name": recipe.name, **recipe.model_dump(mode="json")}),
+            "dataset_md5": data.version,
+            "git_commit": card.git_commit,
+            "best_epoch": card.epochs,
+            "mlflow_run": dg.MetadataValue.url(run.link),
+            **numbers({f"validation_{name}": value for name, value in card.validation.items()}),
+        },
+    )
+
+
+def evaluate(
+    context: dg.AssetExecutionContext, task: Task, model: Upstream, data: Upstream, registry: ModelRegistry
+) -> dg.MaterializeResult:
+    """Measure the model on the frozen test split; write the report beside the bundle."""
+    from derm_ml.dataset import Dataset
+    from derm_ml.predictor import Predictor
+
+    _same_data(task, model, data)
+    measured = task.evaluate(Predictor(model.path), Dataset.open(data.path), SPLIT)
+    folder = measured.save(evaluation_of(model.path))
+    registry.log_evaluation(registry.run_of(task, model.path.parent), measured.numbers, SPLIT)
+    for name, metric in measured.metrics.items():
+        context.log.info(f"{name}: {metric}")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
+        metadata={
+            "path": dg.MetadataValue.path(folder),
+            "report": dg.MetadataValue.url((folder / "report.html").as_uri()),
+            **numbers(measured.numbers),
+            "n": measured.n,
+            "split_hash": measured.split_hash,
+            **pictures(measured.figures),
+        },
+    )
+
+
+def _same_data(task: Task, model: Upstream, data: Upstream) -> None:
+    if model.metadata["dataset_md5"] != data.version:
+        raise UpstreamError(
+            f"the model was trained on dataset {model.metadata['dataset_md5']}, the dataset is now {data.version}: "
+            f"materialise {task.name}/model again"
+        )
+
+
+def make_artifact(task: Task, artifact: Artifact, model: Upstream, data: Upstream) -> dg.MaterializeResult:
+    """Something made from the model beside its evaluation; pictures are shown."""
+    from derm_ml.dataset import Dataset
+    from derm_ml.predictor import Predictor
+
+    _same_data(task, model, data)
+    folder = model.path.parent / artifact.name
+    folder.mkdir(exist_ok=True)
+    made = artifact.make(Predictor(model.path), Dataset.open(data.path), folder)
+    shown = {name: path.read_bytes() for name, path in made.items() if path.suffix == ".png"}
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(model.version),
+        metadata={
+            "path": dg.MetadataValue.path(folder),
+            **{f"{name}_file": dg.MetadataValue.path(path) for name, path in made.items()},
+            **pictures(shown),
+        },
+    )
+
+
+def register(
+    context: dg.AssetExecutionContext, task: Task, model: Upstream, evaluation: Upstream, registry: ModelRegistry
+) -> dg.MaterializeResult:
+    """Store bundle and evaluation in the registry as the challenger."""
+    version = registry.register(task, model.path, evaluation.path, {"dagster_run_id": context.run_id})
+    return _version_result(task, version, model.version, registry)
+
+
+def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegistry) -> dg.MaterializeResult:
+    """Make the challenger the champion if the evidence, read again now, allows it; else fail with the reasons."""
+    candidate = registry.version(task, CHALLENGER)
+    if candidate is None:
+        raise UpstreamError(f"{task.name} has no challenger: materialise {task.name}/registered_model first")
+    decision = registry.promote_version(task, candidate)
+    for reason in decision.reasons:
+        context.log.info(reason)
+    if not decision.promote:
+        reasons = "; ".join(decision.reasons)
+        raise dg.Failure(f"version {candidate.number} was refused: {reasons}", allow_retries=False)
+    return _version_result(task, candidate, _bundle_version(candidate), registry, "; ".join(decision.reasons))
+
+
+def _bundle_version(version: ModelVersion) -> str:
+    from derm_ml.bundle import Bundle
+
+    return Bundle.open(version.bundle).version
+
+
+def _version_result(
+    task: Task, version: ModelVersion, data_version: str, registry: ModelRegistry, reasons: str = ""
+) -> dg.MaterializeResult:
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(data_version),
+        metadata={
+            "path": dg.MetadataValue.path(version.bundle),
+            "version": version.number,
+            "evaluation": dg.MetadataValue.path(version.evaluation),
+            "mlflow_version": dg.MetadataValue.url(registry.link(task, version)),
+            **({"reasons": reasons} if reasons else {}),
+        },
+    )
+
+
+def package(task: Task, check: str, places: Places, registry: ModelRegistry) -> dg.MaterializeResult:
+    """Build the champion's Bento, replay held-out images through it, release it if it answers as evaluated."""
+    from derm_assets.packaging import build_bento, release, replay
+    from derm_ml.bundle import Bundle
+
+    champion = registry.version(task, CHAMPION)
+    if champion is None:
+        raise UpstreamError(f"{task.name} has no champion: materialise {task.name}/promoted_model first")
+    model = Bundle.open(champion.bundle)
+    tag = build_bento(task.name, champion.bundle, str(champion.number))
+    result = replay(task.name, tag, _held_out(task, model, champion.evaluation, places))
+    path = release(task.name, tag) if result.passed else champion.bundle
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(tag),
+        metadata={
+            "path": dg.MetadataValue.path(path),
+            "bento": tag,
+            "version": champion.number,
+            "released": result.passed,
+            "worst_difference": min(result.worst, 1.0),
+            "milliseconds_per_request": result.milliseconds,
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=check,
+                passed=result.passed,
+                severity=dg.AssetCheckSeverity.ERROR,
+                description=result.message,
+                metadata={"images": result.cases, "differences": list(result.failures[:SAMPLES])},
+            )
+        ],
+    )
+
+
+def _held_out(task: Task, model, evaluation: Path, places: Places) -> Iterator:
+    """Test images as they would be uploaded, with what the evaluation said of them."""
+    from derm_assets.packaging import Case
+    from derm_ml.dataset import Dataset
+    from derm_ml.evaluation import Evaluation
+
+    data = Dataset.open(places.version(task, model.card.dataset_md5))
+    said = Evaluation.load(evaluation).predictions.set_index("id")
+    for _, row in _spread(data.split(SPLIT), REPLAYED).iterrows():
+        expected = {label: float(said.at[row["id"], f"p.{label}"]) for label in model.card.labels}
+        yield Case(row["id"], data.read(row), data.attributes(row), expected)

@@ -1,0 +1,409 @@
+"""`derm`: every step of the platform from a terminal, with the defaults Dagster uses.
+
+    derm draw lesion_classification --n 240        draw a small labelled set
+    derm prepare lesion_classification             raw folder → dataset
+    derm fit lesion_classification --recipe strong dataset → bundle
+    derm evaluate lesion_classification MODEL      bundle → report with intervals
+    derm predict lesion_classification IMG…        pictures → probabilities
+
+Research use only: nothing here is a diagnosis.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from derm_ml import RESEARCH_USE, DermError
+from derm_ml.progress import EpochReport
+from derm_ml.registry import all_tasks, get_task
+from derm_ml.task import PrepareSettings, Recipe, Task
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
+    from derm_ml.promotion import Registry
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+out_console, notes = Console(), Console(stderr=True)  # results to stdout, everything else to stderr
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="a task, e.g. lesion_classification", show_default=False)]
+Params = Annotated[Path, typer.Option(help="parameters of data preparation")]
+RecipeName = Annotated[str, typer.Option(help="a recipe of the task; empty: its first")]
+Values = Annotated[
+    list[str], typer.Option("--set", metavar="NAME=VALUE", help="replace a value of the recipe; repeat for more")
+]
+ModelFolder = Annotated[
+    Path, typer.Argument(help="what `derm fit` printed: a model folder or its bundle", show_default=False)
+]
+
+
+def data_root() -> Path:
+    return Path(os.environ.get("DERM_DATA", "data"))
+
+
+def out_root() -> Path:
+    return Path(os.environ.get("DERM_OUT", "out"))
+
+
+@app.command()
+def tasks() -> None:
+    """List the tasks and their recipes."""
+    table = Table("task", "what", "recipes (the first is the default)")
+    for task in all_tasks().values():
+        table.add_row(task.name, task.title, ", ".join(task.recipes))
+    out_console.print(table)
+
+
+@app.command()
+def draw(
+    task_name: TaskName,
+    n: Annotated[int, typer.Option(help="how many pictures")] = 240,
+    seed: int = 0,
+    into: Annotated[Path | None, typer.Option(help="default: data/raw/TASK")] = None,
+) -> None:
+    """Draw a small labelled image set with exact truth, in a layout as downloaded."""
+    folder = into or data_root() / "raw" / task_name
+    if folder.exists() and any(folder.iterdir()):
+        raise typer.BadParameter(f"{folder} is not empty; drawn pictures are not mixed with yours: choose --into")
+    _task(task_name).draw(folder, n, seed)
+    notes.print(f"drew {n} pictures into {folder}")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="a data set of the catalogue; `derm fetch list` shows them")],
+    into: Annotated[Path | None, typer.Option(help="default: data/raw/<task of the data set>/<name>")] = None,
+) -> None:
+    """Download a public data set: resumable, checksummed, unpacked into the layout the tasks read."""
+    from derm_ml.fetch import catalogue, fetch_data_set
+
+    if name == "list":
+        table = Table("name", "images", "size", "licence", "citation")
+        for entry in catalogue().values():
+            table.add_row(entry.name, str(entry.images), entry.size, entry.licence, entry.citation)
+        out_console.print(table)
+        return
+    print(fetch_data_set(name, into or data_root() / "raw", say=notes.print))
+
+
+@app.command()
+def prepare(
+    task_name: TaskName,
+    raw: Annotated[Path | None, typer.Option(help="folder as downloaded; default: data/raw/TASK")] = None,
+    out: Annotated[Path | None, typer.Option(help="default: data/prepared/TASK")] = None,
+    params: Params = Path("params.yaml"),
+) -> None:
+    """Turn a raw folder into a dataset: decode, quarantine, find duplicates, freeze splits, write shards."""
+    from derm_ml.dataset import prepare as prepare_dataset
+
+    task = _task(task_name)
+    settings = _settings(task, params)
+    with _bar("prepare") as bar:
+        steps: dict[str, Any] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in steps:
+                steps[stage] = bar.add_task(stage, total=total)
+            bar.update(steps[stage], completed=done, total=total)
+
+        dataset = prepare_dataset(
+            task,
+            raw or data_root() / "raw" / task.name,
+            settings,
+            out or data_root() / "prepared" / task.name,
+            progress,
+        )
+    _print_dataset(dataset)
+    _print_rules(task, dataset)
+    print(dataset.path)
+
+
+@app.command()
+def fit(
+    task_name: TaskName,
+    recipe: RecipeName = "",
+    values: Values = [],  # noqa: B006
+    data: Annotated[Path | None, typer.Option(help="prepared dataset; default: data/prepared/TASK")] = None,
+    out: Annotated[Path | None, typer.Option(help="model folder; default: out/TASK/RECIPE-ID")] = None,
+) -> None:
+    """Train a model. Run it again after a crash and it goes on where it was."""
+    from derm_ml.dataset import model_folder
+
+    task = _task(task_name)
+    dataset = _dataset(task, data)
+    if not _print_rules(task, dataset):
+        raise SystemExit("a blocking data rule is red: nothing is trained on these data")
+    chosen = _recipe(task, recipe, values)
+    folder = out or model_folder(out_root(), task, chosen, dataset.md5)
+    notes.print(f"recipe [bold]{chosen.name}[/bold] → {folder}")
+
+    def line(report: EpochReport) -> None:
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items())
+        notes.print(
+            f"epoch {report.epoch:3d}/{report.epochs}  loss {report.train_loss:.4f}  {figures}  "
+            f"{report.images_per_second:6.1f} img/s  {report.seconds:5.0f} s{'  best' if report.best else ''}"
+        )
+
+    print(task.fit(dataset, chosen, folder, line).parent)
+
+
+@app.command()
+def evaluate(
+    task_name: TaskName,
+    model: ModelFolder,
+    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    data: Annotated[Path | None, typer.Option(help="prepared dataset; default: data/prepared/TASK")] = None,
+) -> None:
+    """Measure a model on a frozen split: metrics with intervals, figures, one HTML report."""
+    from derm_ml.predictor import Predictor
+
+    task = _task(task_name)
+    with notes.status(f"evaluating on {split}"):
+        evaluation = task.evaluate(Predictor(_bundle(model)), _dataset(task, data), split)
+        folder = _bundle(model).parent / f"evaluation_{split}"
+        evaluation.save(folder)
+    table = Table("metric", "value", "95 % interval", "n", title=f"{task.title} · {split} · {RESEARCH_USE}")
+    for name, metric in evaluation.metrics.items():
+        value = metric.note if metric.value is None else f"{metric.value:.4f}"
+        interval = "" if metric.low is None or metric.high is None else f"{metric.low:.4f} to {metric.high:.4f}"
+        table.add_row(name, value, interval, str(metric.n))
+    out_console.print(table)
+    for gate in task.gates:
+        finding = gate.check(evaluation)
+        notes.print(f"{'[green]✓' if finding.passed else '[red]✗'}[/] {gate.name}: {finding.message}")
+    print(folder / "report.html")
+
+
+@app.command()
+def predict(
+    task_name: TaskName,
+    images: Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures", show_default=False)],
+    model: Annotated[Path | None, typer.Option(help="model folder or bundle; default: the champion")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="a CSV table")] = False,
+) -> None:
+    """Predict pictures: a table for people, --json or --csv for machines. A picture that cannot be read is named."""
+    task = _task(task_name)
+    answers, failures = [], 0
+    for path, image in _pictures(images):
+        if isinstance(image, str):
+            failures += 1
+            notes.print(f"[red]{path}: {image}")
+            continue
+        if not answers:
+            predictor = _predictor(task, model)
+        answer = {"file": str(path), **task.answer(predictor, image, {})}
+        answers.append(answer)
+        if as_json:
+            print(json.dumps(answer))
+    if as_csv:
+        _print_csv(answers)
+    elif not as_json and answers:
+        _print_answers(task, answers)
+    notes.print(f"[dim]{RESEARCH_USE}")
+    if failures or not answers:
+        raise SystemExit(f"{failures} of {failures + len(answers)} pictures could not be read")
+
+
+@app.command()
+def explain(
+    task_name: TaskName,
+    images: Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures", show_default=False)],
+    model: Annotated[Path | None, typer.Option(help="model folder or bundle; default: the champion")] = None,
+    label: Annotated[str, typer.Option(help="explain this label; default: the most likely")] = "",
+    into: Annotated[Path, typer.Option(help="folder for the overlays")] = Path("out/explained"),
+) -> None:
+    """Lay a heatmap over each picture: what the network looked at."""
+    import cv2
+
+    task = _task(task_name)
+    predictor = _predictor(task, model)
+    into.mkdir(parents=True, exist_ok=True)
+    for path, image in _pictures(images):
+        if isinstance(image, str):
+            raise SystemExit(f"{path}: {image}")
+        picture = task.explain(predictor, image, {"label": label} if label else {})
+        target = into / f"{path.stem}.explained.png"
+        cv2.imwrite(str(target), picture[..., ::-1])
+        print(target)
+
+
+@app.command()
+def promote(
+    task_name: TaskName,
+    model: ModelFolder,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would happen, change nothing")] = False,
+) -> None:
+    """Make a model the champion if the evidence allows it; the decision goes to the ledger either way."""
+    decision = _registry().promote(_task(task_name), _bundle(model), dry_run=dry_run)
+    for reason in decision.reasons:
+        notes.print(f"- {reason}")
+    print("promoted" if decision.promote else "refused")
+    if not decision.promote:
+        raise SystemExit(1)
+
+
+@app.command()
+def rollback(task_name: TaskName) -> None:
+    """Make the previous champion the champion again."""
+    print(_registry().rollback(_task(task_name)))
+
+
+def main() -> None:
+    """Run the command line; an error the user can act on is one sentence, not a stack trace."""
+    try:
+        app()
+    except DermError as error:
+        notes.print(f"[red]derm: {error}", soft_wrap=True)
+        sys.exit(2)
+
+
+def _task(name: str) -> Task:
+    try:
+        return get_task(name)
+    except KeyError as error:
+        raise typer.BadParameter(str(error.args[0])) from None
+
+
+def _settings(task: Task, params: Path) -> PrepareSettings:
+    given: Mapping[str, Any] = {}
+    if params.exists():
+        given = (yaml.safe_load(params.read_text(encoding="utf-8")) or {}).get("tasks", {}).get(task.name) or {}
+    try:
+        return task.settings(**given)
+    except ValidationError as error:
+        raise SystemExit(f"{params}, section tasks.{task.name}: {error}") from None
+
+
+def _recipe(task: Task, name: str, values: list[str]) -> Recipe:
+    given = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set {value}: write NAME=VALUE")
+        given[key] = yaml.safe_load(text)
+    try:
+        return task.recipe(name, **given)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _dataset(task: Task, path: Path | None) -> Dataset:
+    from derm_ml.dataset import Dataset
+
+    return Dataset.open(path or data_root() / "prepared" / task.name)
+
+
+def _bundle(model: Path) -> Path:
+    return model if (model / "bundle.json").exists() else model / "bundle"
+
+
+def _predictor(task: Task, model: Path | None) -> Any:
+    from derm_ml.predictor import Predictor
+
+    return Predictor(_bundle(model) if model else _registry().champion(task))
+
+
+def _registry() -> Registry:
+    """The model registry, found by entry point: the library itself knows none."""
+    found = entry_points(group="derm.registry")
+    if not found:
+        raise SystemExit("no model registry is installed; give the model with --model, or install the whole project")
+    return next(iter(found)).load()()
+
+
+def _pictures(paths: list[Path]) -> Iterator[tuple[Path, Any]]:
+    """(path, RGB array or the sentence why it cannot be read) of every picture in the files and folders."""
+    from derm_ml.images.containers import ImageError
+    from derm_ml.images.decode import IMAGE_EXTENSIONS, INGEST_FORMATS, decode, read_image_file
+
+    for path in paths:
+        files = [path]
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_EXTENSIONS)
+        for file in files:
+            try:
+                yield file, decode(read_image_file(file), INGEST_FORMATS)
+            except FileNotFoundError:
+                yield file, "there is no such file"
+            except ImageError as error:
+                yield file, str(error)
+
+
+def _bar(title: str) -> Progress:
+    return Progress(
+        TextColumn(f"{title} · {{task.description}}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=notes,
+    )
+
+
+def _print_dataset(dataset: Dataset) -> None:
+    table = Table(
+        "split", *dataset.labels, "hash", title=f"{dataset.task}: {dataset.info['samples']} images, md5 {dataset.md5}"
+    )
+    for split, counts in dataset.info["counts"].items():
+        table.add_row(split, *(str(counts.get(label, 0)) for label in dataset.labels), dataset.split_hashes[split])
+    notes.print(table)
+    if len(dataset.quarantine):
+        notes.print(f"[yellow]{len(dataset.quarantine)} quarantined: {dataset.path / 'quarantine.csv'}")
+    notes.print(f"licences: {', '.join(f'{name} ({n})' for name, n in dataset.licences.items())}")
+
+
+def _print_rules(task: Task, dataset: Dataset) -> bool:
+    """Print every data rule; False if a blocking one is red."""
+    usable = True
+    for rule in task.rules:
+        finding = rule.check(dataset)
+        usable = usable and (finding.passed or not rule.blocking)
+        notes.print(f"{'[green]✓' if finding.passed else '[red]✗'}[/] {rule.name}: {finding.message}")
+    return usable
+
+
+def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The scalars of an answer as columns; a mapping of scalars becomes `name.key`."""
+    row: dict[str, Any] = {}
+    for name, value in answer.items():
+        if isinstance(value, Mapping):
+            row |= {f"{name}.{key}": inner for key, inner in value.items()}
+        elif not isinstance(value, list):
+            row[name] = value
+    return row
+
+
+def _print_csv(answers: list[dict[str, Any]]) -> None:
+    rows = [_flat(answer) for answer in answers]
+    if rows:
+        writer = csv.DictWriter(sys.stdout, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _print_answers(task: Task, answers: list[dict[str, Any]]) -> None:
+    rows = [_flat(a) for a in answers]
+    hidden = {"task", "note", "dataset_md5", "model_version"}
+    columns = [name for name in rows[0] if name not in hidden]
+    table = Table(*(name.removeprefix("probabilities.") for name in columns), title=task.title, caption=RESEARCH_USE)
+    for row in rows:
+        table.add_row(*(f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in columns))
+    out_console.print(table)
+
+
+if __name__ == "__main__":
+    main()

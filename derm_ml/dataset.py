@@ -1,0 +1,366 @@
+"""A prepared dataset: few, plain, deterministic files that any tool opens. `derm prepare <task>` writes one.
+
+    manifest.parquet   one row a sample: id, source, patient, lesion, group, split, label, target.*, attribute.*,
+                       and for each file role: shard, offset, size, sha256, height, width (of the original)
+    shards/00000.tar   the files, uncompressed, ≤ 256 MB a shard; `tar tf` lists them
+    quarantine.csv     what could not be used: file, row, reason
+    duplicates.csv     pairs of samples that show the same picture: a, b, kind, score
+    dataset.json       settings, counts, labels, split hashes, licences
+
+Same input and settings give the same bytes, so the md5 DVC gives the folder names exactly these data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from derm_ml.files import folder_md5, replacing_folder, write_json
+from derm_ml.images.containers import ImageError
+from derm_ml.images.decode import INGEST_FORMATS, canonical, decode, read_image_file
+from derm_ml.images.fingerprints import DuplicatePair, find_duplicates, fingerprint
+from derm_ml.records import (
+    SPLITS,
+    DataError,
+    Problem,
+    Sample,
+    SplitFractions,
+    assign_splits,
+    group_samples,
+    split_hash,
+)
+from derm_ml.task import PrepareSettings, Recipe, Task
+
+SHARD_BYTES = 256 * 2**20  # large enough to read fast, small enough to move and to re-verify
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+class Dataset:
+    """A prepared dataset, read lazily: images are fetched from the shards by offset.
+
+    Example:
+        >>> dataset = Dataset.open(Path("data/prepared/lesion_classification"))   # doctest: +SKIP
+        >>> dataset.image(dataset.split("test").iloc[0]).shape                    # doctest: +SKIP
+    """
+
+    def __init__(self, path: Path, info: dict[str, Any], manifest: pd.DataFrame) -> None:
+        self.path = path
+        self.info = info
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: Path) -> Dataset:
+        """Open a prepared folder. Raises `DataError` if it is not one or if a shard is missing or cut short."""
+        try:
+            info = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
+            manifest = pd.read_parquet(path / "manifest.parquet")
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{path} is not a prepared dataset ({error.filename} is missing): run `derm prepare`"
+            ) from None
+        for name, size in info["shards"].items():
+            shard = path / "shards" / name
+            if not shard.is_file() or shard.stat().st_size != size:
+                raise DataError(
+                    f"{shard} is missing or damaged (expected {size} bytes): run `dvc checkout` or `derm prepare`"
+                )
+        return cls(path, info, manifest)
+
+    @cached_property
+    def md5(self) -> str:
+        """The data version: what DVC writes to dvc.lock for this folder."""
+        return folder_md5(self.path)
+
+    @property
+    def task(self) -> str:
+        return self.info["task"]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.info["labels"])
+
+    @property
+    def split_hashes(self) -> dict[str, str]:
+        return self.info["split_hashes"]
+
+    @property
+    def licences(self) -> dict[str, int]:
+        return self.info["licences"]
+
+    @cached_property
+    def quarantine(self) -> pd.DataFrame:
+        """What could not be used: columns file, row, reason."""
+        return pd.read_csv(self.path / "quarantine.csv")
+
+    @cached_property
+    def duplicates(self) -> pd.DataFrame:
+        """Pairs of samples that show the same picture: columns a, b, kind, score, a_split, b_split."""
+        return pd.read_csv(self.path / "duplicates.csv", dtype={"a": str, "b": str})
+
+    def split(self, name: str) -> pd.DataFrame:
+        """The rows of one split, in the order of the manifest. Raises `KeyError` for an unknown split name."""
+        if name not in SPLITS:
+            raise KeyError(f"no split '{name}'; splits are {', '.join(SPLITS)}")
+        return self.manifest[self.manifest["split"] == name]
+
+    def targets(self, rows: pd.DataFrame) -> np.ndarray:
+        """(N, L) float32 of 1, 0 or NaN in the order of `labels`."""
+        return rows[[f"target.{label}" for label in self.labels]].to_numpy(np.float32, copy=True)
+
+    def read(self, row: Any, role: str = "image") -> bytes:
+        """The stored bytes of one file of a manifest row (a Series, or a dict)."""
+        with (self.path / "shards" / row[f"{role}.shard"]).open("rb") as shard:
+            shard.seek(int(row[f"{role}.offset"]))
+            return shard.read(int(row[f"{role}.size"]))
+
+    def image(self, row: Any, role: str = "image") -> np.ndarray:
+        """RGB (H, W, 3) uint8 of a manifest row."""
+        return decode(self.read(row, role), INGEST_FORMATS)
+
+    def attributes(self, row: Any) -> dict[str, str | float]:
+        """Known attributes of a row: `age` in years, `sex`, `site`, `diagnosis`. Unknown ones are absent."""
+        found = {c.removeprefix("attribute."): row[c] for c in self.manifest.columns if c.startswith("attribute.")}
+        return {name: value for name, value in found.items() if pd.notna(value) and value != ""}
+
+
+def prepare(
+    task: Task, raw: Path, settings: PrepareSettings, out: Path, progress: Progress = lambda *_: None
+) -> Dataset:
+    """Read a raw folder as downloaded, decode and fingerprint every image, freeze the splits, write the dataset.
+
+    Images that cannot be used are quarantined with their reason; the rest goes on. The folder at `out` is
+    replaced whole or not at all. Raises `DataError` when nothing usable is left.
+    """
+    reading = task.read(raw, settings)
+    problems = list(reading.problems)
+    with replacing_folder(out) as folder:
+        writer = _ShardWriter(folder / "shards")
+        kept: list[Sample] = []
+        rows: dict[str, dict[str, Any]] = {}
+        prints = {}
+        samples = sorted(reading.samples, key=lambda s: s.id)
+        for done, (sample, result) in enumerate(_in_parallel(samples, raw, settings.store_side), start=1):
+            progress("decode", done, len(samples))
+            if isinstance(result, Problem):
+                problems.append(result)
+                continue
+            kept.append(sample)
+            rows[sample.id] = writer.add(sample, result.files)
+            prints[sample.id] = result.fingerprint
+        writer.close()
+        if not kept:
+            raise DataError(f"{raw}: none of its {len(samples)} samples can be used; the first problem: {problems[:1]}")
+        main = next(iter(kept[0].files))
+        pairs = find_duplicates(prints, lambda name: decode(_read_back(folder, rows[name], main), INGEST_FORMATS))
+        kept, pairs, quarantined = _settle_duplicates(kept, pairs, settings)
+        problems += quarantined
+        table = _manifest(task, kept, rows, pairs, settings)
+        _write(folder, task, settings, table, pairs, problems, writer.sizes, reading.left_out)
+    return Dataset.open(out)
+
+
+def model_folder(root: Path, task: Task, recipe: Recipe, dataset_md5: str) -> Path:
+    """Where a model lives: `root/<task>/<recipe>-<id>`, the id being a hash of the recipe's values and the data.
+
+    The same recipe on the same data is the same folder, so a fit that was killed is resumed by fitting again.
+    """
+    identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset_md5], sort_keys=True)
+    return root / task.name / f"{recipe.name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    files: dict[str, tuple[bytes, tuple[int, int]]]  # role → stored bytes, original (height, width)
+    fingerprint: Any
+
+
+def _in_parallel(samples: Sequence[Sample], raw: Path, side: int) -> Iterator[tuple[Sample, _Prepared | Problem]]:
+    """Decode ahead with a bounded number of images in memory, in input order (Pillow and OpenCV release the GIL)."""
+    with ThreadPoolExecutor() as pool:
+        waiting = iter(samples)
+        window = [(s, pool.submit(_prepare_one, s, raw, side)) for s in islice(waiting, 64)]
+        while window:
+            sample, future = window.pop(0)
+            window += [(s, pool.submit(_prepare_one, s, raw, side)) for s in islice(waiting, 1)]
+            yield sample, future.result()
+
+
+def _prepare_one(sample: Sample, raw: Path, side: int) -> _Prepared | Problem:
+    files: dict[str, tuple[bytes, tuple[int, int]]] = {}
+    for role, relative in sample.files.items():
+        try:
+            files[role] = canonical(read_image_file(raw / relative), side)
+        except FileNotFoundError:
+            return Problem(relative, "the file is listed but missing")
+        except ImageError as error:
+            return Problem(relative, str(error))
+    first = next(iter(files.values()))[0]
+    return _Prepared(files, fingerprint(decode(first, INGEST_FORMATS)))
+
+
+def _read_back(folder: Path, row: Mapping[str, Any], role: str) -> bytes:
+    with (folder / "shards" / row[f"{role}.shard"]).open("rb") as shard:
+        shard.seek(row[f"{role}.offset"])
+        return shard.read(row[f"{role}.size"])
+
+
+class _ShardWriter:
+    """Appends files to tar shards with fixed owners and times, and remembers where each lies."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.sizes: dict[str, int] = {}
+        self._tar: tarfile.TarFile | None = None
+
+    def add(self, sample: Sample, files: Mapping[str, tuple[bytes, tuple[int, int]]]) -> dict[str, Any]:
+        row: dict[str, Any] = {}
+        for role, (data, (height, width)) in files.items():
+            tar = self._shard(len(data))
+            suffix = "jpg" if data[:2] == b"\xff\xd8" else "png"
+            entry = tarfile.TarInfo(f"{sample.id}.{role}.{suffix}")
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+            row |= {
+                f"{role}.shard": self._name,
+                f"{role}.offset": tar.offset - _blocks(len(data)),
+                f"{role}.size": len(data),
+                f"{role}.sha256": hashlib.sha256(data).hexdigest(),
+                f"{role}.height": height,
+                f"{role}.width": width,
+            }
+        return row
+
+    def close(self) -> None:
+        if self._tar:
+            self._tar.close()
+            self.sizes[self._name] = (self.folder / self._name).stat().st_size
+            self._tar = None
+
+    def _shard(self, size: int) -> tarfile.TarFile:
+        if self._tar and self._tar.offset + size > SHARD_BYTES:
+            self.close()
+        if not self._tar:
+            self._name = f"{len(self.sizes):05d}.tar"
+            self._tar = tarfile.open(self.folder / self._name, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        return self._tar
+
+
+def _blocks(size: int) -> int:
+    return (size + tarfile.BLOCKSIZE - 1) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+
+
+def _settle_duplicates(
+    samples: list[Sample], pairs: Sequence[DuplicatePair], settings: PrepareSettings
+) -> tuple[list[Sample], list[DuplicatePair], list[Problem]]:
+    """With `duplicates: quarantine`, take the training copy of a pair that lies across splits out of the dataset.
+
+    Extra (training-only) data count as training. Only conflicts that grouping cannot solve are settled here:
+    those with an official split, or with training-only data, on one side.
+    """
+    if settings.duplicates != "quarantine":
+        return samples, list(pairs), []
+    where = {s.id: "train" if s.source in settings.training_only else s.split for s in samples}
+    out: dict[str, Problem] = {}
+    by_id = {s.id: s for s in samples}
+    for pair in pairs:
+        for mine, other in ((pair.a, pair.b), (pair.b, pair.a)):
+            if where[mine] == "train" and where[other] in ("validation", "test"):
+                file = next(iter(by_id[mine].files.values()))
+                out[mine] = Problem(file, f"{pair.kind} duplicate of {other} in the {where[other]} split")
+    return (
+        [s for s in samples if s.id not in out],
+        [p for p in pairs if p.a not in out and p.b not in out],
+        list(out.values()),
+    )
+
+
+def _manifest(
+    task: Task,
+    samples: Sequence[Sample],
+    rows: Mapping[str, Mapping[str, Any]],
+    pairs: Sequence[DuplicatePair],
+    settings: PrepareSettings,
+) -> pd.DataFrame:
+    groups = group_samples(samples, [(p.a, p.b) for p in pairs])
+    fractions = SplitFractions(settings.validation, settings.test, settings.seed)
+    splits = assign_splits(samples, fractions, groups, frozenset(settings.training_only))
+    names = sorted({name for s in samples for name in s.attributes})
+    records = []
+    for sample in samples:
+        record: dict[str, Any] = {
+            "id": sample.id,
+            "source": sample.source,
+            "patient": sample.patient,
+            "lesion": sample.lesion,
+            "group": groups[sample.id],
+            "split": splits[sample.id],
+            "official_split": sample.split,
+            "label": sample.label,
+            "licence": sample.licence if sample.licence != "unknown" else settings.licence,
+        }
+        record |= {f"target.{label}": sample.target.get(label, float("nan")) for label in task.labels}
+        record |= {f"attribute.{name}": sample.attributes.get(name) for name in names}
+        records.append(record | rows[sample.id])
+    table = pd.DataFrame.from_records(records)
+    for name in names:
+        numeric = name == "age"
+        table[f"attribute.{name}"] = (
+            table[f"attribute.{name}"].astype("float64")
+            if numeric
+            else table[f"attribute.{name}"].map(lambda v: "" if v is None or v != v else str(v)).astype(str)
+        )
+    return table
+
+
+def _write(
+    folder: Path,
+    task: Task,
+    settings: PrepareSettings,
+    table: pd.DataFrame,
+    pairs: Sequence[DuplicatePair],
+    problems: Sequence[Problem],
+    shards: Mapping[str, int],
+    left_out: Mapping[str, int],
+) -> None:
+    table.to_parquet(folder / "manifest.parquet", index=False)
+    splits = dict(zip(table["id"], table["split"], strict=True))
+    pd.DataFrame([asdict(p) for p in problems], columns=["file", "row", "reason"]).sort_values(
+        ["file", "row"], kind="stable"
+    ).to_csv(folder / "quarantine.csv", index=False)
+    rows = [asdict(p) | {"a_split": splits[p.a], "b_split": splits[p.b]} for p in pairs]
+    pd.DataFrame(rows, columns=["a", "b", "kind", "score", "a_split", "b_split"]).to_csv(
+        folder / "duplicates.csv", index=False
+    )
+    counts = table.groupby(["split", "label"]).size()
+    write_json(
+        folder / "dataset.json",
+        {
+            "schema_version": 1,
+            "task": task.name,
+            "labels": list(task.labels),
+            "settings": settings.model_dump(mode="json"),
+            "samples": len(table),
+            "groups": int(table["group"].nunique()),
+            "quarantined": len(problems),
+            "left_out": dict(sorted(left_out.items())),  # the source's own labels the task has none for
+            "counts": {s: {str(k): int(v) for k, v in counts.get(s, pd.Series(dtype=int)).items()} for s in SPLITS},
+            "split_hashes": {s: split_hash(splits, s) for s in SPLITS},
+            "licences": {str(k): int(v) for k, v in sorted(Counter(table["licence"]).items())},
+            "sources": {str(k): int(v) for k, v in sorted(Counter(table["source"]).items())},
+            "shards": dict(shards),
+        },
+    )

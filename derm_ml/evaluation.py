@@ -1,0 +1,189 @@
+"""What was measured of one model on one frozen split: numbers with intervals, tables, figures, every prediction.
+
+An evaluation is saved as a folder that people and machines read:
+
+    evaluation.json      the id chain, metrics and tables; an undefined metric is null and says why
+    predictions.parquet  one row a case: id, group, split, target.<label>, p.<label>, logit.<label>, attribute.*
+    predictions.csv      the same, rounded, for a spreadsheet
+    figures/<name>.png
+    report.html          all of it on one page that needs no network
+
+`derm evaluate <task>` writes one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from derm_ml.files import replacing_folder, write_json
+from derm_ml.report.html import render
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+Row = dict[str, Any]
+
+
+class EvaluationError(ValueError):
+    """A saved evaluation is missing or damaged, or does not say what it must. Nothing may be promoted on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number with its 95 % interval and the number of cases behind it.
+
+    `value` None means undefined, with the reason in `note`; `low` and `high` are None where no interval can be
+    given. Raises `ValueError` for NaN or infinity: an undefined number must not look like a number.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high"):
+            number = getattr(self, name)
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"a metric's {name} is {number}; an undefined metric has value None and a note")
+        if self.value is None and not self.note:
+            raise ValueError("an undefined metric needs a note that says why")
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"undefined: {self.note}"
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f} (n = {self.n})"
+        return f"{self.value:.3f} (95 % {self.low:.3f} to {self.high:.3f}, n = {self.n})"
+
+
+def undefined(n: int, why: str) -> Metric:
+    """A metric that cannot be given, and why."""
+    return Metric(None, None, None, n, why)
+
+
+def not_evaluable(n: int) -> Metric:
+    """Too few cases to say anything: a visible state, not a missing row."""
+    return undefined(n, f"not evaluable (n = {n})")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one frozen split.
+
+    `metrics` in the order they are shown, the most important first; `tables` name → rows of plain values (text,
+    numbers, None); `figures` name → PNG; `captions` name of a figure or table → the sentence below its title.
+    Names are identifiers such as `confusion_matrix`. `predictions` has one row a case.
+    """
+
+    task: str
+    title: str
+    model_version: str
+    recipe_name: str
+    recipe: Mapping[str, Any]
+    git_commit: str
+    dataset_md5: str
+    split: str
+    split_hash: str
+    n: int
+    n_patients: int
+    labels: tuple[str, ...]
+    metrics: dict[str, Metric]
+    predictions: pd.DataFrame
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    figures: dict[str, bytes] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The defined metrics as bare floats: what a tracking server and a plot over time want."""
+        return {name: metric.value for name, metric in self.metrics.items() if metric.value is not None}
+
+    def value(self, name: str) -> float | None:
+        """The value of a metric, None if undefined. Raises `KeyError` listing the metrics there are."""
+        if name not in self.metrics:
+            raise KeyError(f"the evaluation of {self.task} has no metric '{name}'; it has {', '.join(self.metrics)}")
+        return self.metrics[name].value
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but pictures and predictions as plain values: the content of evaluation.json."""
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **plain,
+            "recipe": dict(self.recipe),
+            "labels": list(self.labels),
+            "notes": list(self.notes),
+            "metrics": {name: asdict(metric) for name, metric in self.metrics.items()},
+            "tables": self.tables,
+            "figures": list(self.figures),
+            "captions": self.captions,
+        }
+
+    def save(self, folder: Path) -> Path:
+        """Write the evaluation at `folder`, whole or not at all, and return `folder`.
+
+        Raises `ValueError` if a table holds NaN: it must say None or why there is no number.
+        """
+        with replacing_folder(folder) as temporary:
+            write_json(temporary / "evaluation.json", self.summary())
+            self.predictions.to_parquet(temporary / "predictions.parquet", index=False)
+            self.predictions.to_csv(temporary / "predictions.csv", index=False, float_format="%.6f")
+            (temporary / "figures").mkdir()
+            for name, png in self.figures.items():
+                (temporary / "figures" / f"{name}.png").write_bytes(png)
+            (temporary / "report.html").write_text(render(self), encoding="utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path) -> Evaluation:
+        """Read what `save` wrote. Raises `EvaluationError` naming the file that is missing or not readable."""
+        import pandas as pd
+
+        path = folder / "evaluation.json"
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored.get("schema_version") != SCHEMA_VERSION:
+                raise EvaluationError(
+                    f"{path}: written in format {stored.get('schema_version')}, this version reads {SCHEMA_VERSION}; "
+                    "evaluate again"
+                )
+            return cls(
+                **{name: stored[name] for name in _PLAIN},
+                recipe=stored["recipe"],
+                labels=tuple(stored["labels"]),
+                notes=tuple(stored["notes"]),
+                metrics={name: Metric(**metric) for name, metric in stored["metrics"].items()},
+                tables=stored["tables"],
+                captions=stored["captions"],
+                figures={name: (folder / "figures" / f"{name}.png").read_bytes() for name in stored["figures"]},
+                predictions=pd.read_parquet(folder / "predictions.parquet"),
+            )
+        except FileNotFoundError as error:
+            raise EvaluationError(f"{error.filename} is missing: run `derm evaluate`") from None
+        except json.JSONDecodeError as error:
+            raise EvaluationError(f"{path}: not readable JSON: {error}") from error
+        except (KeyError, TypeError) as error:
+            raise EvaluationError(f"{path}: not a whole evaluation: {error}") from error
+
+
+_PLAIN = (
+    "task",
+    "title",
+    "model_version",
+    "recipe_name",
+    "git_commit",
+    "dataset_md5",
+    "split",
+    "split_hash",
+    "n",
+    "n_patients",
+)

@@ -1,0 +1,247 @@
+"""Measure a classifier (softmax: one label a case; sigmoid: independent labels) on one frozen split.
+
+In this order: line predictions up with cases → metrics with intervals → tables → figures → Evaluation. Example:
+
+    outputs = concatenate(predictor.batches((dataset.image(row), dataset.attributes(row)) for row in rows))
+    evaluate_classification(TASK, predictor.card, predictor.bundle.version, dataset.md5, frame, outputs, "test")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from derm_ml.bundle import BundleCard
+from derm_ml.evaluation import Evaluation, Metric, Row
+from derm_ml.figures.charts import confusion_figure, reliability_figure
+from derm_ml.figures.curves import precision_recall_figure, roc_figure, score_histogram
+from derm_ml.figures.sheets import contact_sheet
+from derm_ml.metrics import calibration, classification
+from derm_ml.metrics.cases import Cases
+from derm_ml.metrics.intervals import Statistic, estimate, measured, weighted_mean
+from derm_ml.metrics.operating_points import MeasuredPoint, measure_point, refuse_fitted_on
+from derm_ml.metrics.subgroups import subgroup_table
+from derm_ml.predictor import Outputs
+from derm_ml.records import split_hash
+from derm_ml.report.words import readable
+from derm_ml.task import Task
+
+MISTAKES = 24  # three rows of pictures: what a person looks through in a minute
+CAPTIONS = {
+    "roc": "Bands hold 95 % of the curves of resampled patients.",
+    "confusion_matrix": "Row: truth. Column: what was predicted. The small figure is the share of the row.",
+    "reliability": "On the dotted line a probability means what it says. Bins hold equally many cases; bars are "
+    "exact 95 % intervals; the grey marks at the foot show where the predictions lie.",
+    "precision_recall": "The thin horizontal line is the chance level, the share of positives.",
+    "score_histogram": "How far apart the probabilities of cases with and without the label lie.",
+    "confident_mistakes": "The wrong answers the model was surest of. Worth a look: some are errors of the label.",
+    "operating_points": "Thresholds were fitted on validation only and are measured here. Intervals: exact "
+    "(Clopper-Pearson) or patient bootstrap, whichever is wider.",
+    "subgroups": "AUC in each subgroup. A group with fewer than 10 positives or 10 negatives is not evaluable.",
+    "per_label": "Each label against the rest.",
+}
+
+
+def evaluate_classification(
+    task: Task,
+    card: BundleCard,
+    version: str,
+    dataset_md5: str,
+    frame: pd.DataFrame,
+    outputs: Outputs,
+    split: str,
+    scored_labels: Sequence[str] = (),
+    image: Callable[[pd.Series], np.ndarray] | None = None,
+) -> Evaluation:
+    """Everything that is measured of a classifier on the rows of one split.
+
+    `frame` (N rows of the manifest: id, group, target.<label>, attribute.*) in the order of `outputs` (N);
+    `scored_labels` are those whose AUC counts and is averaged (all if empty); `image(row)` gives RGB uint8 and adds
+    a sheet of the most confident mistakes. Metrics: `auc_mean` (of two or more scored labels), `auc_<label>`,
+    `balanced_accuracy`, `accuracy`, `average_precision_<label>`, `ece`, `brier`, and for each operating point
+    `sensitivity_<label>_at_<point>` and `specificity_<label>_at_<point>`.
+    Raises `ValueError` if outputs and rows do not match, an output is not finite, or an operating point was fitted
+    on this test split.
+    """
+    cases = Cases.lined_up(card, frame, outputs, scored_labels)
+    hash_here = split_hash(dict.fromkeys(cases.ids, split), split)
+    for point in card.operating_points:
+        refuse_fitted_on(point, split, hash_here)
+    areas = {label: classification.roc_auc(cases.p(label), cases.y(label), cases.groups) for label in card.labels}
+    precisions = {
+        label: classification.average_precision(cases.p(label), cases.y(label), cases.groups) for label in card.labels
+    }
+    points = [measure_point(p, cases.p(p.label), cases.y(p.label), cases.groups) for p in card.operating_points]
+    return Evaluation(
+        task=task.name,
+        title=task.title,
+        model_version=version,
+        recipe_name=card.recipe_name,
+        recipe=card.recipe,
+        git_commit=card.git_commit,
+        dataset_md5=dataset_md5,
+        split=split,
+        split_hash=hash_here,
+        n=len(cases),
+        n_patients=len(np.unique(cases.groups)),
+        labels=card.labels,
+        metrics={
+            **_ranking_metrics(cases, areas),
+            **(_class_metrics(cases) if cases.exclusive else _label_metrics(cases)),
+            **{f"average_precision_{label}": precisions[label] for label in cases.scored},
+            **_calibration_metrics(cases),
+            **{f"{name}_{m.point.label}_at_{m.point.name}": metric for m in points for name, metric in m.metrics()},
+        },
+        predictions=_predictions(cases, split),
+        tables=_tables(cases, areas, precisions, points),
+        figures=_figures(cases, areas, precisions, image),
+        captions=CAPTIONS,
+        notes=_notes(cases, split, hash_here),
+    )
+
+
+def _ranking_metrics(cases: Cases, areas: dict[str, Metric]) -> dict[str, Metric]:
+    each = {f"auc_{label}": areas[label] for label in cases.scored}
+    if len(cases.scored) == 1:
+        return each
+    columns = cases.columns(cases.scored)
+    p, y = cases.probabilities[:, columns], cases.targets[:, columns]
+    return {"auc_mean": classification.mean_roc_auc(p, y, cases.groups), **each}
+
+
+def _class_metrics(cases: Cases) -> dict[str, Metric]:
+    """Of the likeliest class, where classes exclude each other."""
+    keep = cases.classed
+    guess, truth = cases.probabilities[keep].argmax(axis=1), cases.targets[keep].argmax(axis=1)
+    statistics: dict[str, Statistic] = {
+        "balanced_accuracy": classification.balanced_accuracy,
+        "accuracy": classification.accuracy,
+    }
+    why = "no case has exactly one known class"
+    return {name: measured(s, cases.groups[keep], guess, truth, why=why) for name, s in statistics.items()}
+
+
+def _label_metrics(cases: Cases) -> dict[str, Metric]:
+    """Of the decision on each label, where labels are independent; `accuracy` averages over a case's known labels."""
+    keep = classification.known(cases.targets).any(axis=1)
+    y, groups = cases.targets[keep], cases.groups[keep]
+    flagged = cases.probabilities[keep] >= cases.cutoffs
+    there = classification.known(y)
+    right = ((flagged == (y == 1)) & there).sum(axis=1) / there.sum(axis=1)
+    halves = classification.mean_of_sensitivity_and_specificity
+    return {
+        "balanced_accuracy": measured(halves, groups, flagged, y, why="a label has no positives or no negatives here"),
+        "accuracy": measured(weighted_mean, groups, right, why="no target is known"),
+    }
+
+
+def _calibration_metrics(cases: Cases) -> dict[str, Metric]:
+    known = classification.known(cases.targets).any(axis=1)
+    p, y, groups = cases.probabilities[known], cases.targets[known], cases.groups[known]
+    if cases.exclusive:
+        keep = cases.classed
+        sure, right = calibration.confidence(cases.probabilities[keep], cases.targets[keep])
+        why = "no case has exactly one known class"
+        error = measured(calibration.ece, cases.groups[keep], sure, right, why=why)
+    else:
+        error = measured(calibration.mean_ece, groups, p, y, why="a label is unknown in all cases")
+    return {"ece": error, "brier": measured(calibration.brier, groups, p, y, why="no target is known")}
+
+
+def _predictions(cases: Cases, split: str) -> pd.DataFrame:
+    columns: dict[str, object] = {"id": cases.ids, "group": cases.groups, "split": split}
+    for prefix, values in (("target", cases.targets), ("p", cases.probabilities), ("logit", cases.logits)):
+        columns |= {f"{prefix}.{label}": values[:, k] for k, label in enumerate(cases.labels)}
+    columns |= {c: cases.frame[c] for c in cases.frame.columns if c == "source" or c.startswith("attribute.")}
+    return pd.DataFrame(columns)
+
+
+def _tables(
+    cases: Cases, areas: dict[str, Metric], precisions: dict[str, Metric], points: Sequence[MeasuredPoint]
+) -> dict[str, list[Row]]:
+    tables = {"per_label": [_label_row(cases, label, areas[label], precisions[label]) for label in cases.labels]}
+    if points:
+        tables["operating_points"] = [point.row() for point in points]
+    if (confusion := cases.confusion()) is not None:
+        names, counts = confusion
+        tables["confusion_matrix"] = [
+            {"truth": name, **dict(zip(names, row.tolist(), strict=True))}
+            for name, row in zip(names, counts, strict=True)
+        ]
+    tables["subgroups"] = [
+        {"label": label, **row}
+        for label in cases.scored
+        for row in subgroup_table(cases.frame, cases.p(label), cases.y(label), cases.groups)
+    ]
+    tables["reliability"] = [
+        {"label": label, **row}
+        for label in cases.scored
+        for row in calibration.reliability_table(cases.p(label), cases.y(label))
+    ]
+    tables["confident_mistakes"] = [row for _, row in cases.confident_mistakes(MISTAKES)]
+    return tables
+
+
+def _label_row(cases: Cases, label: str, area: Metric, precision: Metric) -> Row:
+    y = cases.y(label)
+    positives = int((y == 1).sum())
+    return {
+        "label": label,
+        "n": area.n,
+        "positives": positives,
+        "negatives": area.n - positives,
+        "auc": area.value,
+        "auc_low": area.low,
+        "auc_high": area.high,
+        "average_precision": precision.value,
+        "ece": estimate(calibration.ece, cases.p(label), y),
+        "brier": estimate(calibration.brier, cases.p(label), y),
+        "remark": area.note,
+    }
+
+
+def _figures(
+    cases: Cases,
+    areas: dict[str, Metric],
+    precisions: dict[str, Metric],
+    image: Callable[[pd.Series], np.ndarray] | None,
+) -> dict[str, bytes]:
+    columns = cases.columns(cases.scored)
+    p, y = cases.probabilities[:, columns], cases.targets[:, columns]
+    figures = {"roc": roc_figure(p, y, cases.scored, cases.groups, areas)}
+    if (confusion := cases.confusion()) is not None:
+        figures["confusion_matrix"] = confusion_figure(confusion[1], confusion[0])
+    figures["precision_recall"] = precision_recall_figure(p, y, cases.scored, precisions)
+    figures["reliability"] = reliability_figure(p, y, cases.scored)
+    thresholds: dict[str, dict[str, float]] = {}
+    for point in cases.card.operating_points:
+        thresholds.setdefault(point.label, {})[point.name] = point.threshold
+    figures["score_histogram"] = score_histogram(p, y, cases.scored, thresholds)
+    mistakes = cases.confident_mistakes(MISTAKES)
+    if image and mistakes:
+        captions = [
+            f"{row['id']}\nsaid {readable(row['predicted'])} {row['probability']:.2f}\nis {readable(row['truth'])}"
+            for _, row in mistakes
+        ]
+        figures["confident_mistakes"] = contact_sheet([image(cases.frame.iloc[i]) for i, _ in mistakes], captions)
+    return figures
+
+
+def _notes(cases: Cases, split: str, hash_here: str) -> tuple[str, ...]:
+    notes = []
+    if split == "validation":
+        notes.append("Epoch, temperature and operating points were chosen on this split: its figures flatter.")
+    if split == "train":
+        notes.append("The network was fitted to these cases: the figures say nothing about new ones.")
+    expected = cases.card.split_hashes.get(split)
+    if expected != hash_here:
+        notes.append(
+            f"This is not the {split} split the model was kept apart from ({expected or 'none is named'}): "
+            "images of it may have been seen in training."
+        )
+    partly = int((~classification.known(cases.targets).all(axis=1)).sum())
+    if partly:
+        notes.append(f"{partly} of {len(cases)} cases have a target that is not known; it counts neither way.")
+    return tuple(notes)

@@ -1,0 +1,156 @@
+"""Counts and courses: confusion matrix, reliability, class balance, training curves. Each returns a PNG (bytes)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from derm_ml.figures.style import BLUE, DASHES, INK, ORANGE, PAPER, SERIES, SKY, SOFT, blank, drawing
+from derm_ml.metrics.calibration import reliability_table
+from derm_ml.metrics.intervals import clopper_pearson
+from derm_ml.report.words import readable
+
+SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": SKY}
+
+
+def confusion_figure(counts: np.ndarray, labels: Sequence[str]) -> bytes:
+    """Counts (L, L), row = truth, column = prediction; colour and the small per cent are the share of the row."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    tint = LinearSegmentedColormap.from_list("tint", [PAPER, "#9cc7e4", BLUE, "#003f66"])
+    size = 1.15 * len(labels)
+    with drawing(size + 2.1, size + 1.25) as picture:
+        ax = picture.axes[0]
+        ax.imshow(shares, cmap=tint, vmin=0, vmax=1)
+        for row, column in np.ndindex(counts.shape):
+            colour = PAPER if shares[row, column] > 0.45 else INK
+            ax.text(column, row - 0.08, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=13)
+            share = f"{100 * shares[row, column]:.0f} %"
+            ax.text(column, row + 0.21, share, ha="center", va="center", color=colour, fontsize=8)
+        names = [readable(label).replace(" ", "\n") for label in labels]
+        totals = [f"{name}\n(n = {total})" for name, total in zip(names, counts.sum(axis=1), strict=True)]
+        ax.set_xticks(range(len(labels)), names)
+        ax.set_yticks(range(len(labels)), totals)
+        ax.set_xticks(np.arange(len(labels) + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(len(labels) + 1) - 0.5, minor=True)
+        ax.grid(False)
+        ax.grid(True, which="minor", color=PAPER, linewidth=2)
+        ax.tick_params(which="both", length=0, labelcolor=INK)
+        ax.spines[:].set_visible(False)
+        ax.set(xlabel="Predicted", ylabel="Truth")
+        ax.xaxis.set_label_position("top")
+        ax.xaxis.tick_top()
+    return picture.png
+
+
+def reliability_figure(probabilities: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> bytes:
+    """Observed share against predicted probability (N, L) in bins of equal mass, a panel a label.
+
+    Bars are exact 95 % intervals; the marks below zero show where the predictions lie. On the diagonal a probability means what it says.
+    """
+    columns = min(3, len(labels))
+    rows = -(-len(labels) // columns)
+    with drawing(0.5 + 2.75 * columns, 0.35 + 2.95 * rows, rows=rows, columns=columns, sharey=True) as picture:
+        for k, (ax, label) in enumerate(zip(picture.axes, labels, strict=False)):
+            table = reliability_table(probabilities[:, k], targets[:, k])
+            ax.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (2, 3)))
+            x, y = (np.array([row[name] for row in table]) for name in ("mean_probability", "observed_share"))
+            ends = np.array([clopper_pearson(round(row["observed_share"] * row["n"]), row["n"]) for row in table])
+            if table:
+                spread = [y - ends[:, 0], ends[:, 1] - y]
+                ax.errorbar(x, y, yerr=spread, color=BLUE, ecolor="#9cc7e4", elinewidth=1.6, marker="o", markersize=4.5)
+            _rug(ax, probabilities[:, k])
+            ax.set_title(readable(label))
+            ax.set(xlim=(-0.02, 1.02), ylim=(-0.09, 1.02), xlabel="Predicted probability", aspect="equal")
+            ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+            if k % columns == 0:
+                ax.set_ylabel("Observed share")
+        for ax in picture.axes[len(labels) :]:
+            ax.set_visible(False)
+    return picture.png
+
+
+def class_balance_figure(counts: Mapping[str, Mapping[str, int]]) -> bytes:
+    """`counts` split → label → number of cases, as bars: one panel a split, the share beside each number."""
+    splits = [split for split in counts if sum(counts[split].values())]
+    if not splits:
+        return blank("There are no cases.")
+    labels = sorted({label for split in splits for label in counts[split]}, key=lambda x: (-_total(counts, x), x))
+    with drawing(2.9 * len(splits) + 0.9, 0.75 + 0.34 * len(labels), columns=len(splits), sharey=True) as picture:
+        for ax, split in zip(picture.axes, splits, strict=True):
+            numbers = [counts[split].get(label, 0) for label in labels]
+            total = sum(numbers)
+            ax.barh(range(len(labels)), numbers, color=SPLIT_COLOURS.get(split, BLUE), height=0.66)
+            for place, number in enumerate(numbers):
+                text = f" {number}  ({100 * number / total:.0f} %)"
+                ax.text(number, place, text, va="center", fontsize=8, color=INK if number else "#b3261e")
+            ax.set_title(f"{split}, n = {total}")
+            ax.set_yticks(range(len(labels)), [readable(label) for label in labels])
+            ax.set_xlim(0, 1.5 * max(numbers))
+            ax.tick_params(length=0, labelcolor=INK)
+            ax.xaxis.set_visible(False)
+            ax.spines["bottom"].set_visible(False)
+            ax.grid(False)
+        picture.axes[0].invert_yaxis()
+    return picture.png
+
+
+def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
+    """Epoch reports (as mappings: epoch, train_loss, metrics, learning_rate, best) as three panels over the epochs.
+
+    The marked epoch is the last that was the best so far: the one the bundle holds.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if not history:
+        return blank("No epoch has finished yet.")
+    epochs = [report["epoch"] for report in history]
+    kept = max((report["epoch"] for report in history if report["best"]), default=None)
+    losses = {"training": [report["train_loss"] for report in history]}
+    scores: dict[str, list[float]] = {}
+    for name in dict.fromkeys(name for report in history for name in report["metrics"]):
+        title = readable(name.removeprefix("validation_"))
+        target, title = (losses, "validation") if title == "loss" else (scores, title)
+        target[title] = [report["metrics"].get(name, np.nan) for report in history]
+    rates = {"learning rate": [report["learning_rate"] for report in history]}
+    panels = [("Loss", losses), ("Validation", scores), ("Learning rate", rates)]
+    with drawing(10.4, 3.1, columns=3, width_ratios=(1, 1.25, 0.8)) as picture:
+        for ax, (title, series) in zip(picture.axes, panels, strict=True):
+            if kept is not None:
+                ax.axvline(kept, color=SOFT, linewidth=1, linestyle=(0, (2, 3)))
+            for place, (name, values) in enumerate(series.items()):
+                style = {"color": SERIES[place % len(SERIES)], "linestyle": DASHES[place % len(DASHES)]}
+                ax.plot(epochs, values, marker="o", markersize=2.6, label=name, **style)
+            ax.set_title(title)
+            ax.set_xlabel("Epoch")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.margins(x=0.03)
+            if len(series) > 1:
+                ax.legend()
+        picture.axes[2].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+        if kept is not None:
+            ends = picture.axes[1].get_ylim()
+            picture.axes[1].annotate(
+                f" kept: {kept}",
+                (kept, ends[0]),
+                xytext=(0, 3),
+                textcoords="offset points",
+                color=SOFT,
+                fontsize=8,
+                ha="right" if kept > sum(epochs) / len(epochs) else "left",
+            )
+    return picture.png
+
+
+def _rug(ax: Any, values: np.ndarray) -> None:
+    """A thin histogram below zero: where the predictions lie."""
+    heights, edges = np.histogram(values, np.linspace(0, 1, 41))
+    scaled = 0.075 * np.sqrt(heights / max(1, heights.max()))  # square root: the rare high bins stay visible
+    ax.bar(edges[:-1], scaled, width=1 / 40, bottom=-0.085, align="edge", color=SOFT, alpha=0.45, linewidth=0)
+
+
+def _total(counts: Mapping[str, Mapping[str, int]], label: str) -> int:
+    return sum(numbers.get(label, 0) for numbers in counts.values())

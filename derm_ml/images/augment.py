@@ -1,0 +1,58 @@
+"""Training augmentation by name. The only module that knows albumentations (2.0.8, its last MIT release).
+
+Every transform is drawn from the seed it is given, so the same (seed, epoch, sample) gives the same picture.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for news at import otherwise
+
+import albumentations as A  # noqa: E402
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+
+from derm_ml.images.preprocess import Fit, to_square  # noqa: E402
+
+Augment = Callable[[np.ndarray, int], np.ndarray]
+
+
+def augmentation(name: str, side: int, fit: Fit = "squash") -> Augment:
+    """(H, W, 3) uint8 and a seed → (side, side, 3) uint8.
+
+    `none`: only the square. `flips`: the eight symmetries of the square. `strong`: what winners of the ISIC
+    challenges share (symmetries, scale and crop, rotation and shear, brightness, contrast, colour, small
+    occlusions), applied to pictures of skin, which has no up and no left.
+    """
+    if name == "none":
+        return lambda image, _seed: to_square(image, side, fit)
+    if name == "flips":
+        return _seeded(A.Compose([A.D4(p=1)]), lambda image: to_square(image, side, fit))
+    if name != "strong":
+        raise ValueError(f"no augmentation '{name}'; known: none, flips, strong")
+    room = round(side * 1.15)  # so that zooming in by 15 % invents no pixels
+    pipeline = A.Compose(
+        [
+            A.RandomResizedCrop(
+                (side, side), scale=(0.6, 1.0), ratio=(0.8, 1.25), interpolation=cv2.INTER_LINEAR, p=1
+            ),
+            A.D4(p=1),
+            A.Affine(
+                scale=(0.9, 1.1), rotate=(-45, 45), shear=(-10, 10), border_mode=cv2.BORDER_REFLECT_101, p=0.5
+            ),
+            A.RandomBrightnessContrast(0.2, 0.2, p=0.7),
+            A.HueSaturationValue(8, 25, 12, p=0.7),  # dermatoscopes differ in white balance, hardly in hue
+            A.CoarseDropout(num_holes_range=(1, 3), hole_height_range=(0.05, 0.15), hole_width_range=(0.05, 0.15), p=0.25),
+        ]
+    )
+    return _seeded(pipeline, lambda image: to_square(image, room, fit))
+
+
+def _seeded(pipeline: A.Compose, first: Callable[[np.ndarray], np.ndarray]) -> Augment:
+    def augment(image: np.ndarray, seed: int) -> np.ndarray:
+        pipeline.set_random_seed(seed % 2**32)
+        return np.ascontiguousarray(pipeline(image=first(image))["image"])
+
+    return augment

@@ -1,0 +1,117 @@
+"""Does a probability of 0.8 mean 8 of 10? Temperature, expected calibration error, Brier score, reliability table.
+
+The temperature is fitted on validation only. ECE and Brier score are measured on probabilities as they are served.
+
+Example:
+    >>> logits, targets = np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0]]), np.array([[1, 0], [0, 1], [0, 1]])
+    >>> round(fit_temperature(logits, targets, "softmax"), 2)  # sure of itself, and wrong in one of three
+    5.77
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_expit, log_softmax
+
+from derm_ml.metrics.intervals import ratio
+
+BINS = 10  # of equal mass: with 150 validation images a bin still has 15
+# Outside this range a temperature says more about a validation set without an error than about the network.
+COLDEST, HOTTEST = 0.25, 10.0
+
+
+def fit_temperature(logits: np.ndarray, targets: np.ndarray, head: Literal["softmax", "sigmoid"]) -> float:
+    """The temperature T in [0.25, 10] that minimises the negative log likelihood of `logits / T`.
+
+    logits and targets (N, L) of the validation split; targets 1, 0 or NaN. Softmax uses the cases with exactly one
+    positive and all labels known; sigmoid every known target. Source: Guo et al. 2017 (arXiv 1706.04599), sec. 4.2.
+    Raises `ValueError` if no target can be used or a logit is not finite.
+    """
+    logits, targets = np.asarray(logits, np.float64), np.asarray(targets, np.float64)
+    if not np.isfinite(logits).all():
+        raise ValueError("a logit is not finite: the network diverged, there is nothing to calibrate")
+    usable = one_positive(targets)[:, None] if head == "softmax" else ~np.isnan(targets)
+    if not usable.any():
+        raise ValueError("no case has the targets calibration needs (softmax: exactly one positive label a case)")
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        if head == "softmax":
+            likelihood = log_softmax(scaled, axis=1) * targets
+        else:
+            likelihood = targets * log_expit(scaled) + (1 - targets) * log_expit(-scaled)
+        return -float(np.where(usable, likelihood, 0.0).sum())
+
+    best = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(best.x))
+
+
+def one_positive(targets: np.ndarray) -> np.ndarray:
+    """(N, L) → (N,) bool: every label is known and exactly one is positive."""
+    return ~np.isnan(targets).any(axis=1) & (np.nansum(targets, axis=1) == 1)
+
+
+def confidence(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of the likeliest label (N,), and 1.0 where it is the right one, from (N, L) of one positive each."""
+    top = probabilities.argmax(axis=1)
+    return probabilities.max(axis=1), targets[np.arange(len(targets)), top].astype(np.float64)
+
+
+def bins_of(probabilities: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """The bin (N,) int of each probability: bins of equal mass, so that none rests on a handful of cases.
+
+    Equal probabilities share a bin, so there may be fewer bins than asked for.
+    """
+    inner = np.unique(np.quantile(probabilities, np.linspace(0, 1, bins + 1)[1:-1]))
+    return np.searchsorted(inner, probabilities, side="left")
+
+
+def ece(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Expected calibration error: |mean probability − share of positives|, averaged over bins of equal mass.
+
+    probabilities (N,), targets (N,) with NaN unknown, weights (B, N) → (B,) in 0..1. The bins are those of the
+    unweighted cases. It is biased upwards in small samples; so is its bootstrap.
+    """
+    keep = ~np.isnan(targets)
+    p, y, w = probabilities[keep].astype(np.float64), targets[keep].astype(np.float64), weights[:, keep]
+    if not len(p):
+        return np.full(len(weights), np.nan)
+    member = bins_of(p)
+    gaps = [np.abs(w[:, member == k] @ (p - y)[member == k]) for k in np.unique(member)]
+    return ratio(np.sum(gaps, axis=0), w.sum(axis=1))
+
+
+def mean_ece(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """ECE of each label of (N, L), averaged over the labels: what fits independent (sigmoid) labels."""
+    return np.mean([ece(probabilities[:, k], targets[:, k], weights) for k in range(targets.shape[1])], axis=0)
+
+
+def brier(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean squared error of probabilities, (N,) or (N, L), over the known targets; weights (B, N) → (B,) in 0..1.
+
+    For L labels this is the mean over labels, not the sum (Brier 1950 sums: for 3 classes ours is a third of it).
+    """
+    p, y = (np.asarray(a, np.float64).reshape(len(targets), -1) for a in (probabilities, targets))
+    here = ~np.isnan(y)
+    errors = np.where(here, (p - np.where(here, y, 0.0)) ** 2, 0.0).sum(axis=1)
+    return ratio(weights @ errors, weights @ here.sum(axis=1).astype(np.float64))
+
+
+def reliability_table(probabilities: np.ndarray, targets: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
+    """One row a bin of equal mass: n, mean probability, observed share of positives. Unknown targets are left out."""
+    keep = ~np.isnan(targets)
+    p, y = probabilities[keep].astype(np.float64), targets[keep].astype(np.float64)
+    if not len(p):
+        return []
+    member = bins_of(p, bins)
+    return [
+        {
+            "n": int((member == k).sum()),
+            "mean_probability": float(p[member == k].mean()),
+            "observed_share": float(y[member == k].mean()),
+        }
+        for k in np.unique(member)
+    ]

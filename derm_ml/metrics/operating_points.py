@@ -1,0 +1,163 @@
+"""Thresholds that reach a wished recall: fitted on validation only, stored with its hash, measured on other splits.
+
+Example:
+    >>> point = fit_operating_point("recall_0.95", "melanoma", p, y, "validation", hash, 0.95)   # doctest: +SKIP
+    >>> point.threshold, point.sensitivity_low                                                   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from derm_ml.bundle import OperatingPoint
+from derm_ml.evaluation import Metric, undefined
+from derm_ml.metrics.classification import known, roc_curve, sensitivity, specificity
+from derm_ml.metrics.intervals import Statistic, bootstrap, clopper_pearson, clopper_pearson_low, estimate
+
+
+def fit_operating_point(
+    name: str, label: str, probabilities: np.ndarray, positives: np.ndarray, split: str, split_hash: str, recall: float
+) -> OperatingPoint:
+    """The highest threshold at which at least `recall` of the validation positives have p ≥ threshold.
+
+    probabilities (N,) calibrated, positives (N,) 1, 0 or NaN. The threshold lies halfway to the next lower
+    probability, so that a rounding error in the last digit cannot turn the case it rests on.
+    Raises `ValueError` for any split but validation, without positives or negatives, or for recall outside (0, 1].
+    """
+    if not 0 < recall <= 1:
+        raise ValueError(f"the recall of an operating point lies in (0, 1], got {recall}")
+    p, y = _usable(label, probabilities, positives, split)
+    found = np.sort(p[y == 1])[::-1]
+    needed = math.ceil(recall * len(found) - 1e-9)  # 0.95 · 20 is 19.000000000000004 in floating point
+    return _point(name, label, p, y, float(found[needed - 1]), split_hash)
+
+
+def fit_balanced_point(
+    name: str, label: str, probabilities: np.ndarray, positives: np.ndarray, split: str, split_hash: str
+) -> OperatingPoint:
+    """The threshold with the largest sensitivity + specificity (Youden 1950); arguments as `fit_operating_point`.
+
+    Of equally good thresholds the lowest, which misses fewer positives.
+    """
+    p, y = _usable(label, probabilities, positives, split)
+    false_rate, true_rate, thresholds = roc_curve(p, y)
+    gain = true_rate[1:] - false_rate[1:]
+    best = np.flatnonzero(gain >= gain.max() - 1e-12)[-1]
+    return _point(name, label, p, y, float(thresholds[1:][best]), split_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPoint:
+    """An operating point on cases it was not fitted on."""
+
+    point: OperatingPoint
+    sensitivity: Metric
+    specificity: Metric
+    flagged: int
+    precision: float | None  # of the flagged, at the prevalence of these cases; None if none is flagged
+
+    def metrics(self) -> tuple[tuple[str, Metric], tuple[str, Metric]]:
+        return ("sensitivity", self.sensitivity), ("specificity", self.specificity)
+
+    def row(self) -> dict[str, Any]:
+        """As a row of a table."""
+        return {
+            "label": self.point.label,
+            "point": self.point.name,
+            "threshold": self.point.threshold,
+            "fitted_on": f"{self.point.split}, {self.point.positives} positives",
+            "positives": self.sensitivity.n,
+            "sensitivity": self.sensitivity.value,
+            "sensitivity_95": _interval(self.sensitivity),
+            "negatives": self.specificity.n,
+            "specificity": self.specificity.value,
+            "specificity_95": _interval(self.specificity),
+            "flagged": self.flagged,
+            "ppv_here": self.precision,
+        }
+
+
+def measure_point(
+    point: OperatingPoint, probabilities: np.ndarray, targets: np.ndarray, groups: Sequence[str] | np.ndarray
+) -> MeasuredPoint:
+    """What an operating point reaches on cases with probabilities (N,), targets (N,) and patients (N,)."""
+    keep = known(targets)
+    y, flagged, patients = targets[keep], probabilities[keep] >= point.threshold, np.asarray(groups)[keep]
+    hits, marked = int((flagged & (y == 1)).sum()), int(flagged.sum())
+    return MeasuredPoint(
+        point,
+        _proportion(sensitivity, flagged, y, patients, 1),
+        _proportion(specificity, flagged, y, patients, 0),
+        marked,
+        hits / marked if marked else None,
+    )
+
+
+def refuse_fitted_on(point: OperatingPoint, split: str, split_hash: str) -> None:
+    """Raises `ValueError` if an operating point was fitted on the very test split it is to be measured on."""
+    if split == "test" and point.split_hash == split_hash:
+        raise ValueError(
+            f"the operating point '{point.name}' of {point.label} was fitted on the test split ({split_hash}): "
+            "what it reaches there proves nothing; fit it on validation"
+        )
+
+
+def _usable(label: str, probabilities: np.ndarray, positives: np.ndarray, split: str) -> tuple[np.ndarray, np.ndarray]:
+    if split != "validation":
+        raise ValueError(
+            f"an operating point is fitted on the validation split, not on '{split}': "
+            "a threshold chosen on the cases it is judged by proves nothing"
+        )
+    targets = np.asarray(positives, np.float64)
+    keep = known(targets)
+    p, y = np.asarray(probabilities)[keep].astype(np.float64), targets[keep]
+    if not (y == 1).any() or not (y == 0).any():
+        raise ValueError(
+            f"{label}: an operating point needs positives and negatives, validation has {int((y == 1).sum())} "
+            f"and {int((y == 0).sum())}"
+        )
+    return p, y
+
+
+def _point(
+    name: str, label: str, p: np.ndarray, y: np.ndarray, lowest_flagged: float, split_hash: str
+) -> OperatingPoint:
+    below = p[p < lowest_flagged]
+    threshold = (lowest_flagged + (float(below.max()) if len(below) else 0.0)) / 2
+    flagged = p >= threshold
+    hits, positives = int((flagged & (y == 1)).sum()), int((y == 1).sum())
+    return OperatingPoint(
+        name=name,
+        label=label,
+        threshold=threshold,
+        split_hash=split_hash,
+        sensitivity=hits / positives,
+        sensitivity_low=clopper_pearson_low(hits, positives),
+        specificity=float((~flagged[y == 0]).mean()),
+        positives=positives,
+    )
+
+
+def _proportion(statistic: Statistic, flagged: np.ndarray, y: np.ndarray, groups: np.ndarray, which: int) -> Metric:
+    """Sensitivity (`which` 1) or specificity (0) with the wider of the exact and the patient-bootstrap interval.
+
+    The exact one takes images of one patient for independent; the bootstrap has no width at 0 and at 1.
+    """
+    trials = int((y == which).sum())
+    value = estimate(statistic, flagged, y) if trials else None
+    if value is None:
+        return undefined(trials, "no positives" if which else "no negatives")
+    low, high = clopper_pearson(round(value * trials), trials)
+    drawn_low, drawn_high = bootstrap(statistic, groups, flagged, y)
+    if drawn_low is not None and drawn_high is not None:
+        low, high = min(low, drawn_low), max(high, drawn_high)
+    return Metric(value, low, high, trials)
+
+
+def _interval(metric: Metric) -> str:
+    return "–" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"

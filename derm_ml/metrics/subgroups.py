@@ -1,0 +1,92 @@
+"""The same metric in every subgroup: age band, sex, source, site. A group too small to judge is shown as such.
+
+Example:
+    >>> subgroup_table(rows, scores, targets, rows["group"], ["age", "sex"])   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from derm_ml.evaluation import Metric, not_evaluable
+from derm_ml.metrics.classification import auc, known
+from derm_ml.metrics.intervals import Statistic, measured
+
+MINIMUM = 10  # positives and negatives each: with fewer the interval of an AUC spans almost everything
+AGE_BANDS = ((0, 30), (30, 50), (50, 70), (70, 200))
+MOST = 12  # sub-groups shown of one attribute: free text (sites) would flood the report
+UNKNOWN = "unknown"
+
+
+def subgroup_table(
+    rows: pd.DataFrame,
+    scores: np.ndarray,
+    targets: np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    attributes: Sequence[str] = ("age", "sex", "site", "source"),
+    statistic: Statistic = auc,
+) -> list[dict[str, Any]]:
+    """One row a subgroup: attribute, subgroup, n, positives, negatives, value, low, high, remark.
+
+    `rows` (N) holds `attribute.<name>` or `<name>` columns; scores, targets, groups (N,). Attributes the data do
+    not have, or that have one value only, are left out; cases with an unknown value are a subgroup of their own.
+    """
+    table = []
+    for attribute in attributes:
+        members = bands(rows, attribute)
+        if members is None or members.nunique() < 2:
+            continue
+        for name in _order(members)[:MOST]:
+            inside = (members == name).to_numpy() & known(targets)
+            metric = subgroup_metric(scores[inside], targets[inside], np.asarray(groups)[inside], statistic)
+            positives = int((targets[inside] == 1).sum())
+            table.append(
+                {
+                    "attribute": attribute,
+                    "subgroup": name,
+                    "n": metric.n,
+                    "positives": positives,
+                    "negatives": metric.n - positives,
+                    "value": metric.value,
+                    "low": metric.low,
+                    "high": metric.high,
+                    "remark": metric.note,
+                }
+            )
+    return table
+
+
+def subgroup_metric(scores: np.ndarray, targets: np.ndarray, groups: np.ndarray, statistic: Statistic = auc) -> Metric:
+    """The metric of one subgroup, or `not evaluable (n = …)` below `MINIMUM` positives or negatives."""
+    n, positives = len(targets), int((targets == 1).sum())
+    if min(positives, n - positives) < MINIMUM:
+        return not_evaluable(n)
+    return measured(statistic, groups, scores, targets, why=f"not evaluable (n = {n})")
+
+
+def bands(rows: pd.DataFrame, attribute: str) -> pd.Series | None:
+    """The subgroup (N,) str of each row: age in bands of years, the rest as it is, `unknown` where missing."""
+    column = next((c for c in (f"attribute.{attribute}", attribute) if c in rows), None)
+    if column is None:
+        return None
+    values = pd.Series(rows[column])
+    if attribute == "age":
+        names = [_band(low, high) for low, high in AGE_BANDS]
+        edges = [low for low, _ in AGE_BANDS] + [AGE_BANDS[-1][1]]
+        values = pd.Series(pd.cut(values.astype(np.float64), edges, right=False, labels=names), dtype=object)
+    return values.where(values.notna() & (values.astype(str) != ""), UNKNOWN).astype(str)
+
+
+def _band(low: int, high: int) -> str:
+    return f"{low} and over" if high == AGE_BANDS[-1][1] else f"{low} to {high - 1}"
+
+
+def _order(members: pd.Series) -> list[str]:
+    """Age bands by age, the others by size; `unknown` last."""
+    ages = {_band(low, high): place for place, (low, high) in enumerate(AGE_BANDS)}
+    counts = members.value_counts()
+    return sorted(counts.index, key=lambda name: (name == UNKNOWN, ages.get(name, 0), -counts[name], name))

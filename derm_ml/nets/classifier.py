@@ -1,0 +1,105 @@
+"""An image classifier whose forward pass also explains itself.
+
+features → global average pooling → head. For such a network Grad-CAM (Selvaraju et al. 2017) of label c is
+ReLU(Σ_k α_k A_k) with α_k = ∂logit_c/∂A_k averaged over the map = J_ck / (h·w), where J is the Jacobian of the
+head. The head is a chain of linear layers and ReLUs, so J is a product of its weight matrices and gates and
+needs no backward pass: the graph returns logits, embedding and heatmaps together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from derm_ml.nets.backbones import IMAGENET_MEAN, IMAGENET_STD, backbone
+
+
+class Head(nn.Module):
+    """Pooled features (N, C), attribute features (N, M) → logits (N, L): Linear, or Linear-ReLU-…-Linear.
+
+    `hidden` are the widths between, e.g. (512, 128). Dropout is in front of every linear layer.
+    """
+
+    def __init__(
+        self, channels: int, labels: int, hidden: Sequence[int] = (), attributes: int = 0, dropout: float = 0.0
+    ):
+        super().__init__()
+        widths = [channels + attributes, *hidden, labels]
+        self.channels = channels
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, pooled: Tensor, attributes: Tensor | None = None) -> Tensor:
+        x = pooled if attributes is None else torch.cat([pooled, attributes], dim=1)
+        for layer in list(self.layers)[:-1]:
+            x = layer(self.dropout(x)).relu()
+        return self.layers[-1](self.dropout(x))
+
+    def jacobian(self, pooled: Tensor, attributes: Tensor | None = None) -> Tensor:
+        """∂logits/∂pooled, (N, L, C), in evaluation mode."""
+        x = pooled if attributes is None else torch.cat([pooled, attributes], dim=1)
+        gates = []
+        for layer in list(self.layers)[:-1]:
+            x = layer(x).relu()
+            gates.append((x > 0).to(x.dtype))
+        product = self.layers[-1].weight.expand(
+            pooled.shape[0], -1, -1
+        )  # not len(): it would fix the batch in the graph
+        for layer, gate in zip(list(self.layers)[-2::-1], gates[::-1], strict=True):
+            product = (product * gate[:, None, :]) @ layer.weight
+        return product[:, :, : self.channels]
+
+
+class Classifier(nn.Module):
+    """Backbone + head on RGB uint8 images.
+
+    forward(images (N, H, W, 3) uint8, attributes (N, A) float32 or None) → logits (N, L).
+    Colours are normalised inside, so that training, evaluation and serving cannot differ in it.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone_name: str,
+        labels: int,
+        pretrained: str = "torchvision",
+        hidden: Sequence[int] = (),
+        dropout: float = 0.0,
+        attributes: int = 0,
+    ):
+        super().__init__()
+        self.features, channels = backbone(backbone_name, pretrained)
+        # a hidden layer of 16 is ample for two attributes with their missing flags
+        self.attributes = nn.Sequential(nn.Linear(attributes, 16), nn.ReLU()) if attributes else None
+        self.head = Head(channels, labels, hidden, 16 if attributes else 0, dropout)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def activations(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 → the last maps (N, C, h, w)."""
+        x = images.permute(0, 3, 1, 2).float()  # a permuted NHWC tensor is channels_last already
+        return self.features((x - self.mean) / self.std)
+
+    def forward(self, images: Tensor, attributes: Tensor | None = None) -> Tensor:
+        return self.head(self.activations(images).mean(dim=(2, 3)), self._attributes(attributes))
+
+    def explained(self, images: Tensor, attributes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, L), embedding (N, C), Grad-CAM maps (N, L, h, w) ≥ 0, in one forward pass."""
+        maps = self.activations(images)
+        pooled = maps.mean(dim=(2, 3))
+        extra = self._attributes(attributes)
+        alpha = self.head.jacobian(pooled, extra) / (maps.shape[2] * maps.shape[3])
+        cams = (alpha @ maps.flatten(2)).relu().unflatten(2, maps.shape[2:])
+        return self.head(pooled, extra), pooled, cams
+
+    def freeze_features(self, frozen: bool) -> None:
+        """Let only the head learn: no gradients, and batch statistics stay as pretrained."""
+        self.features.requires_grad_(not frozen)
+        self.features.train(self.training and not frozen)
+
+    def _attributes(self, attributes: Tensor | None) -> Tensor | None:
+        return None if self.attributes is None else self.attributes(attributes)

@@ -1,0 +1,275 @@
+"""Whether a model may become the champion, decided on evidence that is read again at that moment.
+
+    evidence = Evidence.read(task, bundle, evaluation)      what the files say now, gates run again
+    decision = decide(evidence, champion_evidence, policy)  pure: same evidence, same decision
+    promote(task, candidate, versions, ledger, re_evaluate) the transaction: decide → alias → ledger
+
+`derm promote <task> <model> --dry-run` shows the decision and changes nothing. No registry is known here:
+whoever keeps versions and aliases fulfils `Versions`, and `Registry` towards the command line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+from pydantic import Field, ValidationError
+
+from derm_ml import DermError
+from derm_ml.bundle import Bundle
+from derm_ml.evaluation import Evaluation, EvaluationError
+from derm_ml.files import sha256
+from derm_ml.ledger import Ledger
+from derm_ml.records import split_hash
+from derm_ml.task import Settings, Task
+
+SPLIT = "test"  # promotion looks at no other split: the others chose epoch, temperature and threshold
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+
+
+class PromotionError(DermError, RuntimeError):
+    """A promotion or a rollback cannot be carried out."""
+
+
+class Policy(Settings):
+    """What a champion must show, beside green gates: `derm_ml/tasks/<task>/policy.yaml`.
+
+    Compared is the task's primary metric.
+    """
+
+    floor: float = Field(description="the primary metric must be at least this")
+    margin: float = Field(0.0, ge=0, description="and exceed the champion's by more than this")
+
+    @classmethod
+    def of(cls, task: Task) -> Policy:
+        """The policy of a task. Raises `PromotionError` if its file is missing or not readable."""
+        path = files(f"derm_ml.tasks.{task.name}") / "policy.yaml"
+        try:
+            return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise PromotionError(f"{path} is missing: write the floor a champion must reach into it") from None
+        except (ValidationError, TypeError, yaml.YAMLError) as error:
+            raise PromotionError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the files of one model say about it now.
+
+    `value` is the primary metric on the test split (None: undefined), with its 95 % interval `low`, `high`;
+    `faults` are sentences on files that contradict each other; `red` are blocking gates that do not pass.
+    """
+
+    model_version: str
+    recipe_name: str
+    dataset_md5: str
+    split_hash: str
+    evaluation_sha256: str
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+    faults: tuple[str, ...] = ()
+    red: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, task: Task, bundle: Path, evaluation: Path, own_data: bool = True) -> Evidence:
+        """Verify the bundle (sha256), load the evaluation and run the gates again.
+
+        `own_data=False` for a model measured on data it was not trained with: the champion on a newer split.
+        Raises `BundleError` or `EvaluationError` if either cannot be read.
+        """
+        model, measured = Bundle.open(bundle), Evaluation.load(evaluation)
+        metric = measured.metrics.get(task.primary_metric)
+        findings = [(gate, gate.check(measured)) for gate in task.gates if gate.blocking]
+        return cls(
+            model_version=model.version,
+            recipe_name=model.card.recipe_name,
+            dataset_md5=measured.dataset_md5,
+            split_hash=measured.split_hash,
+            evaluation_sha256=sha256(evaluation / "evaluation.json"),
+            n=measured.n,
+            value=metric.value if metric else None,
+            low=metric.low if metric else None,
+            high=metric.high if metric else None,
+            faults=tuple(_faults(task, model, measured, own_data)),
+            red=tuple(f"{gate.name}: {finding.message}" for gate, finding in findings if not finding.passed),
+        )
+
+
+def _faults(task: Task, model: Bundle, measured: Evaluation, own_data: bool) -> list[str]:
+    """Where bundle, evaluation and predictions do not belong together."""
+    faults = []
+    if {model.card.task, measured.task} != {task.name}:
+        faults.append(f"bundle and evaluation are of {model.card.task} and {measured.task}, not of {task.name}")
+    if measured.model_version != model.version:
+        faults.append(f"the evaluation is of model {measured.model_version}, the bundle is {model.version}")
+    if measured.split != SPLIT:
+        faults.append(f"the evaluation is on the {measured.split} split, not on {SPLIT}")
+    if own_data and measured.dataset_md5 != model.card.dataset_md5:
+        faults.append(f"measured on dataset {measured.dataset_md5}, trained on {model.card.dataset_md5}")
+    if own_data and model.card.split_hashes.get(SPLIT) != measured.split_hash:
+        faults.append(f"the test split is {measured.split_hash}, the bundle knows {model.card.split_hashes.get(SPLIT)}")
+    table = measured.predictions
+    if split_hash(dict.fromkeys(table["id"].astype(str), measured.split), measured.split) != measured.split_hash:
+        faults.append("the predictions do not cover exactly the frozen split")
+    if table["id"].duplicated().any() or len(table) != measured.n:
+        faults.append(f"{len(table)} predictions for {measured.n} cases")
+    scores = table[[c for c in table.columns if c.startswith("p.")]]
+    if scores.size == 0 or not scores.map(lambda p: math.isfinite(p)).all(axis=None):
+        faults.append("a predicted probability is missing or not finite")
+    return faults
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Promote or not, and why in sentences."""
+
+    promote: bool
+    reasons: tuple[str, ...]
+
+
+def decide(candidate: Evidence, champion: Evidence | None, policy: Policy, metric: str) -> Decision:
+    """Refuse on faults, red blocking gates, an undefined or low metric, another split, a tie or worse."""
+    against = [*candidate.faults, *(f"blocking gate is red: {text}" for text in candidate.red)]
+    value = candidate.value
+    if value is None or not math.isfinite(value):
+        return Decision(False, (*against, f"{metric} is missing or undefined"))
+    if value < policy.floor:
+        against.append(f"{metric} {value:.4f} is below the floor of {policy.floor:.4f}")
+    if champion is None:
+        said = f"{metric} {value:.4f} (n = {candidate.n}); there is no champion yet"
+        return Decision(not against, tuple(against) or (said,))
+    if champion.split_hash != candidate.split_hash:
+        against.append(f"measured on split {candidate.split_hash}, the champion on split {champion.split_hash}")
+    against += [f"the champion's evidence cannot be used: {fault}" for fault in champion.faults]
+    if champion.value is None or not math.isfinite(champion.value):
+        against.append(f"the champion's {metric} is missing or undefined")
+    elif value - champion.value <= policy.margin:
+        against.append(
+            f"{metric} {value:.4f} does not exceed the champion's {champion.value:.4f} by more than {policy.margin:.4f}"
+        )
+    else:
+        said = f"{metric} {value:.4f} against the champion's {champion.value:.4f} on the same {candidate.n} cases"
+        return Decision(not against, tuple(against) or (said,))
+    return Decision(False, tuple(against))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A registered model: its number, and where its bundle and its evaluation can be read."""
+
+    number: int
+    bundle: Path
+    evaluation: Path
+
+
+class Versions(Protocol):
+    """Registered versions and the aliases `champion`, `challenger`, `previous` of each task."""
+
+    def version(self, task: Task, alias: str) -> ModelVersion | None:
+        """The version an alias points to, None if there is none."""
+        ...
+
+    def point(self, task: Task, alias: str, number: int) -> None:
+        """Let an alias point to a version."""
+        ...
+
+
+class Registry(Protocol):
+    """What the command line asks of the registry it finds in the entry point group `derm.registry`."""
+
+    def champion(self, task: Task) -> Path:
+        """The champion's bundle. Raises `DermError` if there is none."""
+        ...
+
+    def promote(self, task: Task, bundle: Path, *, dry_run: bool = False) -> Decision:
+        """Register the bundle and its evaluation, decide, and move the alias if the decision says so."""
+        ...
+
+    def rollback(self, task: Task) -> str:
+        """Make the previous champion the champion again; returns a sentence."""
+        ...
+
+
+# (champion's bundle, the candidate's dataset md5) → the folder of the champion's evaluation on that dataset
+ReEvaluate = Callable[[Path, str], Path]
+
+
+def weigh(task: Task, candidate: Evidence, champion: ModelVersion | None, re_evaluate: ReEvaluate) -> Decision:
+    """Decide against the champion, measured again where its evaluation is on another split. Changes nothing."""
+    policy = Policy.of(task)
+    if champion is None:
+        return decide(candidate, None, policy, task.primary_metric)
+    try:
+        held = Evidence.read(task, champion.bundle, champion.evaluation)
+    except EvaluationError as error:
+        return Decision(False, (f"the champion's evidence cannot be read: {error}",))
+    if held.split_hash != candidate.split_hash and not candidate.faults:
+        measured = re_evaluate(champion.bundle, candidate.dataset_md5)
+        held = Evidence.read(task, champion.bundle, measured, own_data=False)
+    return decide(candidate, held, policy, task.primary_metric)
+
+
+def promote(
+    task: Task, candidate: ModelVersion, versions: Versions, ledger: Ledger, re_evaluate: ReEvaluate
+) -> Decision:
+    """Decide and, if the decision says so, move `champion` (the old one becomes `previous`); write both down.
+
+    One promotion at a time. The intention is in the ledger before the alias moves and the fact after it, so a
+    crash between the two is completed by the next call.
+    """
+    with ledger.locked():
+        champion = versions.version(task, CHAMPION)
+        evidence = Evidence.read(task, candidate.bundle, candidate.evaluation)
+        if champion and champion.number == candidate.number:
+            _complete(ledger, candidate.number)
+            return Decision(True, (f"version {candidate.number} is the champion already",))
+        decision = weigh(task, evidence, champion, re_evaluate)
+        entry: dict[str, Any] = {
+            "task": task.name,
+            "version": candidate.number,
+            "champion_before": champion.number if champion else None,
+            "reasons": decision.reasons,
+            "policy": Policy.of(task).model_dump(),
+            "evidence": asdict(evidence),
+        }
+        if not decision.promote:
+            ledger.append({"event": "refused", **entry})
+            return decision
+        ledger.append({"event": "promoting", **entry})
+        if champion:
+            versions.point(task, PREVIOUS, champion.number)
+        versions.point(task, CHAMPION, candidate.number)
+        ledger.append({"event": "promoted", "task": task.name, "version": candidate.number})
+    return decision
+
+
+def rollback(task: Task, versions: Versions, ledger: Ledger) -> str:
+    """Exchange `champion` and `previous`, so that a second call undoes the first. Returns a sentence.
+
+    The previous bundle is verified before the alias moves. Raises `PromotionError` if there is none.
+    """
+    with ledger.locked():
+        champion, previous = versions.version(task, CHAMPION), versions.version(task, PREVIOUS)
+        if previous is None or (champion and champion.number == previous.number):
+            raise PromotionError(f"{task.name} has no previous champion to go back to")
+        Bundle.open(previous.bundle)
+        ledger.append({"event": "rolling_back", "task": task.name, "version": previous.number})
+        versions.point(task, CHAMPION, previous.number)
+        if champion:
+            versions.point(task, PREVIOUS, champion.number)
+        ledger.append({"event": "rolled_back", "task": task.name, "version": previous.number})
+    return f"version {previous.number} is the champion of {task.name} again"
+
+
+def _complete(ledger: Ledger, number: int) -> None:
+    """Write the fact a crash kept out of the ledger: the alias had moved, the entry was missing."""
+    entries = ledger.entries()
+    if entries and entries[-1]["event"] == "promoting" and entries[-1]["version"] == number:
+        ledger.append({"event": "promoted", "task": entries[-1]["task"], "version": number})

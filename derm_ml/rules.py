@@ -1,0 +1,95 @@
+"""Data rules every image task shares: sentences that are true of a usable dataset.
+
+Each takes a `Dataset` and returns a `Finding` with the rows that break the rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from derm_ml.records import SPLITS
+from derm_ml.task import DataRule, Finding
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
+
+SHOWN = 50  # rows shown of a broken rule; the message says how many there are
+MAX_QUARANTINED = 0.05  # a batch that loses more than this share is broken, not unlucky
+
+
+def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
+    """Every patient, lesion and duplicate cluster lies in one split."""
+    table = dataset.manifest
+    rows = []
+    for kind in ("patient", "lesion"):
+        known = table[table[kind] != ""]
+        spread = known.groupby(["source", kind])["split"].agg(lambda s: ", ".join(sorted(set(s))))
+        rows += [{"kind": kind, "name": key[1], "splits": s} for key, s in spread.items() if "," in s]
+    n = int((table["patient"] != "").sum() + (table["lesion"] != "").sum())
+    if not rows and not n:
+        return Finding(True, f"no patient or lesion ids are known of {len(table)} images: nothing to cross")
+    if not rows:
+        return Finding(True, f"{table['group'].nunique()} groups of {len(table)} images, each in one split")
+    return Finding(False, f"{len(rows)} patients or lesions lie in more than one split", tuple(rows[:SHOWN]))
+
+
+def no_duplicates_across_splits(dataset: Dataset) -> Finding:
+    """No picture, as is or flipped, turned, recompressed or cropped, lies in two splits."""
+    pairs = dataset.duplicates
+    crossing = pairs[pairs["a_split"] != pairs["b_split"]]
+    if crossing.empty:
+        return Finding(True, f"{len(pairs)} pairs of duplicates, each within one split")
+    first = crossing.iloc[0]
+    return Finding(
+        False,
+        f"{len(crossing)} pictures lie in two splits, e.g. {first['a']} ({first['a_split']}) and {first['b']} "
+        f"({first['b_split']}, {first['kind']} duplicate). Remove one of each pair, or set `duplicates: quarantine` "
+        "in params.yaml, which takes the training copy out",
+        tuple({str(k): v for k, v in row.items()} for row in crossing.head(SHOWN).to_dict("records")),
+    )
+
+
+def every_class_in_every_split(dataset: Dataset) -> Finding:
+    """Training, validation and test each hold every class."""
+    rows = []
+    for label in dataset.labels:
+        counts = {s: int((dataset.split(s)[f"target.{label}"] == 1).sum()) for s in SPLITS}
+        rows.append({"label": label, **counts})
+    missing = [f"{row['label']} in {s}" for row in rows for s in SPLITS if row[s] == 0]
+    if missing:
+        return Finding(
+            False, f"no image of {'; '.join(missing)}: add images or change the split fractions", tuple(rows)
+        )
+    return Finding(True, f"{len(dataset.labels)} classes in {len(SPLITS)} splits", tuple(rows))
+
+
+def images_decode(dataset: Dataset) -> Finding:
+    """Every stored picture is intact, and few of those delivered had to be quarantined.
+
+    Pictures were decoded when the dataset was prepared; here their stored bytes are held against their sha256.
+    """
+    table = dataset.manifest
+    roles = [c.removesuffix(".sha256") for c in table.columns if c.endswith(".sha256")]
+    damaged = [
+        {"id": row["id"], "role": role}
+        for row in table.to_dict("records")
+        for role in roles
+        if isinstance(row[f"{role}.sha256"], str)
+        and hashlib.sha256(dataset.read(row, role)).hexdigest() != row[f"{role}.sha256"]
+    ]
+    if damaged:
+        return Finding(False, f"{len(damaged)} stored files are damaged: run `dvc checkout`", tuple(damaged[:SHOWN]))
+    lost = dataset.quarantine
+    share = len(lost) / max(1, len(lost) + len(table))
+    rows = tuple({str(k): v for k, v in row.items()} for row in lost.head(SHOWN).astype(str).to_dict("records"))
+    message = f"{len(table)} pictures intact, {len(lost)} quarantined ({share:.1%})"
+    return Finding(share <= MAX_QUARANTINED, message, rows, {"quarantined": float(len(lost))})
+
+
+IMAGE_RULES = (
+    DataRule("patients_do_not_cross_splits", patients_do_not_cross_splits),
+    DataRule("no_duplicates_across_splits", no_duplicates_across_splits),
+    DataRule("every_class_in_every_split", every_class_in_every_split),
+    DataRule("images_decode", images_decode),
+)

@@ -1,0 +1,66 @@
+"""One folder a class, with or without splits above: `train/melanoma/x.jpg` or `melanoma/x.jpg`.
+
+Split folders are train(ing), val(id)/validation and test(ing), class folders the labels or names of the label map;
+case, spaces, hyphens and underscores do not matter. Images may lie deeper inside a class folder.
+A sample's id is its file name without ending; where two files share it, their whole path joined by hyphens.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from derm_ml.records import DataError, Problem, Reading, Sample
+from derm_ml.sources.image_files import distinct_ids, image_files
+from derm_ml.sources.labels import LabelMap, normal
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def recognise(root: Path, labels: LabelMap) -> bool:
+    """Whether a class folder with a known name is where this layout has it."""
+    return any(labels.knows(folder.name) for _, folder in _class_folders(root))
+
+
+def read(root: Path, labels: LabelMap) -> Reading:
+    """Read every class folder. Raises `DataError` for one whose name is not known."""
+    found: list[tuple[str, str, dict[str, float]]] = []  # path, split, target
+    problems: list[Problem] = []
+    left_out: dict[str, int] = {}
+    for split, folder in _class_folders(root):
+        try:
+            target = labels.target(folder.name)
+        except DataError as error:
+            raise DataError(f"{folder}: {error}") from error
+        files, odd = image_files(root, folder.relative_to(root).as_posix(), deep=True)
+        problems += odd
+        if target is None:
+            left_out[folder.name] = left_out.get(folder.name, 0) + len(files)
+        else:
+            found += [(file, split, target) for file in files]
+    for folder in {root, *(f.parent for _, f in _class_folders(root))}:
+        stray, odd = image_files(root, folder.relative_to(root).as_posix() if folder != root else "")
+        problems += [*odd, *(Problem(file, "lies outside the class folders; move it into one") for file in stray)]
+    ids = distinct_ids([file for file, _, _ in found])
+    samples = [Sample(i, {"image": f}, t, split=s) for i, (f, s, t) in zip(ids, found, strict=True)]
+    return Reading(tuple(samples), tuple(sorted(problems, key=lambda p: p.file)), left_out)
+
+
+def _class_folders(root: Path) -> list[tuple[str, Path]]:
+    """(split or "", folder) of each class folder, sorted; hidden folders are not the user's."""
+    result = []
+    for folder in _folders(root):
+        split = SPLIT_NAMES.get(normal(folder.name))
+        result += [(split, inner) for inner in _folders(folder)] if split else [("", folder)]
+    return result
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -1,0 +1,115 @@
+"""Recognises the layout of a raw folder and reads it; a folder of such folders is read as several sources.
+
+    >>> reading = read_source(Path("data/raw/lesion_classification"), labels=("melanoma", "nevus"))   # doctest: +SKIP
+
+A folder is first tried as one of the layouts. If it is none, each of its sub-folders that is one (to any depth,
+so `isic2017/`, `batches/2026-11-20/`) is a source of its own, named by its path. Sample ids are unique over all:
+where a later source (in alphabetical order) brings an id again, its sample becomes `<source>:<id>`.
+
+`source.json` in a source's folder (`derm fetch` writes it) says the licence of its images.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+from derm_ml.records import DataError, Reading, with_prefix
+from derm_ml.sources import class_folders, csv_list, ham10000, isic2017
+from derm_ml.sources.image_files import image_files
+from derm_ml.sources.labels import LabelMap, LabelNames
+
+# in the order in which they are tried: the most specific first, since HAM10000's image folder looks like a class
+LAYOUTS: dict[str, ModuleType] = {
+    "isic2017": isic2017,
+    "ham10000": ham10000,
+    "csv_list": csv_list,
+    "class_folders": class_folders,
+}
+
+
+def read_source(
+    root: Path, layout: str = "auto", *, labels: Sequence[str], label_map: LabelNames | None = None
+) -> Reading:
+    """Read a folder as downloaded into samples and problems, paths relative to `root`.
+
+    `layout` names one of `LAYOUTS`, or `auto` to recognise it. `label_map` says what a source's own names mean
+    (`sources/labels.py`); without it a layout's default is used. Raises `DataError` naming file and line.
+    """
+    names = LabelMap(tuple(labels), label_map)
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder; give the folder that holds the images as downloaded")
+    if layout != "auto" and layout not in LAYOUTS:
+        raise DataError(f"unknown layout '{layout}'; known: auto, {', '.join(LAYOUTS)}")
+    parts = [("", layout)] if layout != "auto" else _sources(root, "", names)
+    if not parts:
+        raise DataError(_unknown(root, names))
+    readings = [_read_one(root, folder, kind, names) for folder, kind in parts]
+    joined = _joined(readings)
+    if not joined.samples and not joined.problems and not joined.left_out:
+        raise DataError(f"{root}: there are no images; unpack the data set there")
+    return joined
+
+
+def _sources(root: Path, folder: str, names: LabelMap) -> list[tuple[str, str]]:
+    """(path relative to root, layout) of each source at or below `folder`.
+
+    Raises `DataError` for a folder with images that is no source: its images would be lost without a word.
+    """
+    here = root / folder
+    kind = next((name for name, layout in LAYOUTS.items() if layout.recognise(here, names)), "")
+    if kind:
+        return [(folder, kind)]
+    inner = sorted(p.name for p in here.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found = [source for name in inner for source in _sources(root, f"{folder}/{name}" if folder else name, names)]
+    if found and image_files(here)[0]:
+        raise DataError(f"{here}: there are images beside folders that are sources; move them into one, with a list")
+    if not found and folder and image_files(here, deep=True)[0]:
+        raise DataError(_unknown(here, names))
+    return found
+
+
+def _unknown(folder: Path, names: LabelMap) -> str:
+    known = ", ".join(sorted({*names.labels, *(names.names or {})}))
+    return (
+        f"{folder}: the layout is not recognised; expected the official ISIC 2017 or HAM10000 folders, "
+        f"a list labels.csv with the columns filename and label, or a folder for each class ({known})"
+    )
+
+
+def _read_one(root: Path, folder: str, kind: str, names: LabelMap) -> Reading:
+    here = root / folder
+    reading = LAYOUTS[kind].read(here, names)
+    licence = _licence(here)
+    if licence:
+        reading = replace(reading, samples=tuple(replace(s, licence=licence) for s in reading.samples))
+    return with_prefix(reading, folder, folder or kind)
+
+
+def _licence(folder: Path) -> str:
+    path = folder / "source.json"
+    if not path.exists():
+        return ""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["licence"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f'{path}: no licence can be read; write {{"licence": "…"}}, or remove the file') from error
+
+
+def _joined(readings: Sequence[Reading]) -> Reading:
+    seen: set[str] = set()
+    samples = []
+    left_out: dict[str, int] = {}
+    for reading in readings:
+        for sample in reading.samples:
+            name = sample.id if sample.id not in seen else f"{sample.source.replace('/', '-')}:{sample.id}"
+            if name in seen:
+                raise DataError(f"{sample.source}: the id '{sample.id}' occurs twice; rename one of the two images")
+            seen.add(name)
+            samples.append(replace(sample, id=name))
+        for name, count in reading.left_out.items():
+            left_out[name] = left_out.get(name, 0) + count
+    return Reading(tuple(samples), tuple(p for reading in readings for p in reading.problems), left_out)

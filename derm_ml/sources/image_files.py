@@ -1,0 +1,66 @@
+"""The image files of a folder, and the check that the list and the folder tell the same story.
+
+No file is passed over in silence: what is no image but stands among images is a `Problem`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from derm_ml.images.decode import IMAGE_EXTENSIONS
+from derm_ml.records import Problem
+
+# what lies beside images in honest downloads and is none
+_COMPANIONS = frozenset(
+    (".txt", ".md", ".csv", ".json", ".html", ".pdf", ".yaml", ".yml", ".xml", ".dvc", ".db", ".ini")
+)
+
+
+def image_files(root: Path, folder: str = "", deep: bool = False) -> tuple[list[str], list[Problem]]:
+    """Paths (relative to `root`, sorted) of the images in `folder` (and below it if `deep`), and the odd files."""
+    images: list[str] = []
+    problems: list[Problem] = []
+    base = root / folder
+    for path in sorted(base.rglob("*") if deep else base.iterdir()):
+        name = path.relative_to(root).as_posix()
+        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(base).parts):
+            continue  # hidden files are the system's (.DS_Store, ._photo.jpg)
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_EXTENSIONS:
+            images.append(name)
+        elif suffix not in _COMPANIONS:
+            problems.append(Problem(name, f"'{path.suffix}' is no accepted image format; convert it to PNG"))
+    return images, problems
+
+
+def by_stem(images: list[str]) -> tuple[dict[str, str], list[Problem]]:
+    """Stem → path; of two images with one stem (x.jpg, x.png) the first is taken and the other is a problem."""
+    found: dict[str, str] = {}
+    problems: list[Problem] = []
+    for path in images:
+        stem = Path(path).stem
+        if stem in found:
+            problems.append(Problem(path, f"has the same name as {found[stem]}; keep one of the two"))
+        else:
+            found[stem] = path
+    return found, problems
+
+
+def unlisted(images: Mapping[str, str], listed: set[str], where: str) -> list[Problem]:
+    """A problem for each image (id → path) that `where` has no row for."""
+    return [
+        Problem(path, f"is not listed in {where}; add a row or remove the image")
+        for name, path in images.items()
+        if name not in listed
+    ]
+
+
+def distinct_ids(paths: list[str]) -> list[str]:
+    """An id for each path: its stem, or the whole path joined by hyphens where two paths share a stem."""
+    stems = [Path(path).stem for path in paths]
+    twice = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
+    return [
+        Path(path).with_suffix("").as_posix().replace("/", "-") if stem in twice else stem
+        for path, stem in zip(paths, stems, strict=True)
+    ]

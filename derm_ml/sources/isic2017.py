@@ -1,0 +1,89 @@
+"""The official ISIC 2017 layout, part 3 (melanoma / seborrheic keratosis / nevus).
+
+    ISIC-2017_Training_Data/ISIC_0000000.jpg …      ISIC-2017_Training_Part3_GroundTruth.csv
+    ISIC-2017_Validation_Data/ …                    ISIC-2017_Validation_Part3_GroundTruth.csv
+    ISIC-2017_Test_v2_Data/ … (or Test_Data)        ISIC-2017_Test_v2_Part3_GroundTruth.csv
+
+Ground truth: image_id, melanoma, seborrheic_keratosis (0 or 1, a nevus being neither). Optional, beside or inside
+the image folder: `…_Data_metadata.csv` with image_id, age_approximate, sex. Official splits are kept; any of the
+three may be absent. Superpixel and segmentation files beside the images are no images of their own.
+
+Source: Codella et al. 2018, arXiv 1710.05006.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from derm_ml.records import DataError, Problem, Reading, Sample
+from derm_ml.sources.attributes import attributes_of
+from derm_ml.sources.csv_table import Row, read_csv
+from derm_ml.sources.image_files import by_stem, image_files, unlisted
+from derm_ml.sources.labels import LabelMap
+
+PARTS = {"Training": "train", "Validation": "validation", "Test": "test", "Test_v2": "test"}
+_COMPANIONS = ("_superpixels", "_segmentation")
+
+
+def recognise(root: Path, labels: LabelMap) -> bool:
+    return any((root / f"ISIC-2017_{part}_Data").is_dir() for part in PARTS) or bool(
+        list(root.glob("ISIC-2017_*_Part3_GroundTruth.csv"))
+    )
+
+
+def read(root: Path, labels: LabelMap) -> Reading:
+    """Read all parts that are there. Raises `DataError` for a part without its list, or a list that is wrong."""
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    left_out: dict[str, int] = {}
+    for part, split in PARTS.items():
+        folder, truth = f"ISIC-2017_{part}_Data", root / f"ISIC-2017_{part}_Part3_GroundTruth.csv"
+        if not (root / folder).is_dir() and not truth.exists():
+            continue
+        if not truth.exists():
+            raise DataError(f"{root / folder} has no ground truth; put {truth.name} beside it, or remove the folder")
+        if not (root / folder).is_dir():
+            raise DataError(f"{truth} lists images, but the folder {folder} is not there; unpack it beside the list")
+        rows = read_csv(truth, ("image_id", "melanoma", "seborrheic_keratosis"), unique="image_id")
+        files, odd = image_files(root, folder)
+        images, doubled = by_stem([f for f in files if not Path(f).stem.endswith(_COMPANIONS)])
+        metadata = _metadata(root, folder)
+        ids = {row["image_id"] for row in rows}
+        problems += [*odd, *doubled, *unlisted(images, ids, truth.name)]
+        for row in rows:
+            name, diagnosis = row["image_id"], _diagnosis(row)
+            about = attributes_of(metadata[name], age="age_approximate") if name in metadata else {}
+            target = labels.target_at(row, diagnosis)
+            if target is None:
+                left_out[diagnosis] = left_out.get(diagnosis, 0) + 1
+            elif name not in images:
+                problems.append(Problem(truth.name, f"image {name} is not in {folder}; add it", row.line))
+            else:
+                about["diagnosis"] = diagnosis
+                samples.append(Sample(name, {"image": images[name]}, target, split=split, attributes=about))
+        problems += [
+            Problem(row.path.relative_to(root).as_posix(), f"image {name} has no ground truth", row.line)
+            for name, row in metadata.items()
+            if name not in ids
+        ]
+    return Reading(tuple(samples), tuple(problems), left_out)
+
+
+def _diagnosis(row: Row) -> str:
+    flags = {}
+    for name in ("melanoma", "seborrheic_keratosis"):
+        flags[name] = row.number(name, 0, 1)
+        if flags[name] not in (0, 1):
+            raise row.error(f"{name} is '{row[name]}'", "write 0 or 1")
+    if all(flags.values()):
+        raise row.error("the image is melanoma and seborrheic keratosis at once", "set one of them to 0")
+    return next((name for name, flag in flags.items() if flag), "nevus")
+
+
+def _metadata(root: Path, folder: str) -> dict[str, Row]:
+    """Image id → its row, from the file inside the image folder (as zipped) or beside it; empty if there is none."""
+    for path in (root / folder / f"{folder}_metadata.csv", root / f"{folder}_metadata.csv"):
+        if path.exists():
+            rows = read_csv(path, ("image_id", "age_approximate", "sex"), unique="image_id")
+            return {row["image_id"]: row for row in rows}
+    return {}

@@ -1,0 +1,57 @@
+"""Reads and draws image sets for lesion_classification."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from derm_ml.files import replacing_file
+from derm_ml.records import Reading
+from derm_ml.sources import read_source
+from derm_ml.synthetic.lesions import draw_lesion
+from derm_ml.task import PrepareSettings
+
+LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
+
+
+def read(root: Path, settings: PrepareSettings) -> Reading:
+    """Read ISIC 2017 as downloaded, class folders, a CSV list, HAM10000, or a folder of such folders."""
+    return read_source(root, settings.source, labels=LABELS)
+
+
+def draw(folder: Path, n: int, seed: int = 0) -> None:
+    """Draw `n` labelled pictures in the official ISIC 2017 layout: 60 % training, 20 % validation, 20 % test.
+
+    Ages and sexes are drawn too, some unknown, and say nothing about the class.
+    """
+    rng = np.random.default_rng(seed)
+    shares = {"Training": round(n * 0.6), "Validation": round(n * 0.2)}
+    shares["Test"] = n - sum(shares.values())
+    number = 0
+    for part, count in shares.items():
+        images = folder / f"ISIC-2017_{part}_Data"
+        images.mkdir(parents=True, exist_ok=True)
+        truth, facts = [], []
+        for _ in range(count):
+            label = LABELS[number % len(LABELS)]
+            name = f"ISIC_{number:07d}"
+            drawn = draw_lesion(label, seed=seed * 1_000_003 + number, side=144, width=192)
+            with replacing_file(images / f"{name}.jpg") as temporary:
+                encoded = cv2.imencode(".jpg", drawn.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+                temporary.write_bytes(encoded.tobytes())
+            truth.append([name, float(label == "melanoma"), float(label == "seborrheic_keratosis")])
+            known = rng.random() > 0.1
+            facts.append([name, int(rng.integers(3, 17)) * 5 if known else "unknown", rng.choice(["male", "female"])])
+            number += 1
+        _write_csv(
+            folder / f"ISIC-2017_{part}_Part3_GroundTruth.csv", ["image_id", "melanoma", "seborrheic_keratosis"], truth
+        )
+        _write_csv(folder / f"ISIC-2017_{part}_Data_metadata.csv", ["image_id", "age_approximate", "sex"], facts)
+
+
+def _write_csv(path: Path, header: list[str], rows: list[list]) -> None:
+    with replacing_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])

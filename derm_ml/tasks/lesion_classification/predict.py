@@ -1,0 +1,85 @@
+"""What lesion_classification says and shows about one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from derm_ml import RESEARCH_USE
+from derm_ml.explain.overlay import captioned, overlay
+from derm_ml.predictor import Attributes, Predictor
+
+
+def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> dict[str, Any]:
+    """Calibrated probabilities, the most likely class, and the decision at each operating point.
+
+    `options` may give `age` (years) and `sex`, used if the bundle was trained with them.
+    Raises `ValueError` for an age that is no number.
+    """
+    outputs = predictor([image], [_attributes(options)])
+    probabilities = {n: float(p) for n, p in zip(predictor.labels, outputs.probabilities[0], strict=True)}
+    points = [
+        {
+            "name": point.name,
+            "label": point.label,
+            "threshold": point.threshold,
+            "positive": probabilities[point.label] >= point.threshold,
+            "sensitivity": point.sensitivity,
+            "sensitivity_low": point.sensitivity_low,
+            "specificity": point.specificity,
+            "positives": point.positives,
+        }
+        for point in predictor.card.operating_points
+    ]
+    return {
+        "task": predictor.card.task,
+        "predicted": max(probabilities, key=probabilities.__getitem__),
+        "probabilities": probabilities,
+        "operating_points": points,
+        "model_version": predictor.bundle.version,
+        "dataset_md5": predictor.card.dataset_md5,
+        "note": RESEARCH_USE,
+    }
+
+
+def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
+    """The picture with the Grad-CAM of `options["label"]` (default: the most likely class) and a caption.
+
+    Raises `ValueError` for a label the model does not know.
+    """
+    outputs = predictor([image], [_attributes(options)])
+    label = options.get("label") or predictor.labels[int(outputs.probabilities[0].argmax())]
+    if label not in predictor.labels:
+        raise ValueError(f"no label '{label}'; the model knows {', '.join(predictor.labels)}")
+    column = predictor.labels.index(label)
+    picture = overlay(image, _unsquared(outputs.maps[0, column], image.shape, predictor.card.preprocessing.fit))
+    probability = outputs.probabilities[0, column]
+    return captioned(picture, f"{label}: {probability:.1%} (model {predictor.bundle.version})\n{RESEARCH_USE}")
+
+
+def _attributes(options: Mapping[str, str]) -> Attributes:
+    attributes: dict[str, str | float] = {}
+    if options.get("age"):
+        attributes["age"] = float(options["age"])
+    if options.get("sex"):
+        attributes["sex"] = options["sex"]
+    return attributes
+
+
+def _unsquared(cam: np.ndarray, shape: tuple[int, ...], fit: str) -> np.ndarray:
+    """The map in the frame of the picture: what cropping took away is cold, what padding added is cut off."""
+    if fit == "squash" or shape[0] == shape[1]:
+        return cam
+    height, width = shape[:2]
+    cells = cam.shape[0]
+    if fit == "crop":
+        edge = min(height, width)
+        rows, columns = round(cells * height / edge), round(cells * width / edge)
+        top, left = (rows - cells) // 2, (columns - cells) // 2
+        return np.pad(cam, ((top, rows - cells - top), (left, columns - cells - left)))
+    edge = max(height, width)
+    rows, columns = max(1, round(cells * height / edge)), max(1, round(cells * width / edge))
+    top, left = (cells - rows) // 2, (cells - columns) // 2
+    return cam[top : top + rows, left : left + columns]

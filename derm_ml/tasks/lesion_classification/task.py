@@ -1,0 +1,55 @@
+"""lesion_classification: melanoma / nevus / seborrheic keratosis on dermoscopy (ISIC 2017, part 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derm_ml.rules import IMAGE_RULES
+from derm_ml.task import Artifact, Finding, Gate, Task
+from derm_ml.tasks.lesion_classification.recipes import Drawn, Faithful, Strong
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
+    from derm_ml.evaluation import Evaluation
+    from derm_ml.predictor import Predictor
+
+
+def ranks_better_than_chance(evaluation: Evaluation) -> Finding:
+    """The lower bound of the mean AUC lies above 0.5."""
+    metric = evaluation.metrics["auc_mean"]
+    if metric.value is None or metric.low is None:
+        return Finding(False, f"the mean AUC is undefined: {metric.note}")
+    message = f"mean AUC {metric.value:.3f} (95 % interval from {metric.low:.3f}, n = {metric.n})"
+    return Finding(metric.low > 0.5, message, figures={"auc_mean": metric.value})
+
+
+def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
+    """The expected calibration error is at most 0.10."""
+    metric = evaluation.metrics["ece"]
+    if metric.value is None:
+        return Finding(False, f"the calibration error is undefined: {metric.note}")
+    return Finding(metric.value <= 0.10, f"ECE {metric.value:.3f} (n = {metric.n})", figures={"ece": metric.value})
+
+
+def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+    """Pictures of the test split beside their Grad-CAM: right and wrong answers of every class."""
+    from derm_ml.explain.sheets import classification_heatmaps
+
+    return classification_heatmaps(predictor, dataset, folder)
+
+
+TASK = Task(
+    name="lesion_classification",
+    title="Melanoma, nevus or seborrheic keratosis",
+    labels=("melanoma", "nevus", "seborrheic_keratosis"),
+    recipes={"strong": Strong, "faithful": Faithful, "drawn": Drawn},
+    primary_metric="auc_mean",
+    rules=IMAGE_RULES,
+    gates=(
+        Gate("ranks_better_than_chance", ranks_better_than_chance),
+        Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
+    ),
+    artifacts=(Artifact("heatmaps", heatmaps),),
+)

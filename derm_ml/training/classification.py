@@ -1,0 +1,224 @@
+"""Train a classifier on a dataset and seal it into a bundle: what every classification task's `fit` does.
+
+network → best weights (training/loop.py) → graph → temperature and operating points on the validation split → bundle
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from derm_ml.bundle import BundleCard, OperatingPoint, Preprocessing, seal, writing_bundle
+from derm_ml.dataset import Dataset
+from derm_ml.files import write_json
+from derm_ml.images.augment import augmentation
+from derm_ml.images.preprocess import to_square
+from derm_ml.losses.classification import sigmoid_loss, softmax_loss
+from derm_ml.metrics.calibration import fit_temperature
+from derm_ml.metrics.classification import auc
+from derm_ml.metrics.intervals import estimate
+from derm_ml.metrics.operating_points import fit_balanced_point, fit_operating_point
+from derm_ml.nets.backbones import describe_weights
+from derm_ml.nets.classifier import Classifier
+from derm_ml.predictor import Predictor, concatenate, encode_attributes
+from derm_ml.progress import OnEpoch
+from derm_ml.records import DataError
+from derm_ml.training.export import export_classifier
+from derm_ml.training.feeding import LoadSample
+from derm_ml.training.loop import fit_network
+from derm_ml.training.seeding import derived
+from derm_ml.training.settings import ClassifierRecipe
+
+RECALLS = (0.90, 0.95)  # the sensitivities an operating point is fitted for; with few positives more means nothing
+
+
+def fit_classifier(
+    dataset: Dataset,
+    recipe: ClassifierRecipe,
+    head: Literal["softmax", "sigmoid"],
+    scored: Sequence[str],
+    out: Path,
+    on_epoch: OnEpoch,
+) -> Path:
+    """Train (or resume) in `out` and return `out/bundle`.
+
+    `scored` are the labels whose mean AUC on the validation split chooses the best epoch.
+    Raises `DataError` if a split or a label has no images, `TrainingError` if training fails.
+    """
+    bundle = out / "bundle"
+    if (bundle / "bundle.json").exists():  # the folder names recipe and data: this is the same model
+        return bundle
+    train, validation = dataset.split("train"), dataset.split("validation")
+    _check(dataset, train, validation)
+    torch.manual_seed(derived(recipe.seed, "weights"))
+    columns = 2 * len(recipe.attributes)
+    network = Classifier(
+        recipe.backbone, len(dataset.labels), recipe.pretrained, recipe.hidden, recipe.dropout, columns
+    )
+    targets = dataset.targets(train)
+    weights, draws = _balance(dataset, train, targets, recipe, head)
+    loss_of = softmax_loss if head == "softmax" else sigmoid_loss
+
+    def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
+        images, target, attributes = batch
+        scale = None if weights is None else weights.to(target.device)
+        logits = model(images, attributes if columns else None).float()
+        return loss_of(logits, target, scale, recipe.label_smoothing, recipe.focal_gamma)
+
+    identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5], sort_keys=True)
+    fitted = fit_network(
+        network,
+        training_samples(dataset, train, recipe),
+        len(train),
+        loss,
+        _validation(dataset, validation, recipe, scored, loss_of),
+        "auc_mean",
+        recipe,
+        out,
+        identity,
+        on_epoch,
+        draws,
+        before_epoch=lambda epoch: network.freeze_features(epoch < recipe.frozen_epochs),
+    )
+    write_json(out / "history.json", [asdict(report) for report in fitted.history])
+    network.load_state_dict(fitted.state)
+    card = BundleCard(
+        task=dataset.task,
+        recipe_name=recipe.name,
+        recipe=recipe.model_dump(mode="json"),
+        labels=dataset.labels,
+        head=head,
+        preprocessing=Preprocessing(
+            side=recipe.side, store_side=dataset.info["settings"]["store_side"], fit=recipe.squaring
+        ),
+        views=recipe.views,
+        attributes=recipe.attributes,
+        dataset_md5=dataset.md5,
+        split_hashes=dataset.split_hashes,
+        licences=dataset.licences,
+        backbone=recipe.backbone,
+        pretrained=describe_weights(recipe.pretrained),
+        git_commit=_git_commit(),
+        epochs=fitted.epoch,
+        validation=fitted.history[fitted.epoch - 1].metrics,
+    )
+    with writing_bundle(bundle) as folder:
+        export_classifier(network, recipe.side, columns, folder)
+        seal(folder, card)
+        seal(folder, _calibrated(card, Predictor(folder), dataset, validation, head))
+    return bundle
+
+
+def _check(dataset: Dataset, train: pd.DataFrame, validation: pd.DataFrame) -> None:
+    for name, rows in (("train", train), ("validation", validation)):
+        counts = {label: int((rows[f"target.{label}"] == 1).sum()) for label in dataset.labels}
+        empty = [label for label, count in counts.items() if count == 0]
+        if empty:
+            raise DataError(
+                f"the {name} split of {dataset.path} has no image of {', '.join(empty)} ({counts}); "
+                "add images or change the split fractions in params.yaml"
+            )
+
+
+def _balance(
+    dataset: Dataset, rows: pd.DataFrame, targets: np.ndarray, recipe: ClassifierRecipe, head: str
+) -> tuple[Tensor | None, Sequence[float] | None]:
+    """Loss weights per label, and how often each image is drawn, as the recipe's class balance asks."""
+    frequency = np.nanmean(targets, axis=0)
+    rarity = (1 / frequency if head == "softmax" else (1 - frequency) / frequency) ** recipe.balance_power
+    extra = rows["source"].isin(dataset.info["settings"]["training_only"]).to_numpy()
+    draws = np.where(extra, recipe.extra_weight, 1.0)
+    if recipe.class_balance == "sampler":
+        draws = draws * np.nanmax(np.where(targets == 1, rarity, np.minimum(1.0, rarity.min())), axis=1)
+    even = recipe.class_balance != "sampler" and (recipe.extra_weight == 1 or not extra.any())
+    weights = None
+    if recipe.class_balance == "weights":
+        scaled = rarity / (rarity * frequency).sum() if head == "softmax" else rarity  # mean weight of an image is 1
+        weights = torch.tensor(scaled, dtype=torch.float32)
+    return weights, None if even else list(draws)
+
+
+def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRecipe) -> LoadSample:
+    """(index, seed) → augmented image (side, side, 3) uint8, targets (L,) float32, attributes (2 · A,) float32."""
+    targets = dataset.targets(rows)
+    augment = augmentation(recipe.augmentation, recipe.side, recipe.squaring)
+    attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
+    places = rows[["image.shard", "image.offset", "image.size"]].to_dict("records")
+
+    def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
+        return augment(dataset.image(places[index]), seed), targets[index], attributes[index]
+
+    return load
+
+
+def _validation(
+    dataset: Dataset,
+    rows: pd.DataFrame,
+    recipe: ClassifierRecipe,
+    scored: Sequence[str],
+    loss_of: Callable[..., Tensor],
+) -> Callable[[nn.Module], dict[str, float]]:
+    """Loss and AUCs on the validation images, prepared once and kept as uint8 squares."""
+    images = torch.from_numpy(
+        np.stack([to_square(dataset.image(row), recipe.side, recipe.squaring) for _, row in rows.iterrows()])
+    )
+    targets = torch.from_numpy(dataset.targets(rows))
+    encoded = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
+    attributes = torch.from_numpy(encoded) if recipe.attributes else None
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        device = next(network.parameters()).device
+        parts = []
+        for start in range(0, len(images), recipe.batch_size):
+            some = slice(start, start + recipe.batch_size)
+            extra = None if attributes is None else attributes[some].to(device)
+            parts.append(network(images[some].to(device), extra).float().cpu())
+        logits = torch.cat(parts)
+        scores = (logits.softmax(1) if loss_of is softmax_loss else logits.sigmoid()).numpy()
+        figures: dict[str, Any] = {"loss": loss_of(logits, targets).item()}
+        for label in scored:
+            column = dataset.labels.index(label)
+            figures[f"auc_{label}"] = estimate(auc, scores[:, column], targets[:, column].numpy())
+        found = [figures[f"auc_{label}"] for label in scored]
+        figures["auc_mean"] = None if None in found else float(np.mean(found))
+        return {name: value for name, value in figures.items() if value is not None}
+
+    return validate
+
+
+def _calibrated(
+    card: BundleCard, predictor: Predictor, dataset: Dataset, rows: pd.DataFrame, head: Literal["softmax", "sigmoid"]
+) -> BundleCard:
+    """The card with temperature and operating points fitted on the validation split through the exported graph."""
+    outputs = concatenate(
+        predictor.batches((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
+    )
+    targets = dataset.targets(rows)
+    card = card.model_copy(update={"temperature": fit_temperature(outputs.logits, targets, head)})
+    predictor.card = card
+    probabilities = predictor.calibrated(outputs.logits)
+    points: list[OperatingPoint] = []
+    for column, label in enumerate(card.labels):
+        given = (label, probabilities[:, column], targets[:, column], "validation", dataset.split_hashes["validation"])
+        points.append(fit_balanced_point("balanced", *given))
+        points += [fit_operating_point(f"sensitivity_{recall:.2f}", *given, recall) for recall in RECALLS]
+    return card.model_copy(update={"operating_points": tuple(points)})
+
+
+def _git_commit() -> str:
+    """The commit of the code that trained, or `unknown` outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

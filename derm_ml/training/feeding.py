@@ -1,0 +1,79 @@
+"""From shards to batches: decoding and augmentation in worker processes, order and randomness from the seed.
+
+Each item is asked for by (epoch, index), so that the picture depends on those alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from derm_ml.training.seeding import derived, generator
+
+# (index, seed) → arrays of one sample, e.g. (image uint8, target float32, attributes float32)
+LoadSample = Callable[[int, int], tuple[np.ndarray, ...]]
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index) in the order of that epoch; with several devices, each takes its share.
+
+    `weights` (N,) ≥ 0 or None: with weights, indices are drawn with replacement in proportion to them.
+    The incomplete last batch is dropped: batch normalisation on a few images is noise.
+    """
+
+    def __init__(
+        self, n: int, batch: int, seed: int, weights: Sequence[float] | None = None, rank: int = 0, world: int = 1
+    ):
+        self.n, self.batch, self.seed, self.rank, self.world = n, min(batch, n), seed, rank, world
+        self.probabilities = None if weights is None else np.asarray(weights, float) / np.sum(weights)
+        self.epoch = 0
+
+    def order(self, epoch: int) -> np.ndarray:
+        rng = generator(self.seed, "order", epoch)
+        full = self.n - self.n % self.batch
+        if self.probabilities is None:
+            return rng.permutation(self.n)[:full]
+        return rng.choice(self.n, size=full, p=self.probabilities)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        for index in self.order(self.epoch)[self.rank :: self.world]:
+            yield self.epoch, int(index)
+
+    def __len__(self) -> int:
+        return (self.n - self.n % self.batch) // self.world
+
+
+class _Samples(Dataset):
+    def __init__(self, load: LoadSample, seed: int) -> None:
+        self.load, self.seed = load, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+        epoch, index = key
+        return tuple(torch.from_numpy(a) for a in self.load(index, derived(self.seed, "sample", epoch, index)))
+
+
+def training_loader(
+    load: LoadSample, sampler: EpochSampler, seed: int, workers: int, pin_memory: bool = False
+) -> DataLoader:
+    """Batches of one epoch after another; set `sampler.epoch` before each pass."""
+    count = available_workers(workers)
+    return DataLoader(
+        _Samples(load, seed),
+        batch_size=max(1, sampler.batch // sampler.world),
+        sampler=sampler,
+        num_workers=count,
+        drop_last=True,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if count else None,
+        persistent_workers=False,  # a new pass must see the sampler's new epoch
+    )
+
+
+def available_workers(wanted: int) -> int:
+    """`wanted`, or for -1 all cores but one (the one that computes), at most 16."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores - 1, 16) if wanted < 0 else wanted

@@ -1,0 +1,218 @@
+"""Train one network: the loop, read top to bottom.
+
+    epoch: for each batch: rate → loss → backward → clip → step → average
+           validate → best? → checkpoint (atomic) → report → stop early?
+
+A run that was killed goes on from its last finished epoch; on a CPU its weights are then bitwise the same as
+those of a run that was never killed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from derm_ml import DermError
+from derm_ml.progress import EpochReport, OnEpoch
+from derm_ml.training.checkpoint import load_checkpoint, save_checkpoint
+from derm_ml.training.ema import MovingAverage
+from derm_ml.training.feeding import EpochSampler, LoadSample, training_loader
+from derm_ml.training.optimisation import Schedule, optimizer_for
+from derm_ml.training.seeding import derived
+from derm_ml.training.settings import TrainingRecipe
+
+Loss = Callable[[nn.Module, Sequence[Tensor]], Tensor]  # (network, batch) → mean loss of the batch
+Validate = Callable[
+    [nn.Module], dict[str, float]
+]  # network in evaluation mode → figures by name; undefined: left out or NaN
+
+
+class TrainingError(DermError, RuntimeError):
+    """Training cannot go on; the last good checkpoint is kept and nothing is promotable."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The kept network (its weights, on the CPU), its epoch, and how training went."""
+
+    state: dict[str, Tensor]
+    history: list[EpochReport]
+    epoch: int
+
+
+def fit_network(
+    network: nn.Module,
+    load: LoadSample,
+    n: int,
+    loss: Loss,
+    validate: Validate,
+    score: str,
+    recipe: TrainingRecipe,
+    folder: Path,
+    identity: str,
+    on_epoch: OnEpoch,
+    weights: Sequence[float] | None = None,
+    before_epoch: Callable[[int], None] = lambda _epoch: None,
+) -> Fitted:
+    """Train `network` on `n` samples; `recipe.keep` says whether the epoch with the
+    highest `validate(...)[score]` becomes the model or the last.
+
+    `load(index, seed)` gives the arrays of a sample; `weights` (n,) draws samples in proportion to them;
+    `before_epoch(epoch)`, counted from 0, may freeze a part of the network.
+    `folder/checkpoint.safetensors` holds the state of the last finished epoch of the run named `identity`.
+    Raises `TrainingError` when the loss is no longer finite or too few images make no batch.
+    """
+    fabric = Fabric(accelerator="auto", devices="auto" if torch.cuda.is_available() else 1, precision=precision(recipe))
+    fabric.launch()
+    sampler = EpochSampler(n, recipe.batch_size, recipe.seed, weights, fabric.global_rank, fabric.world_size)
+    if len(sampler) == 0:
+        raise TrainingError("the training split has no images")
+    loader = training_loader(load, sampler, recipe.seed, recipe.workers, pin_memory=torch.cuda.is_available())
+    network = network.to(memory_format=torch.channels_last)  # the layout convolutions are fastest in
+    inner = network.to(fabric.device)
+    average = MovingAverage(inner, recipe.ema) if recipe.ema else None
+    model, optimizer = fabric.setup(inner, optimizer_for(inner, recipe))
+    loader = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+    schedule = Schedule(optimizer, recipe, len(loader))
+
+    path = folder / "checkpoint.safetensors"
+    progress = _Progress(history=[], best=-math.inf, best_epoch=0, kept_epoch=0, kept_state={})
+    saved = load_checkpoint(path, identity)
+    if saved:
+        _restore(saved, inner, average, optimizer, schedule, progress)
+
+    for epoch in range(len(progress.history), recipe.epochs):
+        if _stopped_early(progress, recipe):
+            break
+        torch.manual_seed(derived(recipe.seed, "epoch", epoch))  # dropout
+        sampler.epoch = epoch
+        started = time.perf_counter()
+        total, images, rate = 0.0, 0, 0.0
+        model.train()
+        before_epoch(epoch)
+        for step, batch in enumerate(loader, start=epoch * len(loader)):
+            rate = schedule.before_step(step)
+            batch_loss = loss(model, batch)
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(batch_loss)
+            if recipe.gradient_clip:
+                fabric.clip_gradients(model, optimizer, max_norm=recipe.gradient_clip, error_if_nonfinite=False)
+            optimizer.step()
+            if average:
+                average.update(inner)
+            value = batch_loss.item()
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss became {value} in epoch {epoch + 1}: lower the learning rate ({recipe.learning_rate}) or "
+                    f"use precision=32-true. The last good epoch ({epoch}) is kept in {path}."
+                )
+            total += value * len(batch[0])
+            images += len(batch[0])
+        seconds = time.perf_counter() - started
+
+        candidate = average.network if average else inner
+        candidate.eval()
+        with torch.no_grad(), fabric.autocast():
+            metrics = {name: value for name, value in validate(candidate).items() if math.isfinite(value)}
+        improved = progress.take(epoch + 1, metrics.get(score, -math.inf), candidate, recipe.keep == "last")
+        schedule.after_epoch(improved)
+        report = EpochReport(
+            epoch + 1,
+            recipe.epochs,
+            total / images,
+            metrics,
+            rate,
+            seconds,
+            fabric.world_size * images / seconds,
+            improved,
+        )
+        progress.history.append(report)
+        if fabric.is_global_zero:
+            save_checkpoint(path, _state(identity, inner, average, optimizer, schedule, progress))
+            on_epoch(report)
+        fabric.barrier()
+    return Fitted(progress.kept_state, progress.history, progress.kept_epoch)
+
+
+def precision(recipe: TrainingRecipe) -> Any:
+    """The precision Fabric uses for `recipe.precision`."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    # without matrix units bf16 is emulated and slower than float32
+    return "bf16-mixed" if torch.cpu.get_capabilities().get("amx_bf16") else "32-true"
+
+
+@dataclass
+class _Progress:
+    history: list[EpochReport]
+    best: float
+    best_epoch: int
+    kept_epoch: int
+    kept_state: dict[str, Tensor]  # of the kept epoch
+
+    def take(self, epoch: int, score: float, network: nn.Module, always: bool) -> bool:
+        """Remember the network if it is the best so far. An undefined score (-inf) is only until one is defined."""
+        improved = not self.kept_state or score > self.best
+        if improved or always:
+            self.kept_epoch = epoch
+            self.kept_state = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
+        if improved:
+            self.best, self.best_epoch = score, epoch
+        return improved
+
+
+def _stopped_early(progress: _Progress, recipe: TrainingRecipe) -> bool:
+    return bool(recipe.early_stop) and len(progress.history) - progress.best_epoch >= recipe.early_stop
+
+
+def _state(
+    identity: str,
+    network: nn.Module,
+    average: MovingAverage | None,
+    optimizer: Any,
+    schedule: Schedule,
+    progress: _Progress,
+) -> dict[str, Any]:
+    return {
+        "identity": identity,
+        "network": network.state_dict(),
+        "average": average.network.state_dict() if average else {},
+        "average_steps": average.steps if average else 0,
+        "optimizer": optimizer.state_dict(),
+        "schedule": {"factor": schedule.factor, "waited": schedule.waited},
+        "best": progress.best if math.isfinite(progress.best) else None,
+        "best_epoch": progress.best_epoch,
+        "kept_epoch": progress.kept_epoch,
+        "kept_state": progress.kept_state,
+        "history": [asdict(report) for report in progress.history],
+    }
+
+
+def _restore(
+    saved: dict[str, Any],
+    network: nn.Module,
+    average: MovingAverage | None,
+    optimizer: Any,
+    schedule: Schedule,
+    progress: _Progress,
+) -> None:
+    network.load_state_dict(saved["network"])
+    if average:
+        average.network.load_state_dict(saved["average"])
+        average.steps = saved["average_steps"]
+    optimizer.load_state_dict(saved["optimizer"])
+    schedule.factor, schedule.waited = saved["schedule"]["factor"], saved["schedule"]["waited"]
+    progress.best = -math.inf if saved["best"] is None else saved["best"]
+    progress.best_epoch, progress.kept_epoch = saved["best_epoch"], saved["kept_epoch"]
+    progress.kept_state = saved["kept_state"]
+    progress.history = [EpochReport(**report) for report in saved["history"]]

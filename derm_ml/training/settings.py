@@ -1,0 +1,65 @@
+"""The settings every trained task shares. Light to import: the Launchpad form is made from them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from derm_ml.task import Recipe
+
+
+class TrainingRecipe(Recipe):
+    """Optimisation, data feeding and device. A task's recipe adds its network and its augmentation."""
+
+    epochs: int = Field(20, ge=1, description="at most this many passes over the training images")
+    batch_size: int = Field(32, ge=1, description="images in one optimisation step, over all devices")
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0, description="at its highest")
+    weight_decay: float = Field(1e-4, ge=0)
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    warmup_epochs: float = Field(
+        1.0, ge=0, description="linear warm-up; a larger rate at the start breaks pretrained features"
+    )
+    plateau_patience: int = Field(
+        2, ge=0, description="epochs without improvement before the plateau schedule steps down"
+    )
+    plateau_factor: float = Field(0.1, gt=0, lt=1)
+    keep: Literal["best", "last"] = Field(
+        "best", description="the epoch that becomes the model; with few validation images the best one is luck"
+    )
+    early_stop: int = Field(0, ge=0, description="stop after this many epochs without improvement (0: never)")
+    gradient_clip: float = Field(1.0, ge=0, description="largest norm of all gradients together (0: no clipping)")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the exponential moving average of the weights (0: off)")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto", description="auto: bf16-mixed on GPUs and on CPUs with matrix units for it, else 32-true"
+    )
+    workers: int = Field(-1, ge=-1, description="processes that prepare images; -1: all cores but one, at most 16")
+
+
+class ClassifierRecipe(TrainingRecipe):
+    """Backbone + head on square pictures: what every classification task can set."""
+
+    backbone: str = Field("mobilenet_v2", description="a torchvision classification model, without its head")
+    pretrained: str = Field("torchvision", description="'none', 'torchvision' (downloads once) or a .safetensors path")
+    hidden: tuple[int, ...] = Field((), description="widths of hidden layers between pooling and logits")
+    dropout: float = Field(0.2, ge=0, lt=1, description="in front of every linear layer of the head")
+    frozen_epochs: int = Field(0, ge=0, description="epochs at the start in which only the head learns")
+    side: int = Field(224, ge=32, le=1024, description="pixels of the square picture the network sees")
+    squaring: Literal["squash", "crop", "pad"] = Field("squash", description="how a picture becomes a square")
+    augmentation: Literal["none", "flips", "strong"] = Field("strong", description="see derm_ml/images/augment.py")
+    views: Literal["none", "flips", "d4"] = Field(
+        "d4", description="test-time augmentation, averaged over 1, 4 or 8 views"
+    )
+    attributes: tuple[Literal["age", "sex"], ...] = Field(
+        (), description="patient facts the network is told, missing ones flagged"
+    )
+    class_balance: Literal["none", "weights", "sampler"] = Field(
+        "sampler", description="rare labels weigh more in the loss, or are drawn more often"
+    )
+    balance_power: float = Field(0.5, ge=0, le=1, description="0: as the data are; 1: every label alike; 0.5: half way")
+    extra_weight: float = Field(
+        1.0, ge=0, description="how often an image of a training-only source is drawn, against 1 for the others"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    focal_gamma: float = Field(0.0, ge=0, description="focal loss (0: plain cross-entropy)")

@@ -1,0 +1,87 @@
+"""Pack a bundle into a Bento, in a process of its own: BentoML keeps arguments, stores and loggers in globals.
+
+    python -m serving.build < order.json        # prints the tag of the Bento as its last line
+
+The order is `BuildOrder` as JSON. Nothing is fetched: versions are those installed here, and the package list is
+written without being resolved. `derm_assets.packaging.build_bento` is what calls this.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import bentoml
+from bentoml.exceptions import NotFound
+from pydantic import BaseModel, ConfigDict
+
+import derm_ml
+import serving
+from derm_ml.bundle import CARD, Bundle
+from derm_ml.files import sha256
+from serving.factory import BUNDLE
+
+PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic")  # BentoML adds itself
+
+
+class BuildOrder(BaseModel):
+    """What to pack: a bundle folder of a task, and labels that go onto model and Bento."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str
+    bundle: Path
+    labels: dict[str, str]
+
+
+def build(order: BuildOrder) -> str:
+    """Store the bundle as a BentoML model (once per version), build the Bento, return its tag.
+
+    Raises `BundleError` for a damaged bundle.
+    """
+    bundle = Bundle.open(order.bundle)
+    model = _stored(order, bundle)
+    with tempfile.TemporaryDirectory() as folder:
+        context = Path(folder)
+        for package in (derm_ml, serving):
+            _copy_sources(package.__path__[0], context / package.__name__)
+        bento = bentoml.build(
+            service="serving.service:svc",
+            name=order.task,
+            labels=order.labels,
+            description=f"{order.task}, model {bundle.version}. {derm_ml.RESEARCH_USE}",
+            include=["*"],
+            python={"packages": [f"{name}=={version(name)}" for name in PACKAGES], "lock_packages": False},
+            docker={"python_version": f"{sys.version_info.major}.{sys.version_info.minor}"},
+            build_ctx=folder,
+            args={"task": order.task, "model": model},
+        )
+    return str(bento.tag)
+
+
+def _stored(order: BuildOrder, bundle: Bundle) -> str:
+    """The tag of the bundle in the model store; it is put there if it is not.
+
+    Named by the sha256 of its card, which names the other two files: the same graph with other thresholds differs.
+    """
+    tag = f"{order.task}:{sha256(bundle.path / CARD)[:16]}"
+    try:
+        Bundle.open(Path(bentoml.models.get(tag).path_of(BUNDLE)))
+    except NotFound:
+        with bentoml.models.create(tag, labels=order.labels) as model:
+            shutil.copytree(bundle.path, Path(model.path_of(BUNDLE)))
+    return tag
+
+
+def _copy_sources(package: str, target: Path) -> None:
+    for source in Path(package).rglob("*.py"):
+        copy = target / source.relative_to(package)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+
+
+if __name__ == "__main__":
+    print(build(BuildOrder.model_validate_json(sys.stdin.read())))

@@ -1,0 +1,128 @@
+"""POST /predict, POST /explain and GET /: the paths of the service that are ours.
+
+A small Starlette application instead of `@bentoml.api`: BentoML would parse a body by its content type before
+our code sees it, and answer 500 where it cannot. Here a body is only ever raw bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+
+import cv2
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from derm_ml import RESEARCH_USE
+from derm_ml.images.decode import ImageError, decode
+from derm_ml.images.preprocess import limit_side
+from derm_ml.predictor import Predictor
+from serving.engine import Engine
+from serving.guard import HEADERS, METHODS, refusal
+from serving.options import OptionError, read_options
+
+BODIES = ("image/jpeg", "image/png", "application/octet-stream")
+EXPLAINED_SIDE = 1024  # a larger picture is shrunk for /explain: the overlay is for eyes, a 40-megapixel one for nobody
+
+logger = logging.getLogger("bentoml.serving")  # below BentoML's own logger, so that it reaches the server's log
+
+
+def application(engine: Engine) -> Starlette:
+    """The paths of one task's service."""
+
+    async def card(_: Request) -> Response:
+        return JSONResponse(_card(engine), headers=HEADERS)
+
+    async def predict(request: Request) -> Response:
+        predictor = engine.ready()
+        options, body = await _read(request, engine, predictor)
+        said = await engine.run(lambda: engine.task.answer(predictor, decode(body), options))
+        identity = _identity(predictor, engine.bento)
+        logger.info("prediction %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
+        return JSONResponse({**said, **identity, "research_use": RESEARCH_USE}, headers=HEADERS)
+
+    async def explain(request: Request) -> Response:
+        predictor = engine.ready()
+        options, body = await _read(request, engine, predictor)
+
+        def draw() -> bytes:
+            # the predictor shrinks to store_side first anyway: doing it here changes no number
+            side = min(predictor.card.preprocessing.store_side or EXPLAINED_SIDE, EXPLAINED_SIDE)
+            picture = engine.task.explain(predictor, limit_side(decode(body), side), options)
+            return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+        png = await engine.run(draw)
+        identity = _identity(predictor, engine.bento)
+        logger.info("explanation %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
+        named = {f"X-{name.replace('_', '-').title()}": value for name, value in identity.items()}
+        return Response(png, media_type="image/png", headers={**HEADERS, **named, "X-Research-Use": RESEARCH_USE})
+
+    return Starlette(
+        routes=[
+            Route("/", card, methods=["GET"]),
+            Route("/predict", predict, methods=["POST"]),
+            Route("/explain", explain, methods=["POST"]),
+        ],
+        exception_handlers={
+            HTTPException: _refused,
+            ImageError: _unusable,
+            OptionError: _unusable,
+            ClientDisconnect: _gone,
+            Exception: _failed,
+        },
+    )
+
+
+async def _read(request: Request, engine: Engine, predictor: Predictor) -> tuple[dict[str, str], bytes]:
+    """Options and body of a request, the cheap refusals first. Raises `OptionError` or an `HTTPException`."""
+    kinds = request.headers.getlist("content-type")
+    if len(kinds) != 1 or kinds[0].partition(";")[0].strip().lower() not in BODIES:
+        raise HTTPException(415, f"send the picture's bytes as the body, with Content-Type {' or '.join(BODIES)}")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPException(415, "compressed bodies are not accepted; send the picture as it is")
+    options = read_options(request.query_params.multi_items(), predictor.labels)
+    engine.admit()
+    return options, await request.body()
+
+
+def _identity(predictor: Predictor, bento: str) -> dict[str, str]:
+    return {
+        "prediction_id": uuid.uuid4().hex,
+        "model_version": predictor.bundle.version,
+        "dataset_md5": predictor.card.dataset_md5,
+        "bento": bento,
+    }
+
+
+def _card(engine: Engine) -> dict[str, Any]:
+    """What the service is and whether it is ready."""
+    card: dict[str, Any] = {"task": engine.task.name, "title": engine.task.title, "bento": engine.bento}
+    if engine.predictor is not None:
+        card |= {
+            "labels": list(engine.predictor.labels),
+            "model_version": engine.predictor.bundle.version,
+            "dataset_md5": engine.predictor.card.dataset_md5,
+        }
+    return {**card, "ready": not engine.unready, "paths": list(METHODS), "research_use": RESEARCH_USE}
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return refusal(error.status_code, error.detail, dict(error.headers or {}))
+
+
+async def _unusable(_: Request, error: Exception) -> Response:
+    return refusal(400, str(error))
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return refusal(400, "the connection ended before the picture was complete")
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    """Starlette hands the exception on to the server's log; the client is told no more than this."""
+    return refusal(500, "the service failed on this picture; the server's log says why")

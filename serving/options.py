@@ -1,0 +1,45 @@
+"""The query parameters of a request, checked before a task sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+OPTIONS = {
+    "label": "the finding that /explain shows",
+    "age": "years, 0 to 120",
+    "sex": "male or female",
+}
+OLDEST = 120.0
+
+
+class OptionError(ValueError):
+    """A query parameter that cannot be used; the message says which and what is accepted."""
+
+
+def read_options(pairs: Sequence[tuple[str, str]], labels: Sequence[str]) -> dict[str, str]:
+    """Query parameters → options of a task: known names, once each, with values that make sense.
+
+    An empty value is as good as none. Raises `OptionError`. No message repeats what the client sent.
+    """
+    options: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in OPTIONS:
+            raise OptionError(f"an unknown parameter was sent; there are {', '.join(OPTIONS)}")
+        if name in options:
+            raise OptionError(f"the parameter '{name}' was sent more than once")
+        options[name] = value.strip()
+    options = {name: value for name, value in options.items() if value}
+    if "label" in options and options["label"] not in labels:
+        raise OptionError(f"'label' must be one of {', '.join(labels)}")
+    if "sex" in options and options["sex"] not in ("male", "female"):
+        raise OptionError("'sex' must be male or female; leave it away if unknown")
+    if "age" in options and not _is_age(options["age"]):
+        raise OptionError(f"'age' must be a number of years from 0 to {OLDEST:g}; leave it away if unknown")
+    return options
+
+
+def _is_age(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= OLDEST  # also false for NaN
+    except ValueError:
+        return False

@@ -1,0 +1,59 @@
+"""Shared fixtures: one drawn dataset and one trained bundle for the whole session."""
+
+from __future__ import annotations
+
+import os
+
+# private by default, and set before anything is imported: some packages ask a server at import
+os.environ.update(
+    DAGSTER_DISABLE_TELEMETRY="1",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    BENTOML_DO_NOT_TRACK="True",
+    DVC_NO_ANALYTICS="1",
+    NO_ALBUMENTATIONS_UPDATE="1",
+)
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+SHARED_DATA = Path(os.environ.get("DERM_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real public images for development; a machine without them skips what needs them."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("real images are not on this machine (set DERM_SHARED_DATA)")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def drawn_raw(tmp_path_factory):
+    """120 drawn pictures in the official ISIC 2017 layout."""
+    from derm_ml.registry import get_task
+
+    folder = tmp_path_factory.mktemp("raw") / "isic2017"
+    get_task("lesion_classification").draw(folder, 120, seed=7)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn_dataset(drawn_raw, tmp_path_factory):
+    """The prepared dataset of the drawn pictures."""
+    from derm_ml.dataset import prepare
+    from derm_ml.registry import get_task
+
+    task = get_task("lesion_classification")
+    return prepare(task, drawn_raw, task.settings(), tmp_path_factory.mktemp("prepared") / "lesion_classification")
+
+
+@pytest.fixture(scope="session")
+def trained(drawn_dataset, tmp_path_factory) -> Path:
+    """A model folder of the `drawn` recipe, trained for a few epochs on the drawn dataset."""
+    from derm_ml.registry import get_task
+
+    task = get_task("lesion_classification")
+    out = tmp_path_factory.mktemp("model")
+    task.fit(drawn_dataset, task.recipe("drawn", epochs=6, workers=0), out)
+    return out

@@ -1,0 +1,139 @@
+"""A real bundle small enough to build in a blink: mean colour of a 4×4 grid, a linear head, exact Grad-CAM."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from safetensors.numpy import save_file
+from starlette.testclient import TestClient
+
+from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, OperatingPoint, Preprocessing, seal, writing_bundle
+from derm_ml.registry import get_task
+from serving.factory import make_service
+from serving.guard import Limits
+
+TASK = "lesion_classification"
+LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
+SIDE = 32
+
+
+@pytest.fixture(scope="session")
+def write_bundle() -> Callable[..., Path]:
+    return _write_bundle
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
+
+
+def _write_bundle(path: Path, scale: float = 6.0, task: str = TASK) -> Path:
+    """A bundle whose answer depends on the picture's colours; `scale` makes another model."""
+    head = (np.eye(3, dtype=np.float32) * scale)[:, :, None, None]
+    with writing_bundle(path) as folder:
+        onnx.save(_graph(head), folder / MODEL)
+        save_file({"head": head}, folder / WEIGHTS)
+        seal(folder, _card(task))
+    return path
+
+
+def _card(task: str) -> BundleCard:
+    point = OperatingPoint(
+        name="recall_0.95", label="melanoma", threshold=0.5, split_hash="0123456789abcdef",
+        sensitivity=0.95, sensitivity_low=0.9, specificity=0.5, positives=40,
+    )  # fmt: skip
+    return BundleCard(
+        task=task, recipe_name="drawn", recipe={}, labels=LABELS, head="softmax",
+        preprocessing=Preprocessing(side=SIDE, store_side=512), temperature=1.5, operating_points=(point,),
+        dataset_md5="0" * 32 + ".dir", split_hashes={"validation": "0123456789abcdef"}, backbone="colour",
+        pretrained="none", git_commit="c0ffee", epochs=1,
+    )  # fmt: skip
+
+
+def _graph(head: np.ndarray) -> onnx.ModelProto:
+    """uint8 (N, S, S, 3) → logits (N, 3), embedding (N, 3), maps (N, 3, 4, 4)."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["float", "white"], ["unit"]),
+        helper.make_node("Transpose", ["unit"], ["chw"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["chw"], ["grid"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Conv", ["grid", "head"], ["evidence"]),
+        helper.make_node("Relu", ["evidence"], ["maps"]),
+        helper.make_node("ReduceMean", ["evidence", "space"], ["logits"], keepdims=0),
+        helper.make_node("ReduceMean", ["grid", "space"], ["embedding"], keepdims=0),
+    ]
+    values = [
+        numpy_helper.from_array(np.float32(255), "white"),
+        numpy_helper.from_array(np.array([2, 3]), "space"),
+        numpy_helper.from_array(head, "head"),
+    ]
+    shapes = {"logits": ["n", 3], "embedding": ["n", 3], "maps": ["n", 3, 4, 4]}
+    graph = helper.make_graph(
+        nodes,
+        "colour",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        values,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 10
+    return model
+
+
+MakeClient = Callable[..., TestClient]
+_names = (f"{TASK}_{n}" for n in itertools.count(1))
+
+
+@pytest.fixture(scope="module")
+def make_client(bundle: Path) -> Iterator[MakeClient]:
+    """Builds clients of services over `svc.to_asgi()`, each with a name and so with metrics of its own."""
+    opened: list[TestClient] = []
+
+    def make(
+        model: Path | None = bundle,
+        server: str = "http://127.0.0.1:3000",
+        raise_server_exceptions: bool = True,
+        **limits: float,
+    ) -> TestClient:
+        service = make_service(get_task(TASK), model, name=next(_names), limits=Limits(**limits))
+        client = TestClient(service.to_asgi(), base_url=server, raise_server_exceptions=raise_server_exceptions)
+        opened.append(client.__enter__())
+        return client
+
+    yield make
+    for client in reversed(opened):
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def client(make_client: MakeClient) -> TestClient:
+    return make_client()
+
+
+@pytest.fixture(scope="session")
+def picture() -> np.ndarray:
+    """RGB (48, 64, 3) uint8: red left, blue right, with some texture."""
+    rgb = np.random.default_rng(0).integers(0, 60, (48, 64, 3), np.uint8)
+    rgb[:, :32, 0] += 180
+    rgb[:, 32:, 2] += 150
+    return rgb
+
+
+@pytest.fixture(scope="session")
+def encode(picture: np.ndarray) -> Callable[..., bytes]:
+    """`encode("JPEG", mode="CMYK", quality=95)`: the picture as the bytes of a file."""
+
+    def make(kind: str = "PNG", mode: str = "RGB", rgb: np.ndarray = picture, **options: object) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(rgb).convert(mode).save(buffer, kind, **options)
+        return buffer.getvalue()
+
+    return make

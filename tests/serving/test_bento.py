@@ -1,0 +1,252 @@
+"""The built Bento, for real: built offline, served by BentoML in processes of its own, replayed, loaded, stopped.
+
+About half a minute: one build, two starts.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
+
+import psutil
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from derm_assets.packaging import Case, PackagingError, build_bento, compare, release, replay, running
+from derm_ml.bundle import Bundle, BundleError
+from derm_ml.images.decode import decode
+from derm_ml.predictor import Predictor
+from serving.build import PACKAGES
+from serving.launch import serve_command, serve_environment
+
+TASK = "lesion_classification"
+ROOT = Path(__file__).parents[2]
+RAW = {"Content-Type": "application/octet-stream"}
+
+
+@pytest.fixture(scope="module")
+def tag(bundle, tmp_path_factory):
+    """A built Bento, in a home of its own."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DERM_HOME", str(home))
+        patch.setenv("BENTOML_HOME", str(home / "bentoml"))
+        patch.delenv("DERM_TOKEN", raising=False)
+        yield build_bento(TASK, bundle, mlflow_version="7")
+
+
+@pytest.fixture(scope="module")
+def port(tag):
+    """Where the built Bento is served."""
+    with running(TASK, tag) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def cases(bundle, encode) -> list[Case]:
+    predictor = Predictor(bundle)
+
+    def case(quality: int) -> Case:
+        data = encode("JPEG", quality=quality)
+        said = predictor([decode(data)]).probabilities[0]
+        expected = {label: float(p) for label, p in zip(predictor.labels, said, strict=True)}
+        return Case(f"image-{quality}", data, {"age": 60.0, "site": "arm"}, expected)
+
+    return [case(quality) for quality in (20, 50, 80, 95)]
+
+
+def test_the_built_service_answers_what_the_evaluation_said(tag, cases):
+    result = replay(TASK, tag, cases)
+    assert result.passed, result.message
+    assert result.cases == 4
+    assert result.worst <= 1e-7
+
+
+def test_a_service_that_answers_otherwise_is_not_released(port, tag, cases):
+    """One wrong number, or one picture refused, and the check is red and says which."""
+    wrong = replace(cases[0], expected={label: p + 2e-5 for label, p in cases[0].expected.items()})
+    other = replace(cases[1], expected={"wart": 1.0})
+    broken = replace(cases[2], data=b"no picture")
+    result = compare(port, tag, [wrong, other, broken, cases[3]])
+    assert not result.passed
+    assert [failure.split(":")[0] for failure in result.failures] == ["image-20", "image-50", "image-80"]
+    assert "400" in result.failures[2]
+    assert "differ" in result.message
+
+
+def test_the_labels_name_the_whole_chain(tag, bundle):
+    """From a prediction's Bento back to git commit, data, run and model."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "bentoml", "get", tag, "-o", "json"], capture_output=True, text=True, check=True
+    )
+    card = Bundle.open(bundle).card
+    assert json.loads(shown.stdout)["labels"] == {
+        "task": TASK,
+        "model_version": Bundle.open(bundle).version,
+        "dataset_md5": card.dataset_md5,
+        "git_commit": card.git_commit,
+        "mlflow_version": "7",
+    }
+
+
+def test_under_the_real_server(port, encode):
+    """Limits, metrics and a clean end hold under uvicorn and circus, not only in the test client."""
+    body = encode("JPEG")
+    for headers in ({"Content-Length": str(11 * 2**20)}, {"Transfer-Encoding": "chunked"}):
+        assert _upload_too_much(port, headers) == 413
+    assert _ask(port, "POST", "/predict", body)[0] == 200
+    assert _ask(port, "GET", "/jane_doe.png")[0] == 404
+    status, metrics = _ask(port, "GET", "/metrics")
+    assert status == 200
+    counted = [line for line in metrics.splitlines() if line.startswith("derm_lesion_classification_request_total")]
+    for code in ("200", "404", "413"):
+        assert any(f'http_response_code="{code}"' in line for line in counted)
+    assert "request_duration_seconds_bucket" in metrics
+    assert "jane_doe" not in metrics
+
+
+def test_a_server_open_to_the_world_without_a_token_does_not_start(tag, tmp_path):
+    command = serve_command(tag, "0.0.0.0", 1)
+    environment = serve_environment(tmp_path / "run")
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode != 0
+    assert "DERM_TOKEN" in ended.stderr + ended.stdout
+
+
+def test_python_m_serving_says_what_is_missing(tag):
+    ended = subprocess.run(
+        [sys.executable, "-m", "serving", "retinal_findings"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode != 0
+    assert "promote a model first" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_damaged_bundle_is_not_packed(tag, write_bundle, tmp_path):
+    path = write_bundle(tmp_path / "bundle")
+    (path / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"weights\.safetensors"):
+        build_bento(TASK, path)
+
+
+def test_a_bento_that_is_not_there_says_so_with_the_servers_words(tag):
+    with pytest.raises(PackagingError, match=f"{TASK}:nothing"):
+        replay(TASK, f"{TASK}:nothing", [])
+
+
+def test_a_release_names_a_pinned_bento(tag):
+    """`latest` would serve whatever was built last, promoted or not."""
+    path = release(TASK, tag)
+    assert json.loads(path.read_text())["bento"] == tag
+    for wrong in (f"{TASK}:latest", TASK, "other:1", f"{TASK}:../x", f"{TASK}:1; rm"):
+        with pytest.raises(ValueError, match="pinned"):
+            release(TASK, wrong)
+    assert json.loads(path.read_text())["bento"] == tag
+
+
+def test_the_image_holds_everything_the_service_imports_and_no_torch(tag, encode, tmp_path):
+    """Every package the served Bento imports while it answers is in its requirements: else the image fails in use."""
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(encode())
+    done = subprocess.run(
+        [sys.executable, "-c", _SPY, tag, str(picture)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    imported = set(json.loads(done.stdout.splitlines()[-1]))
+    assert not imported & {"torch", "torchvision", "lightning_fabric", "dagster", "mlflow", "dvc"}
+    distributions = packages_distributions()
+    allowed = _closure(("bentoml", *PACKAGES))
+    missing = {m for m in imported if m in distributions and not allowed & _names(distributions[m])}
+    # ours travel as sources; the other two are imported where they happen to be installed
+    assert missing <= {"derm_ml", "serving", "derm_assets", "colorama", "_distutils_hack"}
+
+
+def test_a_request_under_way_is_answered_when_the_server_is_told_to_end(port, tag, encode):
+    """A champion is swapped by starting the new service and ending the old one: nobody's upload may be lost.
+
+    The last test in this file, as it ends the server of the others.
+    """
+    body = encode("JPEG")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.putrequest("POST", "/predict")
+    connection.putheader("Content-Type", "image/jpeg")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:100])
+    while not re.search(r'in_progress\{endpoint="/predict".* 1\.0', _ask(port, "GET", "/metrics")[1]):
+        time.sleep(0.05)  # until the worker has begun to read it
+    [server] = [child for child in psutil.Process().children() if str(port) in child.cmdline()]
+    server.terminate()
+    time.sleep(0.5)  # time to end rudely in, were it so
+    connection.send(body[100:])
+    response = connection.getresponse()
+    assert response.status == 200
+    assert json.loads(response.read())["bento"] == tag
+
+
+_SPY = """
+import json, sys
+import bentoml
+from starlette.testclient import TestClient
+with TestClient(bentoml.load(sys.argv[1]).to_asgi(), base_url="http://127.0.0.1:3000") as client:
+    body = open(sys.argv[2], "rb").read()
+    for path in ("/predict", "/explain"):
+        answer = client.post(path, content=body, headers={"Content-Type": "image/png"})
+        assert answer.status_code == 200, answer.text
+import serving
+assert "/bentos/" in serving.__file__, serving.__file__
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def _closure(names: tuple[str, ...]) -> set[str]:
+    """The distributions that installing `names` installs."""
+    found: set[str] = set()
+    todo = [Requirement(name) for name in names]
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if name in found:
+            continue
+        try:
+            needs = [Requirement(text) for text in requires(name) or []]
+        except PackageNotFoundError:
+            continue
+        found.add(name)
+        extras = requirement.extras or {""}
+        todo += [n for n in needs if n.marker is None or any(n.marker.evaluate({"extra": e}) for e in extras)]
+    return found
+
+
+def _names(distributions: list[str]) -> set[str]:
+    return {canonicalize_name(name) for name in distributions}
+
+
+def _ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, path, body=body, headers=RAW if body else {})
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    return response.status, text
+
+
+def _upload_too_much(port: int, headers: dict[str, str]) -> int:
+    """Send 11 MiB in parts, as long as the server lets us; the status it answered."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    parts = (bytes(2**16) for _ in range(11 * 16))
+    try:
+        chunked = "Transfer-Encoding" in headers
+        connection.request("POST", "/predict", body=parts, headers={**RAW, **headers}, encode_chunked=chunked)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # it has answered and hung up, as it should
+    status = connection.getresponse().status
+    connection.close()
+    return status

@@ -1,0 +1,152 @@
+"""The prepared dataset: deterministic, whole or absent, honest about what was left out."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from derm_ml.dataset import Dataset, model_folder, prepare
+from derm_ml.files import folder_md5
+from derm_ml.images.decode import INGEST_FORMATS, decode
+from derm_ml.images.preprocess import limit_side
+from derm_ml.records import DataError
+from derm_ml.registry import get_task
+from derm_ml.rules import every_class_in_every_split, no_duplicates_across_splits
+
+task = get_task("lesion_classification")
+
+
+@pytest.fixture
+def raw(drawn_raw, tmp_path) -> Path:
+    return Path(shutil.copytree(drawn_raw, tmp_path / "raw"))
+
+
+def add(raw: Path, name: str, picture: np.ndarray | bytes, label: str = "0.0,0.0") -> None:
+    """Add a training picture under a new id."""
+    data = picture if isinstance(picture, bytes) else cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+    suffix = "jpg" if data[:2] == b"\xff\xd8" else "png"
+    (raw / "ISIC-2017_Training_Data" / f"{name}.{suffix}").write_bytes(data)
+    with (raw / "ISIC-2017_Training_Part3_GroundTruth.csv").open("a") as file:
+        file.write(f"{name},{label}\n")
+
+
+def test_the_same_input_gives_the_same_bytes(drawn_raw, drawn_dataset, tmp_path):
+    again = prepare(task, drawn_raw, task.settings(), tmp_path / "again")
+    assert again.md5 == drawn_dataset.md5 == folder_md5(tmp_path / "again")
+
+
+def test_every_stored_picture_is_the_delivered_one(drawn_raw, drawn_dataset):
+    for _, row in drawn_dataset.manifest.iterrows():
+        delivered = next(drawn_raw.rglob(f"{row['id']}.jpg")).read_bytes()
+        expected = limit_side(decode(delivered, INGEST_FORMATS), task.settings().store_side)
+        assert np.array_equal(drawn_dataset.image(row), expected)
+
+
+def test_any_tool_opens_the_shards(drawn_dataset):
+    with tarfile.open(drawn_dataset.path / "shards" / "00000.tar") as tar:
+        assert len(tar.getnames()) == len(drawn_dataset.manifest)
+
+
+def test_official_splits_are_kept(drawn_raw, drawn_dataset):
+    for split, part in (("train", "Training"), ("validation", "Validation"), ("test", "Test")):
+        delivered = {p.stem for p in (drawn_raw / f"ISIC-2017_{part}_Data").glob("*.jpg")}
+        assert set(drawn_dataset.split(split)["id"]) == delivered
+
+
+def test_a_broken_picture_is_quarantined_with_its_reason_and_the_rest_goes_on(raw, tmp_path):
+    victim = next((raw / "ISIC-2017_Training_Data").glob("*.jpg"))
+    victim.write_bytes(victim.read_bytes()[:200])
+    dataset = prepare(task, raw, task.settings(), tmp_path / "out")
+    assert len(dataset.manifest) == 119
+    (row,) = dataset.quarantine.to_dict("records")
+    assert row["file"].endswith(victim.name)
+    assert row["reason"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda x: x, id="as-is"),
+        pytest.param(lambda x: x[:, ::-1], id="flipped"),
+        pytest.param(
+            lambda x: cv2.imencode(".jpg", x[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 40])[1].tobytes(), id="q40"
+        ),
+        pytest.param(lambda x: x[: int(x.shape[0] * 0.9), : int(x.shape[1] * 0.9)], id="cropped-10%"),
+    ],
+)
+def test_a_duplicate_planted_across_splits_turns_the_rule_red(raw, tmp_path, change):
+    original = next((raw / "ISIC-2017_Test_Data").glob("*.jpg"))
+    add(raw, "ISIC_9999999", change(decode(original.read_bytes())))
+    dataset = prepare(task, raw, task.settings(), tmp_path / "out")
+    finding = no_duplicates_across_splits(dataset)
+    assert not finding.passed
+    assert "ISIC_9999999" in finding.message
+    assert original.stem in finding.message
+
+    settled = prepare(task, raw, task.settings(duplicates="quarantine"), tmp_path / "settled")
+    assert no_duplicates_across_splits(settled).passed
+    assert "ISIC_9999999" in settled.quarantine["file"].iloc[0]
+
+
+def test_different_drawn_lesions_are_not_called_duplicates(drawn_dataset):
+    assert drawn_dataset.duplicates.empty
+
+
+def test_nothing_usable_is_an_error_and_leaves_the_old_dataset(raw, drawn_dataset, tmp_path):
+    out = Path(shutil.copytree(drawn_dataset.path, tmp_path / "out"))
+    for picture in raw.rglob("*.jpg"):
+        picture.write_bytes(b"")
+    with pytest.raises(DataError, match="none of its"):
+        prepare(task, raw, task.settings(), out)
+    assert Dataset.open(out).md5 == drawn_dataset.md5
+
+
+def test_a_shard_cut_short_is_refused_by_name(drawn_dataset, tmp_path):
+    path = Path(shutil.copytree(drawn_dataset.path, tmp_path / "out"))
+    shard = path / "shards" / "00000.tar"
+    shard.write_bytes(shard.read_bytes()[:-512])
+    with pytest.raises(DataError, match=r"00000\.tar is missing or damaged"):
+        Dataset.open(path)
+
+
+def test_a_missing_class_is_named_with_its_split(raw, tmp_path):
+    truth = raw / "ISIC-2017_Validation_Part3_GroundTruth.csv"
+    lines = [
+        line if line.startswith("image_id") else line.split(",")[0] + ",0.0,0.0" for line in truth.read_text().split()
+    ]
+    truth.write_text("\n".join(lines) + "\n")
+    finding = every_class_in_every_split(prepare(task, raw, task.settings(), tmp_path / "out"))
+    assert not finding.passed
+    assert "melanoma in validation" in finding.message
+
+
+def test_the_model_folder_names_recipe_and_data(tmp_path):
+    a = model_folder(tmp_path, task, task.recipe("drawn"), "x")
+    assert a == model_folder(tmp_path, task, task.recipe("drawn"), "x")
+    assert a != model_folder(tmp_path, task, task.recipe("drawn", seed=1), "x")
+    assert a != model_folder(tmp_path, task, task.recipe("drawn"), "y")
+    assert a.name.startswith("drawn-")
+
+
+def test_the_duplicate_in_isic_2017_is_found(shared_data, tmp_path):
+    """Training image ISIC_0012970 is validation image ISIC_0012127: the leakage rule has to say so."""
+    for part, names in (
+        ("Training", ["ISIC_0012970", "ISIC_0000000", "ISIC_0000002", "ISIC_0000029"]),
+        ("Validation", ["ISIC_0012127", "ISIC_0001769"]),
+    ):
+        folder = tmp_path / "raw" / f"ISIC-2017_{part}_Data"
+        folder.mkdir(parents=True)
+        lines = (shared_data / "isic2017" / f"ISIC-2017_{part}_Part3_GroundTruth.csv").read_text().splitlines()
+        chosen = [line for line in lines if line.split(",")[0] in {*names, "image_id"}]
+        (tmp_path / "raw" / f"ISIC-2017_{part}_Part3_GroundTruth.csv").write_text("\n".join(chosen) + "\n")
+        for name in names:
+            shutil.copy(shared_data / "isic2017" / f"ISIC-2017_{part}_Data" / f"{name}.jpg", folder)
+    dataset = prepare(task, tmp_path / "raw", task.settings(), tmp_path / "out")
+    pairs = {frozenset(p) for p in dataset.duplicates[["a", "b"]].itertuples(index=False)}
+    assert pairs == {frozenset({"ISIC_0012970", "ISIC_0012127"})}
+    assert not no_duplicates_across_splits(dataset).passed

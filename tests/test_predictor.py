@@ -1,0 +1,85 @@
+"""One Predictor for everything: if it were not deterministic or not exact, what is served is not what was evaluated."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from derm_ml.bundle import Bundle, BundleError
+from derm_ml.predictor import VIEWS, Predictor, encode_attributes
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_view_is_undone_exactly(name):
+    x = np.random.default_rng(0).integers(0, 255, (2, 5, 5, 3))
+    for do, undo in VIEWS[name]:
+        assert np.array_equal(undo(do(x)), x)
+
+
+def test_d4_is_the_eight_symmetries_of_the_square():
+    x = np.arange(9).reshape(1, 3, 3, 1)
+    assert len({do(x).tobytes() for do, _ in VIEWS["d4"]}) == 8
+
+
+def test_a_batch_says_what_single_pictures_say(trained, drawn_dataset):
+    predictor = Predictor(trained / "bundle")
+    images = [drawn_dataset.image(row) for _, row in drawn_dataset.split("test").head(5).iterrows()]
+    together = predictor(images)
+    for number, image in enumerate(images):
+        alone = predictor([image])
+        np.testing.assert_allclose(alone.probabilities[0], together.probabilities[number], atol=1e-5)
+        np.testing.assert_allclose(alone.maps[0], together.maps[number], atol=1e-5)
+
+
+def test_a_turned_picture_gets_the_same_answer_and_a_turned_heatmap(trained, drawn_dataset):
+    """Flips are averaged over, so the answer may not depend on how the dermatoscope was held."""
+    predictor = Predictor(trained / "bundle")
+    image = drawn_dataset.image(drawn_dataset.split("test").iloc[0])
+    a, b = predictor([image]), predictor([image[:, ::-1]])
+    np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-4)
+    np.testing.assert_allclose(a.maps, b.maps[..., ::-1], atol=1e-4 * float(a.maps.max()))
+
+
+@pytest.fixture
+def copied(trained, tmp_path) -> Path:
+    return Path(shutil.copytree(trained / "bundle", tmp_path / "bundle"))
+
+
+def test_a_bundle_with_one_changed_byte_is_not_loaded(copied):
+    weights = copied / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(BundleError, match=r"weights\.safetensors: its sha256"):
+        Predictor(copied)
+
+
+def test_a_bundle_without_a_file_or_card_says_which(copied):
+    (copied / "model.onnx").unlink()
+    with pytest.raises(BundleError, match=r"model\.onnx: missing"):
+        Bundle.open(copied)
+    with pytest.raises(BundleError, match="derm fit"):
+        Bundle.open(copied / "nowhere")
+
+
+def test_an_operating_point_fitted_on_the_test_split_cannot_be_in_a_bundle(copied):
+    card = json.loads((copied / "bundle.json").read_text())
+    card["operating_points"][0]["split"] = "test"
+    (copied / "bundle.json").write_text(json.dumps(card))
+    with pytest.raises(BundleError, match="validation"):
+        Bundle.open(copied)
+
+
+@given(st.one_of(st.none(), st.floats(0, 110)), st.sampled_from(["male", "female", "unknown", None]))
+def test_a_missing_attribute_is_flagged_not_guessed(age, sex):
+    given_ = {k: v for k, v in (("age", age), ("sex", sex)) if v is not None}
+    row = encode_attributes([given_], ("age", "sex"))[0]
+    assert row[1] == (age is None)
+    assert row[3] == (sex not in ("male", "female"))
+    assert row[0] == pytest.approx(0 if age is None else age / 100, abs=1e-6)

@@ -1,0 +1,110 @@
+"""The training loop: what it does with bad numbers, schedules, averages and early stops."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from derm_ml.training.ema import MovingAverage
+from derm_ml.training.loop import TrainingError, fit_network
+from derm_ml.training.optimisation import Schedule, optimizer_for
+from derm_ml.training.settings import TrainingRecipe
+
+
+def line(rng_seed: int = 0):
+    rng = np.random.default_rng(rng_seed)
+    x = rng.normal(size=(64, 3)).astype(np.float32)
+    y = (x @ [1.0, -2.0, 0.5] > 0).astype(np.float32)[:, None]
+    return x, y
+
+
+def fit(folder, recipe, scores=None, loss_scale=1.0, on_epoch=lambda r: None):
+    x, y = line()
+    torch.manual_seed(0)
+    given = iter(scores) if scores else None
+
+    def loss(model, batch):
+        return nn.functional.binary_cross_entropy_with_logits(model(batch[0]), batch[1]) * loss_scale
+
+    def validate(model):
+        return {"score": next(given) if given else 1.0}
+
+    return fit_network(
+        nn.Linear(3, 1), lambda i, seed: (x[i], y[i]), 64, loss, validate, "score", recipe, folder, "id", on_epoch
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_kept_checkpoint(tmp_path):
+    recipe = TrainingRecipe(epochs=2, workers=0, precision="32-true")
+    with pytest.raises(TrainingError, match="the loss became nan in epoch 1"):
+        fit(tmp_path, recipe, loss_scale=math.nan)
+
+
+def test_the_best_epoch_is_kept_not_the_last(tmp_path):
+    fitted = fit(tmp_path, TrainingRecipe(epochs=4, workers=0, precision="32-true"), scores=[0.5, 0.9, 0.7, 0.6])
+    assert fitted.epoch == 2
+    assert [r.best for r in fitted.history] == [True, True, False, False]
+
+
+def test_keep_last_takes_the_last_epoch_however_it_scored(tmp_path):
+    recipe = TrainingRecipe(epochs=3, workers=0, precision="32-true", keep="last")
+    assert fit(tmp_path, recipe, scores=[0.5, 0.9, 0.7]).epoch == 3
+
+
+def test_early_stop_waits_as_long_as_it_was_told(tmp_path):
+    recipe = TrainingRecipe(epochs=9, workers=0, precision="32-true", early_stop=2)
+    assert len(fit(tmp_path, recipe, scores=[0.5, 0.9, 0.7, 0.6, 1.0]).history) == 4
+
+
+def test_an_undefined_validation_score_never_becomes_the_best(tmp_path):
+    fitted = fit(tmp_path, TrainingRecipe(epochs=3, workers=0, precision="32-true"), scores=[math.nan, 0.6, math.nan])
+    assert fitted.epoch == 2
+
+
+def test_warm_up_rises_then_cosine_falls_to_nothing():
+    recipe = TrainingRecipe(epochs=10, warmup_epochs=2, learning_rate=1.0)
+    network = nn.Linear(2, 1)
+    schedule = Schedule(optimizer_for(network, recipe), recipe, steps_per_epoch=10)
+    rates = [schedule.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(1 / 20)
+    assert max(rates) == rates[19] == 1.0
+    assert all(a >= b for a, b in zip(rates[19:], rates[20:], strict=False))
+    assert rates[-1] < 0.001
+
+
+def test_plateau_steps_down_after_its_patience():
+    recipe = TrainingRecipe(
+        schedule="plateau", plateau_patience=2, plateau_factor=0.1, warmup_epochs=0, learning_rate=1.0
+    )
+    schedule = Schedule(optimizer_for(nn.Linear(2, 1), recipe), recipe, 10)
+    for improved in (True, False, False):
+        schedule.after_epoch(improved)
+    assert schedule.rate(50) == 1.0
+    schedule.after_epoch(False)
+    assert schedule.rate(50) == pytest.approx(0.1)
+
+
+def test_the_moving_average_follows_its_definition():
+    network = nn.BatchNorm1d(2)
+    average = MovingAverage(network, 0.9)
+    expected = network.weight.detach().clone()
+    for step in range(30):
+        with torch.no_grad():
+            network.weight.add_(1.0)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * network.weight.detach()
+        average.update(network)
+    assert torch.allclose(average.network.weight, expected, atol=1e-5)
+    assert not average.network.weight.requires_grad
+
+
+def test_biases_and_normalisation_are_not_decayed():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    decayed, free = optimizer_for(network, TrainingRecipe(weight_decay=0.1)).param_groups
+    assert [p.ndim for p in decayed["params"]] == [4]
+    assert free["weight_decay"] == 0
+    assert len(free["params"]) == 3

@@ -1,0 +1,102 @@
+"""A killed training run must not cost its user more than the epoch it was in, nor give another model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from derm_ml.files import sha256
+from derm_ml.registry import get_task
+from derm_ml.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+
+FIT = """
+import sys
+from pathlib import Path
+from derm_ml.dataset import Dataset
+from derm_ml.registry import get_task
+task = get_task("lesion_classification")
+recipe = task.recipe("drawn", epochs=3, side=32, workers=int(sys.argv[3]), precision="32-true")
+task.fit(Dataset.open(Path(sys.argv[1])), recipe, Path(sys.argv[2]), lambda report: print("epoch", report.epoch, flush=True))
+"""
+
+
+def start(data: Path, out: Path, workers: int) -> subprocess.Popen:
+    # a session of its own, so that its workers can be killed with it
+    return subprocess.Popen(
+        [sys.executable, "-c", FIT, str(data), str(out), str(workers)],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def test_a_run_killed_with_sigkill_resumes_to_bitwise_the_same_weights(drawn_dataset, tmp_path):
+    whole = start(drawn_dataset.path, tmp_path / "whole", workers=0)
+    assert whole.wait(timeout=300) == 0
+
+    killed = start(drawn_dataset.path, tmp_path / "killed", workers=1)
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if line.startswith("epoch 1"):
+            time.sleep(0.3)  # in the middle of the second epoch
+            os.killpg(killed.pid, signal.SIGKILL)
+            break
+    assert killed.wait(timeout=60) == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "bundle").exists(), "half a model must not look like a model"
+
+    resumed = start(drawn_dataset.path, tmp_path / "killed", workers=1)
+    output, _ = resumed.communicate(timeout=300)
+    assert "epoch 1" not in output, "a finished epoch was trained again"
+    assert sha256(tmp_path / "killed/bundle/weights.safetensors") == sha256(
+        tmp_path / "whole/bundle/weights.safetensors"
+    )
+
+
+def test_the_number_of_workers_changes_nothing(drawn_dataset, tmp_path):
+    """Randomness comes from (seed, epoch, sample): a machine with more cores gives the same model."""
+    from derm_ml.training.classification import training_samples
+
+    rows = drawn_dataset.split("train")
+    recipe = get_task("lesion_classification").recipe("strong", side=48)
+    load = training_samples(drawn_dataset, rows, recipe)
+    from derm_ml.training.feeding import EpochSampler, training_loader
+
+    batches = []
+    for workers in (0, 2):
+        sampler = EpochSampler(len(rows), 8, seed=3)
+        sampler.epoch = 5
+        batches.append([b[0].numpy() for b in training_loader(load, sampler, 3, workers)])
+    assert len(batches[0]) == len(batches[1]) == len(rows) // 8
+    assert all((a == b).all() for a, b in zip(*batches, strict=True))
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_name(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, {"identity": "a", "epoch": 1})
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors is of a run with other settings"):
+        load_checkpoint(path, "b")
+
+
+def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
+    import torch
+
+    state = {
+        "identity": "a",
+        "optimizer": {
+            "state": {0: {"step": torch.tensor(3.0)}, 1: {}},
+            "param_groups": [{"lr": 0.1, "params": [0, 1]}],
+        },
+        "best": None,
+    }
+    save_checkpoint(tmp_path / "c.safetensors", state)
+    loaded = load_checkpoint(tmp_path / "c.safetensors", "a")
+    assert loaded is not None
+    assert loaded["optimizer"]["state"][0]["step"].item() == 3
+    assert loaded["optimizer"]["param_groups"] == [{"lr": 0.1, "params": [0, 1]}]
+    assert load_checkpoint(tmp_path / "none.safetensors", "a") is None
+    assert load_file(tmp_path / "c.safetensors")
