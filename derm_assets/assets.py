@@ -7,6 +7,8 @@ What a step does stands in steps.py, the checks between them in checks.py, jobs 
 Annotations are evaluated here (no `from __future__ import annotations`): Dagster reads the config class from them.
 """
 
+from typing import Any
+
 import dagster as dg
 
 from derm_assets import steps
@@ -27,7 +29,7 @@ def line(task: Task) -> dg.Definitions:
     """All definitions of one task: assets, checks, jobs, the inbox sensor and the weekly schedule."""
     batches = dg.DynamicPartitionsDefinition(name=f"{task.name}_batches")
     recipe_form = model_config(task)
-    common = {"key_prefix": task.name, "group_name": task.name, "owners": [], "tags": {"task": task.name}}
+    common: dict[str, Any] = {"key_prefix": task.name, "group_name": task.name, "tags": {"task": task.name}}
 
     @dg.asset(**common, kinds={"python"}, partitions_def=batches, pool="dvc")
     def incoming_batch(context: dg.AssetExecutionContext, places: Places, store: DataStore) -> dg.MaterializeResult:

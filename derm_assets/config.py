@@ -44,7 +44,8 @@ def _form(name: str, recipe: type[Recipe]) -> type[dg.Config]:
     fields: dict[str, Any] = {
         field: (_in_form(info.annotation), _field(info)) for field, info in recipe.model_fields.items()
     }
-    return create_model(f"{name}_recipe", __base__=dg.Config, **fields, **{_CHOICE: (Literal[name], name)})
+    fields[_CHOICE] = (Literal[name], name)  # pyright: ignore[reportInvalidTypeForm]  one name, known at run time
+    return create_model(f"{name}_recipe", __base__=dg.Config, **fields)
 
 
 def _field(info: FieldInfo) -> Any:

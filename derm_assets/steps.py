@@ -158,8 +158,7 @@ def evaluate(
     measured = task.evaluate(Predictor(model.path), Dataset.open(data.path), SPLIT)
     folder = measured.save(evaluation_of(model.path))
     registry.log_evaluation(registry.run_of(task, model.path.parent), measured.numbers, SPLIT)
-    for name, metric in measured.metrics.items():
-        context.log.info(f"{name}: {metric}")
+    context.log.info(f"{task.primary_metric}: {measured.metrics[task.primary_metric]}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
@@ -288,4 +287,4 @@ def _held_out(task: Task, model, evaluation: Path, places: Places) -> Iterator:
     said = Evaluation.load(evaluation).predictions.set_index("id")
     for _, row in _spread(data.split(SPLIT), REPLAYED).iterrows():
         expected = {label: float(said.at[row["id"], f"p.{label}"]) for label in model.card.labels}
-        yield Case(row["id"], data.read(row), data.attributes(row), expected)
+        yield Case(str(row["id"]), data.read(row), data.attributes(row), expected)

@@ -281,7 +281,10 @@ def _task(name: str) -> Task:
 def _settings(task: Task, params: Path) -> PrepareSettings:
     given: Mapping[str, Any] = {}
     if params.exists():
-        given = (yaml.safe_load(params.read_text(encoding="utf-8")) or {}).get("tasks", {}).get(task.name) or {}
+        sections = (yaml.safe_load(params.read_text(encoding="utf-8")) or {}).get("tasks") or {}
+        if task.name not in sections:  # a section in the wrong place must not pass as "all defaults"
+            raise SystemExit(f"{params} has no section tasks.{task.name}: write one (`{{}}` for the defaults)")
+        given = sections[task.name] or {}
     try:
         return task.settings(**given)
     except ValidationError as error:

@@ -163,8 +163,7 @@ def prepare(
         writer.close()
         if not kept:
             raise DataError(f"{raw}: none of its {len(samples)} samples can be used; the first problem: {problems[:1]}")
-        main = next(iter(kept[0].files))
-        pairs = find_duplicates(prints, lambda name: decode(_read_back(folder, rows[name], main), INGEST_FORMATS))
+        pairs = find_duplicates(prints)
         kept, pairs, quarantined = _settle_duplicates(kept, pairs, settings)
         problems += quarantined
         table = _manifest(task, kept, rows, pairs, settings)
@@ -209,12 +208,6 @@ def _prepare_one(sample: Sample, raw: Path, side: int) -> _Prepared | Problem:
             return Problem(relative, str(error))
     first = next(iter(files.values()))[0]
     return _Prepared(files, fingerprint(decode(first, INGEST_FORMATS)))
-
-
-def _read_back(folder: Path, row: Mapping[str, Any], role: str) -> bytes:
-    with (folder / "shards" / row[f"{role}.shard"]).open("rb") as shard:
-        shard.seek(row[f"{role}.offset"])
-        return shard.read(row[f"{role}.size"])
 
 
 class _ShardWriter:

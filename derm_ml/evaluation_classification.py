@@ -28,7 +28,7 @@ from derm_ml.records import split_hash
 from derm_ml.report.words import readable
 from derm_ml.task import Task
 
-MISTAKES = 24  # three rows of pictures: what a person looks through in a minute
+MISTAKES = 18  # three rows of pictures: what a person looks through in a minute
 CAPTIONS = {
     "roc": "Bands hold 95 % of the curves of resampled patients.",
     "confusion_matrix": "Row: truth. Column: what was predicted. The small figure is the share of the row.",
@@ -225,7 +225,9 @@ def _figures(
             f"{row['id']}\nsaid {readable(row['predicted'])} {row['probability']:.2f}\nis {readable(row['truth'])}"
             for _, row in mistakes
         ]
-        figures["confident_mistakes"] = contact_sheet([image(cases.frame.iloc[i]) for i, _ in mistakes], captions)
+        figures["confident_mistakes"] = contact_sheet(
+            [image(cases.frame.iloc[i]) for i, _ in mistakes], captions, columns=6
+        )
     return figures
 
 

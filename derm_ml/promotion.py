@@ -121,7 +121,7 @@ def _faults(task: Task, model: Bundle, measured: Evaluation, own_data: bool) -> 
     if table["id"].duplicated().any() or len(table) != measured.n:
         faults.append(f"{len(table)} predictions for {measured.n} cases")
     scores = table[[c for c in table.columns if c.startswith("p.")]]
-    if scores.size == 0 or not scores.map(lambda p: math.isfinite(p)).all(axis=None):
+    if scores.size == 0 or not all(map(math.isfinite, scores.to_numpy(float).ravel())):
         faults.append("a predicted probability is missing or not finite")
     return faults
 

@@ -130,7 +130,7 @@ def assign_splits(
     if fractions.validation < 0 or fractions.test < 0 or fractions.validation + fractions.test >= 1:
         raise DataError(f"split fractions must be ≥ 0 and leave training data, got {fractions}")
     official = {s.id: s.split for s in samples if s.split}
-    filled = {split for split in official.values()}
+    filled = set(official.values())
     members: dict[str, list[Sample]] = {}
     for sample in samples:
         members.setdefault(groups[sample.id], []).append(sample)

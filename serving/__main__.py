@@ -15,11 +15,9 @@ from serving.released import NotReleased, bento_home, read_release
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve the released Bento of a task.")
     parser.add_argument("task", help="e.g. lesion_classification")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; others than loopback need DERM_TOKEN"
-    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; all but loopback need DERM_TOKEN")
     parser.add_argument("--port", type=int, default=3000)
     given = parser.parse_args()
     try:

@@ -45,43 +45,48 @@ def make_service(
     The token is read from the environment variable DERM_TOKEN.
     """
     limits = limits or Limits()
-    token = os.environ.get(TOKEN, "")
+    token = os.environ.get(TOKEN, "").strip()
     engine = Engine(task, limits.waiting)
+    reference = BentoModel(model) if isinstance(model, str) else None
 
     class Inference:
-        stored = BentoModel(model) if isinstance(model, str) else None  # seen by BentoML: packed into the Bento
+        stored = reference  # BentoML looks for it here, and packs the model it names into the Bento
 
         def __init__(self) -> None:
             if service.bento is not None:
                 engine.bento = str(service.bento.tag)
-            if model is None:
-                logger.warning("%s: %s", task.name, engine.unready)
-                return
-            folder = model if isinstance(model, Path) else Path(self.stored.path_of(BUNDLE))
-            try:
-                engine.load(folder)
-            except BundleError as error:  # stay live, so that somebody can ask why it is not ready
-                logger.error("%s: not ready: %s", task.name, error)
+            if isinstance(model, Path):
+                _load(engine, model)
+            elif reference is not None:
+                _load(engine, Path(reference.resolve().path_of(BUNDLE)))
 
         @bentoml.on_deployment
         @staticmethod
         def refuse_to_be_open() -> None:
             """Runs once in the parent process, before a worker is started."""
-            context = click.get_current_context(silent=True)
+            context = click.get_current_context(silent=True)  # of the command `bentoml serve`
             host = (context.params.get("host") if context else None) or "127.0.0.1"
             if not token and not is_loopback(host):
                 raise SystemExit(f"refusing to listen on {host} without a token: set {TOKEN}, or bind to 127.0.0.1")
 
     Inference.__doc__ = f"{task.title}. POST the bytes of a JPEG or PNG picture to /predict or /explain."
-    service = bentoml.service(
-        name=name or task.name,
-        service_class=_Guarded,
-        workers=1,  # the model's threads share one session, so one process uses all cores and loads the model once
-        http={"host": "127.0.0.1"},
-        traffic={"timeout": 60},
-        metrics={"enabled": True, "namespace": f"derm_{name or task.name}"},
-        logging={"access": {"request_content_type": False}},  # a content type can carry a file name
-    )(Inference)
-    service.add_asgi_middleware(Guard, token=token, limits=limits, unready=lambda: engine.unready)
+    settings: dict[str, Any] = {
+        "workers": 1,  # the model's threads share one session: one process uses all cores and loads the model once
+        "http": {"host": "127.0.0.1"},
+        "traffic": {"timeout": 60},
+        "metrics": {"enabled": True, "namespace": f"derm_{name or task.name}"},
+        "logging": {"access": {"request_content_type": False}},  # a content type can carry a file name
+    }
+    service = bentoml.service(name=name or task.name, service_class=_Guarded, **settings)(Inference)
+    guard: Any = Guard  # BentoML's protocol of a middleware leaves out its constructor
+    service.add_asgi_middleware(guard, token=token, limits=limits, unready=lambda: engine.unready)
     service.mount_asgi_app(application(engine))
     return service
+
+
+def _load(engine: Engine, folder: Path) -> None:
+    """Load the model; without one the service stays live, so that somebody can ask why it is not ready."""
+    try:
+        engine.load(folder)
+    except BundleError as error:
+        logger.error("%s: not ready: %s", engine.task.name, error)

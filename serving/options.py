@@ -31,7 +31,7 @@ def read_options(pairs: Sequence[tuple[str, str]], labels: Sequence[str]) -> dic
     options = {name: value for name, value in options.items() if value}
     if "label" in options and options["label"] not in labels:
         raise OptionError(f"'label' must be one of {', '.join(labels)}")
-    if "sex" in options and options["sex"] not in ("male", "female"):
+    if "sex" in options and options["sex"].lower() not in ("male", "female"):
         raise OptionError("'sex' must be male or female; leave it away if unknown")
     if "age" in options and not _is_age(options["age"]):
         raise OptionError(f"'age' must be a number of years from 0 to {OLDEST:g}; leave it away if unknown")

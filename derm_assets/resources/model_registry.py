@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import dagster as dg
 from pydantic import PrivateAttr
@@ -25,7 +27,7 @@ from pydantic import PrivateAttr
 from derm_assets.resources.places import Places
 from derm_ml import DermError
 from derm_ml.bundle import Bundle
-from derm_ml.files import replacing_file, sha256
+from derm_ml.files import replacing_file, replacing_folder, sha256
 from derm_ml.ledger import Ledger
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import (
@@ -35,6 +37,7 @@ from derm_ml.promotion import (
     Decision,
     Evidence,
     ModelVersion,
+    ReEvaluate,
     promote,
     rollback,
     weigh,
@@ -184,6 +187,7 @@ class ModelRegistry(dg.ConfigurableResource):
         """The MLflow client; the first touch of a fresh sqlite file runs its migrations (10 s and more)."""
         if self._opened is None:
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+            os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it fills a log with bars
             from mlflow import MlflowClient
 
             Path(self.places.home, "mlflow").mkdir(parents=True, exist_ok=True)
@@ -211,7 +215,7 @@ class ModelRegistry(dg.ConfigurableResource):
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was first
                 raise
-            return self.client.get_experiment_by_name(task.name).experiment_id
+            return self._experiment(task)
 
     def _run(self, run_id: str, experiment: str) -> Run:
         return Run(run_id, experiment, f"{self._ui}/#/experiments/{experiment}/runs/{run_id}")
@@ -236,7 +240,7 @@ class ModelRegistry(dg.ConfigurableResource):
         folder, measured = f"bundle-{model.version}", f"evaluation-{tags['evaluation_sha256'][:12]}"
         self.client.log_artifacts(run.id, str(model.path), folder)
         self.client.log_artifacts(run.id, str(evaluation), measured)
-        if Bundle.open(Path(self.client.download_artifacts(run.id, folder))).version != model.version:
+        if Bundle.open(self._local(run.id, folder)).version != model.version:
             raise RegistryError(f"the bundle stored in run {run.id} is not the one that was sent; register it again")
         try:
             self.client.create_registered_model(task.name, description=f"{task.title}. {card.note}")
@@ -255,14 +259,30 @@ class ModelRegistry(dg.ConfigurableResource):
         return self.client.create_model_version(task.name, source, run.id, tags=chain | dict(tags))
 
     def _readable(self, stored: StoredVersion) -> ModelVersion:
-        bundle, evaluation = (
-            Path(self.client.download_artifacts(stored.run_id, stored.tags[part])) for part in ("bundle", "evaluation")
-        )
+        assert stored.run_id is not None
+        bundle, evaluation = (self._local(stored.run_id, stored.tags[part]) for part in ("bundle", "evaluation"))
         if sha256(evaluation / "evaluation.json") != stored.tags["evaluation_sha256"]:
             raise RegistryError(f"the evaluation of version {stored.version} was changed after it was registered")
         return ModelVersion(int(stored.version), bundle, evaluation)
 
-    def _measure_again(self, task: Task):
+    def _local(self, run_id: str, folder: str) -> Path:
+        """A stored folder on this machine: where it lies, or fetched once (its name says its content)."""
+        place = urlparse(self.client.get_run(run_id).info.artifact_uri)
+        if place.scheme == "file":
+            stored = Path(url2pathname(str(place.path))) / folder
+            if not stored.is_dir():
+                raise RegistryError(f"{stored} is gone: the registry names bytes that do not exist any more")
+            return stored
+        fetched = Path(self.places.home) / "fetched" / run_id / folder
+        if not fetched.exists():
+            with replacing_folder(fetched) as temporary:
+                self.client.download_artifacts(run_id, folder, str(temporary))
+                for item in (temporary / folder).iterdir():
+                    item.rename(temporary / item.name)
+                (temporary / folder).rmdir()
+        return fetched
+
+    def _measure_again(self, task: Task) -> ReEvaluate:
         """How the champion is measured on the candidate's frozen test split: once, then kept."""
 
         def measure(bundle: Path, dataset_md5: str) -> Path:

@@ -10,9 +10,9 @@ import numpy as np
 from derm_ml import RESEARCH_USE
 from derm_ml.dataset import Dataset
 from derm_ml.explain.overlay import overlay
+from derm_ml.figures.sheets import heatmap_sheet
 from derm_ml.images.preprocess import to_square
 from derm_ml.predictor import Predictor, concatenate
-from derm_ml.figures.sheets import heatmap_sheet
 
 PER_LABEL = 4  # right and wrong answers shown of each label
 

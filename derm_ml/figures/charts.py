@@ -47,9 +47,10 @@ def confusion_figure(counts: np.ndarray, labels: Sequence[str]) -> bytes:
 
 
 def reliability_figure(probabilities: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> bytes:
-    """Observed share against predicted probability (N, L) in bins of equal mass, a panel a label.
+    """Observed share against predicted probability (N, L), a panel a label.
 
-    Bars are exact 95 % intervals; the marks below zero show where the predictions lie. On the diagonal a probability means what it says.
+    In bins of equal mass; bars are exact 95 % intervals, the marks below zero show where the predictions lie. On the
+    diagonal a probability means what it says.
     """
     columns = min(3, len(labels))
     rows = -(-len(labels) // columns)
@@ -115,8 +116,10 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
         title = readable(name.removeprefix("validation_"))
         target, title = (losses, "validation") if title == "loss" else (scores, title)
         target[title] = [report["metrics"].get(name, np.nan) for report in history]
-    rates = {"learning rate": [report["learning_rate"] for report in history]}
-    panels = [("Loss", losses), ("Validation", scores), ("Learning rate", rates)]
+    rates = np.array([report["learning_rate"] for report in history])
+    power = int(np.floor(np.log10(rates.max()))) if rates.max() > 0 else 0
+    scaled = {"learning rate": (rates / 10.0**power).tolist()}
+    panels = [("Loss", losses), ("Validation", scores), (f"Learning rate ($\\times\\,10^{{{power}}}$)", scaled)]
     with drawing(10.4, 3.1, columns=3, width_ratios=(1, 1.25, 0.8)) as picture:
         for ax, (title, series) in zip(picture.axes, panels, strict=True):
             if kept is not None:
@@ -130,11 +133,10 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
             ax.margins(x=0.03)
             if len(series) > 1:
                 ax.legend()
-        picture.axes[2].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
         if kept is not None:
             ends = picture.axes[1].get_ylim()
             picture.axes[1].annotate(
-                f" kept: {kept}",
+                f" kept: {kept} ",
                 (kept, ends[0]),
                 xytext=(0, 3),
                 textcoords="offset points",

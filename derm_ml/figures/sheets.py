@@ -43,16 +43,20 @@ def heatmap_sheet(
 
 
 def _sheet(cells: list[list[np.ndarray]], captions: Sequence[str], columns: int, tile: int, title: str) -> bytes:
-    """The sheet with the largest tiles that fit into `LIMIT` bytes, in true colour where that does."""
+    """The sheet in true colour if that fits into `LIMIT` bytes, else in 256 colours, and with smaller tiles."""
     if len(cells) != len(captions):
         raise ValueError(f"{len(cells)} pictures have {len(captions)} captions: each needs one")
     if not cells:
         return blank("There is no picture to show.")
-    for side in range(tile, SMALLEST_TILE - 1, -8):
+    side = tile
+    while side >= SMALLEST_TILE:
         sheet = _drawn(cells, captions, min(columns, len(cells)), side, title)
-        for png in (_encoded(sheet), _encoded(_in_256_colours(sheet))):
-            if len(png) <= LIMIT:
-                return png
+        if side == tile and len(png := _encoded(sheet)) <= LIMIT:
+            return png
+        png = _encoded(_in_256_colours(sheet))
+        if len(png) <= LIMIT:
+            return png
+        side = min(side - 2, int(0.97 * side * (LIMIT / len(png)) ** 0.5))  # bytes go with the area
     raise ValueError(f"{len(cells)} pictures do not fit into one sheet of {LIMIT // 1000} kB: show fewer")
 
 
@@ -60,6 +64,10 @@ def _drawn(cells: list[list[np.ndarray]], captions: Sequence[str], columns: int,
     tiles = [[_fitted(image, tile) for image in images] for images in cells]
     tallest = max(small.height for row in tiles for small in row)
     wide = len(cells[0]) * tile + (len(cells[0]) - 1) * 2
+    longest = max(_font(11).getlength(line) for caption in captions for line in caption.split("\n"))
+    wide = max(
+        wide, min(int(longest) + 1, int(1.5 * wide))
+    )  # white space costs few bytes, a cut word costs its meaning
     lines = max(caption.count("\n") + 1 for caption in captions)
     high = tallest + 4 + lines * LINE
     head = 26 if title else 0
@@ -71,7 +79,7 @@ def _drawn(cells: list[list[np.ndarray]], captions: Sequence[str], columns: int,
         left = GAP + place % columns * (wide + GAP)
         top = head + GAP + place // columns * (high + GAP)
         for k, small in enumerate(images):
-            sheet.paste(small, (left + k * (tile + 2) + (tile - small.width) // 2, top + (tallest - small.height) // 2))
+            sheet.paste(small, (left + k * (tile + 2), top + tallest - small.height))
         for k, line in enumerate(caption.split("\n")):
             draw.text((left, top + tallest + 4 + k * LINE), _cut(line, wide), INK if k == 0 else SOFT, _font(11))
     return sheet
@@ -97,9 +105,14 @@ def _cut(text: str, width: int) -> str:
 
 
 def _in_256_colours(sheet: Image.Image) -> Image.Image:
-    """Refined by k-means and dithered: without, skin and heatmaps show contours that are not there."""
-    palette = sheet.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
-    return sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    """Chosen by k-means, not dithered: dither puts dots into a lesion, and dots in a lesion mean something."""
+    sample = sheet.resize((sheet.width // 3, sheet.height // 3), Image.Resampling.NEAREST)  # k-means is slow
+    palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
+    reduced = sheet.quantize(palette=palette, dither=Image.Dither.NONE)
+    colours = np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)
+    colours[np.asarray(reduced)[0, 0]] = 255  # the margin: a mean of near-whites would print as a grey page
+    reduced.putpalette(colours.tobytes())
+    return reduced
 
 
 def _encoded(sheet: Image.Image) -> bytes:

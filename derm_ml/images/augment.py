@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for news at import otherwise
 
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
+import albumentations as A
+import cv2
+import numpy as np
 
-from derm_ml.images.preprocess import Fit, to_square  # noqa: E402
+from derm_ml.images.preprocess import Fit, to_square
 
 Augment = Callable[[np.ndarray, int], np.ndarray]
 

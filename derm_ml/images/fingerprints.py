@@ -91,7 +91,8 @@ def find_duplicates(fingerprints: Mapping[str, Fingerprint], threshold: float = 
     names = sorted(first.values())
     if len(names) > 1:
         sketches = np.stack([fingerprints[name].sketch for name in names])
-        candidates = _search(sketches)
+        small = np.stack([_half(sketch) for sketch in sketches])
+        candidates = _search(small)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV lets other threads run
             scores = list(pool.map(lambda c: _compare(sketches[c["a"]], sketches[c["b"]], c), candidates))
         for candidate, score in zip(candidates, scores, strict=True):
@@ -104,8 +105,12 @@ def find_duplicates(fingerprints: Mapping[str, Fingerprint], threshold: float = 
 # --- search -----------------------------------------------------------------------------------------------------
 
 
+def _half(sketch: np.ndarray) -> np.ndarray:
+    return cv2.resize(sketch, (SEARCH, SEARCH), interpolation=cv2.INTER_AREA)
+
+
 def _search(sketches: np.ndarray) -> np.ndarray:
-    """Candidate pairs of (N, 128, 128) sketches: in `a`, cropped by `crop` and turned back by `turn`, may lie `b`."""
+    """Candidate pairs of (N, 64, 64) sketches: in `a`, cropped by `crop` and turned back by `turn`, may lie `b`."""
     whole = _cosines(sketches, _CROPS[0])
     index = faiss.IndexFlatIP(_invariant(whole[:1]).shape[1])
     index.add(_invariant(whole))
@@ -153,8 +158,8 @@ def _cosines(sketches: np.ndarray, crop: Sequence[float]) -> np.ndarray:
 
 
 def _basis(start: float, stop: float) -> np.ndarray:
-    """Cosines over the stretch start..stop of a side, integrated over each pixel: (12, 128) float32."""
-    edges = np.clip((np.linspace(0, 1, SKETCH + 1) - start) / (stop - start), 0, 1)
+    """Cosines over the stretch start..stop of a side, integrated over each pixel: (12, 64) float32."""
+    edges = np.clip((np.linspace(0, 1, SEARCH + 1) - start) / (stop - start), 0, 1)
     u = np.arange(1, FREQUENCIES)[:, None]
     integral = np.diff(np.sin(np.pi * u * edges)) / (np.pi * u) * np.sqrt(2)
     return np.vstack([np.diff(edges), integral]).astype(np.float32)
@@ -201,10 +206,9 @@ def _compare(a: np.ndarray, b: np.ndarray, candidate: np.void) -> float:
     b = _turn_picture(b, int(candidate["turn"]))
     top, bottom, left, right = _CROPS[candidate["crop"]]
     wide, high = 1 - left - right, 1 - top - bottom
-    small_a, small_b = (cv2.resize(p, (SEARCH, SEARCH), interpolation=cv2.INTER_AREA) for p in (a, b))
     # maps a point of b to a point of a; pixel centres lie at whole numbers, hence the halves
     start = np.array([[wide, 0, left * SEARCH + (wide - 1) / 2], [0, high, top * SEARCH + (high - 1) / 2]], np.float32)
-    score, warp = _align(small_a, small_b, start)
+    score, warp = _align(_half(a), _half(b), start)
     if score < MIN_COARSE:
         return 0.0
     scale = SKETCH / SEARCH
@@ -212,26 +216,38 @@ def _compare(a: np.ndarray, b: np.ndarray, candidate: np.void) -> float:
     return _align(a, b, warp)[0]
 
 
-def _align(a: np.ndarray, b: np.ndarray, warp: np.ndarray) -> tuple[float, np.ndarray]:
-    """Refine `warp` (2, 3) and return the correlation of details where the pictures overlap, and the refined warp."""
+def _align(a: np.ndarray, b: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
+    """The better of the warp `start` (2, 3) and its refinement by ECC: (correlation of details, warp).
+
+    On pictures with hardly any contrast ECC can walk away from a good start, so the start is measured as well.
+    """
     side = len(a)
     soft_a, soft_b = (cv2.GaussianBlur(p.astype(np.float32), (0, 0), side / 85) for p in (a, b))
+    warps = [start]
     try:
-        _, warp = cv2.findTransformECC(soft_b, soft_a, warp, cv2.MOTION_AFFINE, _ECC_STOP, None, 1)
+        _, refined = cv2.findTransformECC(soft_b, soft_a, start.copy(), cv2.MOTION_AFFINE, _ECC_STOP, None, 1)
+        warps.append(refined)
     except cv2.error:  # OpenCV's way to say that it did not converge
-        return 0.0, warp
-    flags = cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(a.astype(np.float32), warp, (side, side), flags=flags | cv2.INTER_LINEAR)
-    inside = cv2.warpAffine(np.ones_like(a), warp, (side, side), flags=flags | cv2.INTER_NEAREST)
+        pass
+    details = _details(b.astype(np.float32))
+    return max(((_overlap(a, details, warp), warp) for warp in warps), key=lambda item: item[0])
+
+
+def _overlap(a: np.ndarray, details: np.ndarray, warp: np.ndarray) -> float:
+    """Correlation (-1..1) of the details of warped `a` with `details`, 0 where they share too little."""
+    size = a.shape
+    moved = cv2.warpAffine(a.astype(np.float32), warp, size, flags=cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR)
+    inside = cv2.warpAffine(np.ones_like(a), warp, size, flags=cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST)
     inside = cv2.erode(inside, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1) > 0
     if inside.mean() < _MIN_OVERLAP:
-        return 0.0, warp
-    x, y = (_details(p, side)[inside] for p in (moved, b.astype(np.float32)))
+        return 0.0
+    x, y = _details(moved)[inside], details[inside]
     x, y = x - x.mean(), y - y.mean()
-    return float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y) + 1e-6)), warp
+    return float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y) + 1e-6))
 
 
-def _details(picture: np.ndarray, side: int) -> np.ndarray:
+def _details(picture: np.ndarray) -> np.ndarray:
     """Band-passed, and divided by the local contrast plus 0.3 grey levels, below which there is only noise."""
+    side = len(picture)
     band = cv2.GaussianBlur(picture, (0, 0), side / 85) - cv2.GaussianBlur(picture, (0, 0), side / 32)
     return band / (np.sqrt(cv2.GaussianBlur(band * band, (0, 0), side / 21)) + 0.3)

@@ -108,7 +108,7 @@ class Cases:
             return self.labels, confusion_matrix(guess, truth, len(self.labels))
         if len(self.labels) > 1:
             return None
-        (label,) = self.labels
+        label = self.card.labels[0]
         keep = known(self.y(label))
         guess = (self.p(label)[keep] >= self.cutoffs[0]).astype(int)
         return (f"not_{label}", label), confusion_matrix(guess, self.y(label)[keep].astype(int), 2)

@@ -1,0 +1,150 @@
+"""The line as a user runs it: delivered pictures to a champion, and everything that must stop it on the way."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from derm_assets.packaging import ReplayResult
+from derm_ml.dataset import Dataset
+from derm_ml.files import folder_md5
+from derm_ml.ledger import Ledger
+from derm_ml.promotion import CHALLENGER, CHAMPION
+from derm_ml.registry import get_task
+
+TASK = get_task("lesion_classification")
+NAME = TASK.name
+RECIPE = {"epochs": 2, "side": 64, "workers": 0, "views": "none", "ema": 0.0}  # learns enough to pass the gates
+TRAIN = {"ops": {f"{NAME}__model": {"config": {"recipe": {"drawn": RECIPE}}}}}
+
+
+def run(definitions, instance, verb: str, **options) -> dg.ExecuteInProcessResult:
+    job = definitions.resolve_job_def(f"{NAME}_{verb}")
+    return job.execute_in_process(instance=instance, raise_on_error=False, **options)
+
+
+def deliver(places, instance, batch: str, n: int = 60, seed: int = 5) -> Path:
+    folder = places.incoming(TASK) / batch
+    TASK.draw(folder, n, seed)
+    instance.add_dynamic_partitions(f"{NAME}_batches", [batch])
+    return folder
+
+
+def latest(instance, noun: str) -> dict:
+    event = instance.get_latest_materialization_event(dg.AssetKey([NAME, noun]))
+    return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+
+def steps(result, kind: str) -> set[str]:
+    return {e.step_key.removeprefix(f"{NAME}__") for e in result.all_events if e.event_type_value == kind}
+
+
+@pytest.fixture
+def packaged(monkeypatch):
+    """Building and serving a Bento has its own tests; here only what the line does with the answer counts."""
+    released = []
+    answer = {"worst": 0.0, "failures": ()}
+    monkeypatch.setattr("derm_assets.packaging.build_bento", lambda task, bundle, version: f"{task}:made-of-{version}")
+
+    def replay(task, tag, cases):
+        cases = list(cases)
+        assert all(abs(sum(case.expected.values()) - 1) < 1e-4 for case in cases)
+        assert all(case.data[:2] in (b"\xff\xd8", b"\x89P") for case in cases)
+        return ReplayResult(tag, len(cases), answer["worst"], answer["failures"], 1.0)
+
+    monkeypatch.setattr("derm_assets.packaging.replay", replay)
+    monkeypatch.setattr("derm_assets.packaging.release", lambda task, tag: released.append(tag) or Path(__file__))
+    return released, answer
+
+
+def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, places, registry, packaged):
+    """The one test of the whole line on real parts: DVC, training, ONNX, MLflow."""
+    deliver(places, instance, "first")
+    assert run(definitions, instance, "prepare", partition_key="first").success
+    prepared = Path(places.data) / "prepared" / NAME
+    version = instance.get_latest_materialization_event(dg.AssetKey([NAME, "dataset"])).asset_materialization
+    assert version.tags["dagster/data_version"] == folder_md5(prepared) == Dataset.open(prepared).md5
+    assert latest(instance, "incoming_batch")["taken"] == 60
+
+    trained = run(definitions, instance, "retrain", run_config=TRAIN)
+    assert trained.success, trained.get_step_failure_events()
+    told = [e for e in trained.all_events if e.event_type_value == "ASSET_OBSERVATION"]
+    assert len(told) == RECIPE["epochs"]  # told while the training went on
+    assert {"auc_mean", "train_loss"} <= set(told[0].asset_observation_data.asset_observation.metadata)
+    model, evaluation = latest(instance, "model"), latest(instance, "evaluation")
+    assert Path(model["path"]).is_relative_to(Path(places.out) / NAME)
+    assert isinstance(evaluation["auc_mean"], float)
+    assert (Path(evaluation["path"]) / "report.html").stat().st_size > 10_000
+    assert {"confusion_matrix", "roc"} <= {name.split("_curve")[0] for name in evaluation}
+    shown = [v for noun in ("dataset", "model", "evaluation", "heatmaps") for v in latest(instance, noun).values()]
+    pictures = [v for v in shown if isinstance(v, str) and v.startswith("![](data:image/png;base64,")]
+    assert len(pictures) >= 6
+    assert all(len(text) < 200_000 for text in pictures)
+    history = registry.client.get_metric_history(registry.run_of(TASK, Path(model["path"]).parent).id, "train_loss")
+    assert [point.step for point in history] == [1, 2]
+
+    released, answer = packaged
+    answer.update(worst=0.5, failures=("ISIC_1: a probability differs by 0.5",))
+    refused = run(definitions, instance, "promote")
+    assert not refused.success  # the blocking check endpoint_reproduces_evaluation
+    assert not released
+    answer.update(worst=0.0, failures=())
+    assert run(definitions, instance, "promote").success  # promoting the champion again is no contradiction
+    assert released == [f"{NAME}:made-of-1"]
+    assert registry.version(TASK, CHAMPION).number == registry.version(TASK, CHALLENGER).number == 1
+    assert [entry["event"] for entry in Ledger(places.ledger(TASK)).entries()] == ["promoting", "promoted"]
+
+    again = run(definitions, instance, "retrain", run_config=TRAIN)  # the same recipe on the same data
+    assert again.success
+    assert not [e for e in again.all_events if e.event_type_value == "ASSET_OBSERVATION"]  # nothing is trained twice
+    assert registry.version(TASK, CHALLENGER).number == 1
+
+
+def test_a_duplicate_across_splits_stops_the_line_before_training(definitions, instance, places):
+    """A picture known from training would make the test figures look better than they are."""
+    batch = deliver(places, instance, "leaky")
+    test_image = sorted((batch / "ISIC-2017_Test_Data").glob("*.jpg"))[0]
+    shutil.copyfile(test_image, batch / "ISIC-2017_Training_Data" / "ISIC_9999999.jpg")
+    with test_image.open("ab") as file:  # not the same bytes: the intake cannot see it, the fingerprints must
+        file.write(b"\0")
+    with (batch / "ISIC-2017_Training_Part3_GroundTruth.csv").open("a") as file:
+        file.write("ISIC_9999999,1.0,0.0\n")
+    prepared = run(definitions, instance, "prepare", partition_key="leaky")
+    assert not prepared.success
+    failed = {
+        e.asset_check_evaluation_data.check_name
+        for e in prepared.all_events
+        if e.event_type_value == "ASSET_CHECK_EVALUATION" and not e.asset_check_evaluation_data.passed
+    }
+    assert "no_duplicates_across_splits" in failed
+    trained = run(definitions, instance, "retrain", run_config=TRAIN)
+    assert not trained.success
+    assert "model" not in steps(trained, "STEP_START")
+    assert not list((Path(places.out) / NAME).glob("drawn-*"))
+
+
+def test_a_model_is_not_measured_on_data_it_was_not_trained_for(definitions, instance, places):
+    """A newer dataset may have other splits: its test pictures may be the model's training pictures."""
+    from derm_assets.lineage import Upstream, UpstreamError
+    from derm_assets.steps import _same_data
+
+    model = Upstream(Path("bundle"), "m", {"dataset_md5": "old.dir"})
+    with pytest.raises(UpstreamError, match=rf"dataset is now new.dir: materialise {NAME}/model again"):
+        _same_data(TASK, model, Upstream(Path("data"), "new.dir", {}))
+
+
+def test_a_step_without_its_upstream_says_what_to_do(definitions, instance):
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance, raise_on_error=False, asset_selection=[dg.AssetKey([NAME, "evaluation"])]
+    )
+    reason = result.get_step_failure_events()[0].event_specific_data.error.to_string()
+    assert f"{NAME}/model was never materialised in this Dagster instance: materialise it first" in reason
+
+
+def test_promotion_alone_fails_without_a_challenger(definitions, instance):
+    result = run(definitions, instance, "promote")
+    assert not result.success
+    assert "bento" not in steps(result, "STEP_START")

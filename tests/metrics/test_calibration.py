@@ -1,0 +1,110 @@
+"""Calibration: a clinician reads 0.8 as eight of ten."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, softmax
+from sklearn.metrics import brier_score_loss
+
+from derm_ml.metrics.calibration import (
+    COLDEST,
+    HOTTEST,
+    brier,
+    confidence,
+    ece,
+    fit_temperature,
+    mean_ece,
+    reliability_table,
+)
+from derm_ml.metrics.intervals import estimate
+
+
+def drawn(n: int, heat: float, seed: int = 0, head: str = "softmax"):
+    """Logits whose probabilities are true when divided by `heat`, and targets drawn from those probabilities."""
+    rng = np.random.default_rng(seed)
+    honest = rng.normal(size=(n, 3)) * 2
+    if head == "sigmoid":
+        return honest * heat, (rng.random((n, 3)) < expit(honest)).astype(float)
+    picks = (softmax(honest, axis=1).cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+    return honest * heat, np.eye(3)[np.minimum(picks, 2)]
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("heat", [0.5, 1.0, 3.0])
+def test_temperature_finds_how_much_a_network_exaggerates(head, heat):
+    logits, targets = drawn(6000, heat, head=head)
+    assert fit_temperature(logits, targets, head) == pytest.approx(heat, rel=0.06)
+
+
+def test_temperature_leaves_out_unknown_targets():
+    logits, targets = drawn(3000, 2.0, head="sigmoid")
+    hidden = targets.copy()
+    hidden[1000:, 1] = np.nan
+    hidden[:1000, 2] = np.nan
+    assert fit_temperature(logits, hidden, "sigmoid") == pytest.approx(2.0, rel=0.1)
+    logits, targets = drawn(3000, 2.0)
+    targets[::3, 0] = np.nan
+    assert fit_temperature(logits, targets, "softmax") == pytest.approx(
+        fit_temperature(logits[~np.isnan(targets[:, 0])], targets[~np.isnan(targets[:, 0])], "softmax"), rel=1e-4
+    )
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 100), st.sampled_from(["softmax", "sigmoid"]))
+def test_temperature_stays_in_its_range(seed, head):
+    logits, targets = drawn(5, 1.0, seed, head)
+    assert COLDEST <= fit_temperature(logits, targets, head) <= HOTTEST + 1e-9
+
+
+def test_a_faultless_small_validation_set_does_not_make_the_model_infinitely_sure():
+    assert fit_temperature(3 * np.eye(3), np.eye(3), "softmax") == pytest.approx(COLDEST, rel=0.01)
+
+
+def test_nothing_to_calibrate_on_is_an_error_not_a_guess():
+    with pytest.raises(ValueError, match="no case"):
+        fit_temperature(np.zeros((4, 2)), np.full((4, 2), np.nan), "sigmoid")
+    with pytest.raises(ValueError, match="not finite"):
+        fit_temperature(np.full((4, 2), np.nan), np.eye(2)[[0, 1, 0, 1]], "softmax")
+
+
+def test_ece_of_honest_probabilities_is_near_zero_and_of_a_boast_is_the_boast():
+    rng = np.random.default_rng(1)
+    p = rng.random(20_000)
+    y = (rng.random(20_000) < p).astype(float)
+    assert estimate(ece, p, y) < 0.015
+    assert estimate(ece, np.full(1000, 0.9), np.r_[np.ones(600), np.zeros(400)]) == pytest.approx(0.3)
+
+
+def test_ece_of_two_bins_worked_out_by_hand():
+    p, y = np.array([0.1, 0.1, 0.8, 0.8]), np.array([0.0, 1.0, 1.0, 1.0])
+    assert estimate(ece, p, y) == pytest.approx(0.5 * abs(0.1 - 0.5) + 0.5 * abs(0.8 - 1.0))
+    both = np.stack([p, p], axis=1), np.stack([y, np.array([0.0, 1.0, np.nan, np.nan])], axis=1)
+    assert estimate(mean_ece, *both) == pytest.approx((0.3 + 0.4) / 2)
+
+
+def test_brier_equals_scikit_learn_and_averages_over_labels():
+    rng = np.random.default_rng(2)
+    p, y = rng.random(50), (rng.random(50) < 0.5).astype(float)
+    assert estimate(brier, p, y) == pytest.approx(brier_score_loss(y, p))
+    q = softmax(rng.normal(size=(50, 3)), axis=1)
+    t = np.eye(3)[rng.integers(0, 3, 50)]
+    assert estimate(brier, q, t) == pytest.approx(((q - t) ** 2).sum(axis=1).mean() / 3)
+
+
+def test_reliability_table_counts_every_known_case_once():
+    rng = np.random.default_rng(3)
+    p, y = np.round(rng.random(97), 1), (rng.random(97) < 0.5).astype(float)
+    y[:7] = np.nan
+    table = reliability_table(p, y)
+    assert sum(row["n"] for row in table) == 90
+    assert sum(row["n"] * row["observed_share"] for row in table) == pytest.approx(np.nansum(y))
+    assert reliability_table(p[:7], y[:7]) == []
+
+
+def test_confidence_is_of_the_likeliest_label():
+    sure, right = confidence(np.array([[0.2, 0.8], [0.6, 0.4]]), np.array([[0, 1.0], [0, 1.0]]))
+    assert sure.tolist() == [0.8, 0.6]
+    assert right.tolist() == [1, 0]

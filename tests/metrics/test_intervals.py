@@ -1,0 +1,133 @@
+"""Intervals: one that is too narrow lets a model pass on luck."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from derm_ml.metrics.classification import auc, mean_auc
+from derm_ml.metrics.intervals import (
+    bootstrap,
+    clopper_pearson,
+    clopper_pearson_low,
+    draws,
+    estimate,
+    measured,
+    paired_difference,
+    weighted_mean,
+)
+
+
+def test_one_miss_among_1000_positives_is_99_44_per_cent_at_worst():
+    """The published recall of 99.9 %: what its 1000 positives really prove."""
+    low, high = clopper_pearson(999, 1000)
+    assert round(low, 4) == 0.9944
+    assert round(high, 5) == 0.99997
+
+
+def test_recall_of_99_9_with_95_per_cent_confidence_needs_about_3000_positives_without_a_miss():
+    needed = next(n for n in range(2900, 3100) if clopper_pearson_low(n, n) >= 0.999)
+    assert needed == 2995
+
+
+@given(st.integers(0, 400), st.integers(1, 400))
+def test_exact_interval_equals_scipy(successes, trials):
+    successes = min(successes, trials)
+    expected = binomtest(successes, trials).proportion_ci(0.95, method="exact")
+    assert clopper_pearson(successes, trials) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_a_proportion_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="5 successes of 3 trials"):
+        clopper_pearson(5, 3)
+    assert clopper_pearson(0, 0) == (0.0, 1.0)
+
+
+def test_every_draw_takes_whole_patients_and_as_many_as_there_are():
+    """Images of one patient drawn one by one would make every interval too narrow."""
+    patients = np.array(["a", "b", "b", "c", "c", "c"])
+    weights = np.concatenate(list(draws(patients, 50, seed=3)))
+    assert weights.shape == (50, 6)
+    for name in "abc":
+        assert (np.ptp(weights[:, patients == name], axis=1) == 0).all()
+    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+
+
+def test_interval_of_a_mean_is_that_of_normal_theory():
+    values = np.random.default_rng(4).normal(size=400)
+    low, high = bootstrap(weighted_mean, np.arange(400), values)
+    half = 1.96 * values.std() / 20
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.25 * half)
+
+
+def test_copies_of_a_patient_s_images_do_not_narrow_the_interval():
+    values = np.random.default_rng(5).normal(size=60)
+    alone = bootstrap(weighted_mean, np.arange(60), values)
+    copied = bootstrap(weighted_mean, np.repeat(np.arange(60), 5), np.repeat(values, 5))
+    assert copied == pytest.approx(alone)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 1000))
+def test_interval_holds_the_value_and_is_the_same_every_time(seed):
+    rng = np.random.default_rng(seed)
+    y = np.r_[np.ones(15), np.zeros(25)]
+    s = rng.normal(size=40) + y
+    low, high = bootstrap(auc, np.arange(40), s, y, n=200)
+    assert low <= estimate(auc, s, y) <= high
+    assert (low, high) == bootstrap(auc, np.arange(40), s, y, n=200)
+
+
+def test_blocks_of_many_cases_give_as_many_resamples():
+    """Memory is bounded by blocks; none may be lost."""
+    patients = np.arange(30_000) // 100
+    blocks = list(draws(patients, 150, seed=0))
+    assert len(blocks) > 1
+    assert sum(len(block) for block in blocks) == 150
+
+
+def test_one_patient_has_no_interval_but_a_value():
+    metric = measured(weighted_mean, ["a", "a", "a"], np.array([0.0, 1.0, 1.0]), why="")
+    assert metric.value == pytest.approx(2 / 3)
+    assert metric.low is None
+    assert "patients" in metric.note
+
+
+def test_a_perfect_ranking_says_that_its_interval_says_little():
+    y = np.r_[np.zeros(10), np.ones(10)]
+    metric = measured(auc, np.arange(20), np.arange(20.0), y, why="")
+    assert (metric.value, metric.low, metric.high) == (1, 1, 1)
+    assert "says little" in metric.note
+
+
+def test_paired_difference_sees_what_separate_intervals_do_not():
+    """A challenger that is better on the same patients is recognised although both intervals overlap."""
+    rng = np.random.default_rng(6)
+    y = np.repeat([0.0, 1.0], 150)
+    signal = rng.normal(size=300) + 1.2 * y
+    champion, challenger = signal + rng.normal(size=300) * 0.6, signal + rng.normal(size=300) * 0.2
+    patients = np.arange(300)
+    assert bootstrap(auc, patients, champion, y)[1] > bootstrap(auc, patients, challenger, y)[0]
+    difference = paired_difference(auc, patients, challenger, champion, y)
+    assert difference.low > 0
+    assert difference.p < 0.025
+    mirrored = paired_difference(auc, patients, champion, challenger, y)
+    assert mirrored.value == pytest.approx(-difference.value)
+    assert mirrored.p > 0.97
+
+
+def test_a_model_against_itself_is_a_tie():
+    rng = np.random.default_rng(7)
+    y, s = (rng.random((80, 2)) < 0.4).astype(float), rng.normal(size=(80, 2))
+    difference = paired_difference(mean_auc, np.arange(80), s, s, y)
+    assert (difference.value, difference.low, difference.high, difference.p) == (0, 0, 0, 1)
+
+
+def test_models_scored_on_other_cases_cannot_be_compared():
+    with pytest.raises(ValueError, match="same cases"):
+        paired_difference(auc, np.arange(4), np.arange(4.0), np.arange(5.0), np.array([0, 1, 0, 1.0]))
+    with pytest.raises(ValueError, match="undefined"):
+        paired_difference(auc, np.arange(4), np.arange(4.0), np.arange(4.0), np.zeros(4))

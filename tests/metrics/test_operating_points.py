@@ -1,0 +1,106 @@
+"""Operating points: a threshold chosen on the cases it is judged by is the original's worst mistake."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from derm_ml.metrics.intervals import clopper_pearson, clopper_pearson_low
+from derm_ml.metrics.operating_points import (
+    fit_balanced_point,
+    fit_operating_point,
+    measure_point,
+    refuse_fitted_on,
+)
+
+cases = st.lists(st.tuples(st.integers(0, 40), st.booleans()), min_size=2, max_size=60).filter(
+    lambda rows: len({y for _, y in rows}) == 2
+)
+
+
+def arrays(rows):
+    return np.array([s / 40 for s, _ in rows], np.float32), np.array([y for _, y in rows], float)
+
+
+@given(cases, st.sampled_from([0.5, 0.9, 0.95, 0.99, 1.0]))
+def test_recall_is_reached_and_no_higher_threshold_reaches_it(rows, recall):
+    p, y = arrays(rows)
+    point = fit_operating_point("r", "melanoma", p, y, "validation", "hash", recall)
+    assert point.sensitivity >= recall - 1e-12
+    assert point.sensitivity == pytest.approx((p[y == 1] >= point.threshold).mean())
+    assert point.specificity == pytest.approx((p[y == 0] < point.threshold).mean())
+    for higher in p[p > point.threshold]:
+        if (p[y == 1] > higher).any() and (p[y == 1] >= np.nextafter(higher, 2)).mean() >= recall:
+            pytest.fail(f"{higher} is higher and reaches {recall} too")
+
+
+def test_floating_point_does_not_ask_for_one_more_positive():
+    """0.95 of 20 positives are 19, not 20: asking for 20 would throw specificity away."""
+    p = np.linspace(0.05, 1, 40)
+    y = np.tile([0.0, 1.0], 20)
+    assert fit_operating_point("r", "m", p, y, "validation", "h", 0.95).sensitivity == pytest.approx(0.95)
+
+
+def test_threshold_is_not_at_a_case_so_a_last_digit_cannot_turn_it():
+    p, y = np.array([0.2, 0.4, 0.6, 0.8]), np.array([0, 0, 1, 1.0])
+    point = fit_operating_point("r", "m", p, y, "validation", "h", 1.0)
+    assert point.threshold == pytest.approx(0.5)
+    assert point.sensitivity_low == pytest.approx(clopper_pearson_low(2, 2))
+
+
+@pytest.mark.parametrize("split", ["test", "train", ""])
+def test_only_validation_may_choose_a_threshold(split):
+    with pytest.raises(ValueError, match="fitted on the validation split"):
+        fit_operating_point("r", "m", np.array([0.1, 0.9]), np.array([0, 1.0]), split, "h", 0.9)
+    with pytest.raises(ValueError, match="fitted on the validation split"):
+        fit_balanced_point("b", "m", np.array([0.1, 0.9]), np.array([0, 1.0]), split, "h")
+
+
+def test_a_point_fitted_on_a_test_split_s_hash_is_refused_there():
+    point = fit_operating_point("r", "m", np.array([0.1, 0.9]), np.array([0, 1.0]), "validation", "abc", 0.9)
+    with pytest.raises(ValueError, match="was fitted on the test split"):
+        refuse_fitted_on(point, "test", "abc")
+    refuse_fitted_on(point, "test", "another")
+    refuse_fitted_on(point, "validation", "abc")
+
+
+def test_unusable_requests_say_what_is_missing():
+    with pytest.raises(ValueError, match="melanoma: an operating point needs positives"):
+        fit_operating_point("r", "melanoma", np.array([0.1, 0.9]), np.zeros(2), "validation", "h", 0.9)
+    with pytest.raises(ValueError, match=r"\(0, 1\]"):
+        fit_operating_point("r", "m", np.array([0.1, 0.9]), np.array([0, 1.0]), "validation", "h", 1.2)
+
+
+@given(cases)
+def test_balanced_point_is_the_best_sum_of_sensitivity_and_specificity(rows):
+    p, y = arrays(rows)
+    point = fit_balanced_point("balanced", "m", p, y, "validation", "h")
+    sums = [(p[y == 1] >= t).mean() + (p[y == 0] < t).mean() for t in np.unique(p)]
+    assert point.sensitivity + point.specificity == pytest.approx(max(sums))
+
+
+def test_measured_point_has_at_least_the_exact_interval_and_leaves_unknown_targets_out():
+    p = np.r_[np.full(10, 0.9), np.full(10, 0.1), 0.9]
+    y = np.r_[np.ones(10), np.zeros(10), np.nan]
+    point = fit_operating_point("r", "m", p[:20], y[:20], "validation", "h", 0.9)
+    found = measure_point(point, p, y, np.arange(21))
+    assert found.sensitivity.value == 1
+    assert found.sensitivity.n == 10
+    assert found.sensitivity.low == pytest.approx(clopper_pearson(10, 10)[0])  # the bootstrap alone would say 1 to 1
+    assert (found.flagged, found.precision) == (10, 1.0)
+    none = measure_point(point, p[10:], y[10:], np.arange(11))
+    assert none.sensitivity.value is None
+    assert none.sensitivity.note == "no positives"
+
+
+def test_many_images_of_few_patients_widen_the_interval_beyond_the_exact_one():
+    p = np.r_[np.full(20, 0.9), np.full(20, 0.1), np.full(20, 0.1)]
+    y = np.r_[np.ones(40), np.zeros(20)]
+    point = fit_operating_point("r", "m", np.array([0.1, 0.9]), np.array([0, 1.0]), "validation", "h", 1.0)
+    patients = np.r_[np.repeat([0, 1, 2, 3], 10), np.arange(20) + 10]
+    found = measure_point(point, p, y, patients)
+    low, high = clopper_pearson(20, 40)
+    assert found.sensitivity.low < low
+    assert found.sensitivity.high > high

@@ -1,0 +1,203 @@
+"""Promotion: who would be harmed by each refusal that does not happen is a patient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from derm_ml.ledger import Ledger
+from derm_ml.promotion import (
+    CHAMPION,
+    PREVIOUS,
+    Decision,
+    Evidence,
+    ModelVersion,
+    Policy,
+    PromotionError,
+    decide,
+    promote,
+    rollback,
+)
+from derm_ml.registry import get_task
+
+TASK = get_task("lesion_classification")
+POLICY = Policy(floor=0.6, margin=0.01)
+GOOD = Evidence("aaa", "strong", "d1.dir", "split1", "e1", 100, 0.90, 0.85, 0.95)
+
+
+def against(candidate: Evidence, champion: Evidence | None = None) -> Decision:
+    return decide(candidate, champion, POLICY, "auc_mean")
+
+
+def test_a_good_first_model_becomes_champion():
+    assert against(GOOD).promote
+
+
+def test_a_better_model_replaces_the_champion():
+    decision = against(GOOD, replace(GOOD, value=0.85))
+    assert decision.promote
+    assert "0.9000 against the champion's 0.8500" in decision.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "champion", "reason"),
+    [
+        (replace(GOOD, red=("ranks_better_than_chance: no",)), None, "blocking gate is red: ranks_better_than_chance"),
+        (replace(GOOD, faults=("the evaluation is of model x",)), None, "the evaluation is of model x"),
+        (replace(GOOD, value=None), None, "missing or undefined"),
+        (replace(GOOD, value=float("nan")), None, "missing or undefined"),
+        (replace(GOOD, value=float("inf")), None, "missing or undefined"),
+        (replace(GOOD, value=0.59), None, "below the floor"),
+        (GOOD, GOOD, "does not exceed"),
+        (GOOD, replace(GOOD, value=0.895), "does not exceed"),
+        (GOOD, replace(GOOD, value=0.95), "does not exceed"),
+        (GOOD, replace(GOOD, value=0.7, split_hash="split2"), "measured on split split1, the champion on split split2"),
+        (GOOD, replace(GOOD, value=None), "the champion's auc_mean is missing"),
+        (GOOD, replace(GOOD, value=0.7, faults=("damaged",)), "the champion's evidence cannot be used: damaged"),
+    ],
+)
+def test_it_is_refused_with_its_reason(candidate, champion, reason):
+    decision = against(candidate, champion)
+    assert not decision.promote
+    assert any(reason in said for said in decision.reasons)
+
+
+numbers = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True))
+
+
+@given(numbers, st.one_of(st.none(), numbers), st.booleans(), st.booleans())
+def test_whatever_the_numbers_a_worse_model_never_wins(value, champion_value, red, other_split):
+    """The property behind all cases above: promotion needs a finite, better number and no reason against it."""
+    candidate = replace(GOOD, value=value, red=("gate: no",) if red else ())
+    champion = replace(GOOD, value=champion_value, split_hash="other" if other_split else GOOD.split_hash)
+    decision = against(candidate, champion)
+    assert decision.reasons
+    if decision.promote:
+        assert not red
+        assert not other_split
+        assert value > champion_value + POLICY.margin
+        assert value >= POLICY.floor
+
+
+class Shelf:
+    """Versions and aliases in memory; `crash_after` moves of an alias the process dies."""
+
+    def __init__(self, crash_after: int = 99) -> None:
+        self.aliases: dict[str, int] = {}
+        self.moves_left = crash_after
+
+    def version(self, task, alias) -> ModelVersion | None:
+        number = self.aliases.get(alias)
+        return ModelVersion(number, Path(f"bundle{number}"), Path(f"evaluation{number}")) if number else None
+
+    def point(self, task, alias, number) -> None:
+        if self.moves_left == 0:
+            raise KeyboardInterrupt
+        self.moves_left -= 1
+        self.aliases[alias] = number
+
+
+@pytest.fixture
+def evidence(monkeypatch):
+    """Evidence by bundle name, without files."""
+    held = {"bundle1": replace(GOOD, value=0.80), "bundle2": GOOD, "bundle3": replace(GOOD, value=0.70)}
+    monkeypatch.setattr(Evidence, "read", classmethod(lambda cls, task, bundle, evaluation, own_data=True: held[str(bundle)]))
+    return held
+
+
+def version(number: int) -> ModelVersion:
+    return ModelVersion(number, Path(f"bundle{number}"), Path(f"evaluation{number}"))
+
+
+def events(ledger: Ledger) -> list[tuple[str, int]]:
+    return [(entry["event"], entry["version"]) for entry in ledger.entries()]
+
+
+def never(bundle, md5):
+    raise AssertionError("nothing has to be measured again on the same split")
+
+
+def test_both_decisions_are_written_down(evidence, tmp_path):
+    shelf, ledger = Shelf(), Ledger(tmp_path / "ledger.jsonl")
+    for number, expected in ((1, True), (2, True), (3, False)):
+        assert promote(TASK, version(number), shelf, ledger, never).promote is expected
+    assert shelf.aliases == {CHAMPION: 2, PREVIOUS: 1}
+    assert events(ledger) == [("promoting", 1), ("promoted", 1), ("promoting", 2), ("promoted", 2), ("refused", 3)]
+
+
+@pytest.mark.parametrize("crash_after", [0, 1])
+def test_a_crash_between_ledger_and_alias_is_made_good_by_the_next_call(evidence, tmp_path, crash_after):
+    shelf, ledger = Shelf(), Ledger(tmp_path / "ledger.jsonl")
+    promote(TASK, version(1), shelf, ledger, never)
+    shelf.moves_left = crash_after
+    with pytest.raises(KeyboardInterrupt):
+        promote(TASK, version(2), shelf, ledger, never)
+    shelf.moves_left = 99
+    promote(TASK, version(2), shelf, ledger, never)
+    assert shelf.aliases == {CHAMPION: 2, PREVIOUS: 1}
+    assert events(ledger)[-1] == ("promoted", 2)
+
+
+def test_a_crash_after_the_alias_moved_is_completed_in_the_ledger(evidence, tmp_path):
+    shelf, ledger = Shelf(), Ledger(tmp_path / "ledger.jsonl")
+    shelf.aliases = {CHAMPION: 1}
+    ledger.append({"event": "promoting", "task": TASK.name, "version": 1})
+    assert promote(TASK, version(1), shelf, ledger, never).promote
+    assert promote(TASK, version(1), shelf, ledger, never).promote
+    assert events(ledger) == [("promoting", 1), ("promoted", 1)]
+
+
+def test_a_champion_of_another_split_is_measured_again_on_the_candidates(evidence, tmp_path):
+    """Two numbers from different images say nothing about which model is better."""
+    evidence["bundle1"] = replace(GOOD, value=0.99, split_hash="old")
+    asked = []
+
+    def again(bundle, md5):
+        asked.append((str(bundle), md5))
+        evidence["bundle1"] = replace(GOOD, value=0.75)
+        return Path("again")
+
+    shelf, ledger = Shelf(), Ledger(tmp_path / "ledger.jsonl")
+    shelf.aliases = {CHAMPION: 1}
+    assert promote(TASK, version(2), shelf, ledger, again).promote
+    assert asked == [("bundle1", GOOD.dataset_md5)]
+
+
+def test_without_a_previous_champion_there_is_no_rollback(tmp_path):
+    with pytest.raises(PromotionError, match="no previous champion"):
+        rollback(TASK, Shelf(), Ledger(tmp_path / "ledger.jsonl"))
+
+
+def test_a_torn_line_of_the_ledger_does_not_swallow_the_next(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append({"event": "refused", "version": 1})
+    with ledger.path.open("a") as file:
+        file.write('{"event": "prom')
+    ledger.append({"event": "refused", "version": 2})
+    assert events(ledger) == [("refused", 1), ("refused", 2)]
+
+
+def test_two_processes_do_not_write_at_once(tmp_path):
+    """Two promotions at the same time: the second sees what the first decided."""
+    import multiprocessing
+
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_write_many, args=(tmp_path / "ledger.jsonl", n)) for n in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    written = [entry["n"] for entry in Ledger(tmp_path / "ledger.jsonl").entries()]
+    assert sorted(written) == [0] * 20 + [1] * 20
+    assert sum(a != b for a, b in zip(written, written[1:], strict=False)) == 1  # one after the other, not mixed
+
+
+def _write_many(path: Path, number: int) -> None:
+    ledger = Ledger(path)
+    with ledger.locked():
+        for _ in range(20):
+            ledger.append({"n": number})
