@@ -4,6 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 TASK ?= lesion_classification
 
+# `make demo` works in .demo/; DEMO=1 lets dev, serve and mlflow look there
+ifneq ($(DEMO)$(filter demo,$(MAKECMDGOALS)),)
+export DERM_DATA := $(CURDIR)/.demo/data
+export DERM_OUT := $(CURDIR)/.demo/out
+export DERM_HOME := $(CURDIR)/.demo/home
+endif
 export DERM_HOME ?= $(CURDIR)/.home
 export DAGSTER_HOME ?= $(DERM_HOME)/dagster
 export BENTOML_HOME ?= $(DERM_HOME)/bentoml
@@ -67,4 +73,4 @@ lock:
 		--no-emit-index-url --no-emit-find-links --no-header --extra dev --quiet pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf out .home
+	rm -rf .demo

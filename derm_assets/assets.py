@@ -7,6 +7,7 @@ What a step does stands in steps.py, the checks between them in checks.py, jobs 
 Annotations are evaluated here (no `from __future__ import annotations`): Dagster reads the config class from them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -29,19 +30,21 @@ def line(task: Task) -> dg.Definitions:
     """All definitions of one task: assets, checks, jobs, the inbox sensor and the weekly schedule."""
     batches = dg.DynamicPartitionsDefinition(name=f"{task.name}_batches")
     recipe_form = model_config(task)
-    common: dict[str, Any] = {"key_prefix": task.name, "group_name": task.name, "tags": {"task": task.name}}
 
-    @dg.asset(**common, kinds={"python"}, partitions_def=batches, pool="dvc")
+    def asset(**options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+        return dg.asset(key_prefix=task.name, group_name=task.name, tags={"task": task.name}, **options)
+
+    @asset(kinds={"python"}, partitions_def=batches, pool="dvc")
     def incoming_batch(context: dg.AssetExecutionContext, places: Places, store: DataStore) -> dg.MaterializeResult:
         """A folder of labelled images delivered to `data/incoming/<task>/`: validated, deduplicated, appended."""
         return steps.take_batch(context, task, places, store)
 
-    @dg.asset(**common, kinds={"dvc", "parquet"}, deps=[incoming_batch], pool="dvc")
+    @asset(kinds={"dvc", "parquet"}, deps=[incoming_batch], pool="dvc")
     def dataset(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult:
         """Manifest and shards with frozen splits; the data version is the md5 in dvc.lock."""
         return steps.prepare(context, task, store)
 
-    @dg.asset(**common, kinds={"pytorch", "onnx", "mlflow"}, deps=[dataset], pool="gpu")
+    @asset(kinds={"pytorch", "onnx", "mlflow"}, deps=[dataset], pool="gpu")
     def model(
         context: dg.AssetExecutionContext,
         config: recipe_form,  # pyright: ignore[reportInvalidTypeForm]  made from the task's recipes
@@ -53,19 +56,19 @@ def line(task: Task) -> dg.Definitions:
         data = latest(context.instance, dataset.key)
         return steps.train(context, task, chosen_recipe(task, config), data, places, trainer, registry)
 
-    @dg.asset(**common, kinds={"onnx"}, deps=[model, dataset])
+    @asset(kinds={"onnx"}, deps=[model, dataset])
     def evaluation(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
         """Metrics with intervals, figures and an HTML report on the frozen test split."""
         trained, data = latest(context.instance, model.key), latest(context.instance, dataset.key)
         return steps.evaluate(context, task, trained, data, registry)
 
-    @dg.asset(**common, kinds={"mlflow"}, deps=[model, evaluation])
+    @asset(kinds={"mlflow"}, deps=[model, evaluation])
     def registered_model(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
         """A version in the registry, alias `challenger`."""
         trained, measured = latest(context.instance, model.key), latest(context.instance, evaluation.key)
         return steps.register(context, task, trained, measured, registry)
 
-    @dg.asset(**common, kinds={"mlflow"}, deps=[registered_model])
+    @asset(kinds={"mlflow"}, deps=[registered_model])
     def promoted_model(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
         """The challenger becomes `champion` if its evidence, read again now, beats the champion's."""
         return steps.promote(context, task, registry)
@@ -77,13 +80,13 @@ def line(task: Task) -> dg.Definitions:
         description="The built service answers held-out images as the evaluation did, to 1e-5.",
     )
 
-    @dg.asset(**common, kinds={"bentoml"}, deps=[promoted_model], check_specs=[parity])
+    @asset(kinds={"bentoml"}, deps=[promoted_model], check_specs=[parity])
     def bento(places: Places, registry: ModelRegistry) -> dg.MaterializeResult:
         """The champion as a service, released once it has reproduced the evaluation."""
         return steps.package(task, PARITY, places, registry)
 
     def artifact_of_model(artifact: Artifact) -> dg.AssetsDefinition:
-        @dg.asset(**common, name=artifact.name, description=artifact.description, kinds={"onnx"}, deps=[model, dataset])
+        @asset(name=artifact.name, description=artifact.description, kinds={"onnx"}, deps=[model, dataset])
         def extra(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
             trained, data = latest(context.instance, model.key), latest(context.instance, dataset.key)
             return steps.make_artifact(task, artifact, trained, data)

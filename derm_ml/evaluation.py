@@ -13,6 +13,7 @@ An evaluation is saved as a folder that people and machines read:
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -146,8 +147,6 @@ class Evaluation:
     @classmethod
     def load(cls, folder: Path) -> Evaluation:
         """Read what `save` wrote. Raises `EvaluationError` naming the file that is missing or not readable."""
-        import pandas as pd
-
         path = folder / "evaluation.json"
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
@@ -165,14 +164,27 @@ class Evaluation:
                 tables=stored["tables"],
                 captions=stored["captions"],
                 figures={name: (folder / "figures" / f"{name}.png").read_bytes() for name in stored["figures"]},
-                predictions=pd.read_parquet(folder / "predictions.parquet"),
+                predictions=_read_predictions(folder / "predictions.parquet"),
             )
         except FileNotFoundError as error:
             raise EvaluationError(f"{error.filename} is missing: run `derm evaluate`") from None
         except json.JSONDecodeError as error:
             raise EvaluationError(f"{path}: not readable JSON: {error}") from error
-        except (KeyError, TypeError) as error:
+        except EvaluationError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:  # a field is missing, unknown, or a number is not finite
             raise EvaluationError(f"{path}: not a whole evaluation: {error}") from error
+
+
+def _read_predictions(path: Path) -> pd.DataFrame:
+    import pandas as pd
+    from pyarrow import ArrowInvalid
+
+    data = io.BytesIO(path.read_bytes())
+    try:
+        return pd.read_parquet(data)
+    except ArrowInvalid as error:
+        raise EvaluationError(f"{path}: not a readable Parquet file: {error}") from error
 
 
 _PLAIN = (

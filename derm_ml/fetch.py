@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 import pooch
@@ -51,7 +52,7 @@ class File(Settings):
 
 
 class Entry(Settings):
-    """One data set of the catalogue. `images` is the number of pictures it must hold, `gigabytes` about its download."""
+    """One data set of the catalogue. `images`: how many pictures it must hold; `gigabytes`: about its download."""
 
     name: str
     title: str
@@ -196,7 +197,8 @@ def _download(file: File, entry: Entry, folder: Path, pins: Path, downloader: Do
     pinned = _read_pins(pins).get(key)
     partial = folder / f"{file.filename}.part"
     try:
-        path = Path(pooch.retrieve(file.url, pinned, file.filename, folder, downloader=downloader.to(partial)))
+        resuming: Any = downloader.to(partial)  # pooch 1.9 declares the type of a downloader wrongly
+        path = Path(pooch.retrieve(file.url, pinned, file.filename, folder, downloader=resuming))
     except requests.RequestException as error:
         raise DataError(
             f"{file.url} could not be downloaded ({error}); run the same command again to resume"

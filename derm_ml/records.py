@@ -121,7 +121,8 @@ def assign_splits(
     * `training_only` names sources (extra data) whose samples never leave the training split, nor do their
       groups: a group with such a member is not drawn from.
     * Each group goes to one split as a whole. Groups are ordered by a hash of seed and id, not by input order,
-      and dealt per label to the split that lacks most, so every split gets its share of every label.
+      and dealt per label to the split that lacks most, so every split gets its share of every label: at least
+      its smallest group, as long as one remains for training.
     * A group with officially different splits stays as published: the rule
       `patients_do_not_cross_splits` or `no_duplicates_across_splits` reports it.
 
@@ -158,6 +159,13 @@ def assign_splits(
             if split and lacking[split] >= len(group) / 2:
                 dealt[split] += len(group)
                 result.update({s.id: split for s in group})
+        left = [group for _, group in candidates if result[group[0].id] == "train"]
+        for split in sorted(s for s in wanted if wanted[s] > 0 and not dealt[s]):
+            if len(left) < 2:  # a label with one group stays in training
+                break
+            smallest = min(left, key=len)
+            left.remove(smallest)
+            result.update({s.id: split for s in smallest})
     return result
 
 

@@ -16,7 +16,7 @@ Three steps, each cheaper per pair than the next:
    128 pixels, then the correlation of the details, normalised by local contrast so that a dark lesion on plain
    skin, or the black frame of a dermatoscope, does not decide alone.
 
-Measured on 12,145 dermoscopic pictures (ISIC 2017, 256 px; HAM10000, 200×150) with planted copies: see `THRESHOLD`.
+Measured on ISIC 2017 (256 px) and HAM10000 (200×150): see `THRESHOLD`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ CANDIDATES = 4  # per picture that are aligned
 MIN_SEARCH = 0.6  # scalar product below which no planted copy was found
 MIN_COARSE = 0.5  # correlation at 64 pixels, likewise
 
-THRESHOLD = 0.75
+# Measured on 12,145 pictures beside 400 planted copies (turned, cropped by up to 10 % a side, JPEG at quality 40):
+# copies of the original size scored 0.83 to 1, those also shrunk to half their size 0.58 to 1 (1 % below 0.78).
+# Of pairs with different lesion ids all 27 above 0.78 were looked at and show the same lesion; the highest
+# pair of different lesions scored 0.74 (two pictures framed by the same black circle).
+THRESHOLD = 0.78
 
 _CROPS = sorted({*itertools.product((0.0, 0.1), repeat=4), *itertools.product((0.0, 0.05), repeat=4)})
 _ECC_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 25, 1e-3)
@@ -70,7 +74,7 @@ class DuplicatePair:
 def fingerprint(rgb: np.ndarray) -> Fingerprint:
     """The fingerprint of an RGB picture (H, W, 3) uint8."""
     digest = hashlib.sha256(repr(rgb.shape).encode())
-    digest.update(np.ascontiguousarray(rgb))
+    digest.update(np.ascontiguousarray(rgb).data)
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     interpolation = cv2.INTER_AREA if min(grey.shape) >= SKETCH else cv2.INTER_LINEAR
     return Fingerprint(digest.hexdigest(), cv2.resize(grey, (SKETCH, SKETCH), interpolation=interpolation))
@@ -223,9 +227,9 @@ def _align(a: np.ndarray, b: np.ndarray, start: np.ndarray) -> tuple[float, np.n
     """
     side = len(a)
     soft_a, soft_b = (cv2.GaussianBlur(p.astype(np.float32), (0, 0), side / 85) for p in (a, b))
-    warps = [start]
+    warps, everywhere = [start], np.ones_like(a)
     try:
-        _, refined = cv2.findTransformECC(soft_b, soft_a, start.copy(), cv2.MOTION_AFFINE, _ECC_STOP, None, 1)
+        _, refined = cv2.findTransformECC(soft_b, soft_a, start.copy(), cv2.MOTION_AFFINE, _ECC_STOP, everywhere, 1)
         warps.append(refined)
     except cv2.error:  # OpenCV's way to say that it did not converge
         pass

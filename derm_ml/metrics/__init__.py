@@ -1,0 +1,1 @@
+"""Numbers with intervals: ranking, decisions, calibration, operating points, subgroups, the official ISIC score."""

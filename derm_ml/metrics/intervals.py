@@ -81,17 +81,20 @@ def bootstrap(
 def measured(
     statistic: Statistic, groups: Sequence[str] | np.ndarray, *arrays: np.ndarray, n_cases: int | None = None, why: str
 ) -> Metric:
-    """A statistic with its patient-bootstrap interval as a Metric; `why` is the note where it is undefined."""
+    """A statistic with its patient-bootstrap interval as a Metric; `why` is the note where it is undefined.
+
+    The interval is stretched to hold the value: resamples of a biased statistic (ECE) may all lie above it.
+    """
     cases = len(arrays[0]) if n_cases is None else n_cases
     value = estimate(statistic, *arrays) if len(arrays[0]) else None
     if value is None:
         return undefined(cases, why)
     low, high = bootstrap(statistic, groups, *arrays)
-    if low is None:
+    if low is None or high is None:
         return Metric(value, None, None, cases, "too few patients for an interval")
     if low == high:
         return Metric(value, low, high, cases, "every resample gives this value: the interval says little")
-    return Metric(value, low, high, cases)
+    return Metric(value, min(low, value), max(high, value), cases)
 
 
 def clopper_pearson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from derm_ml.registry import get_task
 
 TASK = get_task("lesion_classification")
 NAME = TASK.name
-RECIPE = {"epochs": 2, "side": 64, "workers": 0, "views": "none", "ema": 0.0}  # learns enough to pass the gates
+RECIPE = {"epochs": 3, "batch_size": 8, "workers": 0, "views": "none", "ema": 0.0}  # learns enough to pass the gates
 TRAIN = {"ops": {f"{NAME}__model": {"config": {"recipe": {"drawn": RECIPE}}}}}
 
 
@@ -26,7 +26,7 @@ def run(definitions, instance, verb: str, **options) -> dg.ExecuteInProcessResul
     return job.execute_in_process(instance=instance, raise_on_error=False, **options)
 
 
-def deliver(places, instance, batch: str, n: int = 60, seed: int = 5) -> Path:
+def deliver(places, instance, batch: str, n: int = 75, seed: int = 5) -> Path:
     folder = places.incoming(TASK) / batch
     TASK.draw(folder, n, seed)
     instance.add_dynamic_partitions(f"{NAME}_batches", [batch])
@@ -67,7 +67,7 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
     prepared = Path(places.data) / "prepared" / NAME
     version = instance.get_latest_materialization_event(dg.AssetKey([NAME, "dataset"])).asset_materialization
     assert version.tags["dagster/data_version"] == folder_md5(prepared) == Dataset.open(prepared).md5
-    assert latest(instance, "incoming_batch")["taken"] == 60
+    assert latest(instance, "incoming_batch")["taken"] == 75
 
     trained = run(definitions, instance, "retrain", run_config=TRAIN)
     assert trained.success, trained.get_step_failure_events()
@@ -84,7 +84,7 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
     assert len(pictures) >= 6
     assert all(len(text) < 200_000 for text in pictures)
     history = registry.client.get_metric_history(registry.run_of(TASK, Path(model["path"]).parent).id, "train_loss")
-    assert [point.step for point in history] == [1, 2]
+    assert [point.step for point in history] == [1, 2, 3]
 
     released, answer = packaged
     answer.update(worst=0.5, failures=("ISIC_1: a probability differs by 0.5",))

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from derm_assets.resources.model_registry import RegistryError, evaluation_of, open_registry
 from derm_ml import DermError
-from derm_ml.bundle import MODEL, Bundle, BundleError
+from derm_ml.bundle import MODEL, WEIGHTS, Bundle, BundleCard, BundleError, Preprocessing, seal, writing_bundle
 from derm_ml.evaluation import Evaluation, Metric
 from derm_ml.ledger import Ledger
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, CHAMPION, PREVIOUS, Evidence
 from derm_ml.records import split_hash
 from derm_ml.registry import get_task
-from tests_bundle import write_bundle
 
 TASK = get_task("lesion_classification")
 IDS = [f"case{n}" for n in range(40)]
 HASH = split_hash(dict.fromkeys(IDS, "test"), "test")
 
 
-def model(tmp_path, name: str, auc: float, scale: float = 6.0, low: float = 0.55):
-    """A model folder with a bundle and an evaluation whose mean AUC is `auc`."""
-    bundle = write_bundle(tmp_path / name / "bundle", {"test": HASH, "validation": "v"}, scale)
-    card = Bundle.open(bundle).card
+def model(tmp_path, name: str, auc: float, low: float = 0.55) -> Path:
+    """A model folder with a bundle (promotion never runs the graph) and an evaluation whose mean AUC is `auc`."""
+    bundle = tmp_path / name / "bundle"
+    card = BundleCard(
+        task=TASK.name, recipe_name="drawn", recipe={}, labels=TASK.labels, head="softmax",
+        preprocessing=Preprocessing(side=32, store_side=512), dataset_md5="0" * 32 + ".dir",
+        split_hashes={"validation": "v", "test": HASH}, backbone="none", pretrained="none", epochs=1,
+    )  # fmt: skip
+    with writing_bundle(bundle) as folder:
+        for file in (MODEL, WEIGHTS):
+            (folder / file).write_text(f"{name} {file}")
+        seal(folder, card)
     predictions = pd.DataFrame({"id": IDS, **{f"p.{label}": 1 / 3 for label in card.labels}})
     Evaluation(
         task=TASK.name, title=TASK.title, model_version=Bundle.open(bundle).version, recipe_name="drawn", recipe={},
@@ -80,7 +89,7 @@ def test_bytes_that_never_arrived_get_no_alias(registry, tmp_path, monkeypatch):
 
 
 def test_promotion_moves_the_aliases_and_rollback_moves_them_back(registry, tmp_path, places):
-    first, second = model(tmp_path, "a", 0.80), model(tmp_path, "b", 0.90, scale=5.0)
+    first, second = model(tmp_path, "a", 0.80), model(tmp_path, "b", 0.90)
     assert registry.promote(TASK, first).promote
     assert registry.promote(TASK, second).promote
     assert (registry.version(TASK, CHAMPION).number, registry.version(TASK, PREVIOUS).number) == (2, 1)
@@ -93,7 +102,7 @@ def test_promotion_moves_the_aliases_and_rollback_moves_them_back(registry, tmp_
 @pytest.mark.parametrize(("auc", "low", "why"), [(0.80, 0.55, "does not exceed"), (0.9, 0.4, "blocking gate is red")])
 def test_a_worse_model_or_a_red_gate_does_not_become_champion(registry, tmp_path, auc, low, why):
     registry.promote(TASK, model(tmp_path, "a", 0.80))
-    decision = registry.promote(TASK, model(tmp_path, "b", auc, scale=5.0, low=low))
+    decision = registry.promote(TASK, model(tmp_path, "b", auc, low=low))
     assert not decision.promote
     assert any(why in reason for reason in decision.reasons)
     assert registry.version(TASK, CHAMPION).number == 1
@@ -125,7 +134,7 @@ def test_predictions_that_do_not_cover_the_split_are_a_fault(tmp_path):
 
 
 def test_an_evaluation_of_another_model_is_a_fault(tmp_path):
-    bundle, other = model(tmp_path, "a", 0.9), model(tmp_path, "b", 0.9, scale=5.0)
+    bundle, other = model(tmp_path, "a", 0.9), model(tmp_path, "b", 0.9)
     assert Evidence.read(TASK, bundle, evaluation_of(other)).faults
     assert not Evidence.read(TASK, bundle, evaluation_of(bundle)).faults
 

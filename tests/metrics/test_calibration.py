@@ -19,7 +19,7 @@ from derm_ml.metrics.calibration import (
     mean_ece,
     reliability_table,
 )
-from derm_ml.metrics.intervals import estimate
+from derm_ml.metrics.intervals import estimate, measured
 
 
 def drawn(n: int, heat: float, seed: int = 0, head: str = "softmax"):
@@ -76,6 +76,14 @@ def test_ece_of_honest_probabilities_is_near_zero_and_of_a_boast_is_the_boast():
     y = (rng.random(20_000) < p).astype(float)
     assert estimate(ece, p, y) < 0.015
     assert estimate(ece, np.full(1000, 0.9), np.r_[np.ones(600), np.zeros(400)]) == pytest.approx(0.3)
+
+
+def test_interval_of_a_small_ece_holds_it_although_resamples_are_biased_upwards():
+    p = np.repeat(np.arange(1, 10) / 10, 10)
+    y = np.concatenate([np.r_[np.ones(k), np.zeros(10 - k)] for k in range(1, 10)])
+    metric = measured(ece, np.arange(90), p, y, why="")
+    assert metric.value == pytest.approx(0, abs=1e-12)
+    assert metric.low <= metric.value < metric.high
 
 
 def test_ece_of_two_bins_worked_out_by_hand():

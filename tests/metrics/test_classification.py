@@ -12,9 +12,9 @@ from sklearn import metrics as reference
 from derm_ml.metrics import classification as ours
 from derm_ml.metrics.intervals import estimate
 
-scores_and_targets = st.lists(
-    st.tuples(st.integers(-20, 20), st.booleans()), min_size=4, max_size=60
-).filter(lambda rows: len({y for _, y in rows}) == 2 and len({s for s, _ in rows}) > 2)
+scores_and_targets = st.lists(st.tuples(st.integers(-20, 20), st.booleans()), min_size=4, max_size=60).filter(
+    lambda rows: len({y for _, y in rows}) == 2 and len({s for s, _ in rows}) > 2
+)
 
 
 def arrays(rows):

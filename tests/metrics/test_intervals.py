@@ -106,10 +106,10 @@ def test_a_perfect_ranking_says_that_its_interval_says_little():
 def test_paired_difference_sees_what_separate_intervals_do_not():
     """A challenger that is better on the same patients is recognised although both intervals overlap."""
     rng = np.random.default_rng(6)
-    y = np.repeat([0.0, 1.0], 150)
-    signal = rng.normal(size=300) + 1.2 * y
-    champion, challenger = signal + rng.normal(size=300) * 0.6, signal + rng.normal(size=300) * 0.2
-    patients = np.arange(300)
+    y = np.repeat([0.0, 1.0], 200)
+    signal = rng.normal(size=400) + 1.2 * y
+    champion, challenger = signal + rng.normal(size=400), signal
+    patients = np.arange(400)
     assert bootstrap(auc, patients, champion, y)[1] > bootstrap(auc, patients, challenger, y)[0]
     difference = paired_difference(auc, patients, challenger, champion, y)
     assert difference.low > 0

@@ -44,7 +44,11 @@ def test_age_is_in_bands_in_the_order_of_age_with_unknown_last():
     rows, s, y = drawn()
     found = [row["subgroup"] for row in subgroup_table(rows, s, y, np.arange(len(y)), ["age"])]
     assert found == ["0 to 29", "30 to 49", "50 to 69", "70 and over", "unknown"]
-    assert bands(pd.DataFrame({"attribute.age": [29.9, 30, np.nan]}), "age").tolist() == ["0 to 29", "30 to 49", "unknown"]
+    assert bands(pd.DataFrame({"attribute.age": [29.9, 30, np.nan]}), "age").tolist() == [
+        "0 to 29",
+        "30 to 49",
+        "unknown",
+    ]
 
 
 def test_attributes_that_are_absent_or_the_same_everywhere_make_no_rows():

@@ -1,0 +1,91 @@
+"""A user points at a folder; what it is must be recognised, or the message must say what would be."""
+
+from __future__ import annotations
+
+import pytest
+
+from derm_ml.records import DataError
+from derm_ml.sources import LAYOUTS, read_source
+
+LABELS = ("melanoma", "nevus")
+BATCH = {"labels.csv": "filename,label\na.jpg,nevus\n", "a.jpg": ""}
+
+
+def below(folder: str, files: dict[str, str]) -> dict[str, str]:
+    return {f"{folder}/{name}": content for name, content in files.items()}
+
+
+def test_several_sources_are_joined_and_named_by_their_path(lay):
+    root = lay(
+        {
+            **below("batches/2026-01", BATCH),
+            **below("batches/2026-02", BATCH),
+            **below("folders", {"melanoma/m.jpg": ""}),
+            ".cache/x.jpg": "",
+            "notes/readme.txt": "",
+        }
+    )
+    reading = read_source(root, labels=LABELS)
+    assert [(s.id, s.source, s.files["image"]) for s in reading.samples] == [
+        ("a", "batches/2026-01", "batches/2026-01/a.jpg"),
+        ("batches-2026-02:a", "batches/2026-02", "batches/2026-02/a.jpg"),
+        ("m", "folders", "folders/melanoma/m.jpg"),
+    ]
+
+
+def test_problems_and_left_out_are_joined_too(lay):
+    root = lay(
+        {
+            **below("one", {**BATCH, "stray.jpg": "", "w.jpg": ""}),
+            "one/labels.csv": "filename,label\na.jpg,nevus\nw.jpg,wart\n",
+            **below("two", {"labels.csv": "filename,label\nw.jpg,Wart\n", "w.jpg": ""}),
+        }
+    )
+    reading = read_source(root, labels=LABELS, label_map={"wart": None})
+    assert [p.file for p in reading.problems] == ["one/stray.jpg"]
+    assert reading.left_out == {"wart": 1, "Wart": 1}
+
+
+def test_licence_comes_from_source_json(lay):
+    """Whoever trains on non-commercial images must find that in the manifest."""
+    root = lay({**below("one", BATCH), "one/source.json": '{"licence": "CC-BY-NC-4.0"}', **below("two", BATCH)})
+    assert [s.licence for s in read_source(root, labels=LABELS).samples] == ["CC-BY-NC-4.0", "unknown"]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "nonsense"])
+def test_source_json_without_licence_is_refused(lay, content):
+    with pytest.raises(DataError, match=r"source\.json: no licence can be read"):
+        read_source(lay({**BATCH, "source.json": content}), labels=LABELS)
+
+
+def test_unknown_layout_says_what_is_expected(lay):
+    with pytest.raises(DataError, match=r"not recognised.*labels\.csv.*\(melanoma, nevus\)"):
+        read_source(lay({"holiday/beach.jpg": ""}), labels=LABELS)
+
+
+def test_images_beside_sources_are_not_lost(lay):
+    with pytest.raises(DataError, match="images beside folders that are sources"):
+        read_source(lay({**below("one", BATCH), "stray.jpg": ""}), labels=LABELS)
+
+
+def test_a_folder_of_images_beside_sources_is_not_lost(lay):
+    with pytest.raises(DataError, match="holiday: the layout is not recognised"):
+        read_source(lay({**below("one", BATCH), "holiday/beach.jpg": ""}), labels=LABELS)
+
+
+def test_missing_folder_and_unknown_layout_name(lay, tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        read_source(tmp_path / "nowhere", labels=LABELS)
+    with pytest.raises(DataError, match="known: auto, isic2017"):
+        read_source(lay(BATCH), "isic2016", labels=LABELS)
+
+
+def test_a_named_layout_is_used_as_said(lay):
+    root = lay({**BATCH, "melanoma/m.jpg": ""})
+    assert [s.id for s in read_source(root, "class_folders", labels=LABELS).samples] == ["m"]
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_every_layout_of_an_empty_folder_is_a_clear_error(layout, lay):
+    with pytest.raises(DataError):
+        read_source(lay({}), layout, labels=LABELS)

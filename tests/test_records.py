@@ -1,0 +1,220 @@
+"""Splits that leak, shift or lose a label make every later number wrong: their promises, as properties."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from derm_ml.records import (
+    SPLITS,
+    DataError,
+    Problem,
+    Reading,
+    Sample,
+    SplitFractions,
+    assign_splits,
+    group_samples,
+    one_hot,
+    split_hash,
+    with_prefix,
+)
+
+LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
+
+
+def sample(name: str, label: str = "nevus", **facts) -> Sample:
+    return Sample(name, {"image": f"{name}.jpg"}, one_hot(label, LABELS), **facts)
+
+
+@st.composite
+def sample_sets(draw, official: bool = False) -> list[Sample]:
+    """1 to 60 samples of a few patients and lesions, in two sources."""
+    size = draw(st.integers(1, 60))
+    return [
+        sample(
+            f"s{number:03}",
+            draw(st.sampled_from(LABELS)),
+            patient=draw(st.sampled_from(["", "", "p1", "p2", "p3", "p4"])),
+            lesion=draw(st.sampled_from(["", "", "", "l1", "l2", "l3"])),
+            source=draw(st.sampled_from(["hospital", "archive"])),
+            split=draw(st.sampled_from(SPLITS)) if official else "",
+        )
+        for number in range(size)
+    ]
+
+
+@st.composite
+def sets_with_duplicates(draw, official: bool = False):
+    samples = draw(sample_sets(official))
+    ids = st.sampled_from([s.id for s in samples])
+    return samples, draw(st.lists(st.tuples(ids, ids), max_size=8))
+
+
+fractions = st.builds(SplitFractions, validation=st.floats(0, 0.45), test=st.floats(0, 0.45), seed=st.integers(0, 5))
+
+
+@settings(deadline=None)
+@given(sets_with_duplicates(), fractions)
+def test_a_group_never_crosses_splits(made, shares):
+    """The same patient in training and test is the commonest way to report a score that does not hold."""
+    samples, duplicates = made
+    groups = group_samples(samples, duplicates)
+    splits = assign_splits(samples, shares, groups)
+    assert set(splits) == {s.id for s in samples}
+    assert set(splits.values()) <= set(SPLITS)
+    for name in set(groups.values()):
+        assert len({splits[s.id] for s in samples if groups[s.id] == name}) == 1
+
+
+@settings(deadline=None)
+@given(sets_with_duplicates())
+def test_groups_join_what_belongs_together_and_nothing_else(made):
+    samples, duplicates = made
+    groups = group_samples(samples, duplicates)
+    links = {s.id: {s.id} for s in samples}
+    for a in samples:
+        for b in samples:
+            same = a.source == b.source and (
+                (a.patient and a.patient == b.patient) or (a.lesion and a.lesion == b.lesion)
+            )
+            if same or (a.id, b.id) in duplicates or (b.id, a.id) in duplicates:
+                links[a.id].add(b.id)
+    for s in samples:  # reachable by links, the slow and simple way
+        reached, frontier = {s.id}, {s.id}
+        while frontier:
+            frontier = set().union(*(links[i] for i in frontier)) - reached
+            reached |= frontier
+        assert {other for other, name in groups.items() if name == groups[s.id]} == reached
+        assert groups[s.id] == min(reached)
+
+
+@settings(deadline=None)
+@given(sets_with_duplicates(), fractions, st.randoms())
+def test_the_order_of_the_input_does_not_matter(made, shares, random):
+    """A file system that lists differently must not give another test set."""
+    samples, duplicates = made
+    shuffled, turned = list(samples), [(b, a) for a, b in duplicates]
+    random.shuffle(shuffled)
+    random.shuffle(turned)
+    groups = group_samples(samples, duplicates)
+    assert group_samples(shuffled, turned) == groups
+    assert assign_splits(shuffled, shares, groups) == assign_splits(samples, shares, groups)
+
+
+@settings(deadline=None)
+@given(sets_with_duplicates(official=True), fractions)
+def test_official_splits_are_kept(made, shares):
+    """Scores are comparable with published ones only on the published split."""
+    samples, duplicates = made
+    splits = assign_splits(samples, shares, group_samples(samples, duplicates))
+    published = {s.split for s in samples}
+    for s in samples:
+        assert splits[s.id] == s.split or (s.split == "train" and splits[s.id] not in published)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(40, 120), min_size=3, max_size=3),
+    st.floats(0.05, 0.4),
+    st.floats(0.05, 0.4),
+    st.integers(0, 9),
+)
+def test_every_label_gets_its_share(sizes, validation, test, seed):
+    """Without groups the shares are met to one sample a label."""
+    samples = [sample(f"{label}{n}", label) for label, size in zip(LABELS, sizes, strict=True) for n in range(size)]
+    splits = assign_splits(samples, SplitFractions(validation, test, seed), group_samples(samples))
+    for label, size in zip(LABELS, sizes, strict=True):
+        counts = Counter(splits[f"{label}{n}"] for n in range(size))
+        assert abs(counts["validation"] - validation * size) <= 1
+        assert abs(counts["test"] - test * size) <= 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 6), min_size=3, max_size=30), st.integers(0, 9))
+def test_a_rare_label_is_in_every_split_as_soon_as_it_has_three_groups(sizes, seed):
+    """A label that a split lacks cannot be measured there."""
+    samples = [
+        sample(f"m{group}-{n}", "melanoma", patient=f"p{group}")
+        for group, size in enumerate(sizes)
+        for n in range(size)
+    ]
+    samples += [sample(f"n{n}") for n in range(200)]
+    splits = assign_splits(samples, SplitFractions(seed=seed), group_samples(samples))
+    assert {splits[s.id] for s in samples if s.patient} == set(SPLITS)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_with_too_few_groups_training_comes_first(groups):
+    samples = [sample(f"m{n}", "melanoma") for n in range(groups)] + [sample(f"n{n}") for n in range(50)]
+    splits = assign_splits(samples, SplitFractions(), group_samples(samples))
+    assert "train" in {splits[f"m{n}"] for n in range(groups)}
+
+
+@settings(deadline=None)
+@given(sets_with_duplicates(), fractions)
+def test_extra_data_never_leave_training(made, shares):
+    """Nor does anything that shows the same patient or picture as they do."""
+    samples, duplicates = made
+    groups = group_samples(samples, duplicates)
+    splits = assign_splits(samples, shares, groups, training_only=frozenset({"archive"}))
+    tied = {groups[s.id] for s in samples if s.source == "archive"}
+    assert all(splits[s.id] == "train" for s in samples if groups[s.id] in tied)
+
+
+def test_a_split_without_share_stays_empty():
+    samples = [sample(f"n{n}") for n in range(20)]
+    splits = assign_splits(samples, SplitFractions(validation=0.3, test=0), group_samples(samples))
+    assert "test" not in splits.values()
+
+
+def test_a_missing_official_split_is_drawn_from_training_only():
+    """ISIC 2017 as many have it: training and validation. The test set must not eat the validation set."""
+    samples = [sample(f"t{n}", LABELS[n % 3], split="train") for n in range(90)]
+    samples += [sample(f"v{n}", LABELS[n % 3], split="validation") for n in range(30)]
+    splits = assign_splits(samples, SplitFractions(validation=0.2, test=0.2), group_samples(samples))
+    assert Counter(splits.values()) == {"train": 72, "test": 18, "validation": 30}
+
+
+@pytest.mark.parametrize(("validation", "test"), [(-0.1, 0.1), (0.1, -0.1), (0.5, 0.5), (1, 0)])
+def test_impossible_shares_are_refused(validation, test):
+    with pytest.raises(DataError, match="leave training data"):
+        assign_splits([sample("a")], SplitFractions(validation, test), {"a": "a"})
+
+
+def test_seed_changes_the_drawn_split():
+    samples = [sample(f"n{n}") for n in range(60)]
+    groups = group_samples(samples)
+    drawn = [split_hash(assign_splits(samples, SplitFractions(seed=seed), groups), "test") for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_split_hash_names_the_ids_whatever_their_order():
+    splits = {"a": "test", "b": "test", "c": "train"}
+    assert split_hash(splits, "test") == split_hash(dict(reversed(splits.items())), "test")
+    assert split_hash(splits, "test") != split_hash({**splits, "c": "test"}, "test")
+    assert split_hash(splits, "train") != split_hash({"c": "test"}, "test")
+
+
+def test_label_of_a_sample():
+    assert sample("a", "melanoma").label == "melanoma"
+    assert Sample("a", {}, {"x": 1, "w": 1, "v": 0}).label == "w+x"
+    assert Sample("a", {}, {"x": 0}).label == "none"
+    assert Sample("a", {}).label == "unlabelled"
+
+
+def test_unknown_label_is_named():
+    with pytest.raises(DataError, match="unknown label 'wart'"):
+        one_hot("wart", LABELS)
+
+
+def test_prefix_moves_paths_and_keeps_what_was_left_out():
+    reading = Reading((sample("a"),), (Problem("list.csv", "why", 3),), {"bcc": 2})
+    moved = with_prefix(reading, "isic", "isic")
+    assert moved.samples[0].files == {"image": "isic/a.jpg"}
+    assert moved.samples[0].source == "isic"
+    assert moved.problems == (Problem("isic/list.csv", "why", 3),)
+    assert moved.left_out == {"bcc": 2}
+    assert with_prefix(reading, "", "here").samples[0].files == {"image": "a.jpg"}
