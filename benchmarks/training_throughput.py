@@ -106,14 +106,13 @@ def main() -> None:
         for number in range(options.rounds):
             pairs.append((bare(recipe, max(8, images // options.batch)), from_shards(recipe, dataset, 1)))
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            print(
-                f"round {number + 1}: bare {pairs[-1][0]:.1f} img/s, from shards {pairs[-1][1]:.1f} img/s, peak {peak:.2f} GiB"
-            )
+            free, fed = pairs[-1]
+            print(f"round {number + 1}: bare {free:.1f} img/s, from shards {fed:.1f} img/s, peak {peak:.2f} GiB")
     random_speed, shard_speed = (statistics.median(side) for side in zip(*pairs, strict=True))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(
-        f"{options.backbone} {options.side} px batch {options.batch} on {device}, {precision(recipe)}, {images} images: "
-        f"{shard_speed:.1f} of {random_speed:.1f} img/s, ratio {shard_speed / random_speed:.3f}"
+        f"{options.backbone} {options.side} px batch {options.batch} on {device}, {precision(recipe)}, "
+        f"{images} images: {shard_speed:.1f} of {random_speed:.1f} img/s, ratio {shard_speed / random_speed:.3f}"
     )
 
 

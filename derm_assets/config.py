@@ -42,22 +42,25 @@ def chosen_recipe(task: Task, config: dg.Config) -> Recipe:
 
 def _form(name: str, recipe: type[Recipe]) -> type[dg.Config]:
     fields: dict[str, Any] = {
-        field: (_in_form(info.annotation), _field(info)) for field, info in recipe.model_fields.items()
+        field: (_in_form(info.annotation), _field(recipe, field, info)) for field, info in recipe.model_fields.items()
     }
     fields[_CHOICE] = (Literal[name], name)  # pyright: ignore[reportInvalidTypeForm]  one name, known at run time
     return create_model(f"{name}_recipe", __base__=dg.Config, **fields)
 
 
-def _field(info: FieldInfo) -> Any:
+def _field(recipe: type[Recipe], name: str, info: FieldInfo) -> Any:
     default = info.get_default(call_default_factory=True)
-    return Field(list(default) if isinstance(default, tuple) else default, description=_described(info))
+    described = _described(recipe, name, info)
+    return Field(list(default) if isinstance(default, tuple) else default, description=described)
 
 
-def _described(info: FieldInfo) -> str:
-    """The field's description with its choices, since the form itself shows none."""
+def _described(recipe: type[Recipe], name: str, info: FieldInfo) -> str:
+    """What a field means, said where it was first declared, and its choices, since the form itself shows none."""
+    declared = [base.model_fields[name] for base in recipe.__mro__ if name in getattr(base, "model_fields", {})]
+    meaning = next((field.description for field in declared if field.description), "")
     choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
     allowed = f"one of {', '.join(map(str, choices))}" if choices else ""
-    return "; ".join(part for part in (info.description or "", allowed) if part)
+    return "; ".join(part for part in (meaning, allowed) if part)
 
 
 def _in_form(kind: Any) -> Any:

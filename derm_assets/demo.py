@@ -60,7 +60,8 @@ def main() -> None:
     console.print_json(json.dumps(answer.json()))
     auc = where["evaluation"]["auc_mean"]
     console.print(
-        f"\n[bold]Done in {time.monotonic() - started:.0f} s[/bold]: mean AUC {auc:.3f} on drawn test pictures. {RESEARCH_USE}\n"
+        f"\n[bold]Done in {time.monotonic() - started:.0f} s[/bold]: mean AUC {auc:.3f} on drawn test pictures. "
+        f"{RESEARCH_USE}\n"
         f"  report      {where['evaluation']['path']}/report.html\n"
         f"  heatmaps    {where['heatmaps']['path']}/heatmaps.png\n"
         f"  explanation {explained}\n"

@@ -99,8 +99,11 @@ class Bundle:
 
     @property
     def version(self) -> str:
-        """A name of exactly this model: the first 12 hex digits of the graph's sha256."""
-        return self.card.files[MODEL][:12]
+        """A name of exactly this model: the first 12 hex digits of the sha256 of its card.
+
+        The card holds the sha256 of graph and weights, so it names them, the calibration and the thresholds.
+        """
+        return sha256(self.path / CARD)[:12]
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
@@ -123,7 +126,7 @@ class Bundle:
 
 
 def writing_bundle(path: Path) -> AbstractContextManager[Path]:
-    """A folder to write model.onnx and weights.safetensors and then the card into; it appears at `path` whole or not."""
+    """A folder to write graph, weights and card into; it appears at `path` whole or not at all."""
     return replacing_folder(path)
 
 

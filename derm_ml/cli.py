@@ -85,7 +85,7 @@ def draw(
 @app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="a data set of the catalogue; `derm fetch list` shows them")],
-    into: Annotated[Path | None, typer.Option(help="default: data/raw/<task of the data set>/<name>")] = None,
+    into: Annotated[Path | None, typer.Option(help="it becomes <into>/<task>/<name>; default: data/raw")] = None,
 ) -> None:
     """Download a public data set: resumable, checksummed, unpacked into the layout the tasks read."""
     from derm_ml.fetch import catalogue, fetch_data_set
@@ -197,14 +197,14 @@ def predict(
 ) -> None:
     """Predict pictures: a table for people, --json or --csv for machines. A picture that cannot be read is named."""
     task = _task(task_name)
-    answers, failures = [], 0
+    answers: list[dict[str, Any]] = []
+    failures, predictor = 0, None
     for path, image in _pictures(images):
         if isinstance(image, str):
             failures += 1
             notes.print(f"[red]{path}: {image}")
             continue
-        if not answers:
-            predictor = _predictor(task, model)
+        predictor = predictor or _predictor(task, model)
         answer = {"file": str(path), **task.answer(predictor, image, {})}
         answers.append(answer)
         if as_json:

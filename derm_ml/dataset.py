@@ -66,7 +66,7 @@ class Dataset:
         """Open a prepared folder. Raises `DataError` if it is not one or if a shard is missing or cut short."""
         try:
             info = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
-            manifest = pd.read_parquet(path / "manifest.parquet")
+            manifest = pd.read_parquet(io.BytesIO((path / "manifest.parquet").read_bytes()))
         except FileNotFoundError as error:
             raise DataError(
                 f"{path} is not a prepared dataset ({error.filename} is missing): run `derm prepare`"
@@ -114,7 +114,11 @@ class Dataset:
         """The rows of one split, in the order of the manifest. Raises `KeyError` for an unknown split name."""
         if name not in SPLITS:
             raise KeyError(f"no split '{name}'; splits are {', '.join(SPLITS)}")
-        return self.manifest[self.manifest["split"] == name]
+        return self.manifest.loc[self.manifest["split"] == name]
+
+    def count(self, split: str, label: str) -> int:
+        """How many images of a split carry a label."""
+        return int((self.split(split)[f"target.{label}"].to_numpy() == 1).sum())
 
     def targets(self, rows: pd.DataFrame) -> np.ndarray:
         """(N, L) float32 of 1, 0 or NaN in the order of `labels`."""
@@ -307,7 +311,7 @@ def _manifest(
         }
         record |= {f"target.{label}": sample.target.get(label, float("nan")) for label in task.labels}
         record |= {f"attribute.{name}": sample.attributes.get(name) for name in names}
-        records.append(record | rows[sample.id])
+        records.append(record | dict(rows[sample.id]))
     table = pd.DataFrame.from_records(records)
     for name in names:
         numeric = name == "age"
@@ -338,7 +342,8 @@ def _write(
     pd.DataFrame(rows, columns=["a", "b", "kind", "score", "a_split", "b_split"]).to_csv(
         folder / "duplicates.csv", index=False
     )
-    counts = table.groupby(["split", "label"]).size()
+    counts = Counter(zip(table["split"], table["label"], strict=True))
+    labels = sorted(set(table["label"]))
     write_json(
         folder / "dataset.json",
         {
@@ -347,10 +352,10 @@ def _write(
             "labels": list(task.labels),
             "settings": settings.model_dump(mode="json"),
             "samples": len(table),
-            "groups": int(table["group"].nunique()),
+            "groups": len(set(table["group"])),
             "quarantined": len(problems),
             "left_out": dict(sorted(left_out.items())),  # the source's own labels the task has none for
-            "counts": {s: {str(k): int(v) for k, v in counts.get(s, pd.Series(dtype=int)).items()} for s in SPLITS},
+            "counts": {s: {name: counts[s, name] for name in labels if counts[s, name]} for s in SPLITS},
             "split_hashes": {s: split_hash(splits, s) for s in SPLITS},
             "licences": {str(k): int(v) for k, v in sorted(Counter(table["licence"]).items())},
             "sources": {str(k): int(v) for k, v in sorted(Counter(table["source"]).items())},

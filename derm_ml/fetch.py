@@ -34,7 +34,7 @@ CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 PINS = Path("pins.json")
 Say = Callable[[str], None]
 
-_CHUNK = 2**20
+_CHUNK = 2**16  # bytes; what a broken connection costs at most
 _TIMEOUT = (20, 60)  # seconds to connect, and of silence; archives answer slowly but not for a minute
 _NOT_IMAGES = ("_superpixels", "_segmentation")
 
@@ -159,6 +159,7 @@ class Downloader:
         start = 0
         if self.partial.exists() and self._version.exists():
             start = self.partial.stat().st_size
+        if start:
             headers |= {"Range": f"bytes={start}-", "If-Range": self._version.read_text(encoding="utf-8")}
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
             if response.status_code == 416:  # nothing beyond what is here: that part cannot be trusted
@@ -167,6 +168,7 @@ class Downloader:
             response.raise_for_status()
             if response.headers.get("Content-Range", "").split("-")[0] != f"bytes {start}":
                 start = 0  # the server sends the whole file: another version, or it knows no ranges
+                self.partial.unlink(missing_ok=True)  # before its mark is replaced
             self._note_version(response)
             length = int(response.headers.get("Content-Length", 0))
             self._receive(response, start, start + length if length else None)
@@ -193,6 +195,7 @@ class Downloader:
 
 
 def _download(file: File, entry: Entry, folder: Path, pins: Path, downloader: Downloader) -> Path:
+    pooch.get_logger().setLevel("WARNING")  # it would advise to write the checksum into the code; the pin does that
     key = f"{entry.name}/{file.filename}"
     pinned = _read_pins(pins).get(key)
     partial = folder / f"{file.filename}.part"

@@ -16,10 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+import onnxruntime.capi.onnxruntime_pybind11_state as ort_errors  # pyright: ignore[reportMissingImports]  compiled
 
 from derm_ml.bundle import Bundle, BundleError
 from derm_ml.images.preprocess import limit_side, to_square
 
+# what ONNX Runtime raises for a graph it cannot load or run; they share no base but Exception
+_GRAPH_ERRORS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
 Attributes = Mapping[str, str | float]
 
 
@@ -54,11 +64,14 @@ class Predictor:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads  # 0: all cores
         options.log_severity_level = 3
-        self._session = ort.InferenceSession(
-            str(self.bundle.model), sess_options=options, providers=["CPUExecutionProvider"]
-        )
         side = self.card.preprocessing.side
-        warm_up = self([np.full((side, side, 3), 127, np.uint8)])
+        try:
+            self._session = ort.InferenceSession(
+                str(self.bundle.model), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+            warm_up = self([np.full((side, side, 3), 127, np.uint8)])
+        except _GRAPH_ERRORS as error:
+            raise BundleError(f"{self.bundle.model}: the graph cannot be run: {error}") from error
         if warm_up.logits.shape != (1, len(self.card.labels)) or not np.isfinite(warm_up.logits).all():
             raise BundleError(f"{path}: the model answers a blank picture with {warm_up.logits.tolist()}")
 
@@ -71,9 +84,9 @@ class Predictor:
         rule = self.card.preprocessing
         squares = np.stack([to_square(limit_side(i, rule.store_side), rule.side, rule.fit) for i in images])
         views = [self._run(np.ascontiguousarray(do(squares)), attributes) for do, _ in VIEWS[self.card.views]]
-        logits, embedding = (np.mean([v[k] for v in views], axis=0, dtype=np.float32) for k in (0, 1))
+        logits, embedding = (np.stack([v[k] for v in views]).mean(axis=0) for k in (0, 1))
         undone = [undo(v[2].transpose(0, 2, 3, 1)) for (_, undo), v in zip(VIEWS[self.card.views], views, strict=True)]
-        maps = np.mean(undone, axis=0, dtype=np.float32).transpose(0, 3, 1, 2)
+        maps = np.stack(undone).mean(axis=0).transpose(0, 3, 1, 2)
         return Outputs(logits, self.calibrated(logits), embedding, maps)
 
     def batches(
@@ -108,7 +121,7 @@ class Predictor:
         feed = {"image": squares}
         if self.card.attributes:
             feed["attributes"] = encode_attributes(attributes or [{}] * len(squares), self.card.attributes)
-        return self._session.run(["logits", "embedding", "maps"], feed)
+        return [np.asarray(found) for found in self._session.run(["logits", "embedding", "maps"], feed)]
 
 
 def encode_attributes(attributes: Sequence[Attributes], names: Sequence[str]) -> np.ndarray:

@@ -6,12 +6,14 @@ Each takes a `Dataset` and returns a `Finding` with the rows that break the rule
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from derm_ml.records import SPLITS
 from derm_ml.task import DataRule, Finding
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from derm_ml.dataset import Dataset
 
 SHOWN = 50  # rows shown of a broken rule; the message says how many there are
@@ -25,8 +27,8 @@ def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
     for kind in ("patient", "lesion"):
         known = table[table[kind] != ""]
         spread = known.groupby(["source", kind])["split"].agg(lambda s: ", ".join(sorted(set(s))))
-        rows += [{"kind": kind, "name": key[1], "splits": s} for key, s in spread.items() if "," in s]
-    n = int((table["patient"] != "").sum() + (table["lesion"] != "").sum())
+        rows += [{"kind": kind, "name": str(key), "splits": s} for key, s in spread.items() if "," in s]
+    n = sum(bool(name) for kind in ("patient", "lesion") for name in table[kind])
     if not rows and not n:
         return Finding(True, f"no patient or lesion ids are known of {len(table)} images: nothing to cross")
     if not rows:
@@ -37,7 +39,7 @@ def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
 def no_duplicates_across_splits(dataset: Dataset) -> Finding:
     """No picture, as is or flipped, turned, recompressed or cropped, lies in two splits."""
     pairs = dataset.duplicates
-    crossing = pairs[pairs["a_split"] != pairs["b_split"]]
+    crossing = pairs.loc[pairs["a_split"] != pairs["b_split"]]
     if crossing.empty:
         return Finding(True, f"{len(pairs)} pairs of duplicates, each within one split")
     first = crossing.iloc[0]
@@ -46,7 +48,7 @@ def no_duplicates_across_splits(dataset: Dataset) -> Finding:
         f"{len(crossing)} pictures lie in two splits, e.g. {first['a']} ({first['a_split']}) and {first['b']} "
         f"({first['b_split']}, {first['kind']} duplicate). Remove one of each pair, or set `duplicates: quarantine` "
         "in params.yaml, which takes the training copy out",
-        tuple({str(k): v for k, v in row.items()} for row in crossing.head(SHOWN).to_dict("records")),
+        _rows(crossing),
     )
 
 
@@ -54,7 +56,7 @@ def every_class_in_every_split(dataset: Dataset) -> Finding:
     """Training, validation and test each hold every class."""
     rows = []
     for label in dataset.labels:
-        counts = {s: int((dataset.split(s)[f"target.{label}"] == 1).sum()) for s in SPLITS}
+        counts = {s: dataset.count(s, label) for s in SPLITS}
         rows.append({"label": label, **counts})
     missing = [f"{row['label']} in {s}" for row in rows for s in SPLITS if row[s] == 0]
     if missing:
@@ -82,9 +84,12 @@ def images_decode(dataset: Dataset) -> Finding:
         return Finding(False, f"{len(damaged)} stored files are damaged: run `dvc checkout`", tuple(damaged[:SHOWN]))
     lost = dataset.quarantine
     share = len(lost) / max(1, len(lost) + len(table))
-    rows = tuple({str(k): v for k, v in row.items()} for row in lost.head(SHOWN).astype(str).to_dict("records"))
     message = f"{len(table)} pictures intact, {len(lost)} quarantined ({share:.1%})"
-    return Finding(share <= MAX_QUARANTINED, message, rows, {"quarantined": float(len(lost))})
+    return Finding(share <= MAX_QUARANTINED, message, _rows(lost.astype(str)), {"quarantined": float(len(lost))})
+
+
+def _rows(table: pd.DataFrame) -> tuple[dict[str, Any], ...]:
+    return tuple({str(k): v for k, v in row.items()} for row in table.head(SHOWN).to_dict(orient="records"))
 
 
 IMAGE_RULES = (

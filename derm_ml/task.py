@@ -142,7 +142,7 @@ class Task:
         return next(iter(self.recipes))
 
     def recipe(self, name: str = "", **values: Any) -> Recipe:
-        """The recipe `name` (the default one if empty) with some values replaced. Raises `ValueError` naming the field."""
+        """The recipe `name` (empty: the default) with some values replaced. Raises `ValueError` naming the field."""
         name = name or self.default_recipe
         if name not in self.recipes:
             raise ValueError(f"{self.name} has no recipe '{name}'; it has {', '.join(self.recipes)}")
@@ -169,7 +169,7 @@ class Task:
         return self._module("predict").answer(predictor, image, options)
 
     def explain(self, predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
-        """The picture `/explain` and `derm explain` show: RGB (H, W, 3) uint8 in the size of `image`."""
+        """The picture `/explain` and `derm explain` show: RGB uint8, `image` with a caption below."""
         return self._module("predict").explain(predictor, image, options)
 
     def _module(self, part: str) -> ModuleType:

@@ -13,9 +13,9 @@ os.environ.update(
     NO_ALBUMENTATIONS_UPDATE="1",
 )
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-import pytest  # noqa: E402
+import pytest
 
 SHARED_DATA = Path(os.environ.get("DERM_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -55,5 +55,5 @@ def trained(drawn_dataset, tmp_path_factory) -> Path:
 
     task = get_task("lesion_classification")
     out = tmp_path_factory.mktemp("model")
-    task.fit(drawn_dataset, task.recipe("drawn", epochs=6, workers=0), out)
+    task.fit(drawn_dataset, task.recipe("drawn", epochs=6, side=64, workers=0), out)
     return out

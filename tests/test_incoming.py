@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from derm_ml.incoming import ALREADY_THERE, take_in
+from derm_ml.incoming import take_in
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
 

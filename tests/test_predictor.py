@@ -60,6 +60,16 @@ def test_a_bundle_with_one_changed_byte_is_not_loaded(copied):
         Predictor(copied)
 
 
+def test_a_graph_that_cannot_run_is_a_bundle_error_though_its_sha256_is_right(copied):
+    """A service then stays alive and not ready, instead of starting over and over."""
+    from derm_ml.bundle import BundleCard, seal
+
+    (copied / "model.onnx").write_bytes(b"no graph")
+    seal(copied, BundleCard.model_validate(json.loads((copied / "bundle.json").read_text())))
+    with pytest.raises(BundleError, match="cannot be run"):
+        Predictor(copied)
+
+
 def test_a_bundle_without_a_file_or_card_says_which(copied):
     (copied / "model.onnx").unlink()
     with pytest.raises(BundleError, match=r"model\.onnx: missing"):

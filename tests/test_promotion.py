@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,9 @@ class Shelf:
 def evidence(monkeypatch):
     """Evidence by bundle name, without files."""
     held = {"bundle1": replace(GOOD, value=0.80), "bundle2": GOOD, "bundle3": replace(GOOD, value=0.70)}
-    monkeypatch.setattr(Evidence, "read", classmethod(lambda cls, task, bundle, evaluation, own_data=True: held[str(bundle)]))
+    monkeypatch.setattr(
+        Evidence, "read", classmethod(lambda cls, task, bundle, evaluation, own_data=True: held[str(bundle)])
+    )
     return held
 
 
@@ -193,7 +196,7 @@ def test_two_processes_do_not_write_at_once(tmp_path):
         worker.join()
     written = [entry["n"] for entry in Ledger(tmp_path / "ledger.jsonl").entries()]
     assert sorted(written) == [0] * 20 + [1] * 20
-    assert sum(a != b for a, b in zip(written, written[1:], strict=False)) == 1  # one after the other, not mixed
+    assert sum(a != b for a, b in pairwise(written)) == 1  # one after the other, not mixed
 
 
 def _write_many(path: Path, number: int) -> None:

@@ -35,16 +35,12 @@ def augmentation(name: str, side: int, fit: Fit = "squash") -> Augment:
     room = round(side * 1.15)  # so that zooming in by 15 % invents no pixels
     pipeline = A.Compose(
         [
-            A.RandomResizedCrop(
-                (side, side), scale=(0.6, 1.0), ratio=(0.8, 1.25), interpolation=cv2.INTER_LINEAR, p=1
-            ),
+            A.RandomResizedCrop((side, side), scale=(0.6, 1.0), ratio=(0.8, 1.25), interpolation=cv2.INTER_LINEAR, p=1),
             A.D4(p=1),
-            A.Affine(
-                scale=(0.9, 1.1), rotate=(-45, 45), shear=(-10, 10), border_mode=cv2.BORDER_REFLECT_101, p=0.5
-            ),
+            A.Affine(scale=(0.9, 1.1), rotate=(-45, 45), shear=(-10, 10), border_mode=cv2.BORDER_REFLECT_101, p=0.5),
             A.RandomBrightnessContrast(0.2, 0.2, p=0.7),
             A.HueSaturationValue(8, 25, 12, p=0.7),  # dermatoscopes differ in white balance, hardly in hue
-            A.CoarseDropout(num_holes_range=(1, 3), hole_height_range=(0.05, 0.15), hole_width_range=(0.05, 0.15), p=0.25),
+            A.CoarseDropout((1, 3), hole_height_range=(0.05, 0.15), hole_width_range=(0.05, 0.15), p=0.25),
         ]
     )
     return _seeded(pipeline, lambda image: to_square(image, room, fit))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -91,7 +92,7 @@ def _with_weights(name: str, pretrained: str) -> nn.Module:
     return model
 
 
-def _features(model: nn.Module) -> nn.Module:
+def _features(model: Any) -> nn.Module:
     if hasattr(model, "layer4"):  # ResNet, ResNeXt, Wide ResNet: all but pooling and the classifier
         return nn.Sequential(*list(model.children())[:-2])
     if hasattr(model, "trunk_output"):  # RegNet

@@ -9,6 +9,7 @@ needs no backward pass: the graph returns logits, embedding and heatmaps togethe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -28,26 +29,28 @@ class Head(nn.Module):
         super().__init__()
         widths = [channels + attributes, *hidden, labels]
         self.channels = channels
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, pooled: Tensor, attributes: Tensor | None = None) -> Tensor:
         x = pooled if attributes is None else torch.cat([pooled, attributes], dim=1)
-        for layer in list(self.layers)[:-1]:
+        *inner, last = self.layers
+        for layer in inner:
             x = layer(self.dropout(x)).relu()
-        return self.layers[-1](self.dropout(x))
+        return last(self.dropout(x))
 
     def jacobian(self, pooled: Tensor, attributes: Tensor | None = None) -> Tensor:
         """∂logits/∂pooled, (N, L, C), in evaluation mode."""
         x = pooled if attributes is None else torch.cat([pooled, attributes], dim=1)
         gates = []
-        for layer in list(self.layers)[:-1]:
+        *inner, last = self.layers
+        for layer in inner:
             x = layer(x).relu()
             gates.append((x > 0).to(x.dtype))
-        product = self.layers[-1].weight.expand(
-            pooled.shape[0], -1, -1
-        )  # not len(): it would fix the batch in the graph
-        for layer, gate in zip(list(self.layers)[-2::-1], gates[::-1], strict=True):
+        assert isinstance(last, nn.Linear)
+        # shape[0], not len(): that would fix the batch size in the exported graph
+        product = last.weight.expand(pooled.shape[0], -1, -1)
+        for layer, gate in zip(inner[::-1], gates[::-1], strict=True):
             product = (product * gate[:, None, :]) @ layer.weight
         return product[:, :, : self.channels]
 

@@ -39,7 +39,9 @@ def recognise(root: Path, labels: LabelMap) -> bool:
 
 def read(root: Path, labels: LabelMap) -> Reading:
     """Read the list and every `HAM10000_images*` folder. Raises `DataError` for a list that is wrong."""
-    path = next(root / name for name in _LISTS if (root / name).is_file())
+    path = next((root / name for name in _LISTS if (root / name).is_file()), None)
+    if path is None:
+        raise DataError(f"{root}: there is no HAM10000_metadata.csv; download it from the publisher")
     rows = read_csv(path, _COLUMNS, unique="image_id")
     folders = sorted(f.name for f in root.glob("HAM10000_images*") if f.is_dir())
     if not folders:

@@ -1,8 +1,9 @@
 """Draws dermoscopy-like pictures with exact truth: the class, the outline, where the hairs are.
 
 The classes differ as their textbook descriptions do, not in size, place or background, so that a network has to
-look at the lesion: a *nevus* is round, even in colour, with a soft edge; a *melanoma* is asymmetric, has a ragged
-edge and several colours; a *keratosis* is sharply cut, greyish, with pale round cysts and fissures.
+look at the lesion, and they overlap, so that it is not always right: a *nevus* is round, even in colour, with a soft
+edge; a *melanoma* is asymmetric, has a ragged edge and several colours; a *keratosis* is sharply cut, greyish, with
+pale round cysts and fissures.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def draw_lesion(label: str, seed: int, side: int = 128, width: int | None = None
     rng = np.random.default_rng([seed, CLASSES.index(label)])
     height, width = side, width or side
     outline = _outline(rng, label, height, width)
-    edge = {"nevus": 0.045, "melanoma": 0.02, "seborrheic_keratosis": 0.008}[label] * side
+    soft = {"nevus": (0.012, 0.05), "melanoma": (0.01, 0.03), "seborrheic_keratosis": (0.006, 0.02)}[label]
+    edge = rng.uniform(*soft) * side
     alpha = cv2.GaussianBlur(outline.astype(np.float32), (0, 0), max(0.6, edge))[..., None]
     picture = _skin(rng, height, width) * (1 - alpha) + _surface(rng, label, outline) * alpha
     picture = _hairs(rng, picture)
@@ -52,7 +54,7 @@ def _smooth_noise(rng: np.random.Generator, height: int, width: int, grain: floa
 def _outline(rng: np.random.Generator, label: str, height: int, width: int) -> np.ndarray:
     """(H, W) bool: a closed curve around a random centre, r(φ) = r0 · (1 + Σ a_k cos(kφ + φ_k))."""
     radius = rng.uniform(0.2, 0.32) * height
-    rough = {"nevus": 0.04, "melanoma": 0.16, "seborrheic_keratosis": 0.06}[label]
+    rough = rng.uniform(*{"nevus": (0.02, 0.09), "melanoma": (0.06, 0.18), "seborrheic_keratosis": (0.03, 0.09)}[label])
     angles = np.linspace(0, 2 * np.pi, 256, endpoint=False)
     shape = np.ones_like(angles)
     for k in range(2, 12):
@@ -85,16 +87,16 @@ def _surface(rng: np.random.Generator, label: str, outline: np.ndarray) -> np.nd
     if label == "melanoma":
         colours = np.array([[52, 34, 30], [104, 60, 42], [92, 98, 118], [150, 70, 62]], float)
         surface = np.tile(colours[0], (height, width, 1))
-        for colour in colours[1:]:
+        for colour in rng.permutation(colours[1:])[: rng.integers(1, 4)]:
             patch = _smooth_noise(rng, height, width, rng.uniform(0.06, 0.12) * height)[..., None]
             surface = np.where(patch > rng.uniform(0.1, 0.35), colour, surface)
         return cv2.GaussianBlur(surface, (0, 0), 0.012 * height) + 10 * spots
     base = np.array([140, 116, 96]) + rng.normal(0, 8, 3)
     surface = base + 14 * spots
     inside = np.argwhere(outline)
-    for y, x in inside[rng.integers(0, len(inside), 14)]:  # milia-like cysts
+    for y, x in inside[rng.integers(0, len(inside), rng.integers(2, 15))]:  # milia-like cysts
         cv2.circle(surface, (int(x), int(y)), int(rng.integers(1, max(2, height // 40) + 1)), (226, 214, 190), -1)
-    for y, x in inside[rng.integers(0, len(inside), 7)]:  # fissures
+    for y, x in inside[rng.integers(0, len(inside), rng.integers(0, 8))]:  # fissures
         end = (int(x + rng.normal(0, 0.08 * height)), int(y + rng.normal(0, 0.08 * height)))
         cv2.line(surface, (int(x), int(y)), end, (84, 64, 52), max(1, height // 100))
     return surface

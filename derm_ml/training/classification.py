@@ -58,7 +58,7 @@ def fit_classifier(
     if (bundle / "bundle.json").exists():  # the folder names recipe and data: this is the same model
         return bundle
     train, validation = dataset.split("train"), dataset.split("validation")
-    _check(dataset, train, validation)
+    _check(dataset)
     torch.manual_seed(derived(recipe.seed, "weights"))
     columns = 2 * len(recipe.attributes)
     network = Classifier(
@@ -105,6 +105,7 @@ def fit_classifier(
         dataset_md5=dataset.md5,
         split_hashes=dataset.split_hashes,
         licences=dataset.licences,
+        temperature=1.0,  # until it is fitted below
         backbone=recipe.backbone,
         pretrained=describe_weights(recipe.pretrained),
         git_commit=_git_commit(),
@@ -118,9 +119,9 @@ def fit_classifier(
     return bundle
 
 
-def _check(dataset: Dataset, train: pd.DataFrame, validation: pd.DataFrame) -> None:
-    for name, rows in (("train", train), ("validation", validation)):
-        counts = {label: int((rows[f"target.{label}"] == 1).sum()) for label in dataset.labels}
+def _check(dataset: Dataset) -> None:
+    for name in ("train", "validation"):
+        counts = {label: dataset.count(name, label) for label in dataset.labels}
         empty = [label for label, count in counts.items() if count == 0]
         if empty:
             raise DataError(
@@ -152,7 +153,7 @@ def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRec
     targets = dataset.targets(rows)
     augment = augmentation(recipe.augmentation, recipe.side, recipe.squaring)
     attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
-    places = rows[["image.shard", "image.offset", "image.size"]].to_dict("records")
+    places = [row for _, row in rows[["image.shard", "image.offset", "image.size"]].iterrows()]
 
     def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
         return augment(dataset.image(places[index]), seed), targets[index], attributes[index]

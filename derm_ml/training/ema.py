@@ -26,6 +26,7 @@ class MovingAverage:
         self.steps += 1
         mine, theirs = self.network.state_dict(), network.state_dict()
         floating = [name for name, value in mine.items() if value.is_floating_point()]
-        torch._foreach_lerp_([mine[n] for n in floating], [theirs[n].to(mine[n]) for n in floating], 1 - decay)
+        for name in floating:
+            mine[name].lerp_(theirs[name].to(mine[name]), 1 - decay)
         for name in mine.keys() - set(floating):
             mine[name].copy_(theirs[name])

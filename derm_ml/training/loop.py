@@ -111,8 +111,8 @@ def fit_network(
             value = batch_loss.item()
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"the loss became {value} in epoch {epoch + 1}: lower the learning rate ({recipe.learning_rate}) or "
-                    f"use precision=32-true. The last good epoch ({epoch}) is kept in {path}."
+                    f"the loss became {value} in epoch {epoch + 1}: lower the learning rate ({recipe.learning_rate}) "
+                    f"or use precision=32-true. The last good epoch ({epoch}) is kept in {path}."
                 )
             total += value * len(batch[0])
             images += len(batch[0])

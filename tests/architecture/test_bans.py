@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(p for package in ("derm_ml", "derm_assets", "serving", "benchmarks") for p in (ROOT / package).rglob("*.py"))
+FILES = sorted(
+    p for package in ("derm_ml", "derm_assets", "serving", "benchmarks") for p in (ROOT / package).rglob("*.py")
+)
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 BANNED_MODULES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
 BANNED_CALLS = ("torch.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "pandas.read_pickle", "pd.read_pickle",
@@ -45,7 +47,9 @@ def test_no_command_goes_through_a_shell():
     wrong = [
         place
         for place, node in nodes(ast.Call)
-        if any(k.arg == "shell" and not (isinstance(k.value, ast.Constant) and not k.value.value) for k in node.keywords)
+        if any(
+            k.arg == "shell" and not (isinstance(k.value, ast.Constant) and not k.value.value) for k in node.keywords
+        )
     ]
     assert not wrong
 
@@ -54,7 +58,10 @@ def test_numpy_loads_no_objects():
     wrong = [
         place
         for place, node in nodes(ast.Call)
-        if any(k.arg == "allow_pickle" and not (isinstance(k.value, ast.Constant) and k.value.value is False) for k in node.keywords)
+        if any(
+            k.arg == "allow_pickle" and not (isinstance(k.value, ast.Constant) and k.value.value is False)
+            for k in node.keywords
+        )
     ]
     assert not wrong
 
@@ -62,9 +69,7 @@ def test_numpy_loads_no_objects():
 def test_serving_loads_no_model_through_mlflow():
     """Its loaders unpickle by default."""
     wrong = [
-        place
-        for place, node in nodes(ast.Attribute)
-        if place.startswith("serving/") and node.attr == "load_model"
+        place for place, node in nodes(ast.Attribute) if place.startswith("serving/") and node.attr == "load_model"
     ]
     assert not wrong
 

@@ -96,7 +96,9 @@ def test_what_it_draws_it_can_read(task, tmp_path):
     task.draw(tmp_path / "drawn", 30, seed=1)
     reading = task.read(tmp_path / "drawn", task.settings())
     assert not reading.problems
-    assert {name for sample in reading.samples for name, value in sample.target.items() if value == 1} == set(task.labels)
+    assert {name for sample in reading.samples for name, value in sample.target.items() if value == 1} == set(
+        task.labels
+    )
 
 
 def test_drawing_is_the_same_every_time(task, tmp_path):

@@ -1,4 +1,4 @@
-"""A place of its own for every test: data, results and registry below a temporary folder, one MLflow database for all."""
+"""A place of its own for every test; the MLflow database is migrated once and copied."""
 
 from __future__ import annotations
 

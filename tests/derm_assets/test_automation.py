@@ -20,9 +20,7 @@ def look(definitions, instance, places):
     state = {"cursor": None, "started": {}}
 
     def once(killed_before: str = "") -> list[str]:
-        context = dg.build_sensor_context(
-            instance=instance, cursor=state["cursor"], definitions=definitions, sensor_name=sensor.name
-        )
+        context = dg.build_sensor_context(instance=instance, cursor=state["cursor"], resources={"places": places})
         with context:
             result = sensor(context)
         if killed_before == "submission":

@@ -26,6 +26,13 @@ def run(definitions, instance, verb: str, **options) -> dg.ExecuteInProcessResul
     return job.execute_in_process(instance=instance, raise_on_error=False, **options)
 
 
+def only(definitions, instance, *nouns: str, **options) -> dg.ExecuteInProcessResult:
+    """Materialise some assets by themselves, as a person does in the UI."""
+    return definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance, raise_on_error=False, asset_selection=[dg.AssetKey([NAME, n]) for n in nouns], **options
+    )
+
+
 def deliver(places, instance, batch: str, n: int = 75, seed: int = 5) -> Path:
     folder = places.incoming(TASK) / batch
     TASK.draw(folder, n, seed)
@@ -97,7 +104,7 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
     assert registry.version(TASK, CHAMPION).number == registry.version(TASK, CHALLENGER).number == 1
     assert [entry["event"] for entry in Ledger(places.ledger(TASK)).entries()] == ["promoting", "promoted"]
 
-    again = run(definitions, instance, "retrain", run_config=TRAIN)  # the same recipe on the same data
+    again = only(definitions, instance, "model", "registered_model", run_config=TRAIN)  # same recipe, same data
     assert again.success
     assert not [e for e in again.all_events if e.event_type_value == "ASSET_OBSERVATION"]  # nothing is trained twice
     assert registry.version(TASK, CHALLENGER).number == 1
@@ -137,9 +144,7 @@ def test_a_model_is_not_measured_on_data_it_was_not_trained_for(definitions, ins
 
 
 def test_a_step_without_its_upstream_says_what_to_do(definitions, instance):
-    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-        instance=instance, raise_on_error=False, asset_selection=[dg.AssetKey([NAME, "evaluation"])]
-    )
+    result = only(definitions, instance, "evaluation")
     reason = result.get_step_failure_events()[0].event_specific_data.error.to_string()
     assert f"{NAME}/model was never materialised in this Dagster instance: materialise it first" in reason
 

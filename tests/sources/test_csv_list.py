@@ -39,8 +39,8 @@ def test_missing_and_unlisted_images_are_problems(lay):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("../a.jpg,nevus,", "leads out of the folder"),
-        ("/etc/passwd,nevus,", "leads out of the folder"),
+        ("../a.jpg,nevus,", "filename '.*' leads out of the folder"),
+        ("/etc/passwd,nevus,", "filename '.*' leads out of the folder"),
         ("a.jpg,wart,", "unknown label 'wart'"),
         ("a.jpg,,", "unknown label ''"),
         ("a.jpg,nevus,holdout", "split is 'holdout'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_warm_up_rises_then_cosine_falls_to_nothing():
     rates = [schedule.rate(step) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 20)
     assert max(rates) == rates[19] == 1.0
-    assert all(a >= b for a, b in zip(rates[19:], rates[20:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[19:]))
     assert rates[-1] < 0.001
 
 

@@ -23,7 +23,7 @@ from derm_ml.dataset import Dataset
 from derm_ml.registry import get_task
 task = get_task("lesion_classification")
 recipe = task.recipe("drawn", epochs=3, side=32, workers=int(sys.argv[3]), precision="32-true")
-task.fit(Dataset.open(Path(sys.argv[1])), recipe, Path(sys.argv[2]), lambda report: print("epoch", report.epoch, flush=True))
+task.fit(Dataset.open(Path(sys.argv[1])), recipe, Path(sys.argv[2]), lambda r: print("epoch", r.epoch, flush=True))
 """
 
 

@@ -1,0 +1,100 @@
+"""The data store on a real DVC project: the version is DVC's, the data do not change under a training."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from derm_assets.resources.data_store import DataStore, DataStoreError
+from derm_assets.resources.places import PROJECT, Places
+from derm_ml.dataset import Dataset
+from derm_ml.files import folder_md5
+from derm_ml.registry import get_task
+
+TASK = get_task("lesion_classification")
+
+
+@pytest.fixture
+def store(places) -> DataStore:
+    return DataStore(places=places, patience=0)
+
+
+def test_a_fresh_folder_becomes_a_project_and_new_pictures_a_new_version(store, places):
+    """The version Dagster shows is the md5 in dvc.lock, and the old version stays readable."""
+    raw = places.raw(TASK)
+    TASK.draw(raw / "first", 12, seed=1)
+    first = store.prepare(TASK)
+    assert first.md5 == folder_md5(first.path) == Dataset.open(first.path).md5
+    said: list[str] = []
+    assert store.prepare(TASK, said.append) == first
+    assert any("didn't change" in line for line in said)  # unchanged inputs are not prepared again
+    TASK.draw(raw / "second", 12, seed=2)
+    second = store.prepare(TASK)
+    assert second.md5 != first.md5
+    assert len(Dataset.open(first.path).manifest) == 12  # a training on it goes on undisturbed
+    assert len(Dataset.open(second.path).manifest) == 24
+
+
+def test_a_wrong_list_fails_with_file_and_line(store, places):
+    folder = places.raw(TASK)
+    TASK.draw(folder, 12, seed=1)
+    path = folder / "ISIC-2017_Test_Part3_GroundTruth.csv"
+    path.write_text(path.read_text().replace("0.0", "perhaps", 1))
+    with pytest.raises(DataStoreError, match=r"ISIC-2017_Test_Part3_GroundTruth\.csv"):
+        store.prepare(TASK)
+
+
+def test_missing_raw_data_say_where_to_put_them(store):
+    with pytest.raises(DataStoreError, match="put the images there as downloaded"):
+        store.prepare(TASK)
+
+
+def test_a_lock_held_by_another_process_is_waited_for_then_named(store, places, monkeypatch):
+    """Two batches at once: the second waits for the first, and a hung one does not hide."""
+    TASK.draw(places.raw(TASK), 3, seed=1)
+    answers = [(255, "ERROR: Unable to acquire lock. Most likely another DVC process is running"), (0, "")]
+    monkeypatch.setattr(DataStore, "_dvc", lambda self, *a, say=None: answers.pop(0) if a[0] == "repro" else (0, ""))
+    with pytest.raises(DataStoreError, match="Unable to acquire lock"):
+        store._repro(TASK, print)
+    answers.insert(0, (255, "'data/raw' is busy, it is being blocked by"))
+    DataStore(places=places, patience=60)._repro(TASK, print)
+    assert not answers
+
+
+def test_a_task_without_its_line_in_params_yaml_is_named(store, places):
+    root = Path(places.data).parent
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "params.yaml").write_text("tasks: {}\n")
+    with pytest.raises(DataStoreError, match=f"add the line `{TASK.name}: {{}}`"):
+        store.settings(TASK)
+
+
+def test_a_wrong_parameter_is_named(store, places):
+    root = Path(places.data).parent
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "params.yaml").write_text(f"tasks:\n  {TASK.name}: {{store_size: 512}}\n")
+    with pytest.raises(DataStoreError, match="store_size"):
+        store.settings(TASK)
+
+
+def test_the_data_folder_must_be_called_data(tmp_path):
+    places = Places(data=str(tmp_path / "images"), out="out", home="home")
+    with pytest.raises(DataStoreError, match="must end in /data"):
+        DataStore(places=places).settings(TASK)
+
+
+def test_dvc_prepares_and_nothing_else():
+    """Order, timing and checks belong to Dagster: a train stage here would be a second owner."""
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert list(stages) == ["prepare"]
+
+
+def test_a_fresh_clone_is_a_dvc_project():
+    """`git clone` and nothing else: what DVC needs must be committed."""
+    wanted = [".dvc/config", ".dvcignore", "dvc.yaml", "params.yaml"]
+    assert all((PROJECT / name).is_file() for name in wanted)
+    ignored = subprocess.run(["git", "check-ignore", *wanted], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert not ignored.stdout
