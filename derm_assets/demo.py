@@ -68,7 +68,8 @@ def main() -> None:
         "  Dagster UI  make dev DEMO=1      http://127.0.0.1:3001\n"
         "  MLflow UI   make mlflow DEMO=1   http://127.0.0.1:5000\n"
         "  endpoint    make serve DEMO=1    http://127.0.0.1:3000/predict\n"
-        "\nYour own images: put the folder as downloaded into data/raw/lesion_classification/ and run `make dev`.",
+        "\nYour own images: put the folder as downloaded into data/raw/lesion_classification/<its name>/, "
+        "then `make dev`.",
         soft_wrap=True,
     )
 

@@ -5,7 +5,7 @@ A task is one folder, `derm_ml/tasks/<name>/`, with the same inner shape:
     task.py      TASK = Task(...): the declared facts below. Light to import: no torch, no plotting.
     recipes.py   the hyper-parameters: pydantic classes whose docstrings hold runtime and expected score
     data.py      read(root, settings) -> Reading          draw(folder, n, seed): a small set with exact truth
-    model.py     the network of each recipe
+    model.py     the network of each recipe, where derm_ml/nets does not have it already
     train.py     fit(dataset, recipe, out, on_epoch) -> the path of a Bundle
     evaluate.py  evaluate(predictor, dataset, split) -> Evaluation
     predict.py   answer(predictor, image, options) -> dict      explain(predictor, image, options) -> RGB picture
@@ -64,6 +64,16 @@ class Recipe(Settings):
     """Base of every recipe: the settings all of them share. A recipe's docstring gives runtime and expected score."""
 
     seed: int = Field(0, ge=0, description="everything random is derived from it")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Let a recipe that only changes a default (`epochs: int = 16`) keep the field's limits and description."""
+        for name, info in cls.model_fields.items():
+            bases = (base for base in cls.__mro__[1:] if issubclass(base, Recipe))
+            inherited = next((b.model_fields[name] for b in bases if name in b.model_fields), info)
+            info.metadata = info.metadata or inherited.metadata
+            info.description = info.description or inherited.description
+        cls.model_rebuild(force=True)
 
     @property
     def name(self) -> str:

@@ -14,17 +14,17 @@ class TrainingRecipe(Recipe):
 
     epochs: int = Field(20, ge=1, description="at most this many passes over the training images")
     batch_size: int = Field(32, ge=1, description="images in one optimisation step, over all devices")
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="sgd is with Nesterov momentum 0.9")
     learning_rate: float = Field(1e-3, gt=0, description="at its highest")
-    weight_decay: float = Field(1e-4, ge=0)
-    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    weight_decay: float = Field(1e-4, ge=0, description="of weights; biases and normalisation are left out")
+    schedule: Literal["cosine", "plateau", "constant"] = Field("cosine", description="of the learning rate")
     warmup_epochs: float = Field(
         1.0, ge=0, description="linear warm-up; a larger rate at the start breaks pretrained features"
     )
     plateau_patience: int = Field(
         2, ge=0, description="epochs without improvement before the plateau schedule steps down"
     )
-    plateau_factor: float = Field(0.1, gt=0, lt=1)
+    plateau_factor: float = Field(0.1, gt=0, lt=1, description="what the plateau schedule multiplies the rate by")
     keep: Literal["best", "last"] = Field(
         "best", description="the epoch that becomes the model; with few validation images the best one is luck"
     )
@@ -61,5 +61,5 @@ class ClassifierRecipe(TrainingRecipe):
     extra_weight: float = Field(
         1.0, ge=0, description="how often an image of a training-only source is drawn, against 1 for the others"
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all labels")
     focal_gamma: float = Field(0.0, ge=0, description="focal loss (0: plain cross-entropy)")

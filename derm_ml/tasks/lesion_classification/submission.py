@@ -1,0 +1,50 @@
+"""A submission file of ISIC 2017 part 3 for a folder of pictures, labelled or not.
+
+python -m derm_ml.tasks.lesion_classification.submission MODEL ISIC-2017_Test_v2_Data submission.csv
+python -m derm_ml.metrics.isic submission.csv ISIC-2017_Test_v2_Part3_GroundTruth.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from derm_ml.images.decode import IMAGE_EXTENSIONS, INGEST_FORMATS, decode, read_image_file
+from derm_ml.metrics.isic import write_submission
+from derm_ml.predictor import Predictor
+from derm_ml.records import DataError
+
+
+def submit(predictor: Predictor, folder: Path, path: Path) -> None:
+    """Write `Id,task_1,task_2` (melanoma, seborrheic keratosis) for every picture below `folder`.
+
+    A picture that cannot be read ends it with `ImageError`: a submission has a row for every image or is none.
+    """
+    # superpixel maps lie beside the pictures in the official folders
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_EXTENSIONS and "superpixels" not in p.stem)
+    if not files:
+        raise DataError(f"{folder}: there are no pictures in it")
+    said = np.concatenate(
+        [
+            predictor([decode(read_image_file(file), INGEST_FORMATS)]).probabilities
+            for file in track(files, description="predicting")
+        ]
+    )
+    melanoma, keratosis = (said[:, predictor.labels.index(name)] for name in ("melanoma", "seborrheic_keratosis"))
+    write_submission(path, [file.stem for file in files], melanoma, keratosis, form="tasks")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a model folder, as `derm fit` printed it")
+    parser.add_argument("folder", type=Path, help="pictures")
+    parser.add_argument("submission", type=Path, help="the CSV file to write")
+    given = parser.parse_args()
+    submit(Predictor(given.model / "bundle"), given.folder, given.submission)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""lesion_classification from end to end on drawn pictures: it must learn, and must not learn from nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from derm_ml.dataset import Dataset
+from derm_ml.metrics import isic
+from derm_ml.predictor import Predictor
+from derm_ml.registry import get_task
+from derm_ml.tasks.lesion_classification.submission import submit
+
+TASK = get_task("lesion_classification")
+
+
+def test_it_learns_what_was_drawn(trained, drawn_dataset):
+    evaluation = TASK.evaluate(Predictor(trained / "bundle"), drawn_dataset, "test")
+    metric = evaluation.metrics["auc_mean"]
+    assert metric.low is not None
+    assert metric.low > 0.6
+    assert all(gate.check(evaluation).passed for gate in TASK.gates if gate.blocking)
+
+
+def test_training_on_permuted_labels_gives_chance(drawn_dataset, tmp_path):
+    """If this scored, the score would come from somewhere other than the pictures' labels."""
+    table = drawn_dataset.manifest.copy()
+    columns = [c for c in table.columns if c.startswith("target.")]
+    rng = np.random.default_rng(1)
+    for split in ("train", "validation"):
+        rows = table.index[table["split"] == split]
+        table.loc[rows, columns] = table.loc[rng.permutation(rows), columns].to_numpy()
+    permuted = Dataset(drawn_dataset.path, drawn_dataset.info, table)
+    recipe = TASK.recipe("drawn", epochs=6, side=64, workers=0, keep="last")
+    bundle = TASK.fit(permuted, recipe, tmp_path)
+    metric = TASK.evaluate(Predictor(bundle), drawn_dataset, "test").metrics["auc_mean"]
+    assert metric.low is not None
+    assert metric.high is not None
+    assert metric.low <= 0.5 <= metric.high
+
+
+@pytest.mark.parametrize("recipe", ["strong", "faithful"])
+def test_every_recipe_trains_with_a_file_of_pretrained_weights(recipe, drawn_dataset, tmp_path):
+    """The path real users take: pretrained weights from a file, age and sex, frozen epochs, weighted loss."""
+    from safetensors.torch import save_file
+    from torchvision.models import get_model
+
+    save_file(get_model("resnet18", weights=None).state_dict(), tmp_path / "resnet18.safetensors")
+    chosen = TASK.recipe(
+        recipe,
+        backbone="resnet18",
+        pretrained=str(tmp_path / "resnet18.safetensors"),
+        epochs=2,
+        frozen_epochs=1,
+        side=32,
+        workers=0,
+        attributes=["age", "sex"],
+        class_balance="weights",
+        focal_gamma=1.0,
+    )
+    predictor = Predictor(TASK.fit(drawn_dataset, chosen, tmp_path / "model"))
+    assert predictor.card.pretrained.startswith("file:resnet18.safetensors sha256:")
+    image = drawn_dataset.image(drawn_dataset.split("test").iloc[0])
+    old, unknown = TASK.answer(predictor, image, {"age": "85", "sex": "male"}), TASK.answer(predictor, image, {})
+    assert sum(old["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert old["probabilities"] != unknown["probabilities"]
+
+
+@pytest.mark.parametrize("values", [{"epochs": 0}, {"ema": 1.5}, {"learning_rate": -1}, {"no_such": 1}])
+def test_a_recipe_that_changes_defaults_keeps_the_limits_of_its_fields(values):
+    for name in TASK.recipes:
+        with pytest.raises(ValueError, match=next(iter(values))):
+            TASK.recipe(name, **values)
+        assert all(field.description for field in TASK.recipes[name].model_fields.values())
+
+
+def test_a_submission_is_scored_by_the_official_rule(trained, drawn_raw, drawn_dataset, tmp_path):
+    predictor = Predictor(trained / "bundle")
+    submit(predictor, drawn_raw / "ISIC-2017_Test_Data", tmp_path / "submission.csv")
+    assert list(pd.read_csv(tmp_path / "submission.csv").columns) == ["Id", "task_1", "task_2"]
+    scores = isic.score(tmp_path / "submission.csv", drawn_raw / "ISIC-2017_Test_Part3_GroundTruth.csv")
+    evaluation = TASK.evaluate(predictor, drawn_dataset, "test")
+    values = [m.value for m in scores.values()]
+    assert any(v == pytest.approx(evaluation.metrics["auc_mean"].value, abs=1e-6) for v in values)
+
+
+def test_extra_data_are_used_for_training_alone(drawn_raw, tmp_path):
+    from derm_ml.dataset import prepare
+
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "isic2017").symlink_to(drawn_raw)
+    TASK.draw(tmp_path / "more", 30, seed=99)
+    for label in TASK.labels:
+        (raw / "extra" / label).mkdir(parents=True)
+    for number, picture in enumerate(sorted((tmp_path / "more").rglob("*.jpg"))):
+        Image.open(picture).save(raw / "extra" / TASK.labels[number % 3] / f"extra{number}.jpg", quality=95)
+    dataset = prepare(TASK, raw, TASK.settings(training_only=["extra"]), tmp_path / "out")
+    splits = dataset.manifest.groupby("source")["split"].agg(set).to_dict()
+    assert splits["extra"] == {"train"}
+    assert splits["isic2017"] == {"train", "validation", "test"}
