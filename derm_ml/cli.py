@@ -145,7 +145,7 @@ def fit(
     task = _task(task_name)
     dataset = _dataset(task, data)
     if not _print_rules(task, dataset):
-        raise SystemExit("a blocking data rule is red: nothing is trained on these data")
+        raise DermError("a blocking data rule is red: nothing is trained on these data")
     chosen = _recipe(task, recipe, values)
     folder = out or model_folder(out_root(), task, chosen, dataset.md5)
     notes.print(f"recipe [bold]{chosen.name}[/bold] → {folder}")
@@ -215,7 +215,7 @@ def predict(
         _print_answers(task, answers)
     notes.print(f"[dim]{RESEARCH_USE}")
     if failures or not answers:
-        raise SystemExit(f"{failures} of {failures + len(answers)} pictures could not be read")
+        raise DermError(f"{failures} of {failures + len(answers)} pictures could not be read")
 
 
 @app.command()
@@ -234,7 +234,7 @@ def explain(
     into.mkdir(parents=True, exist_ok=True)
     for path, image in _pictures(images):
         if isinstance(image, str):
-            raise SystemExit(f"{path}: {image}")
+            raise DermError(f"{path}: {image}")
         picture = task.explain(predictor, image, {"label": label} if label else {})
         target = into / f"{path.stem}.explained.png"
         cv2.imwrite(str(target), picture[..., ::-1])
@@ -253,7 +253,7 @@ def promote(
         notes.print(f"- {reason}")
     print("promoted" if decision.promote else "refused")
     if not decision.promote:
-        raise SystemExit(1)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -283,12 +283,12 @@ def _settings(task: Task, params: Path) -> PrepareSettings:
     if params.exists():
         sections = (yaml.safe_load(params.read_text(encoding="utf-8")) or {}).get("tasks") or {}
         if task.name not in sections:  # a section in the wrong place must not pass as "all defaults"
-            raise SystemExit(f"{params} has no section tasks.{task.name}: write one (`{{}}` for the defaults)")
+            raise DermError(f"{params} has no section tasks.{task.name}: write one (`{{}}` for the defaults)")
         given = sections[task.name] or {}
     try:
         return task.settings(**given)
     except ValidationError as error:
-        raise SystemExit(f"{params}, section tasks.{task.name}: {error}") from None
+        raise DermError(f"{params}, section tasks.{task.name}: {error}") from None
 
 
 def _recipe(task: Task, name: str, values: list[str]) -> Recipe:
@@ -324,7 +324,7 @@ def _registry() -> Registry:
     """The model registry, found by entry point: the library itself knows none."""
     found = entry_points(group="derm.registry")
     if not found:
-        raise SystemExit("no model registry is installed; give the model with --model, or install the whole project")
+        raise DermError("no model registry is installed; give the model with --model, or install the whole project")
     return next(iter(found)).load()()
 
 

@@ -6,13 +6,15 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from derm_ml import RESEARCH_USE, cli
+from derm_ml import RESEARCH_USE, DermError, cli
 from derm_ml.cli import app
 from derm_ml.dataset import Dataset
 from derm_ml.predictor import Predictor
@@ -29,6 +31,8 @@ def derm(tmp_path, monkeypatch):
 
     def run(*arguments: object) -> tuple[int, str, str]:
         result = runner.invoke(app, [str(a) for a in arguments])
+        if isinstance(result.exception, DermError):  # what main() prints and turns into exit status 2
+            return 2, result.stdout, result.stderr + str(result.exception)
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result.exit_code, result.stdout, result.stderr
@@ -129,3 +133,12 @@ def test_a_red_data_rule_stops_training(derm, drawn_raw, tmp_path):
     code, _, err = derm("fit", TASK, "--recipe", "drawn")
     assert code != 0
     assert not Path("out").exists()
+
+
+def test_an_error_is_one_sentence_on_stderr_and_exit_status_2(tmp_path):
+    command = [sys.executable, "-m", "derm_ml.cli", "fit", TASK, "--data", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "is not a prepared dataset" in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
