@@ -38,7 +38,9 @@ def draw_lesion(label: str, seed: int, side: int = 128, width: int | None = None
     soft = {"nevus": (0.012, 0.05), "melanoma": (0.01, 0.03), "seborrheic_keratosis": (0.006, 0.02)}[label]
     edge = rng.uniform(*soft) * side
     alpha = cv2.GaussianBlur(outline.astype(np.float32), (0, 0), max(0.6, edge))[..., None]
-    picture = _skin(rng, height, width) * (1 - alpha) + _surface(rng, label, outline) * alpha
+    skin = _skin(rng, height, width)
+    pigment = min(1.0, skin.mean() / 185)  # a lesion is darker than the skin it lies on, dark skin too
+    picture = skin * (1 - alpha) + _surface(rng, label, outline) * pigment * alpha
     picture = _hairs(rng, picture)
     picture = picture * _vignette(rng, height, width) * rng.uniform(0.85, 1.1) * rng.uniform(0.94, 1.06, 3)
     picture += rng.normal(0, 2.5, picture.shape)

@@ -17,7 +17,7 @@ def test_the_same_seed_draws_the_same_picture_and_another_seed_another(label):
 
 @pytest.mark.parametrize("label", CLASSES)
 def test_the_mask_is_the_lesion(label):
-    for seed in range(8):
+    for seed in range(40):
         drawn = draw_lesion(label, seed, side=96, width=128)
         assert drawn.image.shape == (96, 128, 3)
         assert set(np.unique(drawn.mask)) == {0, 255}
