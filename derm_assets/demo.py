@@ -27,6 +27,7 @@ from serving.released import NotReleased, read_release
 TASK = get_task("lesion_classification")
 PICTURES = 240
 BATCH = "drawn"
+QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}  # all of it is in the UI
 console = Console()
 
 
@@ -43,7 +44,7 @@ def main() -> None:
         run(instance, "prepare", "delivered batch → dataset", partition_key=BATCH)
         # the small recipe made for drawn pictures; real images take the task's default
         recipe = {"ops": {f"{TASK.name}__model": {"config": {"recipe": {"drawn": {}}}}}}
-        run(instance, "retrain", "dataset → model → evaluation → challenger", run_config=recipe)
+        run(instance, "retrain", "dataset → model → evaluation → challenger", config=recipe)
         if needs_promotion(instance):
             run(instance, "promote", "challenger → champion → Bento")
         where = {noun: latest(instance, noun) for noun in ("evaluation", "heatmaps")}
@@ -74,12 +75,16 @@ def main() -> None:
     )
 
 
-def run(instance: dg.DagsterInstance, verb: str, what: str, **options: Any) -> None:
+def run(instance: dg.DagsterInstance, verb: str, what: str, config: dict | None = None, **options: Any) -> None:
     """Run one job of the task in this process; the steps that failed end the demo with their reason."""
     started = time.monotonic()
     job = f"{TASK.name}_{verb}"
     with console.status(f"{job}: {what}"):
-        result = defs().resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False, **options)
+        result = (
+            defs()
+            .resolve_job_def(job)
+            .execute_in_process(instance=instance, run_config=QUIET | (config or {}), raise_on_error=False, **options)
+        )
     if not result.success:
         failed = [e for e in result.all_events if e.is_step_failure]
         reasons = "\n".join(f"{e.step_key}: {e.step_failure_data.error_display_string}" for e in failed)
