@@ -59,7 +59,7 @@ def _take_tensors(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> An
 
 def _put_tensors(tree: Any, name: str, file: Any) -> Any:
     if tree == TENSOR:
-        return file.get_tensor(name)
+        return file.get_tensor(name).clone()  # not a view of the file: training goes on to write into it
     if isinstance(tree, dict):
         keys = {k: int(k[1:]) if k[0] == "i" else k[1:] for k in tree}
         return {keys[k]: _put_tensors(v, f"{name}/{keys[k]}", file) for k, v in tree.items()}

@@ -28,10 +28,12 @@ task.fit(Dataset.open(Path(sys.argv[1])), recipe, Path(sys.argv[2]), lambda r: p
 
 
 def start(data: Path, out: Path, workers: int) -> subprocess.Popen:
-    # a session of its own, so that its workers can be killed with it
+    # A session of its own, so that its workers can be killed with it. One thread: with several, how a busy machine
+    # schedules a library's threads can change the order of a sum, and this test is about what is saved and restored.
     return subprocess.Popen(
         [sys.executable, "-c", FIT, str(data), str(out), str(workers)],
         stdout=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
