@@ -41,14 +41,14 @@ def backbone(name: str, pretrained: str = "torchvision") -> tuple[nn.Module, int
     """The feature extractor of a torchvision classification model and its number of output channels.
 
     `pretrained` is `none`, `torchvision` (its best official weights, downloaded once) or the path of a
-    .safetensors file holding a state dict of the whole torchvision model.
+    .safetensors file: a state dict of the whole torchvision model, or the weights of a bundle with this backbone
+    (training goes on from what that model learnt on other data).
     Raises `ValueError` for an unknown name, `PretrainedError` if the weights are not to be had.
     """
     if not name.startswith(FAMILIES) or name not in torchvision.models.list_models(torchvision.models):
         known = [n for n in torchvision.models.list_models(torchvision.models) if n.startswith(FAMILIES)]
         raise ValueError(f"no backbone '{name}'; known: {', '.join(known)}")
-    model = _with_weights(name, pretrained)
-    features = _features(model)
+    features = _with_weights(name, pretrained)
     features.eval()
     with torch.no_grad():
         channels = features(torch.zeros(1, 3, 64, 64)).shape[1]
@@ -66,10 +66,10 @@ def describe_weights(pretrained: str) -> str:
 
 def _with_weights(name: str, pretrained: str) -> nn.Module:
     if pretrained == "none":
-        return torchvision.models.get_model(name, weights=None)
+        return _features(torchvision.models.get_model(name, weights=None))
     if pretrained == "torchvision":
         try:
-            return torchvision.models.get_model(name, weights="DEFAULT")
+            return _features(torchvision.models.get_model(name, weights="DEFAULT"))
         except (URLError, OSError) as error:
             raise PretrainedError(
                 f"the pretrained weights of {name} could not be downloaded ({error}). Without internet, put a "
@@ -82,14 +82,18 @@ def _with_weights(name: str, pretrained: str) -> nn.Module:
             f"pretrained={pretrained}: there is no such file; use 'none', 'torchvision' or a .safetensors path"
         )
     model = torchvision.models.get_model(name, weights=None)
+    features = _features(model)
     state = load_file(path)
-    missing, unexpected = model.load_state_dict(state, strict=False)
+    from_bundle = any(key.startswith("head.") for key in state)
+    if from_bundle:
+        state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
+    missing, unexpected = (features if from_bundle else model).load_state_dict(state, strict=False)
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise PretrainedError(
             f"{path} does not hold the weights of {name}: missing {missing[:3]}, unexpected {list(unexpected)[:3]}"
         )
-    return model
+    return features
 
 
 def _features(model: Any) -> nn.Module:

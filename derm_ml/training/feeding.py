@@ -69,7 +69,7 @@ def training_loader(
         drop_last=True,
         pin_memory=pin_memory,
         prefetch_factor=4 if count else None,
-        persistent_workers=False,  # a new pass must see the sampler's new epoch
+        persistent_workers=count > 0,  # started once: the epoch comes with each key, no worker needs to be told
     )
 
 

@@ -88,6 +88,16 @@ def test_pretrained_weights_come_from_a_file(tmp_path):
     assert torch.equal(next(features.parameters()), next(model.features.parameters()))
 
 
+def test_training_goes_on_from_the_weights_of_a_bundle(tmp_path):
+    learnt = Classifier("mobilenet_v3_small", 7, "none")
+    save_file(learnt.state_dict(), tmp_path / "weights.safetensors")
+    onwards = Classifier("mobilenet_v3_small", 3, str(tmp_path / "weights.safetensors"))
+    for name, value in learnt.features.state_dict().items():
+        assert torch.equal(onwards.features.state_dict()[name], value), name
+    with pytest.raises(PretrainedError, match="does not hold the weights of resnet18"):
+        Classifier("resnet18", 3, str(tmp_path / "weights.safetensors"))
+
+
 def test_weights_of_another_network_are_refused_by_name(tmp_path):
     save_file(get_model("squeezenet1_0", weights=None).state_dict(), tmp_path / "w.safetensors")
     with pytest.raises((PretrainedError, RuntimeError), match=r"squeezenet1_1|size mismatch|does not hold"):
