@@ -33,7 +33,7 @@ from derm_ml.predictor import Predictor, concatenate, encode_attributes
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
 from derm_ml.training.export import export_classifier
-from derm_ml.training.feeding import LoadSample
+from derm_ml.training.feeding import LoadSample, in_order
 from derm_ml.training.loop import fit_network
 from derm_ml.training.seeding import derived
 from derm_ml.training.settings import ClassifierRecipe
@@ -153,10 +153,10 @@ def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRec
     targets = dataset.targets(rows)
     augment = augmentation(recipe.augmentation, recipe.side, recipe.squaring)
     attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
-    places = [row for _, row in rows[["image.shard", "image.offset", "image.size"]].iterrows()]
+    image = dataset.reader(rows)
 
     def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
-        return augment(dataset.image(places[index]), seed), targets[index], attributes[index]
+        return augment(image(index), seed), targets[index], attributes[index]
 
     return load
 
@@ -168,21 +168,20 @@ def _validation(
     scored: Sequence[str],
     loss_of: Callable[..., Tensor],
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """Loss and AUCs on the validation images, prepared once and kept as uint8 squares."""
-    images = torch.from_numpy(
-        np.stack([to_square(dataset.image(row), recipe.side, recipe.squaring) for _, row in rows.iterrows()])
-    )
+    """Loss and AUCs on the validation images, read anew each time: memory does not grow with their number."""
+    image = dataset.reader(rows)
     targets = torch.from_numpy(dataset.targets(rows))
-    encoded = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
-    attributes = torch.from_numpy(encoded) if recipe.attributes else None
+    attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
+
+    def load(index: int) -> tuple[np.ndarray, ...]:
+        return to_square(image(index), recipe.side, recipe.squaring), attributes[index]
 
     def validate(network: nn.Module) -> dict[str, float]:
         device = next(network.parameters()).device
         parts = []
-        for start in range(0, len(images), recipe.batch_size):
-            some = slice(start, start + recipe.batch_size)
-            extra = None if attributes is None else attributes[some].to(device)
-            parts.append(network(images[some].to(device), extra).float().cpu())
+        for images, facts in in_order(load, len(rows), recipe.batch_size):
+            extra = facts.to(device) if recipe.attributes else None
+            parts.append(network(images.to(device), extra).float().cpu())
         logits = torch.cat(parts)
         scores = (logits.softmax(1) if loss_of is softmax_loss else logits.sigmoid()).numpy()
         figures: dict[str, Any] = {"loss": loss_of(logits, targets).item()}

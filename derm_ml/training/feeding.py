@@ -6,7 +6,9 @@ Each item is asked for by (epoch, index), so that the picture depends on those a
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -71,6 +73,18 @@ def training_loader(
         prefetch_factor=4 if count else None,
         persistent_workers=count > 0,  # started once: the epoch comes with each key, no worker needs to be told
     )
+
+
+def in_order(load: Callable[[int], tuple[np.ndarray, ...]], n: int, batch: int) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Samples 0 … n - 1 in batches, what validation sees: prepared in threads, two batches ahead, never all at once."""
+    with ThreadPoolExecutor(max(1, available_workers(-1))) as pool:
+        waiting: deque[Future] = deque()
+        for start in range(0, n + 2 * batch, batch):
+            waiting.extend(pool.submit(load, i) for i in range(start, min(start + batch, n)))
+            if start >= 2 * batch:
+                samples = [waiting.popleft().result() for _ in range(min(batch, len(waiting)))]
+                if samples:
+                    yield tuple(torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples, strict=True))
 
 
 def available_workers(wanted: int) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from derm_ml.training.ema import MovingAverage
+from derm_ml.training.feeding import in_order
 from derm_ml.training.loop import TrainingError, fit_network
 from derm_ml.training.optimisation import Schedule, optimizer_for
 from derm_ml.training.settings import TrainingRecipe
@@ -109,3 +110,20 @@ def test_biases_and_normalisation_are_not_decayed():
     assert [p.ndim for p in decayed["params"]] == [4]
     assert free["weight_decay"] == 0
     assert len(free["params"]) == 3
+
+
+@pytest.mark.parametrize(("n", "batch"), [(0, 4), (3, 4), (4, 4), (9, 4), (17, 4)])
+def test_validation_sees_every_sample_once_and_in_order(n, batch):
+    asked = []
+
+    def load(index: int) -> tuple[np.ndarray, ...]:
+        asked.append(index)
+        return np.array([index]), np.array([[index, -index]])
+
+    batches = []
+    for number, (first, second) in enumerate(in_order(load, n, batch)):
+        assert len(asked) <= (number + 3) * batch  # two batches ahead, not all of them
+        assert second.shape == (len(first), 1, 2)
+        batches.append(first)
+    assert [len(b) for b in batches[:-1]] == [batch] * (len(batches) - 1)
+    assert [int(v) for b in batches for v in b] == list(range(n))
