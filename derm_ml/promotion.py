@@ -225,6 +225,7 @@ def promote(
     crash between the two is completed by the next call.
     """
     with ledger.locked():
+        _finish_rollback(task, versions, ledger)
         champion = versions.version(task, CHAMPION)
         evidence = Evidence.read(task, candidate.bundle, candidate.evaluation)
         if champion and champion.number == candidate.number:
@@ -253,19 +254,39 @@ def promote(
 def rollback(task: Task, versions: Versions, ledger: Ledger) -> str:
     """Exchange `champion` and `previous`, so that a second call undoes the first. Returns a sentence.
 
-    The previous bundle is verified before the alias moves. Raises `PromotionError` if there is none.
+    The previous bundle is verified before the alias moves. A rollback that a crash cut short is finished first, and
+    is then all that happens. Raises `PromotionError` if there is no previous champion.
     """
     with ledger.locked():
+        finished = _finish_rollback(task, versions, ledger)
+        if finished is not None:
+            return f"version {finished} is the champion of {task.name} again: a rollback cut short was finished"
         champion, previous = versions.version(task, CHAMPION), versions.version(task, PREVIOUS)
         if previous is None or (champion and champion.number == previous.number):
             raise PromotionError(f"{task.name} has no previous champion to go back to")
         Bundle.open(previous.bundle)
-        ledger.append({"event": "rolling_back", "task": task.name, "version": previous.number})
-        versions.point(task, CHAMPION, previous.number)
-        if champion:
-            versions.point(task, PREVIOUS, champion.number)
-        ledger.append({"event": "rolled_back", "task": task.name, "version": previous.number})
+        before = champion.number if champion else None
+        ledger.append(
+            {"event": "rolling_back", "task": task.name, "version": previous.number, "champion_before": before}
+        )
+        _exchange(task, versions, ledger, previous.number, before)
     return f"version {previous.number} is the champion of {task.name} again"
+
+
+def _exchange(task: Task, versions: Versions, ledger: Ledger, champion: int, previous: int | None) -> None:
+    versions.point(task, CHAMPION, champion)
+    if previous is not None:
+        versions.point(task, PREVIOUS, previous)
+    ledger.append({"event": "rolled_back", "task": task.name, "version": champion})
+
+
+def _finish_rollback(task: Task, versions: Versions, ledger: Ledger) -> int | None:
+    """Carry out a rollback whose intention is the ledger's last word; the version it led to, None without one."""
+    last = next(iter(ledger.entries()[-1:]), None)
+    if last is None or last["event"] != "rolling_back":
+        return None
+    _exchange(task, versions, ledger, last["version"], last["champion_before"])
+    return last["version"]
 
 
 def _complete(ledger: Ledger, number: int) -> None:

@@ -175,6 +175,22 @@ def test_without_a_previous_champion_there_is_no_rollback(tmp_path):
         rollback(TASK, Shelf(), Ledger(tmp_path / "ledger.jsonl"))
 
 
+@pytest.mark.parametrize("crash_after", [0, 1])
+def test_a_rollback_cut_short_is_finished_and_not_undone_by_the_next_call(evidence, tmp_path, monkeypatch, crash_after):
+    """Somebody rolls back because the champion is harmful: trying again after a crash must not bring it back."""
+    monkeypatch.setattr("derm_ml.promotion.Bundle.open", lambda path: None)
+    shelf, ledger = Shelf(), Ledger(tmp_path / "ledger.jsonl")
+    for number in (1, 2):
+        promote(TASK, version(number), shelf, ledger, never)
+    shelf.moves_left = crash_after
+    with pytest.raises(KeyboardInterrupt):
+        rollback(TASK, shelf, ledger)
+    shelf.moves_left = 99
+    assert "version 1 is the champion" in rollback(TASK, shelf, ledger)
+    assert shelf.aliases == {CHAMPION: 1, PREVIOUS: 2}
+    assert events(ledger)[-2:] == [("rolling_back", 1), ("rolled_back", 1)]
+
+
 def test_a_torn_line_of_the_ledger_does_not_swallow_the_next(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.append({"event": "refused", "version": 1})
