@@ -71,6 +71,7 @@ def training_loader(
         drop_last=True,
         pin_memory=pin_memory,
         prefetch_factor=4 if count else None,
+        generator=torch.Generator(),  # the loader draws a number when workers start: not from the dropout's stream
         persistent_workers=count > 0,  # started once: the epoch comes with each key, no worker needs to be told
     )
 
