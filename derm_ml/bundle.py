@@ -35,11 +35,13 @@ class Preprocessing(_Card):
 
     `store_side`: pictures whose longer side exceeds it are first shrunk to it, as the dataset did (0: never).
     `fit`: `squash` to a square; `crop` the centre square; `pad` to a square with black.
+    `smallest_side`: with `crop`, the shorter side before the centre `side` pixels are cut (0: cut all of it).
     """
 
     side: int = Field(gt=0)
     store_side: int = Field(ge=0)
     fit: Literal["squash", "crop", "pad"] = "squash"
+    smallest_side: int = Field(0, ge=0)
 
 
 class OperatingPoint(_Card):

@@ -317,7 +317,7 @@ def _manifest(
             "group": groups[sample.id],
             "split": splits[sample.id],
             "official_split": sample.split,
-            "label": sample.label,
+            "label": task.negative if sample.label == "none" else sample.label,
             "licence": sample.licence if sample.licence != "unknown" else settings.licence,
         }
         record |= {f"target.{label}": sample.target.get(label, float("nan")) for label in task.labels}

@@ -19,7 +19,7 @@ import onnxruntime as ort
 import onnxruntime.capi.onnxruntime_pybind11_state as ort_errors  # pyright: ignore[reportMissingImports]  compiled
 
 from derm_ml.bundle import Bundle, BundleError
-from derm_ml.images.preprocess import limit_side, to_square
+from derm_ml.images.preprocess import from_square, limit_side, to_square
 
 # what ONNX Runtime raises for a graph it cannot load or run; they share no base but Exception
 _GRAPH_ERRORS = (
@@ -81,13 +81,22 @@ class Predictor:
 
     def __call__(self, images: Sequence[np.ndarray], attributes: Sequence[Attributes] | None = None) -> Outputs:
         """Predict RGB images, each (H, W, 3) uint8 of any size, with optional attributes (`age`, `sex`) for each."""
-        rule = self.card.preprocessing
-        squares = np.stack([to_square(limit_side(i, rule.store_side), rule.side, rule.fit) for i in images])
+        squares = np.stack([self.square(image) for image in images])
         views = [self._run(np.ascontiguousarray(do(squares)), attributes) for do, _ in VIEWS[self.card.views]]
         logits, embedding = (np.stack([v[k] for v in views]).mean(axis=0) for k in (0, 1))
         undone = [undo(v[2].transpose(0, 2, 3, 1)) for (_, undo), v in zip(VIEWS[self.card.views], views, strict=True)]
         maps = np.stack(undone).mean(axis=0).transpose(0, 3, 1, 2)
         return Outputs(logits, self.calibrated(logits), embedding, maps)
+
+    def square(self, image: np.ndarray) -> np.ndarray:
+        """The square (side, side, 3) uint8 the network sees of an RGB picture of any size."""
+        rule = self.card.preprocessing
+        return to_square(limit_side(image, rule.store_side), rule.side, rule.fit, rule.smallest_side)
+
+    def unsquared(self, cam: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """A map (h, w) over that square in the frame of a picture of `shape` (H, W, …)."""
+        rule = self.card.preprocessing
+        return from_square(cam, shape, rule.side, rule.fit, rule.smallest_side)
 
     def batches(
         self,

@@ -146,6 +146,7 @@ class Task:
     gates: tuple[Gate, ...]
     artifacts: tuple[Artifact, ...] = ()
     settings: type[PrepareSettings] = PrepareSettings
+    negative: str = "none"  # what a case without any label is called: `benign`
 
     @property
     def default_recipe(self) -> str:

@@ -11,7 +11,6 @@ from derm_ml import RESEARCH_USE
 from derm_ml.dataset import Dataset
 from derm_ml.explain.overlay import overlay
 from derm_ml.figures.sheets import heatmap_sheet
-from derm_ml.images.preprocess import to_square
 from derm_ml.predictor import Predictor, concatenate
 
 PER_LABEL = 4  # right and wrong answers shown of each label
@@ -23,7 +22,6 @@ def classification_heatmaps(predictor: Predictor, dataset: Dataset, folder: Path
     Pictures are taken in the order of the manifest, so that nobody has picked the pretty ones.
     """
     rows = dataset.split("test").to_dict("records")
-    side = predictor.card.preprocessing.side
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     captions: list[str] = []
     outputs = concatenate(predictor.batches((dataset.image(r), dataset.attributes(r)) for r in rows))
@@ -34,7 +32,7 @@ def classification_heatmaps(predictor: Predictor, dataset: Dataset, folder: Path
         wrong = [i for i in of_label if answers[i] != column][: PER_LABEL // 2]
         for i in right + wrong:
             said = predictor.labels[answers[i]]
-            square = to_square(dataset.image(rows[i]), side, predictor.card.preprocessing.fit)
+            square = predictor.square(dataset.image(rows[i]))
             pairs.append((square, overlay(square, outputs.maps[i, answers[i]])))
             captions.append(f"{rows[i]['id']}\nis {label}\nsaid {said} {outputs.probabilities[i, answers[i]]:.0%}")
     path = folder / "heatmaps.png"

@@ -14,24 +14,27 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from derm_ml.images.preprocess import Fit, to_square
+from derm_ml.images.preprocess import Fit, resize_smallest, to_square
 
 Augment = Callable[[np.ndarray, int], np.ndarray]
 
 
-def augmentation(name: str, side: int, fit: Fit = "squash") -> Augment:
+def augmentation(name: str, side: int, fit: Fit = "squash", smallest_side: int = 0) -> Augment:
     """(H, W, 3) uint8 and a seed → (side, side, 3) uint8.
 
     `none`: only the square. `flips`: the eight symmetries of the square. `strong`: what winners of the ISIC
     challenges share (symmetries, scale and crop, rotation and shear, brightness, contrast, colour, small
-    occlusions), applied to pictures of skin, which has no up and no left.
+    occlusions), applied to pictures of skin, which has no up and no left. `screening`: that of the original
+    benign / malignant classifier, a random square cut out of a picture whose shorter side is `smallest_side`.
     """
     if name == "none":
-        return lambda image, _seed: to_square(image, side, fit)
+        return lambda image, _seed: to_square(image, side, fit, smallest_side)
     if name == "flips":
-        return _seeded(A.Compose([A.D4(p=1)]), lambda image: to_square(image, side, fit))
+        return _seeded(A.Compose([A.D4(p=1)]), lambda image: to_square(image, side, fit, smallest_side))
+    if name == "screening":
+        return _screening(side, smallest_side)
     if name != "strong":
-        raise ValueError(f"no augmentation '{name}'; known: none, flips, strong")
+        raise ValueError(f"no augmentation '{name}'; known: none, flips, strong, screening")
     room = round(side * 1.15)  # so that zooming in by 15 % invents no pixels
     pipeline = A.Compose(
         [
@@ -44,6 +47,25 @@ def augmentation(name: str, side: int, fit: Fit = "squash") -> Augment:
         ]
     )
     return _seeded(pipeline, lambda image: to_square(image, room, fit))
+
+
+def _screening(side: int, smallest_side: int) -> Augment:
+    """Every value is the original's; what lies outside a turned picture is black, the library's default."""
+    pipeline = A.Compose(
+        [
+            A.Affine(
+                scale=(0.9, 1.1),
+                translate_percent=(-0.05, 0.05),
+                rotate=(-180, 180),
+                shear=(-15, 15),
+                p=0.33,
+            ),
+            A.RandomCrop(side, side),
+            A.RGBShift(16, 16, 16, p=0.1),
+            A.RandomBrightnessContrast(0.1, 0.1, p=0.1),
+        ]
+    )
+    return _seeded(pipeline, lambda image: resize_smallest(image, max(side, smallest_side)))
 
 
 def _seeded(pipeline: A.Compose, first: Callable[[np.ndarray], np.ndarray]) -> Augment:

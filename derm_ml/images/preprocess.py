@@ -22,11 +22,23 @@ def limit_side(image: np.ndarray, longest: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def to_square(image: np.ndarray, side: int, fit: Fit = "squash") -> np.ndarray:
-    """(H, W, 3) uint8 → (side, side, 3) uint8: squashed, centre-cropped, or padded with black."""
+def resize_smallest(image: np.ndarray, side: int) -> np.ndarray:
+    """Resize (H, W, 3) uint8 so that its shorter side is `side` pixels."""
+    height, width = image.shape[:2]
+    scale = side / min(height, width)
+    size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def to_square(image: np.ndarray, side: int, fit: Fit = "squash", smallest_side: int = 0) -> np.ndarray:
+    """(H, W, 3) uint8 → (side, side, 3) uint8: squashed, centre-cropped, or padded with black.
+
+    `smallest_side`, for `crop` alone: cut what the centre `side` × `side` pixels would be after the shorter side was
+    resized to so many pixels (256 → 224 is ImageNet's own evaluation); 0: the largest centre square.
+    """
     height, width = image.shape[:2]
     if fit == "crop":
-        edge = min(height, width)
+        edge = cropped_edge(height, width, side, smallest_side)
         top, left = (height - edge) // 2, (width - edge) // 2
         image = image[top : top + edge, left : left + edge]
     elif fit == "pad" and height != width:
@@ -40,3 +52,29 @@ def to_square(image: np.ndarray, side: int, fit: Fit = "squash") -> np.ndarray:
     # area averaging keeps hairs and dots from aliasing when shrinking; linear is smooth when enlarging
     shrink = side < max(image.shape[:2])
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+
+
+def from_square(cam: np.ndarray, shape: tuple[int, ...], side: int, fit: Fit, smallest_side: int = 0) -> np.ndarray:
+    """A map (h, w) over the square of `to_square`, in the frame of the picture of `shape` (H, W, …).
+
+    What cropping took away is cold, what padding added is cut off.
+    """
+    height, width = shape[:2]
+    cells = cam.shape[0]
+    if fit == "crop":
+        edge = cropped_edge(height, width, side, smallest_side)
+        rows, columns = max(cells, round(cells * height / edge)), max(cells, round(cells * width / edge))
+        top, left = (rows - cells) // 2, (columns - cells) // 2
+        return np.pad(cam, ((top, rows - cells - top), (left, columns - cells - left)))
+    if fit == "squash" or height == width:
+        return cam
+    edge = max(height, width)
+    rows, columns = max(1, round(cells * height / edge)), max(1, round(cells * width / edge))
+    top, left = (cells - rows) // 2, (cells - columns) // 2
+    return cam[top : top + rows, left : left + columns]
+
+
+def cropped_edge(height: int, width: int, side: int, smallest_side: int) -> int:
+    """Pixels of the centre square that `to_square` cuts out of a picture."""
+    edge = min(height, width)
+    return round(edge * side / smallest_side) if smallest_side else edge

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,13 @@ class Head(nn.Module):
         self.channels = channels
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
+
+    def start_xavier(self) -> None:
+        """Weights uniform in ±√(6 / (inputs + outputs)), biases zero (Glorot & Bengio 2010, equation 16)."""
+        for layer in self.layers:
+            assert isinstance(layer, nn.Linear)
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, pooled: Tensor, attributes: Tensor | None = None) -> Tensor:
         x = pooled if attributes is None else torch.cat([pooled, attributes], dim=1)
@@ -73,12 +81,15 @@ class Classifier(nn.Module):
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
         attributes: int = 0,
+        head_init: Literal["uniform", "xavier"] = "uniform",
     ):
         super().__init__()
         self.features, channels = backbone(backbone_name, pretrained)
         # a hidden layer of 16 is ample for two attributes with their missing flags
         self.attributes = nn.Sequential(nn.Linear(attributes, 16), nn.ReLU()) if attributes else None
         self.head = Head(channels, labels, hidden, 16 if attributes else 0, dropout)
+        if head_init == "xavier":
+            self.head.start_xavier()
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, persistent=False)
 

@@ -48,10 +48,11 @@ def fit_classifier(
     scored: Sequence[str],
     out: Path,
     on_epoch: OnEpoch,
+    recalls: Sequence[float] = RECALLS,
 ) -> Path:
     """Train (or resume) in `out` and return `out/bundle`.
 
-    `scored` are the labels whose mean AUC on the validation split chooses the best epoch.
+    `scored` are the labels whose (mean) AUC on the validation split chooses the best epoch.
     Raises `DataError` if a split or a label has no images, `TrainingError` if training fails.
     """
     bundle = out / "bundle"
@@ -62,7 +63,8 @@ def fit_classifier(
     torch.manual_seed(derived(recipe.seed, "weights"))
     columns = 2 * len(recipe.attributes)
     network = Classifier(
-        recipe.backbone, len(dataset.labels), recipe.pretrained, recipe.hidden, recipe.dropout, columns
+        recipe.backbone, len(dataset.labels), recipe.pretrained, recipe.hidden, recipe.dropout, columns,
+        recipe.head_init,
     )
     targets = dataset.targets(train)
     weights, draws = _balance(dataset, train, targets, recipe, head)
@@ -81,7 +83,7 @@ def fit_classifier(
         len(train),
         loss,
         _validation(dataset, validation, recipe, scored, loss_of),
-        "auc_mean",
+        "auc_mean" if len(scored) > 1 else f"auc_{scored[0]}",
         recipe,
         out,
         identity,
@@ -98,7 +100,10 @@ def fit_classifier(
         labels=dataset.labels,
         head=head,
         preprocessing=Preprocessing(
-            side=recipe.side, store_side=dataset.info["settings"]["store_side"], fit=recipe.squaring
+            side=recipe.side,
+            store_side=dataset.info["settings"]["store_side"],
+            fit=recipe.squaring,
+            smallest_side=recipe.smallest_side,
         ),
         views=recipe.views,
         attributes=recipe.attributes,
@@ -115,7 +120,7 @@ def fit_classifier(
     with writing_bundle(bundle) as folder:
         export_classifier(network, recipe.side, columns, folder)
         seal(folder, card)
-        seal(folder, _calibrated(card, Predictor(folder), dataset, validation, head))
+        seal(folder, _calibrated(card, Predictor(folder), dataset, validation, head, recalls))
     return bundle
 
 
@@ -151,7 +156,7 @@ def _balance(
 def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRecipe) -> LoadSample:
     """(index, seed) → augmented image (side, side, 3) uint8, targets (L,) float32, attributes (2 · A,) float32."""
     targets = dataset.targets(rows)
-    augment = augmentation(recipe.augmentation, recipe.side, recipe.squaring)
+    augment = augmentation(recipe.augmentation, recipe.side, recipe.squaring, recipe.smallest_side)
     attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
     image = dataset.reader(rows)
 
@@ -174,7 +179,8 @@ def _validation(
     attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
 
     def load(index: int) -> tuple[np.ndarray, ...]:
-        return to_square(image(index), recipe.side, recipe.squaring), attributes[index]
+        square = to_square(image(index), recipe.side, recipe.squaring, recipe.smallest_side)
+        return square, attributes[index]
 
     def validate(network: nn.Module) -> dict[str, float]:
         device = next(network.parameters()).device
@@ -189,14 +195,20 @@ def _validation(
             column = dataset.labels.index(label)
             figures[f"auc_{label}"] = estimate(auc, scores[:, column], targets[:, column].numpy())
         found = [figures[f"auc_{label}"] for label in scored]
-        figures["auc_mean"] = None if None in found else float(np.mean(found))
+        if len(scored) > 1:
+            figures["auc_mean"] = None if None in found else float(np.mean(found))
         return {name: value for name, value in figures.items() if value is not None}
 
     return validate
 
 
 def _calibrated(
-    card: BundleCard, predictor: Predictor, dataset: Dataset, rows: pd.DataFrame, head: Literal["softmax", "sigmoid"]
+    card: BundleCard,
+    predictor: Predictor,
+    dataset: Dataset,
+    rows: pd.DataFrame,
+    head: Literal["softmax", "sigmoid"],
+    recalls: Sequence[float],
 ) -> BundleCard:
     """The card with temperature and operating points fitted on the validation split through the exported graph."""
     outputs = concatenate(
@@ -210,7 +222,7 @@ def _calibrated(
     for column, label in enumerate(card.labels):
         given = (label, probabilities[:, column], targets[:, column], "validation", dataset.split_hashes["validation"])
         points.append(fit_balanced_point("balanced", *given))
-        points += [fit_operating_point(f"sensitivity_{recall:.2f}", *given, recall) for recall in RECALLS]
+        points += [fit_operating_point(f"sensitivity_{recall:.2f}", *given, recall) for recall in recalls]
     return card.model_copy(update={"operating_points": tuple(points)})
 
 

@@ -43,11 +43,19 @@ class ClassifierRecipe(TrainingRecipe):
     backbone: str = Field("mobilenet_v2", description="a torchvision classification model, without its head")
     pretrained: str = Field("torchvision", description="'none', 'torchvision' (downloads once) or a .safetensors path")
     hidden: tuple[int, ...] = Field((), description="widths of hidden layers between pooling and logits")
+    head_init: Literal["uniform", "xavier"] = Field(
+        "uniform", description="first weights of the head: torch's own rule, or Xavier's with zero biases"
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="in front of every linear layer of the head")
     frozen_epochs: int = Field(0, ge=0, description="epochs at the start in which only the head learns")
     side: int = Field(224, ge=32, le=1024, description="pixels of the square picture the network sees")
     squaring: Literal["squash", "crop", "pad"] = Field("squash", description="how a picture becomes a square")
-    augmentation: Literal["none", "flips", "strong"] = Field("strong", description="see derm_ml/images/augment.py")
+    smallest_side: int = Field(
+        0, ge=0, description="with squaring=crop: pixels of the shorter side before the square is cut (0: side)"
+    )
+    augmentation: Literal["none", "flips", "strong", "screening"] = Field(
+        "strong", description="see derm_ml/images/augment.py"
+    )
     views: Literal["none", "flips", "d4"] = Field(
         "d4", description="test-time augmentation, averaged over 1, 4 or 8 views"
     )

@@ -54,7 +54,7 @@ def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str])
     if label not in predictor.labels:
         raise ValueError(f"no label '{label}'; the model knows {', '.join(predictor.labels)}")
     column = predictor.labels.index(label)
-    picture = overlay(image, _unsquared(outputs.maps[0, column], image.shape, predictor.card.preprocessing.fit))
+    picture = overlay(image, predictor.unsquared(outputs.maps[0, column], image.shape))
     probability = outputs.probabilities[0, column]
     return captioned(picture, f"{label}: {probability:.1%} (model {predictor.bundle.version})\n{RESEARCH_USE}")
 
@@ -67,19 +67,3 @@ def _attributes(options: Mapping[str, str]) -> Attributes:
         attributes["sex"] = options["sex"]
     return attributes
 
-
-def _unsquared(cam: np.ndarray, shape: tuple[int, ...], fit: str) -> np.ndarray:
-    """The map in the frame of the picture: what cropping took away is cold, what padding added is cut off."""
-    if fit == "squash" or shape[0] == shape[1]:
-        return cam
-    height, width = shape[:2]
-    cells = cam.shape[0]
-    if fit == "crop":
-        edge = min(height, width)
-        rows, columns = round(cells * height / edge), round(cells * width / edge)
-        top, left = (rows - cells) // 2, (columns - cells) // 2
-        return np.pad(cam, ((top, rows - cells - top), (left, columns - cells - left)))
-    edge = max(height, width)
-    rows, columns = max(1, round(cells * height / edge)), max(1, round(cells * width / edge))
-    top, left = (cells - rows) // 2, (cells - columns) // 2
-    return cam[top : top + rows, left : left + columns]
