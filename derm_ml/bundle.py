@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.files import replacing_folder, sha256, write_json
@@ -58,8 +58,24 @@ class OperatingPoint(_Card):
     positives: int
 
 
+class UnclaimedPoint(_Card):
+    """A recall that was asked for and cannot be claimed: too few positives would prove it even without a miss."""
+
+    name: str
+    label: str
+    recall: float
+    split: Literal["validation"] = "validation"
+    split_hash: str
+    positives: int
+    needed: int
+
+    @property
+    def reason(self) -> str:
+        return f"needs ≥ {self.needed:,} positives, has {self.positives:,}"
+
+
 class BundleCard(_Card):
-    """The content of bundle.json."""
+    """The content of bundle.json. Raises `ValueError` for an operating point fitted on the test split."""
 
     schema_version: int = 1
     task: str
@@ -71,7 +87,9 @@ class BundleCard(_Card):
     views: Views = "none"  # test-time augmentation: logits averaged over these views of the square
     attributes: tuple[str, ...] = ()  # e.g. ("age", "sex"): a second graph input, missing values flagged
     temperature: float = Field(1.0, gt=0)
+    bias: tuple[float, ...] = ()  # of a sigmoid head, one a label: probability = sigmoid(logit / temperature + bias)
     operating_points: tuple[OperatingPoint, ...] = ()
+    unclaimed_points: tuple[UnclaimedPoint, ...] = ()
     dataset_md5: str
     split_hashes: dict[str, str]
     licences: dict[str, int] = {}
@@ -82,6 +100,26 @@ class BundleCard(_Card):
     validation: dict[str, float] = {}
     files: dict[str, str] = {}  # name → sha256
     note: str = RESEARCH_USE
+
+    @model_validator(mode="after")
+    def _points_are_not_of_the_test_split(self) -> Self:
+        for point in (*self.operating_points, *self.unclaimed_points):
+            if point.split_hash == self.split_hashes.get("test"):
+                raise ValueError(
+                    f"the operating point '{point.name}' of {point.label} was fitted on the test split "
+                    f"({point.split_hash}): what it reaches there proves nothing; fit it on validation"
+                )
+        return self
+
+    @property
+    def point_names(self) -> tuple[str, ...]:
+        """The operating points a request may name, in order, those without a threshold too."""
+        return tuple(dict.fromkeys(p.name for p in (*self.operating_points, *self.unclaimed_points)))
+
+    def threshold(self, label: str, point: str = "balanced") -> float:
+        """Where `label` is decided: at `point`, else at the balanced point, else at 0.5."""
+        fitted = {p.name: p.threshold for p in self.operating_points if p.label == label}
+        return fitted.get(point, fitted.get("balanced", 0.5))
 
 
 class Bundle:

@@ -25,7 +25,7 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.progress import EpochReport
@@ -175,11 +175,12 @@ def evaluate(
         evaluation = task.evaluate(Predictor(_bundle(model)), _dataset(task, data), split)
         folder = _bundle(model).parent / f"evaluation_{split}"
         evaluation.save(folder)
-    table = Table("metric", "value", "95 % interval", "n", title=f"{task.title} · {split} · {RESEARCH_USE}")
+    table = Table(Column("metric", no_wrap=True), "value", "95 % interval", "n", title=f"{task.title} · {split}")
     for name, metric in evaluation.metrics.items():
         value = metric.note if metric.value is None else f"{metric.value:.4f}"
         interval = "" if metric.low is None or metric.high is None else f"{metric.low:.4f} to {metric.high:.4f}"
         table.add_row(name, value, interval, str(metric.n))
+    table.caption = RESEARCH_USE
     out_console.print(table)
     for gate in task.gates:
         finding = gate.check(evaluation)
@@ -192,6 +193,7 @@ def predict(
     task_name: TaskName,
     images: Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures", show_default=False)],
     model: Annotated[Path | None, typer.Option(help="model folder or bundle; default: the champion")] = None,
+    point: Annotated[str, typer.Option(help="decide at this operating point; default: the task's")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="a CSV table")] = False,
 ) -> None:
@@ -205,7 +207,11 @@ def predict(
             notes.print(f"[red]{path}: {image}")
             continue
         predictor = predictor or _predictor(task, model)
-        answer = {"file": str(path), **task.answer(predictor, image, {})}
+        if point and point not in predictor.card.point_names:
+            raise DermError(
+                f"the model has no operating point '{point}'; it has {', '.join(predictor.card.point_names)}"
+            )
+        answer = {"file": str(path), **task.answer(predictor, image, {"point": point} if point else {})}
         answers.append(answer)
         if as_json:
             print(json.dumps(answer))

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from derm_ml.bundle import BundleCard
-from derm_ml.evaluation import Evaluation, Metric, Row
+from derm_ml.evaluation import Evaluation, Metric, Row, undefined
+from derm_ml.explain.overlay import overlay
 from derm_ml.figures.charts import confusion_figure, reliability_figure
 from derm_ml.figures.curves import precision_recall_figure, roc_figure, score_histogram
-from derm_ml.figures.sheets import contact_sheet
+from derm_ml.figures.sheets import contact_sheet, heatmap_sheet
 from derm_ml.metrics import calibration, classification
 from derm_ml.metrics.cases import Cases
 from derm_ml.metrics.intervals import Statistic, estimate, measured, weighted_mean
@@ -33,10 +34,11 @@ CAPTIONS = {
     "roc": "Bands hold 95 % of the curves of resampled patients.",
     "confusion_matrix": "Row: truth. Column: what was predicted. The small figure is the share of the row.",
     "reliability": "On the dotted line a probability means what it says. Bins hold equally many cases; bars are "
-    "exact 95 % intervals; the grey marks at the foot show where the predictions lie.",
-    "precision_recall": "The thin horizontal line is the chance level, the share of positives.",
+    "exact 95 % intervals; the grey marks at the foot show where the predictions lie. Dashed: before calibration.",
+    "precision_recall": "The thin horizontal line is the chance level, the share of positives. Bands as above.",
     "score_histogram": "How far apart the probabilities of cases with and without the label lie.",
-    "confident_mistakes": "The wrong answers the model was surest of. Worth a look: some are errors of the label.",
+    "confident_mistakes": "The wrong answers the model was surest of, beside what it looked at. Worth a look: some are "
+    "errors of the label.",
     "operating_points": "Thresholds were fitted on validation only and are measured here. Intervals: exact "
     "(Clopper-Pearson) or patient bootstrap, whichever is wider.",
     "subgroups": "AUC in each subgroup. A group with fewer than 10 positives or 10 negatives is not evaluable.",
@@ -54,25 +56,28 @@ def evaluate_classification(
     split: str,
     scored_labels: Sequence[str] = (),
     image: Callable[[pd.Series], np.ndarray] | None = None,
+    unsquare: Callable[[np.ndarray, tuple[int, ...]], np.ndarray] | None = None,
+    decided_at: str = "balanced",
 ) -> Evaluation:
     """Everything that is measured of a classifier on the rows of one split.
 
     `frame` (N rows of the manifest: id, group, target.<label>, attribute.*) in the order of `outputs` (N);
     `scored_labels` are those whose AUC counts and is averaged (all if empty); `image(row)` gives RGB uint8 and adds
-    a sheet of the most confident mistakes. Metrics: `auc_mean` (of two or more scored labels), `auc_<label>`,
-    `balanced_accuracy`, `accuracy`, `average_precision_<label>`, `ece`, `brier`, and for each operating point
-    `sensitivity_<label>_at_<point>` and `specificity_<label>_at_<point>`.
+    a sheet of the most confident mistakes, with their heatmaps if `unsquare(map, shape)` (`Predictor.unsquared`) is
+    given; independent labels are decided at the operating point `decided_at`.
+    Metrics: `auc_mean` (of two or more scored labels), `auc_<label>`, `balanced_accuracy`, `accuracy`, `average_precision_<label>`, `ece`, `brier` (both also `…_uncalibrated`), and for
+    each operating point `sensitivity_<label>_at_<point>` and `specificity_<label>_at_<point>`.
+    A model that gives every case the same score has undefined ranking metrics that say so.
     Raises `ValueError` if outputs and rows do not match, an output is not finite, or an operating point was fitted
     on this test split.
     """
-    cases = Cases.lined_up(card, frame, outputs, scored_labels)
+    negative = "" if task.negative == "none" else task.negative
+    cases = Cases.lined_up(card, frame, outputs, scored_labels, negative, decided_at)
     hash_here = split_hash(dict.fromkeys(cases.ids, split), split)
     for point in card.operating_points:
         refuse_fitted_on(point, split, hash_here)
-    areas = {label: classification.roc_auc(cases.p(label), cases.y(label), cases.groups) for label in card.labels}
-    precisions = {
-        label: classification.average_precision(cases.p(label), cases.y(label), cases.groups) for label in card.labels
-    }
+    areas = {label: _ranking(classification.roc_auc, cases, label) for label in card.labels}
+    precisions = {label: _ranking(classification.average_precision, cases, label) for label in card.labels}
     points = [measure_point(p, cases.p(p.label), cases.y(p.label), cases.groups) for p in card.operating_points]
     return Evaluation(
         task=task.name,
@@ -93,13 +98,21 @@ def evaluate_classification(
             **{f"average_precision_{label}": precisions[label] for label in cases.scored},
             **_calibration_metrics(cases),
             **{f"{name}_{m.point.label}_at_{m.point.name}": metric for m in points for name, metric in m.metrics()},
+            **_unclaimed_metrics(cases),
         },
         predictions=_predictions(cases, split),
         tables=_tables(cases, areas, precisions, points),
-        figures=_figures(cases, areas, precisions, image),
+        figures=_figures(cases, areas, precisions, outputs.maps, image, unsquare),
         captions=CAPTIONS,
         notes=_notes(cases, split, hash_here),
     )
+
+
+def _ranking(measure: Callable[..., Metric], cases: Cases, label: str) -> Metric:
+    """A ranking metric of a label; undefined where the model gives too few distinct scores to rank by."""
+    p, y = cases.p(label), cases.y(label)
+    why = classification.no_ranking(p[classification.known(y)])
+    return undefined(len(p), why) if why else measure(p, y, cases.groups)
 
 
 def _ranking_metrics(cases: Cases, areas: dict[str, Metric]) -> dict[str, Metric]:
@@ -108,7 +121,9 @@ def _ranking_metrics(cases: Cases, areas: dict[str, Metric]) -> dict[str, Metric
         return each
     columns = cases.columns(cases.scored)
     p, y = cases.probabilities[:, columns], cases.targets[:, columns]
-    return {"auc_mean": classification.mean_roc_auc(p, y, cases.groups), **each}
+    flat = next((metric.note for metric in each.values() if metric.value is None), "")
+    mean = undefined(len(p), flat) if flat else classification.mean_roc_auc(p, y, cases.groups)
+    return {"auc_mean": mean, **each}
 
 
 def _class_metrics(cases: Cases) -> dict[str, Metric]:
@@ -138,16 +153,32 @@ def _label_metrics(cases: Cases) -> dict[str, Metric]:
 
 
 def _calibration_metrics(cases: Cases) -> dict[str, Metric]:
+    found: dict[str, Metric] = {}
     known = classification.known(cases.targets).any(axis=1)
-    p, y, groups = cases.probabilities[known], cases.targets[known], cases.groups[known]
-    if cases.exclusive:
-        keep = cases.classed
-        sure, right = calibration.confidence(cases.probabilities[keep], cases.targets[keep])
-        why = "no case has exactly one known class"
-        error = measured(calibration.ece, cases.groups[keep], sure, right, why=why)
-    else:
-        error = measured(calibration.mean_ece, groups, p, y, why="a label is unknown in all cases")
-    return {"ece": error, "brier": measured(calibration.brier, groups, p, y, why="no target is known")}
+    y, groups = cases.targets[known], cases.groups[known]
+    for suffix, probabilities in (("", cases.probabilities), ("_uncalibrated", cases.uncalibrated)):
+        p = probabilities[known]
+        if cases.exclusive:
+            keep = cases.classed
+            sure, right = calibration.confidence(probabilities[keep], cases.targets[keep])
+            why = "no case has exactly one known class"
+            error = measured(calibration.ece, cases.groups[keep], sure, right, why=why)
+        else:
+            error = measured(calibration.mean_ece, groups, p, y, why="a label is unknown in all cases")
+        found[f"ece{suffix}"] = error
+        found[f"brier{suffix}"] = measured(calibration.brier, groups, p, y, why="no target is known")
+    return found
+
+
+def _unclaimed_metrics(cases: Cases) -> dict[str, Metric]:
+    """Operating points that were asked for and have no threshold: undefined, with the reason."""
+    return {
+        f"{name}_{point.label}_at_{point.name}": undefined(
+            int((cases.y(point.label) == value).sum()), f"{point.name} was not fitted: {point.reason} in validation"
+        )
+        for point in cases.card.unclaimed_points
+        for name, value in (("sensitivity", 1), ("specificity", 0))
+    }
 
 
 def _predictions(cases: Cases, split: str) -> pd.DataFrame:
@@ -206,15 +237,17 @@ def _figures(
     cases: Cases,
     areas: dict[str, Metric],
     precisions: dict[str, Metric],
+    maps: np.ndarray,
     image: Callable[[pd.Series], np.ndarray] | None,
+    unsquare: Callable[[np.ndarray, tuple[int, ...]], np.ndarray] | None,
 ) -> dict[str, bytes]:
     columns = cases.columns(cases.scored)
     p, y = cases.probabilities[:, columns], cases.targets[:, columns]
     figures = {"roc": roc_figure(p, y, cases.scored, cases.groups, areas)}
     if (confusion := cases.confusion()) is not None:
         figures["confusion_matrix"] = confusion_figure(confusion[1], confusion[0])
-    figures["precision_recall"] = precision_recall_figure(p, y, cases.scored, precisions)
-    figures["reliability"] = reliability_figure(p, y, cases.scored)
+    figures["precision_recall"] = precision_recall_figure(p, y, cases.scored, precisions, cases.groups)
+    figures["reliability"] = reliability_figure(p, y, cases.scored, cases.uncalibrated[:, columns])
     thresholds: dict[str, dict[str, float]] = {}
     for point in cases.card.operating_points:
         thresholds.setdefault(point.label, {})[point.name] = point.threshold
@@ -225,9 +258,17 @@ def _figures(
             f"{row['id']}\nsaid {readable(row['predicted'])} {row['probability']:.2f}\nis {readable(row['truth'])}"
             for _, row in mistakes
         ]
-        figures["confident_mistakes"] = contact_sheet(
-            [image(cases.frame.iloc[i]) for i, _ in mistakes], captions, columns=6
-        )
+        pictures = [image(cases.frame.iloc[i]) for i, _ in mistakes]
+        if unsquare is None:
+            figures["confident_mistakes"] = contact_sheet(pictures, captions, columns=6)
+        else:
+            shown = [cases.labels.index(row["predicted"]) if row["predicted"] in cases.labels else 0
+                     for _, row in mistakes]  # fmt: skip
+            pairs = [
+                (picture, overlay(picture, unsquare(maps[i, column], picture.shape)))
+                for picture, (i, _), column in zip(pictures, mistakes, shown, strict=True)
+            ]
+            figures["confident_mistakes"] = heatmap_sheet(pairs, captions, columns=3)
     return figures
 
 

@@ -119,8 +119,8 @@ class Predictor:
                 progress(len(batch))
 
     def calibrated(self, logits: np.ndarray) -> np.ndarray:
-        """Logits (N, L) → probabilities (N, L) at the bundle's temperature (softmax or sigmoid, as its head says)."""
-        scaled = logits.astype(np.float64) / self.card.temperature
+        """Logits (N, L) → probabilities (N, L), calibrated as the bundle says (softmax or sigmoid, as its head is)."""
+        scaled = logits.astype(np.float64) / self.card.temperature + (self.card.bias or 0.0)
         if self.card.head == "softmax":
             scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
             return (scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -13,20 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
-
-import yaml
-from pydantic import Field, ValidationError
 
 from derm_ml import DermError
 from derm_ml.bundle import Bundle
 from derm_ml.evaluation import Evaluation, EvaluationError
 from derm_ml.files import sha256
 from derm_ml.ledger import Ledger
+from derm_ml.policy import Policy
 from derm_ml.records import split_hash
-from derm_ml.task import Settings, Task
+from derm_ml.task import Task
 
 SPLIT = "test"  # promotion looks at no other split: the others chose epoch, temperature and threshold
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -34,27 +31,6 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 
 class PromotionError(DermError, RuntimeError):
     """A promotion or a rollback cannot be carried out."""
-
-
-class Policy(Settings):
-    """What a champion must show, beside green gates: `derm_ml/tasks/<task>/policy.yaml`.
-
-    Compared is the task's primary metric.
-    """
-
-    floor: float = Field(description="the primary metric must be at least this")
-    margin: float = Field(0.0, ge=0, description="and exceed the champion's by more than this")
-
-    @classmethod
-    def of(cls, task: Task) -> Policy:
-        """The policy of a task. Raises `PromotionError` if its file is missing or not readable."""
-        path = files(f"derm_ml.tasks.{task.name}") / "policy.yaml"
-        try:
-            return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise PromotionError(f"{path} is missing: write the floor a champion must reach into it") from None
-        except (ValidationError, TypeError, yaml.YAMLError) as error:
-            raise PromotionError(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

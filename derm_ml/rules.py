@@ -53,17 +53,20 @@ def no_duplicates_across_splits(dataset: Dataset) -> Finding:
 
 
 def every_class_in_every_split(dataset: Dataset) -> Finding:
-    """Training, validation and test each hold every class."""
+    """Training, validation and test each hold every class, and cases without it."""
     rows = []
+    sizes = {s: len(dataset.split(s)) for s in SPLITS}
     for label in dataset.labels:
         counts = {s: dataset.count(s, label) for s in SPLITS}
         rows.append({"label": label, **counts})
     missing = [f"{row['label']} in {s}" for row in rows for s in SPLITS if row[s] == 0]
+    missing += [f"anything but {row['label']} in {s}" for row in rows for s in SPLITS if 0 < row[s] == sizes[s]]
     if missing:
         return Finding(
             False, f"no image of {'; '.join(missing)}: add images or change the split fractions", tuple(rows)
         )
-    return Finding(True, f"{len(dataset.labels)} classes in {len(SPLITS)} splits", tuple(rows))
+    classes = max(2, len(dataset.labels))  # one label alone divides into those with it and those without
+    return Finding(True, f"{classes} classes in {len(SPLITS)} splits", tuple(rows))
 
 
 def images_decode(dataset: Dataset) -> Finding:

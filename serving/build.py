@@ -24,7 +24,7 @@ from derm_ml.bundle import CARD, Bundle
 from derm_ml.files import sha256
 from serving.factory import BUNDLE
 
-PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic")  # BentoML adds itself
+PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml")  # BentoML adds itself
 
 
 class BuildOrder(BaseModel):
@@ -77,7 +77,9 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
 
 
 def _copy_sources(package: str, target: Path) -> None:
-    for source in Path(package).rglob("*.py"):
+    """Code, and the policies that say where a service decides."""
+    sources = [path for pattern in ("*.py", "policy.yaml") for path in Path(package).rglob(pattern)]
+    for source in sources:
         copy = target / source.relative_to(package)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)

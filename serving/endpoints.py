@@ -84,7 +84,7 @@ async def _read(request: Request, engine: Engine, predictor: Predictor) -> tuple
         raise HTTPException(415, f"send the picture's bytes as the body, with Content-Type {' or '.join(BODIES)}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HTTPException(415, "compressed bodies are not accepted; send the picture as it is")
-    options = read_options(request.query_params.multi_items(), predictor.labels)
+    options = read_options(request.query_params.multi_items(), predictor.labels, predictor.card.point_names)
     engine.admit()
     return options, await request.body()
 

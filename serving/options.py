@@ -8,6 +8,7 @@ OPTIONS = {
     "label": "the finding that /explain shows",
     "age": "years, 0 to 120",
     "sex": "male or female",
+    "point": "the operating point that decides",
 }
 OLDEST = 120.0
 
@@ -16,10 +17,11 @@ class OptionError(ValueError):
     """A query parameter that cannot be used; the message says which and what is accepted."""
 
 
-def read_options(pairs: Sequence[tuple[str, str]], labels: Sequence[str]) -> dict[str, str]:
+def read_options(pairs: Sequence[tuple[str, str]], labels: Sequence[str], points: Sequence[str] = ()) -> dict[str, str]:
     """Query parameters → options of a task: known names, once each, with values that make sense.
 
-    An empty value is as good as none. Raises `OptionError`. No message repeats what the client sent.
+    `labels` and `points` are those of the model; an empty value is as good as none. Raises `OptionError`.
+    No message repeats what the client sent.
     """
     options: dict[str, str] = {}
     for name, value in pairs:
@@ -31,6 +33,8 @@ def read_options(pairs: Sequence[tuple[str, str]], labels: Sequence[str]) -> dic
     options = {name: value for name, value in options.items() if value}
     if "label" in options and options["label"] not in labels:
         raise OptionError(f"'label' must be one of {', '.join(labels)}")
+    if "point" in options and options["point"] not in points:
+        raise OptionError(f"'point' must be one of {', '.join(points)}" if points else "the model has no 'point'")
     if "sex" in options and options["sex"].lower() not in ("male", "female"):
         raise OptionError("'sex' must be male or female; leave it away if unknown")
     if "age" in options and not _is_age(options["age"]):

@@ -10,14 +10,15 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn import metrics as reference
 
-from derm_ml.bundle import BundleCard, OperatingPoint, Preprocessing
+from derm_ml.bundle import BundleCard, OperatingPoint, Preprocessing, UnclaimedPoint
 from derm_ml.evaluation import Evaluation
 from derm_ml.evaluation_classification import evaluate_classification
 from derm_ml.predictor import Outputs
 from derm_ml.records import split_hash
+from derm_ml.registry import get_task
 
 LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
-TASK = SimpleNamespace(name="lesion_classification", title="Lesions")
+TASK = SimpleNamespace(name="lesion_classification", title="Lesions", negative="none")
 HASH = "0" * 16
 
 
@@ -193,14 +194,45 @@ def test_predictions_of_other_cases_are_refused():
         evaluated(frame, outputs, card("mask"))
 
 
-def test_a_broken_or_constant_model_fails_loudly():
+def test_a_broken_model_fails_loudly():
     frame, outputs = drawn()
     outputs.logits[7, 1] = np.nan
     with pytest.raises(ValueError, match="1 predictions are not finite, the first is that of case 7"):
         evaluated(frame, outputs)
+
+
+def test_a_constant_model_is_measured_and_its_gate_is_red(tmp_path):
+    """A collapsed network is a finding to be shown, not a crash that hides it."""
     frame, outputs = drawn()
     same = Outputs(
         np.zeros_like(outputs.logits), np.full_like(outputs.probabilities, 1 / 3), outputs.logits, outputs.maps
     )
-    with pytest.raises(ValueError, match="distinct value"):
-        evaluated(frame, same)
+    result = evaluated(frame, same)
+    assert result.value("auc_mean") is None
+    assert "120 cases have only 1 distinct value" in result.metrics["auc_melanoma"].note
+    gate = next(g for g in get_task("lesion_classification").gates if g.name == "ranks_better_than_chance")
+    assert not gate.check(result).passed
+    result.save(tmp_path / "e")
+
+
+def test_a_task_s_own_word_for_negative_is_used_and_decisions_are_at_the_chosen_point():
+    frame, outputs = drawn(80, "sigmoid", ("malignant",))
+    the_card = card("sigmoid", ("malignant",), points=(point("malignant", "recall_0.9", 0.3),))
+    task = SimpleNamespace(name="malignancy_screening", title="Benign or malignant", negative="benign")
+    result = evaluate_classification(task, the_card, "v1", "m.dir", frame, outputs, "test", decided_at="recall_0.9")
+    counts = {row["truth"]: row for row in result.tables["confusion_matrix"]}
+    assert set(counts) == {"benign", "malignant"}
+    flagged, y = outputs.probabilities[:, 0] >= 0.3, frame["target.malignant"] == 1
+    assert counts["malignant"]["malignant"] == (flagged & y).sum()
+    assert counts["benign"]["malignant"] == (flagged & ~y).sum()
+
+
+def test_a_recall_that_could_not_be_fitted_is_undefined_with_its_reason():
+    frame, outputs = drawn(80, "sigmoid", ("malignant",))
+    short = UnclaimedPoint(
+        name="recall_0.999", label="malignant", recall=0.999, split_hash=HASH, positives=213, needed=2995
+    )
+    the_card = card("sigmoid", ("malignant",)).model_copy(update={"unclaimed_points": (short,)})
+    metric = evaluated(frame, outputs, the_card).metrics["sensitivity_malignant_at_recall_0.999"]
+    assert metric.value is None
+    assert "needs ≥ 2,995 positives, has 213" in metric.note

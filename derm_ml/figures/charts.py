@@ -46,11 +46,13 @@ def confusion_figure(counts: np.ndarray, labels: Sequence[str]) -> bytes:
     return picture.png
 
 
-def reliability_figure(probabilities: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> bytes:
+def reliability_figure(
+    probabilities: np.ndarray, targets: np.ndarray, labels: Sequence[str], before: np.ndarray | None = None
+) -> bytes:
     """Observed share against predicted probability (N, L), a panel a label.
 
     In bins of equal mass; bars are exact 95 % intervals, the marks below zero show where the predictions lie. On the
-    diagonal a probability means what it says.
+    diagonal a probability means what it says. `before` (N, L), dashed: the same before calibration.
     """
     columns = min(3, len(labels))
     rows = -(-len(labels) // columns)
@@ -58,11 +60,27 @@ def reliability_figure(probabilities: np.ndarray, targets: np.ndarray, labels: S
         for k, (ax, label) in enumerate(zip(picture.axes, labels, strict=False)):
             table = reliability_table(probabilities[:, k], targets[:, k])
             ax.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (2, 3)))
+            if before is not None:
+                old = reliability_table(before[:, k], targets[:, k])
+                ends = [[row[name] for row in old] for name in ("mean_probability", "observed_share")]
+                ax.plot(*ends, color=ORANGE, linestyle=DASHES[1], linewidth=1.2, label="before calibration")
             x, y = (np.array([row[name] for row in table]) for name in ("mean_probability", "observed_share"))
             ends = np.array([clopper_pearson(round(row["observed_share"] * row["n"]), row["n"]) for row in table])
             if table:
                 spread = [y - ends[:, 0], ends[:, 1] - y]
-                ax.errorbar(x, y, yerr=spread, color=BLUE, ecolor="#9cc7e4", elinewidth=1.6, marker="o", markersize=4.5)
+                ax.errorbar(
+                    x,
+                    y,
+                    yerr=spread,
+                    color=BLUE,
+                    ecolor="#9cc7e4",
+                    elinewidth=1.6,
+                    marker="o",
+                    markersize=4.5,
+                    label="as served",
+                )
+            if before is not None and k == 0:
+                ax.legend(loc="upper left")
             _rug(ax, probabilities[:, k])
             ax.set_title(readable(label))
             ax.set(xlim=(-0.02, 1.02), ylim=(-0.09, 1.02), xlabel="Predicted probability", aspect="equal")

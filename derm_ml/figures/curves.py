@@ -5,7 +5,7 @@ Each function takes probabilities and targets (N, L) with NaN for unknown target
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def roc_figure(
             colour = SERIES[place % len(SERIES)]
             keep = known(targets[:, k])
             false_rate, true_rate, _ = roc_curve(probabilities[:, k], targets[:, k])
-            band = _roc_band(probabilities[keep, k], targets[keep, k], np.asarray(groups)[keep])
+            band = _band(_sensitivity_at, probabilities[keep, k], targets[keep, k], np.asarray(groups)[keep])
             if band is not None:
                 ax.fill_between(_GRID, *band, color=colour, alpha=0.13, linewidth=0)
             name = _with_area(labels[k], (areas or {}).get(labels[k]))
@@ -54,9 +54,16 @@ def roc_figure(
 
 
 def precision_recall_figure(
-    probabilities: np.ndarray, targets: np.ndarray, labels: Sequence[str], areas: dict[str, Metric] | None = None
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    labels: Sequence[str],
+    areas: dict[str, Metric] | None = None,
+    groups: Sequence[str] | np.ndarray | None = None,
 ) -> bytes:
-    """One precision-recall curve a label; the thin line of the same colour is its chance level, the prevalence."""
+    """One precision-recall curve a label; the thin line of the same colour is its chance level, the prevalence.
+
+    With `groups` (N,) patients, the band in which 95 % of the curves of resampled patients lie.
+    """
     shown = [k for k in range(len(labels)) if {0.0, 1.0} <= set(targets[known(targets[:, k]), k])]
     if not shown:
         return blank("No label has both positives and negatives: there is no precision-recall curve.")
@@ -65,6 +72,14 @@ def precision_recall_figure(
         for place, k in enumerate(shown):
             colour = SERIES[place % len(SERIES)]
             recall, precision = precision_recall_curve(probabilities[:, k], targets[:, k])
+            keep = known(targets[:, k])
+            band = (
+                None
+                if groups is None
+                else _band(_precision_at, probabilities[keep, k], targets[keep, k], np.asarray(groups)[keep])
+            )
+            if band is not None:
+                ax.fill_between(_GRID, *band, color=colour, alpha=0.13, linewidth=0)
             style = DASHES[place % len(DASHES)]
             name = _with_area(labels[k], (areas or {}).get(labels[k]))
             ax.step(
@@ -117,8 +132,21 @@ def score_histogram(
     return picture.png
 
 
-def _roc_band(scores: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Lower and upper sensitivity at each of 101 false positive rates, over resampled patients."""
+def _sensitivity_at(found: np.ndarray, false: np.ndarray) -> np.ndarray:
+    """Sensitivity at each of 101 false positive rates."""
+    return np.interp(_GRID, np.r_[0, false / false[-1]], np.r_[0, found / found[-1]])
+
+
+def _precision_at(found: np.ndarray, false: np.ndarray) -> np.ndarray:
+    """Precision where each of 101 recalls is first reached: a step, not a line, joins two points of this curve."""
+    first = np.searchsorted(found / found[-1], _GRID - 1e-9)
+    return (found / np.maximum(found + false, 1e-9))[first]
+
+
+def _band(
+    curve: Callable[[np.ndarray, np.ndarray], np.ndarray], scores: np.ndarray, targets: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Lower and upper `curve(found, false)` over resampled patients; None where there are too few."""
     if len(np.unique(groups)) < 2:
         return None
     order = np.argsort(-scores, kind="stable")
@@ -129,7 +157,7 @@ def _roc_band(scores: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> tu
         for row in weights[:, order]:
             found, false = np.cumsum(row * positive)[last], np.cumsum(row * ~positive)[last]
             if found[-1] and false[-1]:
-                curves.append(np.interp(_GRID, np.r_[0, false / false[-1]], np.r_[0, found / found[-1]]))
+                curves.append(curve(found, false))
     if len(curves) < BAND_RESAMPLES / 2:
         return None
     low, high = np.percentile(curves, [2.5, 97.5], axis=0)

@@ -13,14 +13,15 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_expit, log_softmax
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_expit, log_softmax
 
 from derm_ml.metrics.intervals import ratio
 
 BINS = 10  # of equal mass: with 150 validation images a bin still has 15
 # Outside this range a temperature says more about a validation set without an error than about the network.
 COLDEST, HOTTEST = 0.25, 10.0
+MOST_BIAS = 6.0  # odds of 400: without a bound, a label that validation does not hold would get an infinite bias
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray, head: Literal["softmax", "sigmoid"]) -> float:
@@ -47,6 +48,31 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, head: Literal["soft
 
     best = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(best.x))
+
+
+def fit_temperature_and_bias(logits: np.ndarray, targets: np.ndarray) -> tuple[float, tuple[float, ...]]:
+    """Temperature T in [0.25, 10] and a bias for each label, so that sigmoid(logit / T + bias) fits best.
+
+    logits and targets (N, L) of the validation split, targets 1, 0 or NaN. For independent labels: a network that saw
+    rare labels more often than they are is too sure of them, which no temperature can mend. Source: Platt 1999.
+    Raises `ValueError` if no target can be used or a logit is not finite.
+    """
+    logits, targets = np.asarray(logits, np.float64), np.asarray(targets, np.float64)
+    start = fit_temperature(logits, targets, "sigmoid")
+    usable = ~np.isnan(targets)
+    right = np.where(usable, targets, 0.0)
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = logits * parameters[0] + parameters[1:]
+        likelihood = right * log_expit(scaled) + (1 - right) * log_expit(-scaled)
+        error = np.where(usable, expit(scaled) - right, 0.0)
+        slope = np.r_[(error * logits).sum(), error.sum(axis=0)]
+        return -float(likelihood[usable].sum()) / usable.sum(), slope / usable.sum()
+
+    bounds = [(1 / HOTTEST, 1 / COLDEST), *[(-MOST_BIAS, MOST_BIAS)] * logits.shape[1]]
+    first = np.r_[1 / start, np.zeros(logits.shape[1])]
+    best = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds)
+    return float(1 / best.x[0]), tuple(float(b) for b in best.x[1:])
 
 
 def one_positive(targets: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, softmax
 
 from derm_ml.bundle import BundleCard
 from derm_ml.metrics.calibration import one_positive
@@ -28,12 +29,22 @@ class Cases:
     card: BundleCard
     frame: pd.DataFrame
     scored: tuple[str, ...]  # the labels whose ranking counts
+    negative: str  # what a case without the label is called, if there is one label; "": not_<label>
+    decided_at: str  # the operating point at which independent labels are decided
     probabilities: np.ndarray
     logits: np.ndarray
     targets: np.ndarray
 
     @classmethod
-    def lined_up(cls, card: BundleCard, frame: pd.DataFrame, outputs: Outputs, scored: Sequence[str] = ()) -> Cases:
+    def lined_up(
+        cls,
+        card: BundleCard,
+        frame: pd.DataFrame,
+        outputs: Outputs,
+        scored: Sequence[str] = (),
+        negative: str = "",
+        decided_at: str = "balanced",
+    ) -> Cases:
         """Rows of the manifest and outputs in the same order. Raises `ValueError` if they cannot be the same cases."""
         if card.head not in ("softmax", "sigmoid"):
             raise ValueError(f"a classifier has a softmax or sigmoid head, this bundle's is '{card.head}'")
@@ -53,6 +64,8 @@ class Cases:
             card=card,
             frame=frame.reset_index(drop=True),
             scored=tuple(scored) or card.labels,
+            negative=negative if len(card.labels) == 1 else "",
+            decided_at=decided_at,
             probabilities=outputs.probabilities.astype(np.float64),
             logits=outputs.logits.astype(np.float64),
             targets=frame[[f"target.{label}" for label in card.labels]].to_numpy(np.float64),
@@ -79,6 +92,11 @@ class Cases:
         """(N,) str: what is resampled, the patient where known."""
         return self.frame["group"].to_numpy(str)
 
+    @cached_property
+    def uncalibrated(self) -> np.ndarray:
+        """(N, L) what the network itself says, before temperature and bias."""
+        return softmax(self.logits, axis=1) if self.exclusive else expit(self.logits)
+
     def columns(self, labels: Sequence[str]) -> list[int]:
         return [self.labels.index(label) for label in labels]
 
@@ -97,9 +115,12 @@ class Cases:
 
     @cached_property
     def cutoffs(self) -> np.ndarray:
-        """(L,) where independent labels are decided: at the point `balanced` where one was fitted, else at 0.5."""
-        fitted = {point.label: point.threshold for point in self.card.operating_points if point.name == "balanced"}
-        return np.array([fitted.get(label, 0.5) for label in self.labels])
+        """(L,) where independent labels are decided: at the point `decided_at`, else `balanced`, else at 0.5."""
+        return np.array([self.card.threshold(label, self.decided_at) for label in self.labels])
+
+    def without(self, label: str) -> str:
+        """What a case without `label` is called."""
+        return self.negative or f"not_{label}"
 
     def confusion(self) -> tuple[tuple[str, ...], np.ndarray] | None:
         """Names and counts (row = truth), of exclusive classes or of one single label; None for independent labels."""
@@ -111,7 +132,7 @@ class Cases:
         label = self.card.labels[0]
         keep = known(self.y(label))
         guess = (self.p(label)[keep] >= self.cutoffs[0]).astype(int)
-        return (f"not_{label}", label), confusion_matrix(guess, self.y(label)[keep].astype(int), 2)
+        return (self.without(label), label), confusion_matrix(guess, self.y(label)[keep].astype(int), 2)
 
     def confident_mistakes(self, most: int) -> list[tuple[int, dict[str, Any]]]:
         """(position, row of id, truth, predicted, probability) of the wrong answers the model was surest of."""
@@ -128,8 +149,8 @@ class Cases:
         else:
             flagged = p >= self.cutoffs[k]
             sides = [
-                (flagged & (y == 0), label, f"not_{label}", p),
-                (~flagged & (y == 1), f"not_{label}", label, 1 - p),
+                (flagged & (y == 0), label, self.without(label), p),
+                (~flagged & (y == 1), self.without(label), label, 1 - p),
             ]
         return [
             (

@@ -45,12 +45,19 @@ def mean_roc_auc(scores: np.ndarray, targets: np.ndarray, groups: Groups) -> Met
 
 def refuse_labels_as_scores(scores: np.ndarray) -> None:
     """Raises `ValueError` if scores have two or fewer distinct values. Two cases or fewer pass: they are no ranking."""
+    why = no_ranking(scores)
+    if why:
+        raise ValueError(f"{why}: argmax labels are not scores; give probabilities or logits")
+
+
+def no_ranking(scores: np.ndarray) -> str:
+    """Why scores do not rank, empty if they do: more than two cases need more than two distinct values."""
     distinct = len(np.unique(scores))
-    if distinct <= 2 < len(scores):
-        raise ValueError(
-            f"the scores of {len(scores)} cases have only {distinct} distinct value(s): argmax labels are not scores, "
-            "and a ranking metric of them means something else; give probabilities or logits"
-        )
+    return (
+        f"the scores of {len(scores)} cases have only {distinct} distinct value(s)"
+        if distinct <= 2 < len(scores)
+        else ""
+    )
 
 
 def known(targets: np.ndarray) -> np.ndarray:
@@ -63,7 +70,7 @@ def auc(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndar
 
     Source: Bamber, J. Math. Psychol. 12 (1975). One sort, then cumulative sums do all resamples at once.
     """
-    positives, negatives = _mass_by_score(scores, targets, weights)
+    positives, negatives = mass_by_score(scores, targets, weights)
     below = np.cumsum(negatives, axis=1) - negatives / 2  # equal scores count half
     pairs = positives.sum(axis=1) * negatives.sum(axis=1)
     return ratio((positives * below).sum(axis=1), pairs)
@@ -76,7 +83,7 @@ def mean_auc(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np
 
 def precision_area(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted average precision: scores (N,), targets (N,), weights (B, N) → (B,) in 0..1."""
-    positives, negatives = (mass[:, ::-1] for mass in _mass_by_score(scores, targets, weights))
+    positives, negatives = (mass[:, ::-1] for mass in mass_by_score(scores, targets, weights))
     found = np.cumsum(positives, axis=1)
     flagged = found + np.cumsum(negatives, axis=1)
     precision = np.divide(found, flagged, out=np.zeros_like(found), where=flagged > 0)
@@ -128,7 +135,7 @@ def roc_curve(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.n
     Raises `ValueError` if a class is missing.
     """
     scores, targets = scores[known(targets)], targets[known(targets)]
-    positives, negatives = _mass_by_score(scores, targets, np.ones((1, len(scores))))
+    positives, negatives = mass_by_score(scores, targets, np.ones((1, len(scores))))
     if not positives.sum() or not negatives.sum():
         raise ValueError("a ROC curve needs positives and negatives")
     rates = [np.r_[0.0, np.cumsum(mass[0, ::-1])] / mass.sum() for mass in (negatives, positives)]
@@ -141,7 +148,7 @@ def precision_recall_curve(scores: np.ndarray, targets: np.ndarray) -> tuple[np.
     Raises `ValueError` without positives.
     """
     scores, targets = scores[known(targets)], targets[known(targets)]
-    positives, negatives = _mass_by_score(scores, targets, np.ones((1, len(scores))))
+    positives, negatives = mass_by_score(scores, targets, np.ones((1, len(scores))))
     if not positives.sum():
         raise ValueError("a precision-recall curve needs positives")
     found, false = (np.cumsum(mass[0, ::-1]) for mass in (positives, negatives))
@@ -159,7 +166,7 @@ def _ranking(statistic, scores: np.ndarray, targets: np.ndarray, groups: Groups)
     return measured(statistic, groups, scores, targets, why="needs positives and negatives")
 
 
-def _mass_by_score(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mass_by_score(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weight of positives and of negatives at each distinct score, ascending: two arrays (B, distinct scores)."""
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite numbers")

@@ -11,11 +11,12 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import beta, norm, rankdata
 
 from derm_ml.evaluation import Metric, undefined
 
@@ -114,6 +115,16 @@ def clopper_pearson_low(successes: int, trials: int, level: float = LEVEL) -> fl
     return 0.0 if successes == 0 else float(beta.ppf(1 - level, successes, trials - successes + 1))
 
 
+def positives_needed(recall: float, level: float = LEVEL) -> int:
+    """How many positives, all found, prove a recall with confidence `level`: the smallest n with recall^n ≤ 1 − level.
+
+    2995 for 0.999, 299 for 0.99, 59 for 0.95, 29 for 0.90. Raises `ValueError` for a recall outside (0, 1).
+    """
+    if not 0 < recall < 1:
+        raise ValueError(f"a recall that can be proved lies between 0 and 1, got {recall}")
+    return math.ceil(math.log(1 - level) / math.log(recall))
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """metric(a) − metric(b) on the same cases: value, 95 % interval, one-sided p (of a being no better than b)."""
@@ -153,6 +164,35 @@ def paired_difference(
     defined = values[np.isfinite(values)]
     p = (1 + int((defined <= 0).sum())) / (1 + len(defined))
     return Difference(of_a - of_b, low, high, p, len(a))
+
+
+def delong_difference(a: np.ndarray, b: np.ndarray, targets: np.ndarray) -> Difference:
+    """AUC(a) − AUC(b) of two models on the same cases, by the method of DeLong; p is one-sided, as in `Difference`.
+
+    a, b (N,) scores, targets (N,) of 1 and 0. It takes cases for independent: with several images of a patient trust
+    the bootstrap. Source: DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988); midranks: Sun & Xu 2014.
+    Raises `ValueError` with fewer than two positives or negatives.
+    """
+    positive = targets == 1
+    m, n = int(positive.sum()), int((targets == 0).sum())
+    if min(m, n) < 2 or m + n != len(targets):
+        raise ValueError(f"DeLong's test needs two positives and two negatives at least, got {m} and {n}")
+    areas, of_positives, of_negatives = [], [], []
+    for scores in (a, b):
+        ranks = rankdata(scores)
+        # how often each positive beats a negative, and each negative loses to a positive
+        beats = (ranks[positive] - rankdata(scores[positive])) / n
+        loses = 1 - (ranks[~positive] - rankdata(scores[~positive])) / m
+        areas.append(beats.mean())
+        of_positives.append(beats)
+        of_negatives.append(loses)
+    covariance = np.cov(of_positives) / m + np.cov(of_negatives) / n
+    error = math.sqrt(max(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
+    value = float(areas[0] - areas[1])
+    if error < 1e-12:  # the same ranking: nothing to tell apart
+        return Difference(value, value, value, 0.0 if value > 0 else 1.0, len(targets))
+    half = float(norm.ppf(0.5 + LEVEL / 2)) * error
+    return Difference(value, value - half, value + half, float(norm.sf(value / error)), len(targets))
 
 
 def _percentiles(values: np.ndarray) -> tuple[float | None, float | None]:

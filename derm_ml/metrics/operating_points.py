@@ -14,10 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from derm_ml.bundle import OperatingPoint
+from derm_ml.bundle import OperatingPoint, UnclaimedPoint
 from derm_ml.evaluation import Metric, undefined
 from derm_ml.metrics.classification import known, roc_curve, sensitivity, specificity
-from derm_ml.metrics.intervals import Statistic, bootstrap, clopper_pearson, clopper_pearson_low, estimate
+from derm_ml.metrics.intervals import (
+    Statistic,
+    bootstrap,
+    clopper_pearson,
+    clopper_pearson_low,
+    estimate,
+    positives_needed,
+)
 
 
 def fit_operating_point(
@@ -35,6 +42,32 @@ def fit_operating_point(
     found = np.sort(p[y == 1])[::-1]
     needed = math.ceil(recall * len(found) - 1e-9)  # 0.95 · 20 is 19.000000000000004 in floating point
     return _point(name, label, p, y, float(found[needed - 1]), split_hash)
+
+
+def fit_recall_points(
+    label: str,
+    probabilities: np.ndarray,
+    positives: np.ndarray,
+    split: str,
+    split_hash: str,
+    recalls: Sequence[float],
+) -> tuple[list[OperatingPoint], list[UnclaimedPoint]]:
+    """A point `recall_<recall>` for each wished recall, arguments as `fit_operating_point`; and those that get none.
+
+    Where finding every positive would not prove the recall (95 % one-sided), a threshold would be a guess dressed
+    as a number: the point is unclaimed, and says how many positives it needs.
+    """
+    found = int((_usable(label, probabilities, positives, split)[1] == 1).sum())
+    points: list[OperatingPoint] = []
+    unclaimed: list[UnclaimedPoint] = []
+    for recall in recalls:
+        name, needed = f"recall_{recall:g}", positives_needed(recall)
+        if found < needed:
+            short = {"recall": recall, "split_hash": split_hash, "positives": found, "needed": needed}
+            unclaimed.append(UnclaimedPoint(name=name, label=label, **short))
+        else:
+            points.append(fit_operating_point(name, label, probabilities, positives, split, split_hash, recall))
+    return points, unclaimed
 
 
 def fit_balanced_point(
@@ -91,8 +124,8 @@ def measure_point(
     hits, marked = int((flagged & (y == 1)).sum()), int(flagged.sum())
     return MeasuredPoint(
         point,
-        _proportion(sensitivity, flagged, y, patients, 1),
-        _proportion(specificity, flagged, y, patients, 0),
+        proportion(flagged, y, patients, 1),
+        proportion(flagged, y, patients, 0),
         marked,
         hits / marked if marked else None,
     )
@@ -143,11 +176,12 @@ def _point(
     )
 
 
-def _proportion(statistic: Statistic, flagged: np.ndarray, y: np.ndarray, groups: np.ndarray, which: int) -> Metric:
+def proportion(flagged: np.ndarray, y: np.ndarray, groups: np.ndarray, which: int) -> Metric:
     """Sensitivity (`which` 1) or specificity (0) with the wider of the exact and the patient-bootstrap interval.
 
     The exact one takes images of one patient for independent; the bootstrap has no width at 0 and at 1.
     """
+    statistic: Statistic = sensitivity if which else specificity
     trials = int((y == which).sum())
     value = estimate(statistic, flagged, y) if trials else None
     if value is None:

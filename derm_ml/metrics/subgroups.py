@@ -15,6 +15,7 @@ import pandas as pd
 from derm_ml.evaluation import Metric, not_evaluable
 from derm_ml.metrics.classification import auc, known
 from derm_ml.metrics.intervals import Statistic, measured
+from derm_ml.metrics.operating_points import proportion
 
 MINIMUM = 10  # positives and negatives each: with fewer the interval of an AUC spans almost everything
 AGE_BANDS = ((0, 30), (30, 50), (50, 70), (70, 200))
@@ -57,6 +58,40 @@ def subgroup_table(
                     "remark": metric.note,
                 }
             )
+    return table
+
+
+def subgroup_decisions(
+    rows: pd.DataFrame,
+    flagged: np.ndarray,
+    targets: np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    attributes: Sequence[str] = ("age", "sex", "site", "diagnosis", "source"),
+) -> list[dict[str, Any]]:
+    """Recall and specificity of decisions flagged (N,) bool in every subgroup, each with its n and interval.
+
+    Unlike an AUC this can be said of one diagnosis too, of which all cases are malignant or none is. Below `MINIMUM`
+    positives the recall is not evaluable, below `MINIMUM` negatives the specificity.
+    """
+    table = []
+    for attribute in attributes:
+        members = bands(rows, attribute)
+        if members is None or members.nunique() < 2:
+            continue
+        for name in _order(members)[:MOST]:
+            inside = (members == name).to_numpy() & known(targets)
+            row: dict[str, Any] = {"attribute": attribute, "subgroup": name}
+            for word, count, which in (("recall", "positives", 1), ("specificity", "negatives", 0)):
+                n = int((targets[inside] == which).sum())
+                metric = (
+                    proportion(flagged[inside], targets[inside], np.asarray(groups)[inside], which)
+                    if n >= MINIMUM
+                    else not_evaluable(n)
+                )
+                interval = "" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"
+                row |= {count: n, word: metric.note if metric.value is None else f"{metric.value:.3f}"}
+                row |= {f"{word}_95": interval}
+            table.append(row)
     return table
 
 

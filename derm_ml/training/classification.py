@@ -17,16 +17,16 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from derm_ml.bundle import BundleCard, OperatingPoint, Preprocessing, seal, writing_bundle
+from derm_ml.bundle import BundleCard, OperatingPoint, Preprocessing, UnclaimedPoint, seal, writing_bundle
 from derm_ml.dataset import Dataset
 from derm_ml.files import write_json
 from derm_ml.images.augment import augmentation
 from derm_ml.images.preprocess import to_square
 from derm_ml.losses.classification import sigmoid_loss, softmax_loss
-from derm_ml.metrics.calibration import fit_temperature
+from derm_ml.metrics.calibration import fit_temperature, fit_temperature_and_bias
 from derm_ml.metrics.classification import auc
 from derm_ml.metrics.intervals import estimate
-from derm_ml.metrics.operating_points import fit_balanced_point, fit_operating_point
+from derm_ml.metrics.operating_points import fit_balanced_point, fit_recall_points
 from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.classifier import Classifier
 from derm_ml.predictor import Predictor, concatenate, encode_attributes
@@ -38,7 +38,7 @@ from derm_ml.training.loop import fit_network
 from derm_ml.training.seeding import derived
 from derm_ml.training.settings import ClassifierRecipe
 
-RECALLS = (0.90, 0.95)  # the sensitivities an operating point is fitted for; with few positives more means nothing
+RECALLS = (0.90, 0.95)  # the recalls an operating point is fitted for, where a task names no others
 
 
 def fit_classifier(
@@ -63,7 +63,12 @@ def fit_classifier(
     torch.manual_seed(derived(recipe.seed, "weights"))
     columns = 2 * len(recipe.attributes)
     network = Classifier(
-        recipe.backbone, len(dataset.labels), recipe.pretrained, recipe.hidden, recipe.dropout, columns,
+        recipe.backbone,
+        len(dataset.labels),
+        recipe.pretrained,
+        recipe.hidden,
+        recipe.dropout,
+        columns,
         recipe.head_init,
     )
     targets = dataset.targets(train)
@@ -128,6 +133,7 @@ def _check(dataset: Dataset) -> None:
     for name in ("train", "validation"):
         counts = {label: dataset.count(name, label) for label in dataset.labels}
         empty = [label for label, count in counts.items() if count == 0]
+        empty += [f"anything but {label}" for label, count in counts.items() if count == len(dataset.split(name))]
         if empty:
             raise DataError(
                 f"the {name} split of {dataset.path} has no image of {', '.join(empty)} ({counts}); "
@@ -144,7 +150,9 @@ def _balance(
     extra = rows["source"].isin(dataset.info["settings"]["training_only"]).to_numpy()
     draws = np.where(extra, recipe.extra_weight, 1.0)
     if recipe.class_balance == "sampler":
-        draws = draws * np.nanmax(np.where(targets == 1, rarity, np.minimum(1.0, rarity.min())), axis=1)
+        # a case without any label is drawn as often as its own rarity says if there is one label, else as the commonest
+        without = 1.0 if len(frequency) == 1 else np.minimum(1.0, rarity.min())
+        draws = draws * np.nanmax(np.where(targets == 1, rarity, without), axis=1)
     even = recipe.class_balance != "sampler" and (recipe.extra_weight == 1 or not extra.any())
     weights = None
     if recipe.class_balance == "weights":
@@ -215,15 +223,21 @@ def _calibrated(
         predictor.batches((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
     )
     targets = dataset.targets(rows)
-    card = card.model_copy(update={"temperature": fit_temperature(outputs.logits, targets, head)})
+    if head == "softmax":
+        temperature, bias = fit_temperature(outputs.logits, targets, head), ()
+    else:
+        temperature, bias = fit_temperature_and_bias(outputs.logits, targets)
+    card = card.model_copy(update={"temperature": temperature, "bias": bias})
     predictor.card = card
     probabilities = predictor.calibrated(outputs.logits)
     points: list[OperatingPoint] = []
+    unclaimed: list[UnclaimedPoint] = []
     for column, label in enumerate(card.labels):
         given = (label, probabilities[:, column], targets[:, column], "validation", dataset.split_hashes["validation"])
         points.append(fit_balanced_point("balanced", *given))
-        points += [fit_operating_point(f"sensitivity_{recall:.2f}", *given, recall) for recall in recalls]
-    return card.model_copy(update={"operating_points": tuple(points)})
+        claimed, short = fit_recall_points(*given, recalls)
+        points, unclaimed = [*points, *claimed], [*unclaimed, *short]
+    return card.model_copy(update={"operating_points": tuple(points), "unclaimed_points": tuple(unclaimed)})
 
 
 def _git_commit() -> str:

@@ -30,7 +30,7 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 RANKS = (
     ("files", "images", "progress", "records", "task", "bundle", "predictor", "evaluation", "evaluation_classification",
      "ledger", "sources", "synthetic", "metrics", "figures", "report", "losses", "nets", "explain", "embeddings",
-     "training", "dataset", "rules", "incoming", "fetch", "promotion"),
+     "training", "dataset", "rules", "incoming", "fetch", "policy", "comparison", "promotion"),
     ("tasks",),
     ("registry",),
     ("cli",),

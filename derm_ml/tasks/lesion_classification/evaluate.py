@@ -27,4 +27,5 @@ def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
         split,
         scored_labels=SCORED,
         image=dataset.image,
+        unsquare=predictor.unsquared,
     )

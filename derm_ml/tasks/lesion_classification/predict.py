@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from derm_ml import RESEARCH_USE
-from derm_ml.explain.overlay import captioned, overlay
-from derm_ml.predictor import Attributes, Predictor
+from derm_ml.explain.answer import attributes_from, explained
+from derm_ml.predictor import Predictor
 
 
 def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) 
     `options` may give `age` (years) and `sex`, used if the bundle was trained with them.
     Raises `ValueError` for an age that is no number.
     """
-    outputs = predictor([image], [_attributes(options)])
+    outputs = predictor([image], [attributes_from(options)])
     probabilities = {n: float(p) for n, p in zip(predictor.labels, outputs.probabilities[0], strict=True)}
     points = [
         {
@@ -49,21 +49,4 @@ def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str])
 
     Raises `ValueError` for a label the model does not know.
     """
-    outputs = predictor([image], [_attributes(options)])
-    label = options.get("label") or predictor.labels[int(outputs.probabilities[0].argmax())]
-    if label not in predictor.labels:
-        raise ValueError(f"no label '{label}'; the model knows {', '.join(predictor.labels)}")
-    column = predictor.labels.index(label)
-    picture = overlay(image, predictor.unsquared(outputs.maps[0, column], image.shape))
-    probability = outputs.probabilities[0, column]
-    return captioned(picture, f"{label}: {probability:.1%} (model {predictor.bundle.version})\n{RESEARCH_USE}")
-
-
-def _attributes(options: Mapping[str, str]) -> Attributes:
-    attributes: dict[str, str | float] = {}
-    if options.get("age"):
-        attributes["age"] = float(options["age"])
-    if options.get("sex"):
-        attributes["sex"] = options["sex"]
-    return attributes
-
+    return explained(predictor, image, options)

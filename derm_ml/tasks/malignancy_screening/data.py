@@ -48,24 +48,25 @@ def draw(folder: Path, n: int, seed: int = 0) -> None:
     """Draw `n` pictures, half of them malignant, as a CSV list: 50 % training, 25 % validation, 25 % test.
 
     A quarter for validation gives 240 pictures the 29 cancers an operating point of recall 0.90 needs at least.
-    Two pictures show one lesion. Ages, sexes and sites are drawn too, some unknown, and say nothing about the class.
+    Two pictures belong to one patient. Ages, sexes and sites are drawn too, some unknown, and say nothing about the
+    class.
     """
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows = []
     for number in range(n):
-        lesion = number // 2
-        malignant = lesion % 2 == 0
+        patient = number // 2
+        malignant = patient % 2 == 0
         kinds = _MALIGNANT_DRAWN if malignant else _BENIGN_DRAWN
-        drawn = draw_lesion(kinds[lesion // 2 % len(kinds)], seed=seed * 1_000_003 + number, side=96, width=128)
+        drawn = draw_lesion(kinds[patient // 2 % len(kinds)], seed=seed * 1_000_003 + number, side=96, width=128)
         name = f"lesion_{number:05d}.jpg"
         with replacing_file(folder / "images" / name) as temporary:
             encoded = cv2.imencode(".jpg", drawn.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
             temporary.write_bytes(encoded.tobytes())
-        split = ("train", "validation", "train", "test")[lesion // 2 % 4]
+        split = ("train", "validation", "train", "test")[patient // 2 % 4]
         age = int(rng.integers(3, 17)) * 5 if rng.random() > 0.1 else ""
         site = rng.choice(["back", "face", "lower extremity"])
-        rows.append([name, "malignant" if malignant else "benign", split, f"lesion {lesion}", age,
+        rows.append([name, "malignant" if malignant else "benign", split, f"patient {patient}", age,
                      rng.choice(["male", "female"]), site])  # fmt: skip
     with replacing_file(folder / "labels.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["filename", "label", "split", "lesion_id", "age", "sex", "site"], *rows])
+        csv.writer(file).writerows([["filename", "label", "split", "patient_id", "age", "sex", "site"], *rows])

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derm_ml.policy import Policy
 from derm_ml.rules import IMAGE_RULES
-from derm_ml.task import Task
+from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.malignancy_screening.recipes import (
     Drawn,
     FaithfulResnet18,
@@ -13,10 +18,74 @@ from derm_ml.tasks.malignancy_screening.recipes import (
 )
 from derm_ml.tasks.malignancy_screening.settings import MalignancySettings
 
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
+    from derm_ml.evaluation import Evaluation, Metric
+    from derm_ml.predictor import Predictor
+
+LABEL = "malignant"
+
+
+def recall_at_operating_point(evaluation: Evaluation) -> Finding:
+    """At the policy's operating point the 95 % interval of the recall ends above the policy's bound."""
+    policy = Policy.of(TASK)
+    metric = _at_point(evaluation, "sensitivity", policy.operating_point)
+    if metric is None or metric.value is None or metric.low is None or policy.recall_bound is None:
+        return _unknown("recall", policy.operating_point, metric)
+    message = (
+        f"recall {metric.value:.4f} at {policy.operating_point}, at least {metric.low:.4f} "
+        f"({metric.n} positives); asked for is {policy.recall_bound:.4f}"
+    )
+    return Finding(metric.low >= policy.recall_bound, message, figures={"recall": metric.value, "bound": metric.low})
+
+
+def specificity_at_operating_point(evaluation: Evaluation) -> Finding:
+    """At the policy's operating point enough benign lesions are spared a biopsy."""
+    policy = Policy.of(TASK)
+    metric = _at_point(evaluation, "specificity", policy.operating_point)
+    if metric is None or metric.value is None or policy.specificity is None:
+        return _unknown("specificity", policy.operating_point, metric)
+    message = f"specificity {metric} at {policy.operating_point}; asked for is {policy.specificity:.3f}"
+    return Finding(metric.value >= policy.specificity, message, figures={"specificity": metric.value})
+
+
+def ranks_better_than_chance(evaluation: Evaluation) -> Finding:
+    """The lower bound of the AUC lies above 0.5."""
+    metric = evaluation.metrics[f"auc_{LABEL}"]
+    if metric.value is None or metric.low is None:
+        return Finding(False, f"the AUC is undefined: {metric.note}")
+    return Finding(metric.low > 0.5, f"AUC {metric}", figures={"auc": metric.value})
+
+
+def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
+    """The expected calibration error is at most the policy's ceiling."""
+    metric, ceiling = evaluation.metrics["ece"], Policy.of(TASK).calibration_error
+    if metric.value is None or ceiling is None:
+        return Finding(False, f"the calibration error cannot be judged: {metric.note or 'the policy names none'}")
+    message = f"ECE {metric.value:.3f} (n = {metric.n}); at most {ceiling:.3f} is asked for"
+    return Finding(metric.value <= ceiling, message, figures={"ece": metric.value})
+
+
+def _at_point(evaluation: Evaluation, word: str, point: str) -> Metric | None:
+    return evaluation.metrics.get(f"{word}_{LABEL}_at_{point}")
+
+
+def _unknown(word: str, point: str, metric: Metric | None) -> Finding:
+    why = metric.note if metric else "the model has no such point, or the policy asks for nothing"
+    return Finding(False, f"the {word} at {point} cannot be judged: {why}")
+
+
+def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+    """Test pictures beside what spoke for malignancy: cancers found and missed, benign lesions flagged and passed."""
+    from derm_ml.explain.sheets import classification_heatmaps
+
+    return classification_heatmaps(predictor, dataset, folder, Policy.of(TASK).operating_point)
+
+
 TASK = Task(
     name="malignancy_screening",
     title="Benign or malignant",
-    labels=("malignant",),
+    labels=(LABEL,),
     recipes={
         "strong": Strong,
         "faithful_resnet18_plain": FaithfulResnet18Plain,
@@ -24,9 +93,15 @@ TASK = Task(
         "faithful_resnext50": FaithfulResnext50,
         "drawn": Drawn,
     },
-    primary_metric="auc_malignant",
+    primary_metric=f"auc_{LABEL}",
     rules=IMAGE_RULES,
-    gates=(),
+    gates=(
+        Gate("recall_at_operating_point", recall_at_operating_point),
+        Gate("specificity_at_operating_point", specificity_at_operating_point),
+        Gate("ranks_better_than_chance", ranks_better_than_chance),
+        Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
+    ),
+    artifacts=(Artifact("heatmaps", heatmaps),),
     settings=MalignancySettings,
     negative="benign",
 )

@@ -1,0 +1,50 @@
+"""Differences between models with their intervals, metric by metric. Returns a PNG (bytes)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from derm_ml.figures.style import INK, SERIES, SOFT, drawing
+from derm_ml.report.words import readable
+
+if TYPE_CHECKING:
+    from derm_ml.comparison import Row
+
+MARKS = "osD^vP*"
+
+
+def comparison_figure(rows: Sequence[Row], reference: str) -> bytes:
+    """One line a metric, one mark a run: run − reference, with the interval from resampled patients.
+
+    An interval that does not touch the line at 0 tells the two apart; filled marks do, open ones do not. The thin bar
+    above an AUC is DeLong's interval. Where less is better the metric says so.
+    """
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    runs = list(dict.fromkeys(row.run for row in rows))
+    with drawing(9.6, 1.3 + 0.26 * len(metrics) * max(1.0, 0.75 * len(runs)) + 0.2) as picture:
+        ax = picture.axes[0]
+        ax.axvline(0, color=INK, linewidth=1)
+        for row in rows:
+            k = runs.index(row.run)
+            place = metrics.index(row.metric) + (k - (len(runs) - 1) / 2) * 0.7 / len(runs)
+            colour, difference = SERIES[k % len(SERIES)], row.difference
+            told = row.verdict != "not told apart"
+            ax.plot([difference.low, difference.high], [place, place], color=colour, linewidth=2.2, alpha=0.75)
+            ax.plot(
+                difference.value, place, MARKS[k % len(MARKS)], color=colour, markersize=6,
+                markerfacecolor=colour if told else "#ffffff", label=row.run if row.metric == metrics[0] else None,
+            )  # fmt: skip
+            if row.delong:
+                ax.plot([row.delong.low, row.delong.high], [place - 0.16] * 2, color=SOFT, linewidth=1)
+            text = f"{row.reference:.3f} → {row.value:.3f}"
+            ax.text(1.01, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, color=colour)
+        less = {row.metric for row in rows if row.lower_is_better}
+        names = [readable(metric) + (" (less is better)" if metric in less else "") for metric in metrics]
+        ax.set_yticks(range(len(metrics)), names)
+        ax.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
+        ax.invert_yaxis()
+        ax.set_xlabel(f"Difference to {reference}, 95 % interval")
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(runs), handlelength=1.2)
+        ax.grid(axis="y", visible=False)
+    return picture.png

@@ -1,0 +1,48 @@
+"""What a champion must show: one declarative file a task, `derm_ml/tasks/<task>/policy.yaml`.
+
+Gates, promotion and the service read it; light enough for all three.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic import Field, ValidationError
+
+from derm_ml import DermError
+from derm_ml.task import Settings
+
+if TYPE_CHECKING:
+    from derm_ml.task import Task
+
+
+class PolicyError(DermError, RuntimeError):
+    """A task has no policy, or one that cannot be read."""
+
+
+class Policy(Settings):
+    """What a champion must show, beside green gates. Compared is the task's primary metric."""
+
+    floor: float = Field(description="the primary metric must be at least this")
+    margin: float = Field(0.0, ge=0, description="and exceed the champion's by more than this")
+    worse_by: float | None = Field(
+        None, ge=0, description="the paired 95 % interval of the difference to the champion must end above minus this"
+    )
+    operating_point: str = Field("balanced", description="where the service decides if it is not asked for another")
+    recall_bound: float | None = Field(None, gt=0, le=1, description="lower bound of the recall at that point")
+    specificity: float | None = Field(None, ge=0, le=1, description="least specificity at that point")
+    calibration_error: float | None = Field(None, ge=0, le=1, description="largest expected calibration error (warns)")
+
+    @classmethod
+    def of(cls, task: Task | str) -> Policy:
+        """The policy of a task. Raises `PolicyError` if its file is missing or not readable."""
+        name = task if isinstance(task, str) else task.name
+        path = files(f"derm_ml.tasks.{name}") / "policy.yaml"
+        try:
+            return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise PolicyError(f"{path} is missing: write the floor a champion must reach into it") from None
+        except (ValidationError, TypeError, yaml.YAMLError) as error:
+            raise PolicyError(f"{path}: {error}") from error

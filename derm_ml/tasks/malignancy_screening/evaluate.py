@@ -1,0 +1,188 @@
+"""Measures malignancy_screening on a frozen split: what a recall costs, and how far the numbers bear it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from derm_ml.bundle import BundleCard
+from derm_ml.dataset import Dataset
+from derm_ml.evaluation import Evaluation, Metric, Row, undefined
+from derm_ml.evaluation_classification import evaluate_classification
+from derm_ml.figures.screening import decision_curve_figure
+from derm_ml.metrics import calibration
+from derm_ml.metrics.classification import no_ranking
+from derm_ml.metrics.intervals import clopper_pearson, clopper_pearson_low, estimate
+from derm_ml.metrics.operating_points import MeasuredPoint, measure_point
+from derm_ml.metrics.screening import PREVALENCES, decision_curve, partial_auc_metric, precision_at, precision_metric
+from derm_ml.metrics.subgroups import subgroup_decisions
+from derm_ml.policy import Policy
+from derm_ml.predictor import Predictor, concatenate
+from derm_ml.tasks.malignancy_screening.task import TASK
+
+LABEL = TASK.labels[0]
+RISKS = np.round(np.r_[np.arange(0.005, 0.1, 0.005), np.arange(0.1, 0.505, 0.02)], 3)  # finer where clinics decide
+TABLED_RISKS = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30)
+CAPTIONS = {
+    "operating_points": "Thresholds were fitted on validation only and are measured here. The exact interval is "
+    "Clopper-Pearson's over images; the other is the wider of it and the patient bootstrap. A recall that even "
+    "faultless validation cases could not prove has no threshold.",
+    "at_prevalence": "Precision is the share of flagged lesions that are malignant; the number needed to biopsy is "
+    "its inverse. Each prevalence but this set's own is reckoned by Bayes' theorem from recall and specificity here.",
+    "decision_curve": "Net benefit: cancers found less needless biopsies, weighed by the risk at which one would "
+    "biopsy (Vickers & Elkin 2006), at this set's prevalence. The band holds 95 % of resampled patients. Where the "
+    "curve is not above both lines the model is of no use.",
+    "decisions_by_subgroup": "Recall and specificity in each subgroup at the operating point named below. Fewer than "
+    "10 positives (recall) or negatives (specificity) are not evaluable.",
+    "calibration": "Temperature and bias were fitted on validation.",
+    "confusion_matrix": "Row: truth. Column: what was decided. The small figure is the share of the row.",
+}
+
+
+def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
+    """What every classifier is measured by, and the tables and curves of a screening test.
+
+    Decisions (confusion matrix, mistakes, subgroups) are those at the operating point of the policy, or at the
+    balanced point where the bundle could not claim it.
+    """
+    rows = dataset.split(split)
+    card, policy = predictor.card, Policy.of(TASK)
+    outputs = concatenate(predictor.batches((dataset.image(r), dataset.attributes(r)) for _, r in rows.iterrows()))
+    base = evaluate_classification(
+        TASK,
+        card,
+        predictor.bundle.version,
+        dataset.md5,
+        rows,
+        outputs,
+        split,
+        image=dataset.image,
+        unsquare=predictor.unsquared,
+        decided_at=policy.operating_point,
+    )
+    p, y = outputs.probabilities[:, 0].astype(np.float64), dataset.targets(rows)[:, 0].astype(np.float64)
+    groups = rows["group"].to_numpy(str)
+    cutoff = card.threshold(LABEL, policy.operating_point)
+    points = [measure_point(point, p, y, groups) for point in card.operating_points]
+    curve = decision_curve(p, y, groups, [*RISKS.tolist()])
+    tables = {
+        "operating_points": [*_point_rows(points, p, y), *_unclaimed_rows(card)],
+        "at_prevalence": [row for point in points for row in _prevalence_rows(point, p, y, groups)],
+        "decisions_by_subgroup": subgroup_decisions(rows.reset_index(drop=True), p >= cutoff, y, groups),
+        "calibration": _calibration_rows(card, p, outputs.logits[:, 0], y),
+        "decision_curve": [row for row in curve if row["threshold"] in TABLED_RISKS],
+    }
+    marks = {point.name: point.threshold for point in card.operating_points}
+    flat = no_ranking(p)
+    partial = undefined(len(p), flat) if flat else partial_auc_metric(p, y, groups)
+    return replace(
+        base,
+        metrics=_in_order(base.metrics, policy.operating_point, partial),
+        tables=tables | {name: rows for name, rows in base.tables.items() if name not in tables},
+        figures=base.figures | {"decision_curve": decision_curve_figure(curve, marks)},
+        captions=base.captions | CAPTIONS,
+        notes=(*base.notes, _decided(card, policy.operating_point, cutoff)),
+    )
+
+
+def _in_order(metrics: dict[str, Metric], point: str, partial: Metric) -> dict[str, Metric]:
+    """The headline of a screening test first: AUC, recall and specificity where the service decides."""
+    area = f"auc_{LABEL}"
+    first = [area, f"sensitivity_{LABEL}_at_{point}", f"specificity_{LABEL}_at_{point}"]
+    headline = {name: metrics[name] for name in first if name in metrics} | {f"partial_auc_{LABEL}": partial}
+    return headline | {name: metric for name, metric in metrics.items() if name not in headline}
+
+
+def _point_rows(points: Sequence[MeasuredPoint], p: np.ndarray, y: np.ndarray) -> list[Row]:
+    rows = []
+    for measured in points:
+        point, recall = measured.point, measured.sensitivity
+        positives = int((y == 1).sum())
+        found = int(((p >= point.threshold) & (y == 1)).sum())
+        low, high = clopper_pearson(found, positives)
+        rows.append(
+            {
+                "point": point.name,
+                "threshold": point.threshold,
+                "fitted_on": f"{point.split}, {point.positives} positives, recall ≥ {point.sensitivity_low:.3f}",
+                "positives": positives,
+                "missed": positives - found,
+                "recall": recall.value,
+                "recall_exact_95": f"{low:.4f} to {high:.4f}" if positives else "–",
+                "recall_95": _interval(recall),
+                "recall_at_least": clopper_pearson_low(found, positives) if positives else None,
+                "negatives": measured.specificity.n,
+                "specificity": measured.specificity.value,
+                "specificity_95": _interval(measured.specificity),
+                "flagged": measured.flagged,
+                "remark": "",
+            }
+        )
+    return rows
+
+
+def _unclaimed_rows(card: BundleCard) -> list[Row]:
+    """A row without numbers for each recall that cannot be claimed, saying what it would need."""
+    blank: dict[str, Any] = dict.fromkeys(
+        ("threshold", "positives", "missed", "recall", "recall_at_least", "negatives", "specificity", "flagged")
+    )
+    return [
+        {"point": point.name, **blank, "fitted_on": "–", "recall_exact_95": "–", "recall_95": "–",
+         "specificity_95": "–", "remark": point.reason}
+        for point in card.unclaimed_points
+    ]  # fmt: skip
+
+
+def _prevalence_rows(measured: MeasuredPoint, p: np.ndarray, y: np.ndarray, groups: np.ndarray) -> list[Row]:
+    recall, spared = measured.sensitivity.value, measured.specificity.value
+    if recall is None or spared is None:
+        return []
+    rows = []
+    for prevalence in (None, *PREVALENCES):
+        share = float((y == 1).mean()) if prevalence is None else prevalence
+        precision = precision_metric(p >= measured.point.threshold, y, groups, prevalence)
+        value = precision_at(recall, spared, share)
+        rows.append(
+            {
+                "point": measured.point.name,
+                "prevalence": f"{100 * share:.1f} % (this set)" if prevalence is None else f"{100 * share:g} %",
+                "precision": value,
+                "precision_95": _interval(precision),
+                "number_needed_to_biopsy": None if not value else round(1 / value, 1),
+                "biopsies_per_1000": round(1000 * (share * recall + (1 - share) * (1 - spared)), 1),
+                "cancers_found_per_1000": round(1000 * share * recall, 2),
+                "missed_cancers_per_1000": round(1000 * share * (1 - recall), 2),
+            }
+        )
+    return rows
+
+
+def _calibration_rows(card: BundleCard, p: np.ndarray, logits: np.ndarray, y: np.ndarray) -> list[Row]:
+    before = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    bias = card.bias[0] if card.bias else 0.0
+    return [
+        {
+            "probabilities": name,
+            "temperature": temperature,
+            "bias": shift,
+            "ece": estimate(calibration.ece, said, y),
+            "brier": estimate(calibration.brier, said, y),
+            "mean_probability": float(said.mean()),
+            "prevalence": float((y == 1).mean()),
+        }
+        for name, said, temperature, shift in (("before", before, 1.0, 0.0), ("as served", p, card.temperature, bias))
+    ]
+
+
+def _decided(card: BundleCard, point: str, cutoff: float) -> str:
+    short = next((p for p in card.unclaimed_points if p.name == point), None)
+    if short:
+        return f"{point} could not be fitted ({short.reason}): decisions shown are those at {cutoff:.3f}."
+    return f"Decisions (confusion matrix, mistakes, subgroups) are those at {point}: malignant from {cutoff:.3f}."
+
+
+def _interval(metric: Metric) -> str:
+    return "–" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"

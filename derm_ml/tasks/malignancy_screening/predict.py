@@ -1,0 +1,70 @@
+"""What malignancy_screening says and shows about one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from derm_ml import RESEARCH_USE
+from derm_ml.bundle import BundleCard
+from derm_ml.explain.answer import attributes_from, explained
+from derm_ml.policy import Policy
+from derm_ml.predictor import Predictor
+from derm_ml.tasks.malignancy_screening.task import TASK
+
+LABEL = TASK.labels[0]
+
+
+def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> dict[str, Any]:
+    """The calibrated probability, and the decision at an operating point with the evidence behind it.
+
+    `options` may give `point` (default: the policy's), and `age` and `sex`, used if the bundle was trained with them.
+    Where validation could not prove the point's recall there is no decision, and `why` says so.
+    Raises `ValueError` for a point the bundle does not have.
+    """
+    outputs = predictor([image], [attributes_from(options)])
+    probability = float(outputs.probabilities[0, 0])
+    decision = _decision(predictor.card, options.get("point") or Policy.of(TASK).operating_point, probability)
+    return {
+        "task": predictor.card.task,
+        "predicted": {True: LABEL, False: TASK.negative, None: "undecided"}[decision["positive"]],
+        "probabilities": {LABEL: probability},
+        "decision": decision,
+        "model_version": predictor.bundle.version,
+        "dataset_md5": predictor.card.dataset_md5,
+        "note": RESEARCH_USE,
+    }
+
+
+def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
+    """The picture with what speaks for malignancy laid over it, and a caption."""
+    return explained(predictor, image, options)
+
+
+def _decision(card: BundleCard, name: str, probability: float) -> dict[str, Any]:
+    point = next((p for p in card.operating_points if p.name == name), None)
+    if point:
+        return {
+            "point": name,
+            "positive": probability >= point.threshold,
+            "threshold": point.threshold,
+            "recall": point.sensitivity,
+            "recall_at_least": point.sensitivity_low,
+            "specificity": point.specificity,
+            "positives": point.positives,
+            "split": point.split,
+            "split_hash": point.split_hash,
+            "why": f"{point.positives} malignant {point.split} images, recall ≥ {point.sensitivity_low:.4f} "
+            "with 95 % confidence",
+        }
+    short = next((p for p in card.unclaimed_points if p.name == name), None)
+    if short is None:
+        known = ", ".join(p.name for p in (*card.operating_points, *card.unclaimed_points))
+        raise ValueError(f"no operating point '{name}'; the model has {known}")
+    return {
+        "point": name, "positive": None, "threshold": None, "recall": None, "recall_at_least": None,
+        "specificity": None, "positives": short.positives, "split": short.split, "split_hash": short.split_hash,
+        "why": f"no decision at {name}: {short.reason}",
+    }  # fmt: skip
