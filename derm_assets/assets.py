@@ -1,7 +1,7 @@
 """The straight line from delivered images to a released service, the same for every task. Read it top to bottom.
 
     incoming_batch → dataset → model → evaluation → registered_model → promoted_model → bento
-                               └ heatmaps, …
+                               └ heatmaps, …  └ comparison
 
 What a step does stands in steps.py, the checks between them in checks.py, jobs and sensors in automation.py.
 Annotations are evaluated here (no `from __future__ import annotations`): Dagster reads the config class from them.
@@ -15,7 +15,7 @@ import dagster as dg
 from derm_assets import steps
 from derm_assets.automation import automation
 from derm_assets.checks import data_rules, gates
-from derm_assets.config import chosen_recipe, model_config
+from derm_assets.config import ComparedRuns, chosen_recipe, model_config
 from derm_assets.lineage import latest
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
@@ -85,6 +85,11 @@ def line(task: Task) -> dg.Definitions:
         """The champion as a service, released once it has reproduced the evaluation."""
         return steps.package(task, PARITY, places, registry)
 
+    @asset(kinds={"python"}, deps=[evaluation])
+    def comparison(context: dg.AssetExecutionContext, config: ComparedRuns, places: Places) -> dg.MaterializeResult:
+        """The current model beside others on the same frozen test split: paired differences with intervals."""
+        return steps.compare(context, task, config.runs, latest(context.instance, evaluation.key), places)
+
     def artifact_of_model(artifact: Artifact) -> dg.AssetsDefinition:
         @asset(name=artifact.name, description=artifact.description, kinds={"onnx"}, deps=[model, dataset])
         def extra(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
@@ -97,6 +102,6 @@ def line(task: Task) -> dg.Definitions:
     straight = [incoming_batch, dataset, model, evaluation, registered_model, promoted_model, bento]
     checks = [data_rules(task, dataset.key), gates(task, evaluation.key)]
     return dg.Definitions.merge(
-        dg.Definitions(assets=[*straight, *extras], asset_checks=checks),
+        dg.Definitions(assets=[*straight, comparison, *extras], asset_checks=checks),
         automation(task, batches, [a.key for a in extras]),
     )

@@ -23,6 +23,16 @@ from derm_ml.task import Recipe, Task
 _CHOICE = "choice"  # the field that tells the recipes apart; in the form it is the recipe's name
 
 
+class ComparedRuns(dg.Config):
+    """The config of `<task>/comparison`."""
+
+    runs: list[str] = Field(
+        [],
+        description="model folders to set beside the current model; empty: the best of those that were measured on "
+        "the same test split",
+    )
+
+
 def model_config(task: Task) -> type[dg.Config]:
     """The config class of `<task>/model`: one field `recipe`, a choice of the task's recipes with their defaults."""
     forms = {name: _form(name, recipe) for name, recipe in task.recipes.items()}

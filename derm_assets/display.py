@@ -8,8 +8,8 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -40,6 +40,20 @@ def problem_table(problems: list[Problem] | tuple[Problem, ...]) -> dg.MarkdownM
     rows = [f"| {_cell(p.file)} | {p.row or ''} | {_cell(p.reason)} |" for p in problems[:_ROWS]]
     more = [f"\n… and {len(problems) - _ROWS} more"] if len(problems) > _ROWS else []
     return dg.MetadataValue.md("\n".join(["| file | row | reason |", "|---|---|---|", *rows, *more]))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
+    """Rows of plain values; all have the columns of the first."""
+    columns = list(rows[0]) if rows else []
+    lines = [f"| {' | '.join(_cell(_text(row[name])) for name in columns)} |" for row in rows]
+    head = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return dg.MetadataValue.md("\n".join([*head, *lines]))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else str(value)
 
 
 def _cell(text: str) -> str:

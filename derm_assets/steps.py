@@ -14,7 +14,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from derm_assets.display import numbers, picture, pictures, problem_table
+from derm_assets.display import numbers, picture, pictures, problem_table, table
 from derm_assets.lineage import Upstream, UpstreamError
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry, evaluation_of
@@ -26,6 +26,7 @@ from derm_ml.promotion import CHALLENGER, CHAMPION, SPLIT, ModelVersion
 from derm_ml.task import Artifact, Recipe, Task
 
 SAMPLES = 24  # pictures on the contact sheet of a dataset: three rows of eight
+COMPARED = 6  # other models beside the current one: more marks on a line are not told apart
 REPLAYED = 32  # held-out images sent through a built service: enough to meet every class, a few seconds
 
 
@@ -168,6 +169,38 @@ def evaluate(
             "n": measured.n,
             "split_hash": measured.split_hash,
             **pictures(measured.figures),
+        },
+    )
+
+
+def compare(
+    context: dg.AssetExecutionContext, task: Task, named: list[str], evaluation: Upstream, places: Places
+) -> dg.MaterializeResult:
+    """The current model, as the reference, beside others measured on the same frozen split."""
+    from derm_ml.comparison import compare as compare_runs
+    from derm_ml.comparison import named_apart, others_of, read_run
+
+    current = read_run(evaluation.path)
+    models = Path(places.out) / task.name
+    others = [read_run(Path(name)) for name in named] or others_of(current, models, task.primary_metric, COMPARED)
+    folder = models / "comparison"
+    if not others:
+        why = f"no other model in {models} was measured on test split {current.evaluation.split_hash}"
+        context.log.info(why)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(evaluation.version), metadata={"compared": 0, "why": why}
+        )
+    comparison = compare_runs(named_apart([current, *others]), task.primary_metric)
+    comparison.save(folder)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion("-".join(run.evaluation.model_version[:6] for run in comparison.runs)),
+        metadata={
+            "path": dg.MetadataValue.path(folder),
+            "differences": picture(comparison.figure()),
+            "table": table([row.plain() for row in comparison.rows]),
+            "compared": len(others),
+            "n": comparison.n,
+            "split_hash": comparison.split_hash,
         },
     )
 

@@ -4,6 +4,7 @@
     derm prepare lesion_classification             raw folder → dataset
     derm fit lesion_classification --recipe strong dataset → bundle
     derm evaluate lesion_classification MODEL      bundle → report with intervals
+    derm compare lesion_classification MODEL…      models side by side on the same frozen cases
     derm predict lesion_classification IMG…        pictures → probabilities
 
 Research use only: nothing here is a diagnosis.
@@ -186,6 +187,42 @@ def evaluate(
         finding = gate.check(evaluation)
         notes.print(f"{'[green]✓' if finding.passed else '[red]✗'}[/] {gate.name}: {finding.message}")
     print(folder / "report.html")
+
+
+@app.command()
+def compare(
+    task_name: TaskName,
+    runs: Annotated[
+        list[Path], typer.Argument(help="evaluated models, two or more; the first is the reference", show_default=False)
+    ],
+    split: Annotated[str, typer.Option(help="the split they were evaluated on")] = "test",
+    into: Annotated[Path | None, typer.Option(help="default: out/TASK/comparison")] = None,
+) -> None:
+    """Set models side by side on the same frozen cases: paired differences with intervals, a table and a figure."""
+    from derm_ml.comparison import compare as compare_runs
+    from derm_ml.comparison import named_apart, read_run
+
+    task = _task(task_name)
+    found = named_apart([read_run(path, split) for path in runs])
+    other = next((run for run in found if run.evaluation.task != task.name), None)
+    if other:
+        raise DermError(f"{other.name} is a model of {other.evaluation.task}, not of {task.name}")
+    with notes.status("resampling patients"):
+        comparison = compare_runs(found, task.primary_metric)
+        folder = comparison.save(into or out_root() / task.name / "comparison")
+    title = f"{task.title} · {comparison.split} {comparison.split_hash} · reference {comparison.runs[0].name}"
+    table = Table(
+        Column("metric", no_wrap=True), "run", "reference", "value", "difference", "95 % interval", "DeLong", "verdict",
+        title=title, caption=f"{comparison.n} cases, {comparison.groups} groups resampled. {RESEARCH_USE}",
+    )  # fmt: skip
+    for row in comparison.rows:
+        delong = f"{row.delong.low:+.4f} to {row.delong.high:+.4f}" if row.delong else ""
+        table.add_row(
+            row.metric, row.run, f"{row.reference:.4f}", f"{row.value:.4f}", f"{row.difference.value:+.4f}",
+            f"{row.difference.low:+.4f} to {row.difference.high:+.4f}", delong, row.verdict,
+        )  # fmt: skip
+    out_console.print(table)
+    print(folder / "comparison.png")
 
 
 @app.command()

@@ -114,9 +114,11 @@ class Comparison:
                  "settings": dict(run.evaluation.recipe)}
                 for run in self.runs
             ]  # fmt: skip
-            stored = {
-                name: getattr(self, name) for name in ("task", "title", "split", "split_hash", "n", "groups")
-            } | {"runs": models, "rows": [asdict(row) for row in self.rows], "note": RESEARCH_USE}
+            stored = {name: getattr(self, name) for name in ("task", "title", "split", "split_hash", "n", "groups")} | {
+                "runs": models,
+                "rows": [asdict(row) for row in self.rows],
+                "note": RESEARCH_USE,
+            }
             write_json(temporary / "comparison.json", stored)
             (temporary / "comparison.png").write_bytes(self.figure())
             rows = [row.plain() for row in self.rows]
@@ -183,11 +185,25 @@ def read_run(path: Path, split: str = "test") -> Run:
     return Run(name, Evaluation.load(place))
 
 
+def others_of(current: Run, models: Path, primary_metric: str, most: int) -> list[Run]:
+    """The other models below `models` that were measured on the same frozen split, the best of them, best first."""
+    found = []
+    for path in sorted(models.glob("*/evaluation_*/evaluation.json")):
+        run = read_run(path.parent)
+        same = run.evaluation.split_hash == current.evaluation.split_hash
+        if same and run.evaluation.model_version != current.evaluation.model_version:
+            found.append(run)
+    found.sort(key=lambda run: -(run.evaluation.numbers.get(primary_metric, -math.inf)))
+    return found[:most]
+
+
 def named_apart(runs: Sequence[Run]) -> list[Run]:
     """The runs with distinct names: the model's version is added where two folders are called the same."""
     names = [run.name for run in runs]
     twice = {name for name in names if names.count(name) > 1}
-    return [Run(f"{r.name} {r.evaluation.model_version[:6]}" if r.name in twice else r.name, r.evaluation) for r in runs]
+    return [
+        Run(f"{r.name} {r.evaluation.model_version[:6]}" if r.name in twice else r.name, r.evaluation) for r in runs
+    ]
 
 
 @dataclass(frozen=True)
@@ -250,15 +266,18 @@ def _per_case(evaluations: Sequence[Evaluation], tables: Sequence[pd.DataFrame])
     """Columns named like a metric that hold its value of each case, in every run."""
     for name in evaluations[0].metrics:
         column = name if name in tables[0] else f"case.{name}"
-        if all(column in t and _is_mean(e, name, t[column]) for e, t in zip(evaluations, tables, strict=True)):
+        if all(
+            column in t and _is_mean(e, name, t[column].to_numpy()) for e, t in zip(evaluations, tables, strict=True)
+        ):
             yield _Measure(name, weighted_mean, lambda t, _, column=column: t[column].to_numpy(np.float64))
 
 
-def _is_mean(evaluation: Evaluation, metric: str, values: pd.Series) -> bool:
+def _is_mean(evaluation: Evaluation, metric: str, values: np.ndarray) -> bool:
     found = evaluation.metrics.get(metric)
     if found is None or found.value is None or values.dtype.kind not in "fiub":
         return False
-    return math.isclose(float(values.astype(float).mean()), found.value, abs_tol=SAME)
+    known = values[~np.isnan(values.astype(float))].astype(float)
+    return len(known) > 0 and math.isclose(float(known.mean()), found.value, abs_tol=SAME)
 
 
 def _measured(

@@ -65,7 +65,8 @@ def evaluate_classification(
     `scored_labels` are those whose AUC counts and is averaged (all if empty); `image(row)` gives RGB uint8 and adds
     a sheet of the most confident mistakes, with their heatmaps if `unsquare(map, shape)` (`Predictor.unsquared`) is
     given; independent labels are decided at the operating point `decided_at`.
-    Metrics: `auc_mean` (of two or more scored labels), `auc_<label>`, `balanced_accuracy`, `accuracy`, `average_precision_<label>`, `ece`, `brier` (both also `…_uncalibrated`), and for
+    Metrics: `auc_mean` (of two or more scored labels), `auc_<label>`, `balanced_accuracy`, `accuracy`,
+    `average_precision_<label>`, `ece` and `brier` (both also before calibration, `…_uncalibrated`), and for
     each operating point `sensitivity_<label>_at_<point>` and `specificity_<label>_at_<point>`.
     A model that gives every case the same score has undefined ranking metrics that say so.
     Raises `ValueError` if outputs and rows do not match, an output is not finite, or an operating point was fitted

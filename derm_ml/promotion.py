@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from derm_ml import DermError
 from derm_ml.bundle import Bundle
@@ -24,6 +24,9 @@ from derm_ml.ledger import Ledger
 from derm_ml.policy import Policy
 from derm_ml.records import split_hash
 from derm_ml.task import Task
+
+if TYPE_CHECKING:
+    from derm_ml.metrics.intervals import Difference
 
 SPLIT = "test"  # promotion looks at no other split: the others chose epoch, temperature and threshold
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -52,6 +55,7 @@ class Evidence:
     high: float | None
     faults: tuple[str, ...] = ()
     red: tuple[str, ...] = ()
+    folder: str = ""  # of the evaluation: its predictions are compared case by case
 
     @classmethod
     def read(cls, task: Task, bundle: Path, evaluation: Path, own_data: bool = True) -> Evidence:
@@ -75,6 +79,7 @@ class Evidence:
             high=metric.high if metric else None,
             faults=tuple(_faults(task, model, measured, own_data)),
             red=tuple(f"{gate.name}: {finding.message}" for gate, finding in findings if not finding.passed),
+            folder=str(evaluation),
         )
 
 
@@ -110,8 +115,13 @@ class Decision:
     reasons: tuple[str, ...]
 
 
-def decide(candidate: Evidence, champion: Evidence | None, policy: Policy, metric: str) -> Decision:
-    """Refuse on faults, red blocking gates, an undefined or low metric, another split, a tie or worse."""
+def decide(
+    candidate: Evidence, champion: Evidence | None, policy: Policy, metric: str, paired: Difference | None = None
+) -> Decision:
+    """Refuse on faults, red blocking gates, an undefined or low metric, another split, a tie or worse.
+
+    `paired` is the difference to the champion on the same cases; the policy may bound how far below it might lie.
+    """
     against = [*candidate.faults, *(f"blocking gate is red: {text}" for text in candidate.red)]
     value = candidate.value
     if value is None or not math.isfinite(value):
@@ -130,8 +140,14 @@ def decide(candidate: Evidence, champion: Evidence | None, policy: Policy, metri
         against.append(
             f"{metric} {value:.4f} does not exceed the champion's {champion.value:.4f} by more than {policy.margin:.4f}"
         )
+    elif policy.worse_by is not None and (paired is None or paired.low <= -policy.worse_by):
+        found = f"{paired.low:+.4f} to {paired.high:+.4f}" if paired else "cannot be reckoned"
+        against.append(
+            f"against the champion the paired 95 % interval of {metric}, {found}, must lie above {-policy.worse_by:+.4f}"
+        )
     else:
-        said = f"{metric} {value:.4f} against the champion's {champion.value:.4f} on the same {candidate.n} cases"
+        test = f", paired 95 % interval {paired.low:+.4f} to {paired.high:+.4f}" if paired else ""
+        said = f"{metric} {value:.4f} against the champion's {champion.value:.4f} on the same {candidate.n} cases{test}"
         return Decision(not against, tuple(against) or (said,))
     return Decision(False, tuple(against))
 
@@ -189,7 +205,17 @@ def weigh(task: Task, candidate: Evidence, champion: ModelVersion | None, re_eva
     if held.split_hash != candidate.split_hash and not candidate.faults:
         measured = re_evaluate(champion.bundle, candidate.dataset_md5)
         held = Evidence.read(task, champion.bundle, measured, own_data=False)
-    return decide(candidate, held, policy, task.primary_metric)
+    paired = None if policy.worse_by is None else _paired(candidate, held, task.primary_metric)
+    return decide(candidate, held, policy, task.primary_metric, paired)
+
+
+def _paired(candidate: Evidence, champion: Evidence, metric: str) -> Difference | None:
+    """candidate − champion on the same cases; None where there is no such thing, which `decide` then refuses."""
+    from derm_ml.comparison import primary_difference  # scipy: whoever only reads a policy does not pay for it
+
+    if candidate.faults or champion.faults or candidate.split_hash != champion.split_hash:
+        return None
+    return primary_difference(Evaluation.load(Path(candidate.folder)), Evaluation.load(Path(champion.folder)), metric)
 
 
 def promote(

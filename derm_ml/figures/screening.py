@@ -24,8 +24,8 @@ def decision_curve_figure(rows: Sequence[dict[str, Any]], marks: dict[str, float
         ax = picture.axes[0]
         band = [row for row in rows if row["low"] is not None]
         if band:
-            ends = [[row[name] for row in band] for name in ("threshold", "low", "high")]
-            ax.fill_between(*ends, color=BLUE, alpha=0.13, linewidth=0)
+            at, low, high = ([row[name] for row in band] for name in ("threshold", "low", "high"))
+            ax.fill_between(at, low, high, color=BLUE, alpha=0.13, linewidth=0)
         ax.plot(x, model, color=BLUE, label="biopsy where the model says so")
         ax.plot(x, everybody, color=SOFT, linestyle=(0, (5, 1.5)), label="biopsy everybody")
         ax.axhline(0, color=INK, linewidth=1, linestyle=(0, (1.5, 1.2)), label="biopsy nobody")
