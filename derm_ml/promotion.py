@@ -143,7 +143,7 @@ def decide(
     elif policy.worse_by is not None and (paired is None or paired.low <= -policy.worse_by):
         found = f"{paired.low:+.4f} to {paired.high:+.4f}" if paired else "cannot be reckoned"
         against.append(
-            f"against the champion the paired 95 % interval of {metric}, {found}, must lie above {-policy.worse_by:+.4f}"
+            f"the paired 95 % interval of {metric} against the champion, {found}, must lie above {-policy.worse_by:+g}"
         )
     else:
         test = f", paired 95 % interval {paired.low:+.4f} to {paired.high:+.4f}" if paired else ""

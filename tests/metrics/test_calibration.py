@@ -7,15 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
 from derm_ml.metrics.calibration import (
     COLDEST,
     HOTTEST,
+    MOST_BIAS,
     brier,
     confidence,
     ece,
     fit_temperature,
+    fit_temperature_and_bias,
     mean_ece,
     reliability_table,
 )
@@ -116,3 +119,25 @@ def test_confidence_is_of_the_likeliest_label():
     sure, right = confidence(np.array([[0.2, 0.8], [0.6, 0.4]]), np.array([[0, 1.0], [0, 1.0]]))
     assert sure.tolist() == [0.8, 0.6]
     assert right.tolist() == [1, 0]
+
+
+def test_temperature_and_bias_are_those_of_logistic_regression():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 3, (4000, 1))
+    y = (rng.random((4000, 1)) < expit(0.5 * logits - 1.2)).astype(float)  # too sure, and of too many
+    temperature, (bias,) = fit_temperature_and_bias(logits, y)
+    fitted = LogisticRegression(C=np.inf, max_iter=1000).fit(logits, y[:, 0])
+    assert 1 / temperature == pytest.approx(fitted.coef_[0, 0], rel=1e-3)
+    assert bias == pytest.approx(fitted.intercept_[0], abs=1e-3)
+
+
+def test_unknown_targets_take_no_part_and_a_label_nobody_has_gets_a_bounded_bias():
+    rng = np.random.default_rng(4)
+    logits = rng.normal(0, 2, (600, 3))
+    y = (rng.random((600, 3)) < expit(logits)).astype(float)
+    y[:, 1] = np.nan
+    y[:, 2] = 0
+    temperature, bias = fit_temperature_and_bias(logits, y)
+    assert temperature == pytest.approx(1, abs=0.35)
+    assert bias[1] == 0
+    assert -MOST_BIAS <= bias[2] < -2

@@ -13,6 +13,7 @@ from derm_ml.metrics.intervals import (
     bootstrap,
     clopper_pearson,
     clopper_pearson_low,
+    delong_difference,
     draws,
     estimate,
     measured,
@@ -31,6 +32,15 @@ def test_one_miss_among_1000_positives_is_99_44_per_cent_at_worst():
 def test_recall_of_99_9_with_95_per_cent_confidence_needs_about_3000_positives_without_a_miss():
     needed = next(n for n in range(2900, 3100) if clopper_pearson_low(n, n) >= 0.999)
     assert needed == 2995
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(0, 10, 0.0, 0.3085), (5, 10, 0.1871, 0.8129), (1, 20, 0.0013, 0.2487), (49, 50, 0.8935, 0.9995)],
+)
+def test_exact_intervals_are_those_of_published_tables(successes, trials, low, high):
+    """Documenta Geigy, Scientific Tables, binomial 95 % limits."""
+    assert clopper_pearson(successes, trials) == pytest.approx((low, high), abs=5e-5)
 
 
 @given(st.integers(0, 400), st.integers(1, 400))
@@ -131,3 +141,48 @@ def test_models_scored_on_other_cases_cannot_be_compared():
         paired_difference(auc, np.arange(4), np.arange(4.0), np.arange(5.0), np.array([0, 1, 0, 1.0]))
     with pytest.raises(ValueError, match="undefined"):
         paired_difference(auc, np.arange(4), np.arange(4.0), np.arange(4.0), np.zeros(4))
+
+
+def delong_by_hand(a, b, y):
+    """Structural components from every pair, as the paper defines them: slow, and written independently."""
+    kernel = [
+        np.array([[1.0 if p > q else 0.5 if p == q else 0.0 for q in s[y == 0]] for p in s[y == 1]]) for s in (a, b)
+    ]
+    v10, v01 = np.array([k.mean(axis=1) for k in kernel]), np.array([k.mean(axis=0) for k in kernel])
+    m, n = v10.shape[1], v01.shape[1]
+    s10 = (v10 - v10.mean(axis=1, keepdims=True)) @ (v10 - v10.mean(axis=1, keepdims=True)).T / (m - 1)
+    s01 = (v01 - v01.mean(axis=1, keepdims=True)) @ (v01 - v01.mean(axis=1, keepdims=True)).T / (n - 1)
+    contrast = np.array([1.0, -1.0])
+    return kernel[0].mean() - kernel[1].mean(), np.sqrt(contrast @ (s10 / m + s01 / n) @ contrast)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_delong_is_the_paper_s_definition_and_is_mirrored(seed):
+    rng = np.random.default_rng(seed)
+    y = np.r_[np.ones(rng.integers(2, 20)), np.zeros(rng.integers(2, 20))]
+    a, b = (np.round(rng.normal(size=len(y)) + y, 1) for _ in range(2))  # rounded: ties
+    value, error = delong_by_hand(a, b, y)
+    found, mirrored = delong_difference(a, b, y), delong_difference(b, a, y)
+    assert found.value == pytest.approx(value, abs=1e-12)
+    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * error, abs=1e-6)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_delong_and_the_bootstrap_agree_where_every_patient_has_one_image():
+    rng = np.random.default_rng(8)
+    y = np.repeat([0.0, 1.0], 300)
+    signal = rng.normal(size=600) + y
+    a, b = signal + 0.4 * rng.normal(size=600), signal + 0.9 * rng.normal(size=600)
+    exact, drawn = delong_difference(a, b, y), paired_difference(auc, np.arange(600), a, b, y)
+    assert exact.value == pytest.approx(drawn.value)
+    assert (exact.low, exact.high) == pytest.approx((drawn.low, drawn.high), abs=0.006)
+    assert exact.p == pytest.approx(drawn.p, abs=0.02)
+
+
+def test_delong_of_the_same_ranking_is_a_tie_and_of_one_positive_is_refused():
+    y, s = np.array([1.0, 1, 0, 0]), np.array([0.9, 0.4, 0.5, 0.1])
+    same = delong_difference(s, 3 * s, y)
+    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
+    with pytest.raises(ValueError, match="two positives"):
+        delong_difference(s, s, np.array([1.0, 0, 0, 0]))

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from derm_ml.bundle import BundleCard, Preprocessing
 from derm_ml.metrics.intervals import clopper_pearson, clopper_pearson_low
 from derm_ml.metrics.operating_points import (
     fit_balanced_point,
     fit_operating_point,
+    fit_recall_points,
     measure_point,
     refuse_fitted_on,
 )
@@ -103,3 +105,33 @@ def test_many_images_of_few_patients_widen_the_interval_beyond_the_exact_one():
     low, high = clopper_pearson(20, 40)
     assert found.sensitivity.low < low
     assert found.sensitivity.high > high
+
+
+def test_too_few_positives_make_no_number_that_means_nothing():
+    """One of 213 missed says nothing of a recall of 99.9 %: the point says what it would need."""
+    rng = np.random.default_rng(0)
+    y = np.r_[np.ones(213), np.zeros(400)]
+    p = np.clip(0.3 + 0.4 * y + rng.normal(0, 0.1, 613), 0, 1)
+    points, unclaimed = fit_recall_points("malignant", p, y, "validation", "h", (0.9, 0.95, 0.99, 0.999))
+    assert [point.name for point in points] == ["recall_0.9", "recall_0.95"]
+    assert [point.reason for point in unclaimed] == [
+        "needs ≥ 299 positives, has 213",
+        "needs ≥ 2,995 positives, has 213",
+    ]
+    assert points[1].sensitivity >= 0.95
+    assert points[1].sensitivity_low == pytest.approx(clopper_pearson_low(round(points[1].sensitivity * 213), 213))
+    with pytest.raises(ValueError, match="fitted on the validation split, not on 'test'"):
+        fit_recall_points("malignant", p, y, "test", "h", (0.9,))
+
+
+def test_a_bundle_with_a_point_of_its_test_split_is_no_bundle():
+    """Whatever wrote it, a threshold chosen on the test split must not be served."""
+    point = fit_operating_point("recall_0.9", "m", np.array([0.1, 0.9]), np.array([0, 1.0]), "validation", "abc", 0.9)
+    fields = {
+        "task": "t", "recipe_name": "r", "recipe": {}, "labels": ("m",), "head": "sigmoid", "dataset_md5": "d",
+        "preprocessing": Preprocessing(side=8, store_side=8), "operating_points": (point,), "backbone": "b",
+        "pretrained": "none", "epochs": 1,
+    }  # fmt: skip
+    assert BundleCard(**fields, split_hashes={"test": "other"}).threshold("m", "recall_0.9") == point.threshold
+    with pytest.raises(ValueError, match="fitted on the test split"):
+        BundleCard(**fields, split_hashes={"test": "abc"})
