@@ -100,7 +100,7 @@ def test_net_benefit_is_its_definition(rows, threshold):
 def test_biopsying_everybody_is_worth_the_prevalence_less_the_harm():
     rng = np.random.default_rng(0)
     y = (rng.random(400) < 0.2).astype(float)
-    p = np.clip(0.2 + 0.5 * (y - 0.2) + rng.normal(0, 0.1, 400), 0, 1)
+    p = np.clip(0.2 + 0.5 * (y - 0.2) + rng.normal(0, 0.1, 400), 0.02, 1)
     rows = decision_curve(p, y, np.arange(400), [0.01, 0.2, 0.5])
     for row in rows:
         t = row["threshold"]
