@@ -92,4 +92,4 @@ def test_a_missing_attribute_is_flagged_not_guessed(age, sex):
     row = encode_attributes([given_], ("age", "sex"))[0]
     assert row[1] == (age is None)
     assert row[3] == (sex not in ("male", "female"))
-    assert row[0] == pytest.approx(0 if age is None else age / 100, abs=1e-6)
+    assert row[0] == pytest.approx(0 if age is None else (age - 50) / 20, abs=1e-6)

@@ -47,7 +47,7 @@ def read(root: Path, labels: LabelMap) -> Reading:
         rows = read_csv(truth, ("image_id", "melanoma", "seborrheic_keratosis"), unique="image_id")
         files, odd = image_files(root, folder)
         images, doubled = by_stem([f for f in files if not Path(f).stem.endswith(_COMPANIONS)])
-        metadata = _metadata(root, folder)
+        metadata = read_metadata(root, folder)
         ids = {row["image_id"] for row in rows}
         problems += [*odd, *doubled, *unlisted(images, ids, truth.name)]
         for row in rows:
@@ -80,7 +80,7 @@ def _diagnosis(row: Row) -> str:
     return next((name for name, flag in flags.items() if flag), "nevus")
 
 
-def _metadata(root: Path, folder: str) -> dict[str, Row]:
+def read_metadata(root: Path, folder: str) -> dict[str, Row]:
     """Image id → its row, from the file inside the image folder (as zipped) or beside it; empty if there is none."""
     for path in (root / folder / f"{folder}_metadata.csv", root / f"{folder}_metadata.csv"):
         if path.exists():

@@ -35,7 +35,7 @@ from derm_ml.records import DataError
 from derm_ml.training.export import export_classifier
 from derm_ml.training.feeding import LoadSample, in_order
 from derm_ml.training.loop import fit_network
-from derm_ml.training.seeding import derived
+from derm_ml.training.seeding import derived, generator
 from derm_ml.training.settings import ClassifierRecipe
 
 RECALLS = (0.90, 0.95)  # the recalls an operating point is fitted for, where a task names no others
@@ -166,10 +166,12 @@ def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRec
     targets = dataset.targets(rows)
     augment = augmentation(recipe.augmentation, recipe.side, recipe.squaring, recipe.smallest_side)
     attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
+    unknown = encode_attributes([{}], recipe.attributes)[0]
     image = dataset.reader(rows)
 
     def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
-        return augment(image(index), seed), targets[index], attributes[index]
+        hidden = generator(seed, "attributes").random() < recipe.attribute_dropout
+        return augment(image(index), seed), targets[index], unknown if hidden else attributes[index]
 
     return load
 

@@ -62,6 +62,9 @@ class ClassifierRecipe(TrainingRecipe):
     attributes: tuple[Literal["age", "sex"], ...] = Field(
         (), description="patient facts the network is told, missing ones flagged"
     )
+    attribute_dropout: float = Field(
+        0.3, ge=0, lt=1, description="share of training images shown without their facts: answers need not have them"
+    )
     class_balance: Literal["none", "weights", "sampler"] = Field(
         "sampler", description="rare labels weigh more in the loss, or are drawn more often"
     )

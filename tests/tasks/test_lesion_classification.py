@@ -43,7 +43,7 @@ def test_training_on_permuted_labels_gives_chance(drawn_dataset, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", ["strong", "faithful"])
-def test_every_recipe_trains_with_a_file_of_pretrained_weights(recipe, drawn_dataset, tmp_path):
+def test_every_recipe_trains_with_a_file_of_pretrained_weights(recipe, drawn_raw, drawn_dataset, tmp_path):
     """The path real users take: pretrained weights from a file, age and sex, frozen epochs, weighted loss."""
     from safetensors.torch import save_file
     from torchvision.models import get_model
@@ -67,6 +67,10 @@ def test_every_recipe_trains_with_a_file_of_pretrained_weights(recipe, drawn_dat
     old, unknown = TASK.answer(predictor, image, {"age": "85", "sex": "male"}), TASK.answer(predictor, image, {})
     assert sum(old["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert old["probabilities"] != unknown["probabilities"]
+    submit(predictor, drawn_raw / "ISIC-2017_Test_Data", tmp_path / "submission.csv")  # finds ages beside the folder
+    said = pd.read_csv(tmp_path / "submission.csv", index_col="Id")["task_1"]
+    saved = TASK.evaluate(predictor, drawn_dataset, "test").predictions.set_index("id")["p.melanoma"]
+    assert said.to_numpy() == pytest.approx(saved[said.index].to_numpy(), abs=1e-5)
 
 
 @pytest.mark.parametrize("values", [{"epochs": 0}, {"ema": 1.5}, {"learning_rate": -1}, {"no_such": 1}])

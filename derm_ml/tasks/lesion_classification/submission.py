@@ -2,6 +2,8 @@
 
 python -m derm_ml.tasks.lesion_classification.submission MODEL ISIC-2017_Test_v2_Data submission.csv
 python -m derm_ml.metrics.isic submission.csv ISIC-2017_Test_v2_Part3_GroundTruth.csv
+
+Age and sex are taken from `<folder>_metadata.csv`, in the folder or beside it, where it exists.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from derm_ml.images.decode import IMAGE_EXTENSIONS, INGEST_FORMATS, decode, read
 from derm_ml.metrics.isic import write_submission
 from derm_ml.predictor import Predictor
 from derm_ml.records import DataError
+from derm_ml.sources.attributes import attributes_of
+from derm_ml.sources.isic2017 import read_metadata
 
 
 def submit(predictor: Predictor, folder: Path, path: Path) -> None:
@@ -27,9 +31,11 @@ def submit(predictor: Predictor, folder: Path, path: Path) -> None:
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_EXTENSIONS and "superpixels" not in p.stem)
     if not files:
         raise DataError(f"{folder}: there are no pictures in it")
+    metadata = read_metadata(folder.resolve().parent, folder.resolve().name)
+    facts = {name: attributes_of(row, age="age_approximate") for name, row in metadata.items()}
     said = np.concatenate(
         [
-            predictor([decode(read_image_file(file), INGEST_FORMATS)]).probabilities
+            predictor([decode(read_image_file(file), INGEST_FORMATS)], [facts.get(file.stem, {})]).probabilities
             for file in track(files, description="predicting")
         ]
     )
