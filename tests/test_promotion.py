@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derm_ml.ledger import Ledger
+from derm_ml.metrics.intervals import Difference
 from derm_ml.promotion import (
     CHAMPION,
     PREVIOUS,
@@ -65,6 +66,25 @@ def test_it_is_refused_with_its_reason(candidate, champion, reason):
     decision = against(candidate, champion)
     assert not decision.promote
     assert any(reason in said for said in decision.reasons)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "promoted"),
+    [(0.001, 0.09, True), (-0.019, 0.1, True), (-0.021, 0.1, False), (-0.2, -0.1, False)],
+)
+def test_the_paired_test_bounds_how_much_worse_a_better_looking_model_may_be(low, high, promoted):
+    """A higher AUC on 50 patients can be luck: the interval of the difference says how bad the luck may be."""
+    policy = Policy(floor=0.6, worse_by=0.02)
+    paired = Difference(0.05, low, high, 0.1, 100)
+    decision = decide(GOOD, replace(GOOD, value=0.85), policy, "auc_mean", paired)
+    assert decision.promote is promoted
+    assert f"{low:+.4f} to {high:+.4f}" in decision.reasons[0]
+
+
+def test_where_the_paired_test_is_asked_for_and_cannot_be_made_nothing_is_promoted():
+    decision = decide(GOOD, replace(GOOD, value=0.85), Policy(floor=0.6, worse_by=0.02), "auc_mean", None)
+    assert not decision.promote
+    assert "cannot be reckoned" in decision.reasons[0]
 
 
 numbers = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True))

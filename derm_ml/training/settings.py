@@ -8,6 +8,8 @@ from pydantic import Field
 
 from derm_ml.task import Recipe
 
+Augmentation = Literal["none", "flips", "strong", "screening"]
+
 
 class TrainingRecipe(Recipe):
     """Optimisation, data feeding and device. A task's recipe adds its network and its augmentation."""
@@ -53,9 +55,7 @@ class ClassifierRecipe(TrainingRecipe):
     smallest_side: int = Field(
         0, ge=0, description="with squaring=crop: pixels of the shorter side before the square is cut (0: side)"
     )
-    augmentation: Literal["none", "flips", "strong", "screening"] = Field(
-        "strong", description="see derm_ml/images/augment.py"
-    )
+    augmentation: Augmentation = Field("strong", description="see derm_ml/images/augment.py")
     views: Literal["none", "flips", "d4"] = Field(
         "d4", description="test-time augmentation, averaged over 1, 4 or 8 views"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from derm_ml.training.settings import ClassifierRecipe
+from derm_ml.training.settings import Augmentation, ClassifierRecipe
 
 
 class Strong(ClassifierRecipe):
@@ -42,7 +42,7 @@ class Faithful(ClassifierRecipe):
     weight_decay: float = 0.0
     schedule: Literal["cosine", "plateau", "constant"] = "plateau"
     warmup_epochs: float = 0.0
-    augmentation: Literal["none", "flips", "strong"] = "flips"
+    augmentation: Augmentation = "flips"
     views: Literal["none", "flips", "d4"] = "none"
     class_balance: Literal["none", "weights", "sampler"] = "none"
 
@@ -60,5 +60,5 @@ class Drawn(ClassifierRecipe):
     batch_size: int = 16
     learning_rate: float = 1e-3
     ema: float = 0.95
-    augmentation: Literal["none", "flips", "strong"] = "flips"
+    augmentation: Augmentation = "flips"
     views: Literal["none", "flips", "d4"] = "flips"

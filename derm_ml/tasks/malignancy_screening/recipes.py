@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from derm_ml.training.settings import ClassifierRecipe
+from derm_ml.training.settings import Augmentation, ClassifierRecipe
 
 
 class Strong(ClassifierRecipe):
@@ -52,7 +52,7 @@ class FaithfulResnet18(ClassifierRecipe):
     squaring: Literal["squash", "crop", "pad"] = "crop"
     smallest_side: int = 256
     side: int = 224
-    augmentation: Literal["none", "flips", "strong", "screening"] = "screening"
+    augmentation: Augmentation = "screening"
     views: Literal["none", "flips", "d4"] = "none"
     class_balance: Literal["none", "weights", "sampler"] = "none"
 
@@ -65,7 +65,7 @@ class FaithfulResnet18Plain(FaithfulResnet18):
     Command: `derm fit malignancy_screening --recipe faithful_resnet18_plain`.
     """
 
-    augmentation: Literal["none", "flips", "strong", "screening"] = "none"
+    augmentation: Augmentation = "none"
 
 
 class FaithfulResnext50(FaithfulResnet18):
@@ -93,5 +93,5 @@ class Drawn(ClassifierRecipe):
     batch_size: int = 16
     learning_rate: float = 1e-3
     ema: float = 0.95
-    augmentation: Literal["none", "flips", "strong", "screening"] = "flips"
+    augmentation: Augmentation = "flips"
     views: Literal["none", "flips", "d4"] = "flips"

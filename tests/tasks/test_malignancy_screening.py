@@ -1,0 +1,302 @@
+"""malignancy_screening from end to end on drawn pictures: recall first, and no number the cases cannot bear."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from derm_ml.bundle import Bundle
+from derm_ml.dataset import Dataset, prepare
+from derm_ml.evaluation import Evaluation, Metric, undefined
+from derm_ml.images.decode import decode
+from derm_ml.metrics.calibration import ece
+from derm_ml.metrics.classification import auc
+from derm_ml.metrics.intervals import clopper_pearson, estimate
+from derm_ml.policy import Policy
+from derm_ml.predictor import Predictor
+from derm_ml.records import DataError
+from derm_ml.registry import get_task
+from serving.factory import make_service
+
+TASK = get_task("malignancy_screening")
+POINT = Policy.of(TASK).operating_point
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Dataset:
+    """240 drawn pictures: 30 malignant ones for validation, enough for a recall of 0.90 and for no more."""
+    folder = tmp_path_factory.mktemp("drawn")
+    TASK.draw(folder / "raw", 240, seed=3)
+    return prepare(TASK, folder / "raw", TASK.settings(), folder / "prepared")
+
+
+@pytest.fixture(scope="module")
+def bundle(dataset, tmp_path_factory):
+    recipe = TASK.recipe("drawn", epochs=4, side=32, views="none", workers=0)
+    return TASK.fit(dataset, recipe, tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def evaluation(bundle, dataset, tmp_path_factory) -> Evaluation:
+    measured = TASK.evaluate(Predictor(bundle), dataset, "test")
+    return Evaluation.load(measured.save(tmp_path_factory.mktemp("report") / "evaluation_test"))
+
+
+def test_it_learns_what_was_drawn(evaluation):
+    assert evaluation.metrics["auc_malignant"].low > 0.6
+    assert next(iter(evaluation.metrics)) == TASK.primary_metric
+
+
+def test_a_bundle_holds_its_points_and_says_what_it_cannot_claim(bundle, dataset):
+    card = Bundle.open(bundle).card
+    assert [p.name for p in card.operating_points] == ["balanced", "recall_0.9"]
+    assert {p.split_hash for p in card.operating_points} == {dataset.split_hashes["validation"]}
+    assert {p.name: p.reason for p in card.unclaimed_points} == {
+        "recall_0.95": "needs ≥ 59 positives, has 30",
+        "recall_0.99": "needs ≥ 299 positives, has 30",
+        "recall_0.999": "needs ≥ 2,995 positives, has 30",
+    }
+
+
+def test_calibration_is_fitted_on_validation_and_shown_before_and_after(bundle, dataset, evaluation):
+    predictor = Predictor(bundle)
+    rows = dataset.split("validation")
+    logits = np.concatenate([predictor([dataset.image(row)]).logits for _, row in rows.iterrows()])
+    p, y = predictor.calibrated(logits)[:, 0], dataset.targets(rows)[:, 0]
+    assert p.mean() == pytest.approx(y.mean(), abs=0.06)  # a bias was fitted, not a temperature alone
+    before, after = evaluation.tables["calibration"]
+    table = evaluation.predictions
+    assert after["ece"] == pytest.approx(estimate(ece, table["p.malignant"].to_numpy(), table["target.malignant"]))
+    assert before["ece"] == evaluation.value("ece_uncalibrated")
+
+
+def test_the_report_holds_what_clinicians_ask_for(evaluation):
+    points = {row["point"]: row for row in evaluation.tables["operating_points"]}
+    table, point = evaluation.predictions, points["recall_0.9"]
+    y, p = table["target.malignant"] == 1, table["p.malignant"]
+    found = int((p[y] >= point["threshold"]).sum())
+    low, high = clopper_pearson(found, int(y.sum()))
+    assert point["recall_exact_95"] == f"{low:.4f} to {high:.4f}"
+    assert point["missed"] == y.sum() - found
+    assert points["recall_0.999"]["recall"] is None
+    assert points["recall_0.999"]["remark"] == "needs ≥ 2,995 positives, has 30"
+    costs = [row for row in evaluation.tables["at_prevalence"] if row["point"] == "recall_0.9"]
+    assert [row["prevalence"] for row in costs] == ["50.0 % (this set)", "1 %", "2 %", "5 %", "10 %"]
+    flagged = p >= point["threshold"]
+    assert costs[0]["precision"] == pytest.approx(y[flagged].mean())
+    assert costs[0]["number_needed_to_biopsy"] == pytest.approx(1 / y[flagged].mean(), abs=0.05)
+    assert costs[1]["missed_cancers_per_1000"] == pytest.approx(10 * (1 - found / y.sum()), abs=0.01)
+    attributes = {row["attribute"] for row in evaluation.tables["decisions_by_subgroup"]}
+    assert attributes >= {"age", "sex", "site"}
+    assert any("not evaluable (n =" in row["recall"] for row in evaluation.tables["decisions_by_subgroup"])
+    assert {"roc", "precision_recall", "decision_curve", "reliability"} <= set(evaluation.figures)
+    assert "needs ≥ 59 positives" in evaluation.notes[-1]
+    assert [row["truth"] for row in evaluation.tables["confusion_matrix"]] == ["benign", "malignant"]
+
+
+@pytest.mark.parametrize(
+    ("recall", "specificity", "red"),
+    [
+        (Metric(0.95, 0.92, 0.97, 400), Metric(0.6, 0.55, 0.65, 1600), set()),
+        (Metric(0.95, 0.89, 0.97, 400), Metric(0.6, 0.55, 0.65, 1600), {"recall_at_operating_point"}),
+        (Metric(0.95, 0.92, 0.97, 400), Metric(0.3, 0.2, 0.4, 1600), {"specificity_at_operating_point"}),
+        (
+            undefined(30, "needs ≥ 59 positives"),
+            undefined(30, "needs ≥ 59 positives"),
+            {"recall_at_operating_point", "specificity_at_operating_point"},
+        ),
+    ],
+)
+def test_gates_hold_the_policy_s_promises(evaluation, recall, specificity, red):
+    evaluation.metrics[f"sensitivity_malignant_at_{POINT}"] = recall
+    evaluation.metrics[f"specificity_malignant_at_{POINT}"] = specificity
+    findings = {gate.name: gate.check(evaluation) for gate in TASK.gates if gate.blocking}
+    assert {name for name, finding in findings.items() if not finding.passed} == red
+    if recall.value is None:
+        assert "needs ≥ 59 positives" in findings["recall_at_operating_point"].message
+
+
+def test_a_collapsed_model_is_red_not_a_crash(bundle, dataset):
+    predictor = Predictor(bundle)
+    same = predictor([dataset.image(dataset.split("test").iloc[0])])
+
+    class Constant:
+        """A network that says the same of every picture."""
+
+        card, bundle, unsquared, labels = predictor.card, predictor.bundle, predictor.unsquared, predictor.labels
+
+        def batches(self, images):
+            return (same for _ in images)
+
+    measured = TASK.evaluate(Constant(), dataset, "test")
+    assert "only 1 distinct value" in measured.metrics["auc_malignant"].note
+    assert not any(gate.check(measured).passed for gate in TASK.gates if gate.name.startswith("ranks"))
+
+
+def test_an_answer_decides_at_the_point_asked_for_and_shows_its_evidence(bundle, dataset):
+    predictor = Predictor(bundle)
+    image = dataset.image(dataset.split("test").iloc[0])
+    point = next(p for p in predictor.card.operating_points if p.name == "recall_0.9")
+    said = TASK.answer(predictor, image, {"point": "recall_0.9"})
+    probability = said["probabilities"]["malignant"]
+    assert said["decision"]["positive"] is (probability >= point.threshold)
+    assert said["predicted"] == ("malignant" if said["decision"]["positive"] else "benign")
+    assert said["decision"]["recall_at_least"] == point.sensitivity_low
+    assert said["decision"]["positives"] == 30
+    default = TASK.answer(predictor, image, {})
+    assert default["decision"]["point"] == POINT
+    assert default["predicted"] == "undecided"  # 30 positives cannot bear a recall of 0.95
+    assert default["decision"]["why"] == "no decision at recall_0.95: needs ≥ 59 positives, has 30"
+    with pytest.raises(ValueError, match=r"no operating point 'recall_0\.5'; the model has balanced, recall_0\.9"):
+        TASK.answer(predictor, image, {"point": "recall_0.5"})
+
+
+def test_the_endpoint_takes_the_point_as_a_parameter(bundle, dataset):
+    row = dataset.split("test").iloc[0]
+    service = make_service(TASK, bundle, name="malignancy_screening_test")
+    with TestClient(service.to_asgi(), base_url="http://127.0.0.1:3000") as client:
+        headers = {"Content-Type": "application/octet-stream"}
+        body = dataset.read(row)
+        answer = client.post("/predict?point=recall_0.9", content=body, headers=headers).json()
+        assert answer["decision"]["point"] == "recall_0.9"
+        expected = Predictor(bundle)([decode(body)]).probabilities[0, 0]
+        assert answer["probabilities"]["malignant"] == pytest.approx(expected, abs=1e-6)
+        refused = client.post("/predict?point=recall_0.1", content=body, headers=headers)
+        assert refused.status_code == 400
+        assert "'point' must be one of balanced, recall_0.9" in refused.json()["error"]
+        assert client.post("/explain", content=body, headers=headers).headers["content-type"] == "image/png"
+
+
+def test_heatmaps_show_found_and_missed_cancers(bundle, dataset, tmp_path):
+    made = TASK.artifacts[0].make(Predictor(bundle), dataset, tmp_path)
+    assert Image.open(made["heatmaps"]).width > 200
+
+
+def test_a_bundle_moved_onto_its_own_test_split_is_not_opened(bundle, tmp_path):
+    """Somebody who refits the threshold where it is judged gets a sentence instead of a service."""
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    stored = json.loads((copy / "bundle.json").read_text())
+    stored["split_hashes"]["test"] = stored["operating_points"][0]["split_hash"]
+    (copy / "bundle.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="fitted on the test split"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("recipe", ["faithful_resnet18_plain", "faithful_resnet18", "faithful_resnext50"])
+def test_the_faithful_recipes_are_the_original_to_the_number(recipe):
+    """Task 3: Xavier head, BCE, Adam, 20 epochs, 2e-4, 2 of them warm-up, cosine; 256 (232) → 224."""
+    chosen = TASK.recipe(recipe)
+    values = {
+        "epochs": 20, "optimizer": "adam", "learning_rate": 2e-4, "warmup_epochs": 2.0, "schedule": "cosine",
+        "head_init": "xavier", "hidden": (), "side": 224, "squaring": "crop", "pretrained": "torchvision",
+        "class_balance": "none", "label_smoothing": 0.0, "focal_gamma": 0.0, "weight_decay": 0.0, "views": "none",
+        "smallest_side": 232 if "resnext" in recipe else 256,
+        "backbone": "resnext50_32x4d" if "resnext" in recipe else "resnet18",
+        "augmentation": "none" if "plain" in recipe else "screening",
+    }  # fmt: skip
+    assert {name: getattr(chosen, name) for name in values} == values
+
+
+def test_the_augmented_original_trains_and_is_judged_on_the_centre_crop(dataset, tmp_path):
+    recipe = TASK.recipe(
+        "faithful_resnet18", pretrained="none", epochs=1, warmup_epochs=0.5, side=32, smallest_side=37, workers=0
+    )
+    card = Predictor(TASK.fit(dataset, recipe, tmp_path)).card
+    assert (card.preprocessing.fit, card.preprocessing.side, card.preprocessing.smallest_side) == ("crop", 32, 37)
+    assert card.head == "sigmoid"
+
+
+def test_training_on_permuted_labels_gives_chance(dataset, tmp_path):
+    """If this scored, the score would come from somewhere other than the pictures."""
+    frame = dataset.manifest.copy()
+    rng = np.random.default_rng(2)
+    for split in ("train", "validation", "test"):
+        rows = frame.index[frame["split"] == split]
+        frame.loc[rows, "target.malignant"] = frame.loc[rng.permutation(rows), "target.malignant"].to_numpy()
+    permuted = Dataset(dataset.path, dataset.info, frame)
+    recipe = TASK.recipe("drawn", epochs=3, side=32, views="none", workers=0, keep="last")
+    predictor = Predictor(TASK.fit(permuted, recipe, tmp_path))
+    rows = permuted.split("test")
+    scores = np.concatenate([predictor([permuted.image(row)]).logits for _, row in rows.iterrows()])[:, 0]
+    assert estimate(auc, scores, permuted.targets(rows)[:, 0]) == pytest.approx(0.5, abs=0.2)  # 60 cases: 2.7 errors
+
+
+def test_a_faithful_network_has_one_logit_and_a_xavier_head():
+    import torch
+
+    from derm_ml.nets.classifier import Classifier
+
+    torch.manual_seed(0)
+    network = Classifier("resnext50_32x4d", 1, "none", head_init="xavier")
+    (layer,) = network.head.layers
+    bound = (6 / (2048 + 1)) ** 0.5
+    assert layer.weight.shape == (1, 2048)
+    assert 0.98 * bound < layer.weight.abs().max() <= bound
+    assert not layer.bias.any()
+
+
+def table(folder, name, rows):
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def ham10000(folder):
+    """One picture of each diagnosis in the published layout."""
+    diagnoses = ("mel", "nv", "bkl", "bcc", "akiec", "vasc", "df")
+    rows = [[f"HAM_{k}", f"ISIC_{k}", dx, "histo", 50, "male", "back"] for k, dx in enumerate(diagnoses)]
+    table(folder, "HAM10000_metadata.csv", [
+        ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"], *rows
+    ])  # fmt: skip
+    (folder / "HAM10000_images").mkdir()
+    for k in range(len(diagnoses)):
+        Image.new("RGB", (8, 8)).save(folder / "HAM10000_images" / f"ISIC_{k}.jpg")
+
+
+def malignant(reading) -> set[str]:
+    return {s.attributes["diagnosis"] for s in reading.samples if s.target["malignant"] == 1}
+
+
+def test_which_diagnoses_are_malignant_is_a_setting(tmp_path):
+    ham10000(tmp_path)
+    reading = TASK.read(tmp_path, TASK.settings())
+    assert malignant(reading) == {"mel", "bcc", "akiec"}
+    assert len(reading.samples) == 7
+    assert malignant(TASK.read(tmp_path, TASK.settings(malignant=["mel", "bcc"]))) == {"mel", "bcc"}
+    without = TASK.read(tmp_path, TASK.settings(malignant=["mel", "bcc"], left_out=["akiec"]))
+    assert without.left_out == {"akiec": 1}
+    assert {s.attributes["diagnosis"] for s in without.samples} == {"mel", "bcc", "nv", "bkl", "vasc", "df"}
+    with pytest.raises(DataError, match="'mel' is listed as"):
+        TASK.read(tmp_path, TASK.settings(benign=["mel"]))
+
+
+def test_class_folders_and_isic_2017_are_read_too(tmp_path):
+    for split, label in (("train", "Benign"), ("train", "Malignant"), ("test", "Benign"), ("test", "Malignant")):
+        (tmp_path / "folders" / split / label).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "folders" / split / label / f"{split}_{label}.png")
+    reading = TASK.read(tmp_path / "folders", TASK.settings())
+    assert {s.id: (s.split, s.target["malignant"]) for s in reading.samples} == {
+        "train_Benign": ("train", 0), "train_Malignant": ("train", 1),
+        "test_Benign": ("test", 0), "test_Malignant": ("test", 1),
+    }  # fmt: skip
+    get_task("lesion_classification").draw(tmp_path / "isic", 6, seed=1)
+    targets = {s.attributes["diagnosis"]: s.target["malignant"] for s in
+               TASK.read(tmp_path / "isic", TASK.settings()).samples}  # fmt: skip
+    assert targets == {"melanoma": 1, "nevus": 0, "seborrheic_keratosis": 0}
+
+
+def test_a_set_of_cancers_alone_is_refused_before_training(dataset, tmp_path):
+    frame = dataset.manifest.copy()
+    frame["target.malignant"] = 1.0
+    alone = Dataset(dataset.path, dataset.info, frame)
+    finding = next(rule for rule in TASK.rules if rule.name == "every_class_in_every_split").check(alone)
+    assert not finding.passed
+    with pytest.raises(DataError, match="no image of anything but malignant"):
+        TASK.fit(alone, TASK.recipe("drawn"), tmp_path)

@@ -1,0 +1,185 @@
+"""Runs side by side: a difference that is luck must not be told as a difference, nor runs on other cases compared."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from typer.testing import CliRunner
+
+from derm_ml import DermError, cli
+from derm_ml.comparison import ComparisonError, Run, compare, named_apart, others_of, primary_difference, read_run
+from derm_ml.evaluation import Evaluation, Metric
+from derm_ml.metrics.classification import roc_auc
+
+N = 400
+
+
+def measured(noise: float, seed: int = 0, version: str = "v1", threshold: float = 0.3, **more) -> Evaluation:
+    """A screening evaluation whose scores are the truth under `noise`; the same cases whatever the noise."""
+    truth = np.random.default_rng(99)
+    y = (truth.random(N) < 0.3).astype(float)
+    signal = truth.normal(size=N) + 1.6 * y
+    logits = signal + noise * np.random.default_rng(seed).normal(size=N)
+    p = expit(logits - 1.5)
+    groups = np.array([f"patient {i // 2}" for i in range(N)])
+    table = pd.DataFrame(
+        {"id": [f"case {i}" for i in range(N)], "group": groups, "split": "test", "target.malignant": y,
+         "p.malignant": p, "logit.malignant": logits}
+    )  # fmt: skip
+    fields = {
+        "task": "malignancy_screening", "title": "Benign or malignant", "model_version": version, "recipe_name": "r",
+        "recipe": {}, "git_commit": "c", "dataset_md5": "m.dir", "split": "test", "split_hash": "abc", "n": N,
+        "n_patients": N // 2, "labels": ("malignant",), "metrics": {"auc_malignant": roc_auc(p, y, groups)},
+        "predictions": table,
+        "tables": {"operating_points": [
+            {"point": "recall_0.95", "threshold": threshold}, {"point": "recall_0.999", "threshold": None}
+        ]},
+    }  # fmt: skip
+    return Evaluation(**{**fields, **more})
+
+
+def test_a_better_model_is_told_apart_and_a_copy_is_not():
+    good, bad = measured(0.1, version="good"), measured(2.5, version="bad")
+    rows = {r.metric: r for r in compare((Run("bad", bad), Run("good", good)), "auc_malignant").rows}
+    area = rows["auc_malignant"]
+    assert next(iter(rows)) == "auc_malignant"
+    assert area.value == pytest.approx(good.value("auc_malignant"))
+    assert area.difference.low > 0
+    assert area.delong.low > 0
+    assert area.verdict == "better"
+    assert rows["brier"].difference.value < 0
+    assert rows["brier"].verdict == "better"  # less is better
+    point = rows["sensitivity_malignant_at_recall_0.95"]
+    table = good.predictions[good.predictions["target.malignant"] == 1]
+    assert point.value == pytest.approx((table["p.malignant"] >= 0.3).mean())
+    assert {"partial_auc_malignant", "specificity_malignant_at_recall_0.99_of_the_curve"} <= set(rows)
+    assert not any("0.999" in name for name in rows)  # a point without a threshold decides nothing
+    copies = compare((Run("a", good), Run("b", replace(good))), "auc_malignant")
+    assert {row.verdict for row in copies.rows} == {"not told apart"}
+
+
+def test_order_of_the_rows_of_a_table_does_not_matter():
+    good, bad = measured(0.1), measured(2.5)
+    shuffled = replace(good, predictions=good.predictions.sample(frac=1, random_state=1))
+    first, second = (compare((Run("a", bad), Run("b", e)), "auc_malignant").rows for e in (good, shuffled))
+    assert [row.plain() for row in first] == [row.plain() for row in second]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"split_hash": "other"}, "split hash abc against other"),
+        ({"split": "validation"}, "split test against validation"),
+        ({"task": "retinal_findings"}, "task malignancy_screening against retinal_findings"),
+    ],
+)
+def test_runs_on_other_cases_are_refused(change, sentence):
+    with pytest.raises(ComparisonError, match=sentence):
+        compare((Run("a", measured(0.1)), Run("b", replace(measured(0.2), **change))), "auc_malignant")
+
+
+def test_runs_against_other_labels_or_with_missing_cases_are_refused():
+    a, b = measured(0.1), measured(0.2)
+    other = b.predictions.copy()
+    other.loc[3, "target.malignant"] = 1 - other.loc[3, "target.malignant"]
+    with pytest.raises(ComparisonError, match="measured against other labels"):
+        compare((Run("a", a), Run("b", replace(b, predictions=other))), "auc_malignant")
+    with pytest.raises(ComparisonError, match="predictions of other cases"):
+        compare((Run("a", a), Run("b", replace(b, predictions=b.predictions.iloc[1:]))), "auc_malignant")
+    with pytest.raises(ComparisonError, match="two runs at least"):
+        compare((Run("a", a),), "auc_malignant")
+
+
+def test_a_task_without_probabilities_is_compared_by_its_values_of_each_case():
+    """A segmenter's Dice of each picture: the column is named like the metric, and its mean is the metric."""
+
+    def segmenter(shift: float) -> Evaluation:
+        rng = np.random.default_rng(5)
+        dice = np.clip(rng.normal(0.8, 0.1, N) + shift + rng.normal(0, 0.01, N), 0, 1)
+        table = measured(1).predictions[["id", "group", "split"]].assign(dice=dice, area=rng.random(N))
+        metrics = {"dice": Metric(float(dice.mean()), 0.0, 1.0, N), "area": Metric(0.9, 0.0, 1.0, N)}
+        return measured(
+            1, task="lesion_segmentation", labels=("lesion",), predictions=table, metrics=metrics, tables={}
+        )
+
+    rows = compare((Run("a", segmenter(0)), Run("b", segmenter(-0.05))), "dice").rows
+    assert [row.metric for row in rows] == ["dice"]  # `area` is not the mean of its column: not what was measured
+    assert rows[0].verdict == "worse"
+    assert rows[0].difference.value == pytest.approx(-0.05, abs=0.005)
+
+
+def test_the_paired_difference_of_promotion_is_that_of_the_table():
+    good, bad = measured(0.1), measured(2.5)
+    difference = primary_difference(good, bad, "auc_malignant")
+    assert difference.value == pytest.approx(good.value("auc_malignant") - bad.value("auc_malignant"))
+    assert primary_difference(good, bad, "f1") is None
+    empty = measured(1, labels=(), metrics={}, tables={})
+    assert primary_difference(empty, empty, "f1") is None
+
+
+@pytest.fixture
+def models(tmp_path):
+    for name, noise in (("plain", 1.5), ("augmented", 0.6), ("strong", 0.1)):
+        measured(noise, version=name).save(tmp_path / "out" / name / "evaluation_test")
+    measured(0.1, version="older", split_hash="older").save(tmp_path / "out" / "older" / "evaluation_test")
+    return tmp_path / "out"
+
+
+def test_a_saved_comparison_is_a_table_a_figure_and_its_origin(models, tmp_path):
+    runs = named_apart([read_run(models / name) for name in ("plain", "augmented", "strong")])
+    folder = compare(runs, "auc_malignant").save(tmp_path / "c")
+    stored = json.loads((folder / "comparison.json").read_text())
+    assert [run["model_version"] for run in stored["runs"]] == ["plain", "augmented", "strong"]
+    assert stored["split_hash"] == "abc"
+    table = pd.read_csv(folder / "comparison.csv")
+    assert list(table["run"][:2]) == ["augmented", "strong"]
+    assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_others_are_those_on_the_same_split_best_first(models):
+    current = read_run(models / "augmented" / "bundle")
+    assert [run.name for run in others_of(current, models, "auc_malignant", 9)] == ["strong", "plain"]
+    assert [run.name for run in others_of(current, models, "auc_malignant", 1)] == ["strong"]
+
+
+def test_derm_compare_prints_one_table_and_writes_it(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.out_console, "width", 250)
+    arguments = ["compare", "malignancy_screening", str(models / "plain"), str(models / "strong")]
+    result = CliRunner().invoke(cli.app, [*arguments, "--into", str(tmp_path / "into")])
+    assert result.exit_code == 0, result.output
+    assert "auc_malignant" in result.stdout
+    assert "better" in result.stdout
+    assert (tmp_path / "into" / "comparison.csv").is_file()
+    wrong = CliRunner().invoke(
+        cli.app, ["compare", "malignancy_screening", str(models / "plain"), str(models / "older")]
+    )
+    assert isinstance(wrong.exception, DermError)
+    assert "not measured on the same cases" in str(wrong.exception)
+    missing = CliRunner().invoke(cli.app, ["compare", "malignancy_screening", str(models / "plain"), str(tmp_path)])
+    assert "run `derm evaluate`" in str(missing.exception)
+
+
+def test_the_asset_shows_the_current_model_beside_the_others(models, tmp_path):
+    import dagster as dg
+
+    from derm_assets import steps
+    from derm_assets.lineage import Upstream
+    from derm_assets.resources.places import Places
+    from derm_ml.registry import get_task
+
+    task = get_task("malignancy_screening")
+    (tmp_path / "root").mkdir()
+    models.rename(tmp_path / "root" / task.name)
+    places = Places(data=str(tmp_path), out=str(tmp_path / "root"), home=str(tmp_path))
+    current = Upstream(tmp_path / "root" / task.name / "strong" / "evaluation_test", "v", {})
+    result = steps.compare(dg.build_asset_context(), task, [], current, places)
+    assert result.metadata["compared"] == 2
+    assert "| auc_malignant | augmented |" in result.metadata["table"].value
+    assert result.metadata["differences"].value.startswith("![](data:image/png;base64,")
+    alone = Upstream(tmp_path / "root" / task.name / "older" / "evaluation_test", "v", {})
+    assert steps.compare(dg.build_asset_context(), task, [], alone, places).metadata["compared"] == 0
