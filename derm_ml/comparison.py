@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from derm_ml import RESEARCH_USE, DermError
-from derm_ml.evaluation import Evaluation
+from derm_ml.evaluation import Evaluation, EvaluationError
 from derm_ml.files import replacing_file, replacing_folder, write_json
 from derm_ml.metrics import classification, screening
 from derm_ml.metrics.calibration import brier
@@ -182,7 +182,10 @@ def read_run(path: Path, split: str = "test") -> Run:
     if not (place / "evaluation.json").is_file():
         raise ComparisonError(f"{path} has no evaluation on {split}: run `derm evaluate` on it first")
     name = (place.parent if place.name.startswith("evaluation_") else place).name
-    return Run(name, Evaluation.load(place))
+    try:
+        return Run(name, Evaluation.load(place))
+    except EvaluationError as error:
+        raise ComparisonError(str(error)) from error
 
 
 def others_of(current: Run, models: Path, primary_metric: str, most: int) -> list[Run]:
