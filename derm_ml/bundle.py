@@ -35,6 +35,7 @@ class Preprocessing(_Card):
 
     `store_side`: pictures whose longer side exceeds it are first shrunk to it, as the dataset did (0: never).
     `fit`: `squash` to a square; `crop` the centre square; `pad` to a square with black.
+    `field_of_view`, `channel`, `contrast`: what is done before that, see `images/condition.py`.
     `smallest_side`: with `crop`, the shorter side before the centre `side` pixels are cut (0: cut all of it).
     """
 
@@ -42,6 +43,9 @@ class Preprocessing(_Card):
     store_side: int = Field(ge=0)
     fit: Literal["squash", "crop", "pad"] = "squash"
     smallest_side: int = Field(0, ge=0)
+    field_of_view: bool = False
+    channel: Literal["rgb", "green"] = "rgb"
+    contrast: Literal["none", "clahe", "ben_graham"] = "none"
 
 
 class OperatingPoint(_Card):
@@ -87,6 +91,7 @@ class BundleCard(_Card):
     views: Views = "none"  # test-time augmentation: logits averaged over these views of the square
     attributes: tuple[str, ...] = ()  # e.g. ("age", "sex"): a second graph input, missing values flagged
     temperature: float = Field(1.0, gt=0)
+    temperatures: tuple[float, ...] = ()  # one a label instead, of a sigmoid head with several
     bias: tuple[float, ...] = ()  # of a sigmoid head, one a label: probability = sigmoid(logit / temperature + bias)
     operating_points: tuple[OperatingPoint, ...] = ()
     unclaimed_points: tuple[UnclaimedPoint, ...] = ()

@@ -30,6 +30,7 @@ from rich.table import Column, Table
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.progress import EpochReport
+from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks, get_task
 from derm_ml.task import PrepareSettings, Recipe, Task
 
@@ -407,6 +408,10 @@ def _print_dataset(dataset: Dataset) -> None:
     for split, counts in dataset.info["counts"].items():
         table.add_row(split, *(str(counts.get(label, 0)) for label in dataset.labels), dataset.split_hashes[split])
     notes.print(table)
+    if unlabelled := dataset.info["sizes"].get(UNLABELLED):
+        notes.print(f"{unlabelled} unlabelled images")
+    if left_out := dataset.info["left_out"]:
+        notes.print(f"not modelled: {', '.join(f'{name} ({n})' for name, n in left_out.items())}")
     if len(dataset.quarantine):
         notes.print(f"[yellow]{len(dataset.quarantine)} quarantined: {dataset.path / 'quarantine.csv'}")
     notes.print(f"licences: {', '.join(f'{name} ({n})' for name, n in dataset.licences.items())}")

@@ -22,7 +22,7 @@ MAX_QUARANTINED = 0.05  # a batch that loses more than this share is broken, not
 
 def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
     """Every patient, lesion and duplicate cluster lies in one split."""
-    table = dataset.manifest
+    table = dataset.manifest[dataset.manifest["split"].isin(SPLITS)]  # unlabelled images are in no split
     rows = []
     for kind in ("patient", "lesion"):
         known = table[table[kind] != ""]
@@ -39,7 +39,8 @@ def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
 def no_duplicates_across_splits(dataset: Dataset) -> Finding:
     """No picture, as is or flipped, turned, recompressed or cropped, lies in two splits."""
     pairs = dataset.duplicates
-    crossing = pairs.loc[pairs["a_split"] != pairs["b_split"]]
+    in_splits = pairs["a_split"].isin(SPLITS) & pairs["b_split"].isin(SPLITS)
+    crossing = pairs.loc[in_splits & (pairs["a_split"] != pairs["b_split"])]
     if crossing.empty:
         return Finding(True, f"{len(pairs)} pairs of duplicates, each within one split")
     first = crossing.iloc[0]

@@ -1,0 +1,15 @@
+"""Trains retinal_findings: independent findings, the best epoch chosen by their mean AUC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from derm_ml.dataset import Dataset
+from derm_ml.progress import OnEpoch
+from derm_ml.training.classification import fit_classifier
+from derm_ml.training.settings import ClassifierRecipe
+
+
+def fit(dataset: Dataset, recipe: ClassifierRecipe, out: Path, on_epoch: OnEpoch) -> Path:
+    """Train (or resume) in `out` and return the path of the bundle."""
+    return fit_classifier(dataset, recipe, "sigmoid", dataset.labels, out, on_epoch)
