@@ -90,7 +90,7 @@ class BundleCard(_Card):
     preprocessing: Preprocessing
     views: Views = "none"  # test-time augmentation: logits averaged over these views of the square
     attributes: tuple[str, ...] = ()  # e.g. ("age", "sex"): a second graph input, missing values flagged
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     temperatures: tuple[float, ...] = ()  # one a label instead, of a sigmoid head with several
     bias: tuple[float, ...] = ()  # of a sigmoid head, one a label: probability = sigmoid(logit / temperature + bias)
     operating_points: tuple[OperatingPoint, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from derm_ml.training.settings import ClassifierRecipe
+from derm_ml.training.settings import Augmentation, ClassifierRecipe
 
 
 class Strong(ClassifierRecipe):
@@ -36,7 +36,7 @@ class Drawn(ClassifierRecipe):
     learning_rate: float = 1e-3
     ema: float = 0.95
     field_of_view: bool = True
-    augmentation: Literal["none", "flips", "strong"] = "flips"
+    augmentation: Augmentation = "flips"
     views: Literal["none", "flips", "d4"] = "flips"
     loss: Literal["cross_entropy", "asymmetric"] = "asymmetric"
     negative_gamma: float = 2.0
