@@ -22,7 +22,7 @@ MAX_QUARANTINED = 0.05  # a batch that loses more than this share is broken, not
 
 def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
     """Every patient, lesion and duplicate cluster lies in one split."""
-    table = dataset.manifest[dataset.manifest["split"].isin(SPLITS)]  # unlabelled images are in no split
+    table = dataset.manifest.loc[dataset.manifest["split"].isin(SPLITS)]  # unlabelled images are in no split
     rows = []
     for kind in ("patient", "lesion"):
         known = table[table[kind] != ""]
