@@ -1,7 +1,8 @@
 """A prepared dataset: few, plain, deterministic files that any tool opens. `derm prepare <task>` writes one.
 
     manifest.parquet   one row a sample: id, source, patient, lesion, group, split, label, target.*, attribute.*,
-                       and for each file role: shard, offset, size, sha256, height, width (of the original)
+                       and for each file role: shard, offset, size, sha256, height, width (of the original);
+                       for a mask also its area, a share of the picture in 0..1
     shards/00000.tar   the files, uncompressed, ≤ 256 MB a shard; `tar tf` lists them
     quarantine.csv     what could not be used: file, row, reason
     duplicates.csv     pairs of samples that show the same picture: a, b, kind, score
@@ -30,11 +31,10 @@ import pandas as pd
 
 from derm_ml.files import folder_md5, replacing_folder, write_json
 from derm_ml.images.containers import ImageError
-from derm_ml.images.decode import INGEST_FORMATS, canonical, decode, read_image_file
+from derm_ml.images.decode import INGEST_FORMATS, canonical, canonical_mask, decode, decode_mask, read_image_file
 from derm_ml.images.fingerprints import DuplicatePair, find_duplicates, fingerprint
 from derm_ml.records import (
     SPLITS,
-    UNLABELLED,
     DataError,
     Problem,
     Sample,
@@ -112,9 +112,9 @@ class Dataset:
         return pd.read_csv(self.path / "duplicates.csv", dtype={"a": str, "b": str})
 
     def split(self, name: str) -> pd.DataFrame:
-        """The rows of one split (or of `unlabelled`), in the order of the manifest. Raises `KeyError` otherwise."""
-        if name not in (*SPLITS, UNLABELLED):
-            raise KeyError(f"no split '{name}'; splits are {', '.join(SPLITS)}, and {UNLABELLED}")
+        """The rows of one split, in the order of the manifest. Raises `KeyError` for an unknown split name."""
+        if name not in SPLITS:
+            raise KeyError(f"no split '{name}'; splits are {', '.join(SPLITS)}")
         return self.manifest.loc[self.manifest["split"] == name]
 
     def count(self, split: str, label: str) -> int:
@@ -135,16 +135,21 @@ class Dataset:
         """RGB (H, W, 3) uint8 of a manifest row."""
         return decode(self.read(row, role), INGEST_FORMATS)
 
+    def mask(self, row: Any) -> np.ndarray:
+        """The mask of a manifest row at its original resolution: (H, W) uint8 of 0 and 255."""
+        return decode_mask(self.read(row, "mask"))
+
     def reader(self, rows: pd.DataFrame, role: str = "image") -> Callable[[int], np.ndarray]:
-        """i → the RGB image of `rows.iloc[i]`, from three small arrays: cheap to hand to worker processes."""
+        """i → the RGB image (or the mask) of `rows.iloc[i]`, from three small arrays: cheap to hand to workers."""
         shards, shard = np.unique(rows[f"{role}.shard"].to_numpy(str), return_inverse=True)
         offset, size = (rows[f"{role}.{name}"].to_numpy(np.int64) for name in ("offset", "size"))
 
-        def image(i: int) -> np.ndarray:
+        def read(i: int) -> np.ndarray:
             place = {"shard": str(shards[shard[i]]), "offset": offset[i], "size": size[i]}
-            return self.image({f"{role}.{name}": value for name, value in place.items()}, role)
+            row = {f"{role}.{name}": value for name, value in place.items()}
+            return self.mask(row) if role == "mask" else self.image(row, role)
 
-        return image
+        return read
 
     def attributes(self, row: Any) -> dict[str, str | float]:
         """Known attributes of a row: `age` in years, `sex`, `site`, `diagnosis`. Unknown ones are absent."""
@@ -182,9 +187,8 @@ def prepare(
         pairs = find_duplicates(prints)
         kept, pairs, quarantined = _settle_duplicates(kept, pairs, settings)
         problems += quarantined
-        labels = reading.labels or task.labels
-        table = _manifest(task, labels, kept, rows, pairs, settings)
-        _write(folder, task, labels, settings, table, pairs, problems, writer.sizes, reading.left_out)
+        table = _manifest(task, kept, rows, pairs, settings)
+        _write(folder, task, settings, table, pairs, problems, writer.sizes, reading.left_out)
     return Dataset.open(out)
 
 
@@ -198,8 +202,18 @@ def model_folder(root: Path, task: Task, recipe: Recipe, dataset_md5: str) -> Pa
 
 
 @dataclass(frozen=True, slots=True)
+class _Stored:
+    """One file as it is stored, with facts of the original for the manifest."""
+
+    data: bytes
+    height: int
+    width: int
+    area: float | None = None  # of a mask: its share of the picture
+
+
+@dataclass(frozen=True, slots=True)
 class _Prepared:
-    files: dict[str, tuple[bytes, tuple[int, int]]]  # role → stored bytes, original (height, width)
+    files: dict[str, _Stored]  # by role
     fingerprint: Any
 
 
@@ -215,16 +229,29 @@ def _in_parallel(samples: Sequence[Sample], raw: Path, side: int) -> Iterator[tu
 
 
 def _prepare_one(sample: Sample, raw: Path, side: int) -> _Prepared | Problem:
-    files: dict[str, tuple[bytes, tuple[int, int]]] = {}
+    files: dict[str, _Stored] = {}
     for role, relative in sample.files.items():
         try:
-            files[role] = canonical(read_image_file(raw / relative), side)
+            files[role] = _stored(role, read_image_file(raw / relative), side)
         except FileNotFoundError:
             return Problem(relative, "the file is listed but missing")
         except ImageError as error:
             return Problem(relative, str(error))
-    first = next(iter(files.values()))[0]
+    if "mask" in files:
+        mask, image = ((files[role].width, files[role].height) for role in ("mask", "image"))
+        if mask != image:
+            reason = f"the mask is {mask[0]} × {mask[1]} pixels, its picture {image[0]} × {image[1]}: no pair"
+            return Problem(sample.files["mask"], reason)
+    first = next(iter(files.values())).data
     return _Prepared(files, fingerprint(decode(first, INGEST_FORMATS)))
+
+
+def _stored(role: str, data: bytes, side: int) -> _Stored:
+    if role == "mask":
+        png, mask = canonical_mask(data)
+        return _Stored(png, *mask.shape, area=float((mask > 0).mean()))
+    stored, (height, width) = canonical(data, side)
+    return _Stored(stored, height, width)
 
 
 class _ShardWriter:
@@ -236,22 +263,25 @@ class _ShardWriter:
         self.sizes: dict[str, int] = {}
         self._tar: tarfile.TarFile | None = None
 
-    def add(self, sample: Sample, files: Mapping[str, tuple[bytes, tuple[int, int]]]) -> dict[str, Any]:
+    def add(self, sample: Sample, files: Mapping[str, _Stored]) -> dict[str, Any]:
         row: dict[str, Any] = {}
-        for role, (data, (height, width)) in files.items():
-            tar = self._shard(len(data))
-            suffix = "jpg" if data[:2] == b"\xff\xd8" else "png"
+        for role, stored in files.items():
+            size = len(stored.data)
+            tar = self._shard(size)
+            suffix = "jpg" if stored.data[:2] == b"\xff\xd8" else "png"
             entry = tarfile.TarInfo(f"{sample.id}.{role}.{suffix}")
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
+            entry.size = size
+            tar.addfile(entry, io.BytesIO(stored.data))
             row |= {
                 f"{role}.shard": self._name,
-                f"{role}.offset": tar.offset - _blocks(len(data)),
-                f"{role}.size": len(data),
-                f"{role}.sha256": hashlib.sha256(data).hexdigest(),
-                f"{role}.height": height,
-                f"{role}.width": width,
+                f"{role}.offset": tar.offset - _blocks(size),
+                f"{role}.size": size,
+                f"{role}.sha256": hashlib.sha256(stored.data).hexdigest(),
+                f"{role}.height": stored.height,
+                f"{role}.width": stored.width,
             }
+            if stored.area is not None:
+                row[f"{role}.area"] = stored.area
         return row
 
     def close(self) -> None:
@@ -300,7 +330,6 @@ def _settle_duplicates(
 
 def _manifest(
     task: Task,
-    labels: Sequence[str],
     samples: Sequence[Sample],
     rows: Mapping[str, Mapping[str, Any]],
     pairs: Sequence[DuplicatePair],
@@ -323,7 +352,7 @@ def _manifest(
             "label": task.negative if sample.label == "none" else sample.label,
             "licence": sample.licence if sample.licence != "unknown" else settings.licence,
         }
-        record |= {f"target.{label}": sample.target.get(label, float("nan")) for label in labels}
+        record |= {f"target.{label}": sample.target.get(label, float("nan")) for label in task.labels}
         record |= {f"attribute.{name}": sample.attributes.get(name) for name in names}
         records.append(record | dict(rows[sample.id]))
     table = pd.DataFrame.from_records(records)
@@ -340,7 +369,6 @@ def _manifest(
 def _write(
     folder: Path,
     task: Task,
-    labels: Sequence[str],
     settings: PrepareSettings,
     table: pd.DataFrame,
     pairs: Sequence[DuplicatePair],
@@ -357,25 +385,20 @@ def _write(
     pd.DataFrame(rows, columns=["a", "b", "kind", "score", "a_split", "b_split"]).to_csv(
         folder / "duplicates.csv", index=False
     )
-    # an image counts for each label it carries, so that multi-label images are not lost in combinations
-    counts = Counter(
-        (split, name) for split, label in zip(table["split"], table["label"], strict=True) for name in label.split("+")
-    )
-    names = sorted({name for _, name in counts})
-    sizes = Counter(table["split"])
+    counts = Counter(zip(table["split"], table["label"], strict=True))
+    labels = sorted(set(table["label"]))
     write_json(
         folder / "dataset.json",
         {
             "schema_version": 1,
             "task": task.name,
-            "labels": list(labels),
+            "labels": list(task.labels),
             "settings": settings.model_dump(mode="json"),
             "samples": len(table),
             "groups": len(set(table["group"])),
             "quarantined": len(problems),
             "left_out": dict(sorted(left_out.items())),  # the source's own labels the task has none for
-            "sizes": {s: sizes[s] for s in (*SPLITS, UNLABELLED) if s in SPLITS or sizes[s]},
-            "counts": {s: {name: counts[s, name] for name in names if counts[s, name]} for s in SPLITS},
+            "counts": {s: {name: counts[s, name] for name in labels if counts[s, name]} for s in SPLITS},
             "split_hashes": {s: split_hash(splits, s) for s in SPLITS},
             "licences": {str(k): int(v) for k, v in sorted(Counter(table["licence"]).items())},
             "sources": {str(k): int(v) for k, v in sorted(Counter(table["source"]).items())},

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from derm_ml.files import folder_md5, replacing_folder, sha256
-from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, read_image_file
+from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, decode_mask, read_image_file
 from derm_ml.records import DataError, Problem, Sample
 from derm_ml.task import PrepareSettings, Task
 
@@ -55,10 +55,12 @@ def take_in(task: Task, batch: Path, raw: Path, settings: PrepareSettings) -> In
     content = folder_md5(batch).removesuffix(".dir")
     known = _Known(raw)
     problems, good = list(reading.problems), 0
+    dropped = {problem.file for problem in problems}
     for sample in sorted(reading.samples, key=lambda s: s.id):
         problem = _broken(batch, sample) or known.again(batch, sample)
         if problem:
             problems.append(problem)
+            dropped.update(sample.files.values())  # a mask is of no use without its picture
         else:
             good += 1
     delivered = len(reading.samples) + len(reading.problems)
@@ -68,14 +70,15 @@ def take_in(task: Task, batch: Path, raw: Path, settings: PrepareSettings) -> In
     if not good:
         first = f"{problems[0].file}: {problems[0].reason}"
         raise DataError(f"{batch}: none of its {delivered} images can be used; the first is {first}")
-    _append(task, batch, intake, raw, settings)
+    _append(task, batch, intake, dropped, raw, settings)
     return intake
 
 
 def _broken(batch: Path, sample: Sample) -> Problem | None:
-    for relative in sample.files.values():
+    for role, relative in sample.files.items():
+        read = decode_mask if role == "mask" else decode
         try:
-            decode(read_image_file(batch / relative), INGEST_FORMATS)
+            read(read_image_file(batch / relative), INGEST_FORMATS)
         except FileNotFoundError:
             return Problem(relative, "the file is listed but missing")
         except ImageError as error:
@@ -113,10 +116,9 @@ class _Known:
         return self._hashes[path]
 
 
-def _append(task: Task, batch: Path, intake: Intake, raw: Path, settings: PrepareSettings) -> None:
+def _append(task: Task, batch: Path, intake: Intake, dropped: set[str], raw: Path, settings: PrepareSettings) -> None:
     target = intake.folder
     assert target is not None
-    dropped = {problem.file for problem in intake.left_out}
     with replacing_folder(target) as folder:
         for path in sorted(p for p in batch.rglob("*") if p.is_file()):
             relative = path.relative_to(batch)

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from derm_ml.dataset import Dataset
 
 SHOWN = 50  # rows shown of a broken rule; the message says how many there are
+MAX_EMPTY = 0.05  # more empty masks than this come from a broken export, not from skin without lesions
+WHOLE = 0.995  # share of the picture from which a mask counts as covering it
 MAX_QUARANTINED = 0.05  # a batch that loses more than this share is broken, not unlucky
 
 
 def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
     """Every patient, lesion and duplicate cluster lies in one split."""
-    table = dataset.manifest.loc[dataset.manifest["split"].isin(SPLITS)]  # unlabelled images are in no split
+    table = dataset.manifest
     rows = []
     for kind in ("patient", "lesion"):
         known = table[table[kind] != ""]
@@ -39,8 +41,7 @@ def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
 def no_duplicates_across_splits(dataset: Dataset) -> Finding:
     """No picture, as is or flipped, turned, recompressed or cropped, lies in two splits."""
     pairs = dataset.duplicates
-    in_splits = pairs["a_split"].isin(SPLITS) & pairs["b_split"].isin(SPLITS)
-    crossing = pairs.loc[in_splits & (pairs["a_split"] != pairs["b_split"])]
+    crossing = pairs.loc[pairs["a_split"] != pairs["b_split"]]
     if crossing.empty:
         return Finding(True, f"{len(pairs)} pairs of duplicates, each within one split")
     first = crossing.iloc[0]
@@ -92,6 +93,29 @@ def images_decode(dataset: Dataset) -> Finding:
     return Finding(share <= MAX_QUARANTINED, message, _rows(lost.astype(str)), {"quarantined": float(len(lost))})
 
 
+def lesions_in_every_split(dataset: Dataset) -> Finding:
+    """Training, validation and test each hold a picture whose mask is not empty."""
+    counts = {s: sum(area > 0 for area in dataset.split(s)["mask.area"]) for s in SPLITS}
+    missing = [s for s in SPLITS if not counts[s]]
+    if missing:
+        return Finding(False, f"no mask with a lesion in {' and '.join(missing)}: add images", (counts,))
+    return Finding(True, ", ".join(f"{n} lesions in {s}" for s, n in counts.items()), (counts,))
+
+
+def few_masks_are_empty(dataset: Dataset) -> Finding:
+    """At most 5 % of the masks are empty; an empty mask says that its picture shows no lesion."""
+    empty = dataset.manifest.loc[dataset.manifest["mask.area"] == 0, ["id", "source", "split"]]
+    share = len(empty) / len(dataset.manifest)
+    message = f"{len(empty)} of {len(dataset.manifest)} masks are empty ({share:.1%})"
+    return Finding(share <= MAX_EMPTY, message, _rows(empty), {"empty_masks": float(len(empty))})
+
+
+def masks_leave_some_background(dataset: Dataset) -> Finding:
+    """No mask covers its whole picture: then nothing is left to tell the lesion from."""
+    full = dataset.manifest.loc[dataset.manifest["mask.area"] > WHOLE, ["id", "source", "split", "mask.area"]]
+    return Finding(full.empty, f"{len(full)} of {len(dataset.manifest)} masks cover the whole picture", _rows(full))
+
+
 def _rows(table: pd.DataFrame) -> tuple[dict[str, Any], ...]:
     return tuple({str(k): v for k, v in row.items()} for row in table.head(SHOWN).to_dict(orient="records"))
 
@@ -101,4 +125,12 @@ IMAGE_RULES = (
     DataRule("no_duplicates_across_splits", no_duplicates_across_splits),
     DataRule("every_class_in_every_split", every_class_in_every_split),
     DataRule("images_decode", images_decode),
+)
+
+# instead of the classes, of which a task that draws masks has one
+MASK_RULES = (
+    *(rule for rule in IMAGE_RULES if rule.check is not every_class_in_every_split),
+    DataRule("lesions_in_every_split", lesions_in_every_split),
+    DataRule("few_masks_are_empty", few_masks_are_empty),
+    DataRule("masks_leave_some_background", masks_leave_some_background, blocking=False),
 )

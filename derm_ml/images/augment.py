@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for news at import otherwise
 
@@ -17,6 +18,7 @@ import numpy as np
 from derm_ml.images.preprocess import Fit, resize_smallest, to_square
 
 Augment = Callable[[np.ndarray, int], np.ndarray]
+PairedAugment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 def augmentation(name: str, side: int, fit: Fit = "squash", smallest_side: int = 0) -> Augment:
@@ -27,26 +29,58 @@ def augmentation(name: str, side: int, fit: Fit = "squash", smallest_side: int =
     occlusions), applied to pictures of skin, which has no up and no left. `screening`: that of the original
     benign / malignant classifier, a random square cut out of a picture whose shorter side is `smallest_side`.
     """
-    if name == "none":
-        return lambda image, _seed: to_square(image, side, fit, smallest_side)
-    if name == "flips":
-        return _seeded(A.Compose([A.D4(p=1)]), lambda image: to_square(image, side, fit, smallest_side))
     if name == "screening":
         return _screening(side, smallest_side)
+    pipeline, first_side = _pipeline(name, side)
+    # `strong` cuts its own squares out of the whole picture
+    smallest = 0 if name == "strong" else smallest_side
+
+    def augment(image: np.ndarray, seed: int) -> np.ndarray:
+        square = to_square(image, first_side, fit, smallest)
+        return square if pipeline is None else np.ascontiguousarray(_seeded(pipeline, seed)(image=square)["image"])
+
+    return augment
+
+
+def paired_augmentation(name: str, side: int, fit: Fit = "squash") -> PairedAugment:
+    """The same (but `screening`) for a picture and its mask (H, W) of 0 and 255, moved alike → (side, side), 0 and 255.
+
+    The mask is interpolated as the picture is and cut at the half: nearest neighbours would shift it by up to half
+    a pixel against the picture. Colours and occlusions leave it as it is: a covered lesion is still there.
+    """
+    pipeline, first_side = _pipeline(name, side)
+
+    def augment(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        image, mask = to_square(image, first_side, fit), to_square(mask, first_side, fit)
+        if pipeline is not None:
+            moved = _seeded(pipeline, seed)(image=image, mask=mask)
+            image, mask = np.ascontiguousarray(moved["image"]), moved["mask"]
+        return image, np.where(mask >= 128, np.uint8(255), np.uint8(0))
+
+    return augment
+
+
+def _pipeline(name: str, side: int) -> tuple[A.Compose | None, int]:
+    """The transforms (None: none), and the side of the square they start from."""
+    if name == "none":
+        return None, side
+    if name == "flips":
+        return A.Compose([A.D4(p=1)]), side
     if name != "strong":
         raise ValueError(f"no augmentation '{name}'; known: none, flips, strong, screening")
-    room = round(side * 1.15)  # so that zooming in by 15 % invents no pixels
+    linear: dict[str, Any] = {"interpolation": cv2.INTER_LINEAR, "mask_interpolation": cv2.INTER_LINEAR}
+    edges: dict[str, Any] = {"border_mode": cv2.BORDER_REFLECT_101, **linear}
     pipeline = A.Compose(
         [
-            A.RandomResizedCrop((side, side), scale=(0.6, 1.0), ratio=(0.8, 1.25), interpolation=cv2.INTER_LINEAR, p=1),
+            A.RandomResizedCrop((side, side), scale=(0.6, 1.0), ratio=(0.8, 1.25), **linear, p=1),
             A.D4(p=1),
-            A.Affine(scale=(0.9, 1.1), rotate=(-45, 45), shear=(-10, 10), border_mode=cv2.BORDER_REFLECT_101, p=0.5),
+            A.Affine(scale=(0.9, 1.1), rotate=(-45, 45), shear=(-10, 10), **edges, p=0.5),
             A.RandomBrightnessContrast(0.2, 0.2, p=0.7),
             A.HueSaturationValue(8, 25, 12, p=0.7),  # dermatoscopes differ in white balance, hardly in hue
             A.CoarseDropout((1, 3), hole_height_range=(0.05, 0.15), hole_width_range=(0.05, 0.15), p=0.25),
         ]
     )
-    return _seeded(pipeline, lambda image: to_square(image, room, fit))
+    return pipeline, round(side * 1.15)  # so that zooming in by 15 % invents no pixels
 
 
 def _screening(side: int, smallest_side: int) -> Augment:
@@ -65,12 +99,14 @@ def _screening(side: int, smallest_side: int) -> Augment:
             A.RandomBrightnessContrast(0.1, 0.1, p=0.1),
         ]
     )
-    return _seeded(pipeline, lambda image: resize_smallest(image, max(side, smallest_side)))
 
-
-def _seeded(pipeline: A.Compose, first: Callable[[np.ndarray], np.ndarray]) -> Augment:
     def augment(image: np.ndarray, seed: int) -> np.ndarray:
-        pipeline.set_random_seed(seed % 2**32)
-        return np.ascontiguousarray(pipeline(image=first(image))["image"])
+        picture = resize_smallest(image, max(side, smallest_side))
+        return np.ascontiguousarray(_seeded(pipeline, seed)(image=picture)["image"])
 
     return augment
+
+
+def _seeded(pipeline: A.Compose, seed: int) -> A.Compose:
+    pipeline.set_random_seed(seed % 2**32)
+    return pipeline

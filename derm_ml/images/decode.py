@@ -46,6 +46,7 @@ __all__ = [
     "Formats",
     "ImageError",
     "canonical",
+    "canonical_mask",
     "decode",
     "decode_mask",
     "format_of",
@@ -145,6 +146,18 @@ def decode_mask(data: bytes, formats: Formats = INGEST_FORMATS) -> np.ndarray:
             raise ImageError("the mask has colours; store it as 8-bit grey PNG with 0 and 255")
         values = values[..., 0]
     return _binary(values)
+
+
+def canonical_mask(data: bytes) -> tuple[bytes, np.ndarray]:
+    """What a dataset stores of a mask, and its pixels (H, W) uint8 of 0 and 255.
+
+    A 1-bit PNG at the mask's own size: masks are scored at original resolution, and one of 6 megapixels takes 20 kB.
+    Raises `ImageError` as `decode_mask` does.
+    """
+    mask = decode_mask(data)
+    buffer = io.BytesIO()
+    Image.fromarray(mask).convert("1", dither=Image.Dither.NONE).save(buffer, "PNG")
+    return buffer.getvalue(), mask
 
 
 def format_of(data: bytes) -> str:

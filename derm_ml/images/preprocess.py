@@ -31,7 +31,7 @@ def resize_smallest(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def to_square(image: np.ndarray, side: int, fit: Fit = "squash", smallest_side: int = 0) -> np.ndarray:
-    """(H, W, 3) uint8 → (side, side, 3) uint8: squashed, centre-cropped, or padded with black.
+    """(H, W, 3) uint8 → (side, side, 3) uint8: squashed, centre-cropped, or padded with black. Also (H, W).
 
     `smallest_side`, for `crop` alone: cut what the centre `side` × `side` pixels would be after the shorter side was
     resized to so many pixels (256 → 224 is ImageNet's own evaluation); 0: the largest centre square.
@@ -78,3 +78,30 @@ def cropped_edge(height: int, width: int, side: int, smallest_side: int) -> int:
     """Pixels of the centre square that `to_square` cuts out of a picture."""
     edge = min(height, width)
     return round(edge * side / smallest_side) if smallest_side else edge
+
+
+def in_frame(square: np.ndarray, height: int, width: int, fit: Fit = "squash") -> np.ndarray:
+    """A map (S, S) over the whole square of `to_square` at the resolution of the picture: (height, width).
+
+    What cropping took away is 0, what padding added is cut off.
+    """
+    if fit == "squash" or height == width:
+        return _resized(square, height, width)
+    edge = min(height, width) if fit == "crop" else max(height, width)
+    top, left = abs(height - edge) // 2, abs(width - edge) // 2
+    whole = _resized(square, edge, edge)
+    if fit == "pad":
+        return np.ascontiguousarray(whole[top : top + height, left : left + width])
+    framed = np.zeros((height, width), square.dtype)
+    framed[top : top + edge, left : left + edge] = whole
+    return framed
+
+
+def _resized(square: np.ndarray, height: int, width: int) -> np.ndarray:
+    shrink = max(height, width) < max(square.shape)
+    return cv2.resize(square, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+
+
+def resized_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A mask (H, W) uint8 of 0 and 255 at another size; a pixel belongs to it if at least half of it did."""
+    return np.where(_resized(mask, height, width) >= 128, np.uint8(255), np.uint8(0))

@@ -12,13 +12,13 @@ where a later source (in alphabetical order) brings an id again, its sample beco
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from derm_ml.records import DataError, Reading, with_prefix
-from derm_ml.sources import class_folders, csv_list, findings_table, ham10000, isic2017
+from derm_ml.sources import class_folders, csv_list, ham10000, image_and_mask_folders, isic2017
 from derm_ml.sources.image_files import image_files
 from derm_ml.sources.labels import LabelMap, LabelNames
 
@@ -26,69 +26,78 @@ from derm_ml.sources.labels import LabelMap, LabelNames
 LAYOUTS: dict[str, ModuleType] = {
     "isic2017": isic2017,
     "ham10000": ham10000,
-    "findings_table": findings_table,
     "csv_list": csv_list,
     "class_folders": class_folders,
 }
+# of pictures with masks, for the tasks that draw them
+MASK_LAYOUTS: dict[str, ModuleType] = {"image_and_mask_folders": image_and_mask_folders}
 
 
 def read_source(
-    root: Path, layout: str = "auto", *, labels: Sequence[str], label_map: LabelNames | None = None
+    root: Path,
+    layout: str = "auto",
+    *,
+    labels: Sequence[str],
+    label_map: LabelNames | None = None,
+    layouts: Mapping[str, ModuleType] = LAYOUTS,
 ) -> Reading:
     """Read a folder as downloaded into samples and problems, paths relative to `root`.
 
-    `layout` names one of `LAYOUTS`, or `auto` to recognise it. `label_map` says what a source's own names mean
+    `layout` names one of `layouts`, or `auto` to recognise it. `label_map` says what a source's own names mean
     (`sources/labels.py`); without it a layout's default is used. Raises `DataError` naming file and line.
     """
     names = LabelMap(tuple(labels), label_map)
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; give the folder that holds the images as downloaded")
-    if layout != "auto" and layout not in LAYOUTS:
-        raise DataError(f"unknown layout '{layout}'; known: auto, {', '.join(LAYOUTS)}")
-    parts = [("", layout)] if layout != "auto" else _sources(root, "", names)
+    if layout != "auto" and layout not in layouts:
+        raise DataError(f"unknown layout '{layout}'; known: auto, {', '.join(layouts)}")
+    parts = [("", layout)] if layout != "auto" else _sources(root, "", names, layouts)
     if not parts:
-        raise DataError(_unknown(root, names))
-    readings = [_read_one(root, folder, kind, names) for folder, kind in parts]
+        raise DataError(_unknown(root, names, layouts))
+    readings = [_read_one(root, folder, layouts[kind], names, folder or kind) for folder, kind in parts]
     joined = _joined(readings)
     if not joined.samples and not joined.problems and not joined.left_out:
         raise DataError(f"{root}: there are no images; unpack the data set there")
     return joined
 
 
-def _sources(root: Path, folder: str, names: LabelMap) -> list[tuple[str, str]]:
+def _sources(root: Path, folder: str, names: LabelMap, layouts: Mapping[str, ModuleType]) -> list[tuple[str, str]]:
     """(path relative to root, layout) of each source at or below `folder`.
 
     Raises `DataError` for a folder with images that is no source: its images would be lost without a word.
     """
     here = root / folder
-    kind = next((name for name, layout in LAYOUTS.items() if layout.recognise(here, names)), "")
+    kind = next((name for name, layout in layouts.items() if layout.recognise(here, names)), "")
     if kind:
         return [(folder, kind)]
     inner = sorted(p.name for p in here.iterdir() if p.is_dir() and not p.name.startswith("."))
-    found = [source for name in inner for source in _sources(root, f"{folder}/{name}" if folder else name, names)]
+    deeper = [f"{folder}/{name}" if folder else name for name in inner]
+    found = [source for path in deeper for source in _sources(root, path, names, layouts)]
     if found and image_files(here)[0]:
         raise DataError(f"{here}: there are images beside folders that are sources; move them into one, with a list")
     if not found and folder and image_files(here, deep=True)[0]:
-        raise DataError(_unknown(here, names))
+        raise DataError(_unknown(here, names, layouts))
     return found
 
 
-def _unknown(folder: Path, names: LabelMap) -> str:
+def _unknown(folder: Path, names: LabelMap, layouts: Mapping[str, ModuleType]) -> str:
+    if layouts is not LAYOUTS:
+        expected = " or ".join(layout.EXPECTED for layout in layouts.values())
+        return f"{folder}: the layout is not recognised; expected {expected}"
     known = ", ".join(sorted({*names.labels, *(names.names or {})}))
     return (
         f"{folder}: the layout is not recognised; expected the official ISIC 2017 or HAM10000 folders, "
-        f"a list labels.csv with the columns filename and label, a table train.csv with the column filename and one "
-        f"column of 0 and 1 for each finding, or a folder for each class ({known})"
+        f"a list labels.csv with the columns filename and label, or a folder for each class ({known})"
     )
 
 
-def _read_one(root: Path, folder: str, kind: str, names: LabelMap) -> Reading:
+def _read_one(root: Path, folder: str, layout: ModuleType, names: LabelMap, source: str) -> Reading:
     here = root / folder
-    reading = LAYOUTS[kind].read(here, names)
+    reading = layout.read(here, names)
     licence = _licence(here)
     if licence:
         reading = replace(reading, samples=tuple(replace(s, licence=licence) for s in reading.samples))
-    return with_prefix(reading, folder, folder or kind)
+    return with_prefix(reading, folder, source)
 
 
 def _licence(folder: Path) -> str:
