@@ -35,7 +35,6 @@ class Preprocessing(_Card):
 
     `store_side`: pictures whose longer side exceeds it are first shrunk to it, as the dataset did (0: never).
     `fit`: `squash` to a square; `crop` the centre square; `pad` to a square with black.
-    `field_of_view`, `channel`, `contrast`: what is done before that, see `images/condition.py`.
     `smallest_side`: with `crop`, the shorter side before the centre `side` pixels are cut (0: cut all of it).
     """
 
@@ -43,9 +42,14 @@ class Preprocessing(_Card):
     store_side: int = Field(ge=0)
     fit: Literal["squash", "crop", "pad"] = "squash"
     smallest_side: int = Field(0, ge=0)
-    field_of_view: bool = False
-    channel: Literal["rgb", "green"] = "rgb"
-    contrast: Literal["none", "clahe", "ben_graham"] = "none"
+
+
+class MaskRule(_Card):
+    """How a probability map becomes a mask, in this order: threshold, largest connected part, holes filled."""
+
+    threshold: float = Field(0.5, gt=0, lt=1)
+    largest_component: bool = False
+    fill_holes: bool = False
 
 
 class OperatingPoint(_Card):
@@ -90,11 +94,11 @@ class BundleCard(_Card):
     preprocessing: Preprocessing
     views: Views = "none"  # test-time augmentation: logits averaged over these views of the square
     attributes: tuple[str, ...] = ()  # e.g. ("age", "sex"): a second graph input, missing values flagged
-    temperature: float = Field(default=1.0, gt=0)
-    temperatures: tuple[float, ...] = ()  # one a label instead, of a sigmoid head with several
+    temperature: float = Field(1.0, gt=0)
     bias: tuple[float, ...] = ()  # of a sigmoid head, one a label: probability = sigmoid(logit / temperature + bias)
     operating_points: tuple[OperatingPoint, ...] = ()
     unclaimed_points: tuple[UnclaimedPoint, ...] = ()
+    mask_rule: MaskRule = MaskRule(threshold=0.5)  # for the head "mask", whose graph gives a logit for every pixel
     dataset_md5: str
     split_hashes: dict[str, str]
     licences: dict[str, int] = {}

@@ -19,7 +19,8 @@ import onnxruntime as ort
 import onnxruntime.capi.onnxruntime_pybind11_state as ort_errors  # pyright: ignore[reportMissingImports]  compiled
 
 from derm_ml.bundle import Bundle, BundleError
-from derm_ml.images.condition import in_picture, square
+from derm_ml.images.masks import cleaned
+from derm_ml.images.preprocess import Fit, from_square, in_frame, limit_side, to_square
 
 # what ONNX Runtime raises for a graph it cannot load or run; they share no base but Exception
 _GRAPH_ERRORS = (
@@ -52,6 +53,27 @@ class Outputs:
         return len(self.logits)
 
 
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """What a segmenter says of one picture of height H and width W.
+
+    mask (H, W) uint8 of 0 and 255, in the frame of the picture, cleaned as the bundle's mask rule says;
+    square (S, S) float32 in 0..1, the probability of each pixel of the square the network saw, not cleaned;
+    confidence in 0..1: the Dice of the mask, if each pixel were lesion with just the probability it was given.
+    """
+
+    mask: np.ndarray
+    square: np.ndarray
+    confidence: float
+    fit: Fit
+
+    @property
+    def probability(self) -> np.ndarray:
+        """(H, W) float32 in 0..1, in the frame of the picture, not cleaned; 0 where a crop saw nothing."""
+        height, width = self.mask.shape
+        return in_frame(self.square, height, width, self.fit)
+
+
 class Predictor:
     """Predictions of one bundle. Thread-safe: ONNX Runtime sessions are, and nothing here changes.
 
@@ -69,18 +91,27 @@ class Predictor:
             self._session = ort.InferenceSession(
                 str(self.bundle.model), sess_options=options, providers=["CPUExecutionProvider"]
             )
-            warm_up = self([np.full((side, side, 3), 127, np.uint8)])
+            warm_up = self.logits([np.full((side, side, 3), 127, np.uint8)])
         except _GRAPH_ERRORS as error:
             raise BundleError(f"{self.bundle.model}: the graph cannot be run: {error}") from error
-        if warm_up.logits.shape != (1, len(self.card.labels)) or not np.isfinite(warm_up.logits).all():
-            raise BundleError(f"{path}: the model answers a blank picture with {warm_up.logits.tolist()}")
+        expected = (1, len(self.card.labels), *((side, side) if self.card.head == "mask" else ()))
+        if warm_up.shape != expected or not np.isfinite(warm_up).all():
+            raise BundleError(
+                f"{path}: the model answers a blank picture with {warm_up.shape} numbers from {warm_up.min()} to "
+                f"{warm_up.max()}, expected {expected} finite ones"
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:
         return self.card.labels
 
     def __call__(self, images: Sequence[np.ndarray], attributes: Sequence[Attributes] | None = None) -> Outputs:
-        """Predict RGB images, each (H, W, 3) uint8 of any size, with optional attributes (`age`, `sex`) for each."""
+        """Predict RGB images, each (H, W, 3) uint8 of any size, with optional attributes (`age`, `sex`) for each.
+
+        Raises `ValueError` for a segmenter, which is asked by `segment`.
+        """
+        if self.card.head == "mask":
+            raise ValueError(f"the bundle of {self.card.task} draws masks: ask `segment`")
         squares = np.stack([self.square(image) for image in images])
         views = [self._run(np.ascontiguousarray(do(squares)), attributes) for do, _ in VIEWS[self.card.views]]
         logits, embedding = (np.stack([v[k] for v in views]).mean(axis=0) for k in (0, 1))
@@ -90,11 +121,48 @@ class Predictor:
 
     def square(self, image: np.ndarray) -> np.ndarray:
         """The square (side, side, 3) uint8 the network sees of an RGB picture of any size."""
-        return square(image, self.card.preprocessing)
+        rule = self.card.preprocessing
+        return to_square(limit_side(image, rule.store_side), rule.side, rule.fit, rule.smallest_side)
 
-    def unsquared(self, cam: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """A map (h, w) over that square in the frame of the whole picture, which is RGB of any size."""
-        return in_picture(cam, image, self.card.preprocessing)
+    def unsquared(self, cam: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """A map (h, w) over that square in the frame of a picture of `shape` (H, W, …)."""
+        rule = self.card.preprocessing
+        return from_square(cam, shape, rule.side, rule.fit, rule.smallest_side)
+
+    def segment(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Segmentation]:
+        """Draw the masks of RGB images, each (H, W, 3) uint8 of any size.
+
+        `sizes` are the (height, width) of the frames the masks are wanted in, where they are not the images' own:
+        a dataset stores pictures shrunk and measures masks at the original size.
+        Any code that holds a bundle of a segmenter may ask, another task's too: to hide a lesion, or to see how much
+        of a heatmap lies inside it. Raises `ValueError` for a classifier.
+        """
+        if self.card.head != "mask":
+            raise ValueError(f"the bundle of {self.card.task} draws no masks")
+        frames = sizes or [image.shape[:2] for image in images]
+        squares = self.calibrated(self.logits(images))[:, 0]
+        return [self._framed(square, *frame) for square, frame in zip(squares, frames, strict=True)]
+
+    def logits(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Logits averaged over the views: (N, L), or (N, L, S, S) of a segmenter with the views undone."""
+        squares = np.stack([self.square(image) for image in images])
+        found = []
+        for do, undo in VIEWS[self.card.views]:
+            logits = self._run(np.ascontiguousarray(do(squares)), None)[0]
+            found.append(logits if logits.ndim == 2 else undo(logits.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2))
+        return np.mean(found, axis=0)
+
+    def _framed(self, square: np.ndarray, height: int, width: int) -> Segmentation:
+        rule, fit = self.card.mask_rule, self.card.preprocessing.fit
+        kept = cleaned(square, rule)
+        inside = kept >= rule.threshold
+        # in 255 steps: the map of a 40-megapixel photo in float would take 160 MB a request
+        fine = in_frame(np.round(kept * 255).astype(np.uint8), height, width, fit)
+        mask = np.where(fine >= rule.threshold * 255, np.uint8(255), np.uint8(0))
+        expected = 2 * square[inside].sum() / (inside.sum() + square.sum()) if inside.any() else 1 - square.max()
+        return Segmentation(mask, square, float(expected), fit)
 
     def batches(
         self,
@@ -117,9 +185,11 @@ class Predictor:
                 progress(len(batch))
 
     def calibrated(self, logits: np.ndarray) -> np.ndarray:
-        """Logits (N, L) → probabilities (N, L), calibrated as the bundle says (softmax or sigmoid, as its head is)."""
-        temperature = self.card.temperatures or self.card.temperature
-        scaled = logits.astype(np.float64) / temperature + (self.card.bias or 0.0)
+        """Logits (N, L) → probabilities (N, L), calibrated as the bundle says (softmax or sigmoid, as its head is).
+
+        Those of a mask (N, L, S, S) are independent sigmoids.
+        """
+        scaled = logits.astype(np.float64) / self.card.temperature + (self.card.bias or 0.0)
         if self.card.head == "softmax":
             scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
             return (scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -129,7 +199,8 @@ class Predictor:
         feed = {"image": squares}
         if self.card.attributes:
             feed["attributes"] = encode_attributes(attributes or [{}] * len(squares), self.card.attributes)
-        return [np.asarray(found) for found in self._session.run(["logits", "embedding", "maps"], feed)]
+        outputs = ["logits"] if self.card.head == "mask" else ["logits", "embedding", "maps"]
+        return [np.asarray(found) for found in self._session.run(outputs, feed)]
 
 
 def encode_attributes(attributes: Sequence[Attributes], names: Sequence[str]) -> np.ndarray:
