@@ -63,7 +63,7 @@ def from_shards(recipe: ClassifierRecipe, dataset: Dataset, epochs: int) -> floa
     speeds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         fit_network(
-            Classifier(recipe.backbone, 3, "none", dropout=recipe.dropout),
+            Classifier(recipe.backbone, 3, "none", dropout=recipe.dropout).to(memory_format=torch.channels_last),
             training_samples(dataset, rows, recipe),
             len(rows),
             lambda model, batch: softmax_loss(model(batch[0]).float(), batch[1]),

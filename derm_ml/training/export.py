@@ -1,4 +1,4 @@
-"""A trained classifier as the two files of a bundle: weights.safetensors and model.onnx."""
+"""A trained network as the two files of a bundle: weights.safetensors and model.onnx."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from derm_ml.bundle import MODEL, WEIGHTS
 from derm_ml.nets.classifier import Classifier
+from derm_ml.nets.segmenter import Segmenter
 
 
 class _Explained(nn.Module):
@@ -30,22 +32,30 @@ def export_classifier(network: Classifier, side: int, attributes: int, folder: P
     """Write the network's weights, and its graph: image (N, side, side, 3) uint8 [, attributes (N, A) float32] →
     logits (N, L), embedding (N, C), maps (N, L, h, w), with a free batch dimension.
     """
-    network = network.to("cpu").eval()
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / WEIGHTS)
     images = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-    inputs, names = (images,), ["image"]
-    if attributes:
-        inputs, names = (images, torch.zeros(2, attributes)), ["image", "attributes"]
+    inputs = {"image": images} | ({"attributes": torch.zeros(2, attributes)} if attributes else {})
+    _export(network, _Explained(network), inputs, ["logits", "embedding", "maps"], folder)
+
+
+def export_segmenter(network: Segmenter, side: int, folder: Path) -> None:
+    """Write the network's weights, and its graph: image (N, side, side, 3) uint8 → logits (N, 1, side, side)."""
+    _export(network, network, {"image": torch.zeros(2, side, side, 3, dtype=torch.uint8)}, ["logits"], folder)
+
+
+def _export(network: nn.Module, graph: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str], folder: Path):
+    network.to("cpu").eval()
+    graph.eval()
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / WEIGHTS)
     shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals; its result is checked by Predictor
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            _Explained(network),
-            inputs,
+            graph,
+            tuple(inputs.values()),
             dynamo=True,
-            input_names=names,
-            output_names=["logits", "embedding", "maps"],
+            input_names=list(inputs),
+            output_names=outputs,
             dynamic_shapes=shapes,
             verbose=False,
         )

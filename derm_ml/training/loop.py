@@ -76,7 +76,6 @@ def fit_network(
     if len(sampler) == 0:
         raise TrainingError("the training split has no images")
     loader = training_loader(load, sampler, recipe.seed, recipe.workers, pin_memory=torch.cuda.is_available())
-    network = network.to(memory_format=torch.channels_last)  # the layout convolutions are fastest in
     inner = network.to(fabric.device)
     average = MovingAverage(inner, recipe.ema) if recipe.ema else None
     model, optimizer = fabric.setup(inner, optimizer_for(inner, recipe))
@@ -148,8 +147,9 @@ def precision(recipe: TrainingRecipe) -> Any:
         return recipe.precision
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    # without matrix units bf16 is emulated and slower than float32
-    return "bf16-mixed" if torch.cpu.get_capabilities().get("amx_bf16") else "32-true"
+    # without instructions for it bf16 is emulated and slower than float32
+    units = torch.cpu.get_capabilities()
+    return "bf16-mixed" if units.get("amx_bf16") or units.get("avx512_bf16") else "32-true"
 
 
 @dataclass

@@ -55,11 +55,6 @@ class ClassifierRecipe(TrainingRecipe):
     smallest_side: int = Field(
         0, ge=0, description="with squaring=crop: pixels of the shorter side before the square is cut (0: side)"
     )
-    field_of_view: bool = Field(False, description="crop the black frame around a round field of view first")
-    channel: Literal["rgb", "green"] = Field("rgb", description="green: all three channels are the green one")
-    contrast: Literal["none", "clahe", "ben_graham"] = Field(
-        "none", description="even the contrast first: adaptive histogram equalisation, or difference from a blur"
-    )
     augmentation: Augmentation = Field("strong", description="see derm_ml/images/augment.py")
     views: Literal["none", "flips", "d4"] = Field(
         "d4", description="test-time augmentation, averaged over 1, 4 or 8 views"
@@ -78,8 +73,26 @@ class ClassifierRecipe(TrainingRecipe):
         1.0, ge=0, description="how often an image of a training-only source is drawn, against 1 for the others"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all labels")
-    loss: Literal["cross_entropy", "asymmetric"] = Field(
-        "cross_entropy", description="asymmetric: easy negatives of independent labels count little"
-    )
     focal_gamma: float = Field(0.0, ge=0, description="focal loss (0: plain cross-entropy)")
-    negative_gamma: float = Field(4.0, ge=0, description="of the asymmetric loss: the focal exponent of negatives")
+
+
+class SegmenterRecipe(TrainingRecipe):
+    """Network, picture and mask: what every segmentation task can set."""
+
+    network: Literal["unet", "improved_unet"] = Field("unet", description="see derm_ml/nets")
+    backbone: str = Field("mobilenet_v2", description="of the unet: a torchvision classification model as its encoder")
+    pretrained: str = Field(
+        "torchvision", description="of the unet: 'none', 'torchvision' (downloads once) or a .safetensors path"
+    )
+    width: int = Field(16, ge=1, le=128, description="of the improved_unet: maps at full resolution, 16 in the paper")
+    dropout: float = Field(0.3, ge=0, lt=1, description="of the improved_unet: between the convolutions of a context")
+    side: int = Field(256, ge=32, le=1024, multiple_of=32, description="pixels of the square picture the network sees")
+    squaring: Literal["squash", "crop", "pad"] = Field("squash", description="how a picture becomes a square")
+    augmentation: Literal["none", "flips", "strong"] = Field("strong", description="see derm_ml/images/augment.py")
+    loss: Literal["dice", "dice_bce"] = Field("dice_bce", description="soft Dice, alone or with cross-entropy")
+    views: Literal["none", "flips", "d4"] = Field(
+        "d4", description="test-time augmentation, averaged over 1, 4 or 8 views"
+    )
+    threshold: float = Field(0.5, gt=0, lt=1, description="a pixel of at least this probability belongs to the mask")
+    largest_component: bool = Field(True, description="keep only the largest connected part of a mask")
+    fill_holes: bool = Field(True, description="holes in a mask belong to it")

@@ -1,0 +1,28 @@
+"""A segmentation network on RGB uint8 pictures: colours are normalised inside, so that training and serving agree."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from derm_ml.nets.backbones import IMAGENET_MEAN, IMAGENET_STD
+
+
+class Segmenter(nn.Module):
+    """forward(images (N, H, W, 3) uint8) → logits (N, 1, H, W) float, one for each pixel.
+
+    `body` maps (N, 3, H, W) float, normalised as ImageNet is, to such logits.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.permute(0, 3, 1, 2).float()  # a permuted NHWC tensor is channels_last already
+        return self.body((x - self.mean) / self.std)

@@ -1,0 +1,164 @@
+"""Train a segmenter on a dataset of pictures with masks and seal it into a bundle: what such a task's `fit` does.
+
+network → best weights (training/loop.py) → graph → temperature on the validation split → bundle
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from derm_ml.bundle import BundleCard, MaskRule, Preprocessing, seal, writing_bundle
+from derm_ml.dataset import Dataset
+from derm_ml.files import write_json
+from derm_ml.images.augment import paired_augmentation
+from derm_ml.images.preprocess import to_square
+from derm_ml.losses.segmentation import dice_bce_loss, soft_dice_loss
+from derm_ml.metrics.calibration import fit_temperature
+from derm_ml.nets.backbones import describe_weights
+from derm_ml.nets.improved_unet import ImprovedUNet
+from derm_ml.nets.segmenter import Segmenter
+from derm_ml.nets.unet import UNet
+from derm_ml.predictor import Predictor
+from derm_ml.progress import OnEpoch
+from derm_ml.records import DataError
+from derm_ml.training.code_version import git_commit
+from derm_ml.training.export import export_segmenter
+from derm_ml.training.feeding import LoadSample, in_order
+from derm_ml.training.loop import fit_network
+from derm_ml.training.seeding import derived, generator
+from derm_ml.training.settings import SegmenterRecipe
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"dice": soft_dice_loss, "dice_bce": dice_bce_loss}
+CALIBRATED_PIXELS = 2000  # of each validation picture: neighbouring pixels say the same, more of them say no more
+
+
+def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch: OnEpoch) -> Path:
+    """Train (or resume) in `out` and return `out/bundle`. The best epoch has the highest mean Dice on validation.
+
+    Raises `DataError` if a split has no images or the training masks are empty, `TrainingError` if training fails.
+    """
+    bundle = out / "bundle"
+    if (bundle / "bundle.json").exists():  # the folder names recipe and data: this is the same model
+        return bundle
+    train, validation = dataset.split("train"), dataset.split("validation")
+    for name, rows in (("train", train), ("validation", validation)):
+        if not (rows["mask.area"].to_numpy(float) > 0).any():
+            raise DataError(f"the {name} split of {dataset.path} has no mask with a lesion ({len(rows)} images)")
+    torch.manual_seed(derived(recipe.seed, "weights"))
+    network = build_segmenter(recipe)
+    identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5], sort_keys=True)
+    fitted = fit_network(
+        network,
+        training_samples(dataset, train, recipe),
+        len(train),
+        segmentation_loss(recipe),
+        _validation(dataset, validation, recipe),
+        "dice",
+        recipe,
+        out,
+        identity,
+        on_epoch,
+    )
+    write_json(out / "history.json", [asdict(report) for report in fitted.history])
+    network.load_state_dict(fitted.state)
+    uses_backbone = recipe.network == "unet"
+    card = BundleCard(
+        temperature=1.0,  # until it is fitted below
+        task=dataset.task,
+        recipe_name=recipe.name,
+        recipe=recipe.model_dump(mode="json"),
+        labels=dataset.labels,
+        head="mask",
+        preprocessing=Preprocessing(
+            side=recipe.side, store_side=dataset.info["settings"]["store_side"], fit=recipe.squaring, smallest_side=0
+        ),
+        views=recipe.views,
+        mask_rule=MaskRule(
+            threshold=recipe.threshold, largest_component=recipe.largest_component, fill_holes=recipe.fill_holes
+        ),
+        dataset_md5=dataset.md5,
+        split_hashes=dataset.split_hashes,
+        licences=dataset.licences,
+        backbone=recipe.backbone if uses_backbone else recipe.network,
+        pretrained=describe_weights(recipe.pretrained) if uses_backbone else "none",
+        git_commit=git_commit(),
+        epochs=fitted.epoch,
+        validation=fitted.history[fitted.epoch - 1].metrics,
+    )
+    with writing_bundle(bundle) as folder:
+        export_segmenter(network, recipe.side, folder)
+        seal(folder, card)
+        temperature = _temperature(Predictor(folder), dataset, validation, recipe.seed)
+        seal(folder, card.model_copy(update={"temperature": temperature}))
+    return bundle
+
+
+def build_segmenter(recipe: SegmenterRecipe) -> Segmenter:
+    """The network of a recipe, its weights in the memory layout it is fastest in on a CPU."""
+    if recipe.network == "improved_unet":  # instance normalisation has no kernel for channels_last
+        return Segmenter(ImprovedUNet(recipe.width, recipe.dropout))
+    return Segmenter(UNet(recipe.backbone, recipe.pretrained)).to(memory_format=torch.channels_last)
+
+
+def segmentation_loss(recipe: SegmenterRecipe) -> Callable[[nn.Module, Sequence[Tensor]], Tensor]:
+    """(network, batch of images and masks) → mean loss."""
+    loss_of = LOSSES[recipe.loss]
+
+    def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
+        images, masks = batch
+        return loss_of(model(images).float(), (masks[:, None] > 0).float())
+
+    return loss
+
+
+def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: SegmenterRecipe) -> LoadSample:
+    """(index, seed) → image (side, side, 3) uint8 and mask (side, side) uint8 of 0 and 255, moved alike."""
+    augment = paired_augmentation(recipe.augmentation, recipe.side, recipe.squaring)
+    image, mask = dataset.reader(rows), dataset.reader(rows, "mask")
+
+    def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
+        return augment(image(index), mask(index), seed)
+
+    return load
+
+
+def _validation(
+    dataset: Dataset, rows: pd.DataFrame, recipe: SegmenterRecipe
+) -> Callable[[nn.Module], dict[str, float]]:
+    """Loss and mean Dice per image on the square; neither views nor the mask rule are applied."""
+    load = training_samples(dataset, rows, recipe.model_copy(update={"augmentation": "none"}))
+    loss_of = LOSSES[recipe.loss]
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        device = next(network.parameters()).device
+        losses, dice = [], []
+        for images, masks in in_order(lambda i: load(i, 0), len(rows), recipe.batch_size):
+            logits, truth = network(images.to(device)).float().cpu(), (masks[:, None] > 0).float()
+            losses += [loss_of(logits[i : i + 1], truth[i : i + 1]).item() for i in range(len(logits))]
+            said, there = (logits.sigmoid() >= recipe.threshold).float().flatten(1), truth.flatten(1)
+            sums = said.sum(1) + there.sum(1)
+            dice += torch.where(sums > 0, 2 * (said * there).sum(1) / sums.clamp(min=1), 1.0).tolist()
+        return {"loss": float(np.mean(losses)), "dice": float(np.mean(dice))}
+
+    return validate
+
+
+def _temperature(predictor: Predictor, dataset: Dataset, rows: pd.DataFrame, seed: int) -> float:
+    """The temperature that makes pixel probabilities honest, fitted on pixels of the validation split."""
+    logits, truth = [], []
+    for number, (_, row) in enumerate(rows.iterrows()):
+        rule = predictor.card.preprocessing
+        found = predictor.logits([dataset.image(row)])[0, 0].ravel()
+        mask = to_square(dataset.mask(row), rule.side, rule.fit).ravel()
+        some = generator(seed, "pixels", number).integers(len(found), size=CALIBRATED_PIXELS)
+        logits.append(found[some])
+        truth.append(mask[some] >= 128)
+    return fit_temperature(np.concatenate(logits)[:, None], np.concatenate(truth)[:, None].astype(float), "sigmoid")
