@@ -4,6 +4,7 @@ An evaluation is saved as a folder that people and machines read:
 
     evaluation.json      the id chain, metrics and tables; an undefined metric is null and says why
     predictions.parquet  one row a case: id, group, split, target.<label>, p.<label>, logit.<label>, attribute.*
+                         (or answer.<name>, where a task answers other numbers than probabilities)
     predictions.csv      the same, rounded, for a spreadsheet
     figures/<name>.png
     report.html          all of it on one page that needs no network
