@@ -43,7 +43,10 @@ class PackagingError(DermError):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One held-out image as it was uploaded, and what the evaluation said of it: label → probability."""
+    """One held-out image as it was uploaded, and what the evaluation said of it: label → probability.
+
+    Where a task answers no probabilities: the name of a number of the answer → that number.
+    """
 
     id: str
     data: bytes
@@ -128,7 +131,7 @@ def compare(port: int, tag: str, cases: Iterable[Case]) -> ReplayResult:
         start = time.perf_counter()
         status, answer = _post(connection, case)
         seconds.append(time.perf_counter() - start)
-        difference = _difference(case.expected, answer.get("probabilities", {}))
+        difference = _difference(case.expected, answer.get("probabilities") or _numbers(answer))
         differences.append(difference)
         if status != 200:
             failures.append(f"{case.id}: refused with {status}: {answer.get('error', 'no reason given')}")
@@ -214,6 +217,10 @@ def _known(attributes: Mapping[str, str | float]) -> dict[str, str | float]:
     age, sex = attributes.get("age", math.nan), attributes.get("sex")
     known: dict[str, str | float] = {"age": age} if age != "" and math.isfinite(float(age)) else {}
     return {**known, "sex": sex} if str(sex).lower() in ("male", "female") and sex else known
+
+
+def _numbers(answer: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in answer.items() if isinstance(value, float)}
 
 
 def _difference(expected: Mapping[str, float], found: Mapping[str, float]) -> float:

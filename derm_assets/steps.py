@@ -67,7 +67,7 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
         data_version=dg.DataVersion(prepared.md5),
         metadata={
             "path": dg.MetadataValue.path(prepared.path),
-            "class_balance": picture(class_balance_figure(data.info["counts"], data.info["sizes"])),
+            "class_balance": picture(class_balance_figure(data.info["counts"])),
             "samples": picture(_contact_sheet(task, data)),
             "images": len(data.manifest),
             "quarantined": len(data.quarantine),
@@ -318,6 +318,7 @@ def _held_out(task: Task, model, evaluation: Path, places: Places) -> Iterator:
 
     data = Dataset.open(places.version(task, model.card.dataset_md5))
     said = Evaluation.load(evaluation).predictions.set_index("id")
+    answered = [column for column in said.columns if column.startswith(("p.", "answer."))]
     for _, row in _spread(data.split(SPLIT), REPLAYED).iterrows():
-        expected = {label: float(said.at[row["id"], f"p.{label}"]) for label in model.card.labels}
+        expected = {column.partition(".")[2]: float(said.at[row["id"], column]) for column in answered}
         yield Case(str(row["id"]), data.read(row), data.attributes(row), expected)

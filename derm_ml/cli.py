@@ -5,7 +5,7 @@
     derm fit lesion_classification --recipe strong dataset → bundle
     derm evaluate lesion_classification MODEL      bundle → report with intervals
     derm compare lesion_classification MODEL…      models side by side on the same frozen cases
-    derm predict lesion_classification IMG…        pictures → probabilities
+    derm predict lesion_classification IMG…        pictures → probabilities (masks and overlays, where a task draws)
 
 Research use only: nothing here is a diagnosis.
 """
@@ -16,6 +16,7 @@ import csv
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -30,7 +31,6 @@ from rich.table import Column, Table
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.progress import EpochReport
-from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks, get_task
 from derm_ml.task import PrepareSettings, Recipe, Task
 
@@ -234,11 +234,16 @@ def predict(
     point: Annotated[str, typer.Option(help="decide at this operating point; default: the task's")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="a CSV table")] = False,
+    into: Annotated[Path | None, typer.Option(help="folder for drawn masks; default: out/TASK/predicted")] = None,
 ) -> None:
-    """Predict pictures: a table for people, --json or --csv for machines. A picture that cannot be read is named."""
+    """Predict pictures: a table for people, --json or --csv for machines. A picture that cannot be read is named.
+
+    A task that draws (masks, overlays) writes its drawings into a folder; the answer says where.
+    """
     task = _task(task_name)
     answers: list[dict[str, Any]] = []
     failures, predictor = 0, None
+    named: Counter[str] = Counter()
     for path, image in _pictures(images):
         if isinstance(image, str):
             failures += 1
@@ -250,6 +255,9 @@ def predict(
                 f"the model has no operating point '{point}'; it has {', '.join(predictor.card.point_names)}"
             )
         answer = {"file": str(path), **task.answer(predictor, image, {"point": point} if point else {})}
+        named[path.stem] += 1  # two folders may hold pictures of one name
+        stem = path.stem if named[path.stem] == 1 else f"{path.stem}-{named[path.stem]}"
+        answer |= _drawn(task, image, answer, (into or out_root() / task.name / "predicted") / stem)
         answers.append(answer)
         if as_json:
             print(json.dumps(answer))
@@ -390,6 +398,22 @@ def _pictures(paths: list[Path]) -> Iterator[tuple[Path, Any]]:
                 yield file, str(error)
 
 
+def _drawn(task: Task, image: Any, answer: Mapping[str, Any], target: Path) -> dict[str, str]:
+    """Write the drawings of an answer as `<target>.<name>.png`; name → where it lies."""
+    import cv2
+
+    from derm_ml.files import replacing_file
+
+    written = {}
+    for name, picture in task.drawings(image, answer).items():
+        path = target.with_name(f"{target.name}.{name}.png")
+        with replacing_file(path) as temporary:
+            ordered = picture[..., ::-1] if picture.ndim == 3 else picture
+            temporary.write_bytes(cv2.imencode(".png", ordered)[1].tobytes())
+        written[name] = str(path)
+    return written
+
+
 def _bar(title: str) -> Progress:
     return Progress(
         TextColumn(f"{title} · {{task.description}}"),
@@ -408,10 +432,6 @@ def _print_dataset(dataset: Dataset) -> None:
     for split, counts in dataset.info["counts"].items():
         table.add_row(split, *(str(counts.get(label, 0)) for label in dataset.labels), dataset.split_hashes[split])
     notes.print(table)
-    if unlabelled := dataset.info["sizes"].get(UNLABELLED):
-        notes.print(f"{unlabelled} unlabelled images")
-    if left_out := dataset.info["left_out"]:
-        notes.print(f"not modelled: {', '.join(f'{name} ({n})' for name, n in left_out.items())}")
     if len(dataset.quarantine):
         notes.print(f"[yellow]{len(dataset.quarantine)} quarantined: {dataset.path / 'quarantine.csv'}")
     notes.print(f"licences: {', '.join(f'{name} ({n})' for name, n in dataset.licences.items())}")

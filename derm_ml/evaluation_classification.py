@@ -16,7 +16,7 @@ import pandas as pd
 from derm_ml.bundle import BundleCard
 from derm_ml.evaluation import Evaluation, Metric, Row, undefined
 from derm_ml.explain.overlay import overlay
-from derm_ml.figures.charts import co_occurrence_figure, confusion_figure, reliability_figure
+from derm_ml.figures.charts import confusion_figure, reliability_figure
 from derm_ml.figures.curves import precision_recall_figure, roc_figure, score_histogram
 from derm_ml.figures.sheets import contact_sheet, heatmap_sheet
 from derm_ml.metrics import calibration, classification
@@ -42,8 +42,6 @@ CAPTIONS = {
     "operating_points": "Thresholds were fitted on validation only and are measured here. Intervals: exact "
     "(Clopper-Pearson) or patient bootstrap, whichever is wider.",
     "subgroups": "AUC in each subgroup. A group with fewer than 10 positives or 10 negatives is not evaluable.",
-    "co_occurrence": "Cases that carry both labels; on the diagonal, all that carry the label. Left the truth, right "
-    "what was decided. The small figure is the share of the row.",
     "per_label": "Each label against the rest.",
 }
 
@@ -58,14 +56,14 @@ def evaluate_classification(
     split: str,
     scored_labels: Sequence[str] = (),
     image: Callable[[pd.Series], np.ndarray] | None = None,
-    unsquare: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    unsquare: Callable[[np.ndarray, tuple[int, ...]], np.ndarray] | None = None,
     decided_at: str = "balanced",
 ) -> Evaluation:
     """Everything that is measured of a classifier on the rows of one split.
 
     `frame` (N rows of the manifest: id, group, target.<label>, attribute.*) in the order of `outputs` (N);
     `scored_labels` are those whose AUC counts and is averaged (all if empty); `image(row)` gives RGB uint8 and adds
-    a sheet of the most confident mistakes, with their heatmaps if `unsquare(map, picture)` (`Predictor.unsquared`) is
+    a sheet of the most confident mistakes, with their heatmaps if `unsquare(map, shape)` (`Predictor.unsquared`) is
     given; independent labels are decided at the operating point `decided_at`.
     Metrics: `auc_mean` (of two or more scored labels), `auc_<label>`, `balanced_accuracy`, `accuracy`,
     `average_precision_<label>`, `ece` and `brier` (both also before calibration, `…_uncalibrated`), and for
@@ -98,7 +96,6 @@ def evaluate_classification(
         metrics={
             **_ranking_metrics(cases, areas),
             **(_class_metrics(cases) if cases.exclusive else _label_metrics(cases)),
-            **_mean_precision(cases),
             **{f"average_precision_{label}": precisions[label] for label in cases.scored},
             **_calibration_metrics(cases),
             **{f"{name}_{m.point.label}_at_{m.point.name}": metric for m in points for name, metric in m.metrics()},
@@ -128,16 +125,6 @@ def _ranking_metrics(cases: Cases, areas: dict[str, Metric]) -> dict[str, Metric
     flat = next((metric.note for metric in each.values() if metric.value is None), "")
     mean = undefined(len(p), flat) if flat else classification.mean_roc_auc(p, y, cases.groups)
     return {"auc_mean": mean, **each}
-
-
-def _mean_precision(cases: Cases) -> dict[str, Metric]:
-    """Average precision averaged over labels that do not exclude each other, as their AUC is."""
-    if cases.exclusive or len(cases.scored) == 1:
-        return {}
-    columns = cases.columns(cases.scored)
-    p, y = cases.probabilities[:, columns], cases.targets[:, columns]
-    why = "a label has no positives here"
-    return {"average_precision_mean": measured(classification.mean_precision_area, cases.groups, p, y, why=why)}
 
 
 def _class_metrics(cases: Cases) -> dict[str, Metric]:
@@ -215,11 +202,6 @@ def _tables(
             {"truth": name, **dict(zip(names, row.tolist(), strict=True))}
             for name, row in zip(names, counts, strict=True)
         ]
-    if (together := cases.co_occurrence()) is not None:
-        tables["co_occurrence"] = [
-            {"label": label, **dict(zip(cases.labels, row.tolist(), strict=True))}
-            for label, row in zip(cases.labels, together[0], strict=True)
-        ]
     tables["subgroups"] = [
         {"label": label, **row}
         for label in cases.scored
@@ -258,15 +240,13 @@ def _figures(
     precisions: dict[str, Metric],
     maps: np.ndarray,
     image: Callable[[pd.Series], np.ndarray] | None,
-    unsquare: Callable[[np.ndarray, np.ndarray], np.ndarray] | None,
+    unsquare: Callable[[np.ndarray, tuple[int, ...]], np.ndarray] | None,
 ) -> dict[str, bytes]:
     columns = cases.columns(cases.scored)
     p, y = cases.probabilities[:, columns], cases.targets[:, columns]
     figures = {"roc": roc_figure(p, y, cases.scored, cases.groups, areas)}
     if (confusion := cases.confusion()) is not None:
         figures["confusion_matrix"] = confusion_figure(confusion[1], confusion[0])
-    if (together := cases.co_occurrence()) is not None:
-        figures["co_occurrence"] = co_occurrence_figure(*together, cases.labels)
     figures["precision_recall"] = precision_recall_figure(p, y, cases.scored, precisions, cases.groups)
     figures["reliability"] = reliability_figure(p, y, cases.scored, cases.uncalibrated[:, columns])
     thresholds: dict[str, dict[str, float]] = {}
@@ -286,7 +266,7 @@ def _figures(
             shown = [cases.labels.index(row["predicted"]) if row["predicted"] in cases.labels else 0
                      for _, row in mistakes]  # fmt: skip
             pairs = [
-                (picture, overlay(picture, unsquare(maps[i, column], picture)))
+                (picture, overlay(picture, unsquare(maps[i, column], picture.shape)))
                 for picture, (i, _), column in zip(pictures, mistakes, shown, strict=True)
             ]
             figures["confident_mistakes"] = heatmap_sheet(pairs, captions, columns=3)

@@ -101,7 +101,7 @@ def _faults(task: Task, model: Bundle, measured: Evaluation, own_data: bool) -> 
         faults.append("the predictions do not cover exactly the frozen split")
     if table["id"].duplicated().any() or len(table) != measured.n:
         faults.append(f"{len(table)} predictions for {measured.n} cases")
-    scores = table[[c for c in table.columns if c.startswith("p.")]]
+    scores = table[[c for c in table.columns if c.startswith(("p.", "answer."))]]
     if scores.size == 0 or not all(map(math.isfinite, scores.to_numpy(float).ravel())):
         faults.append("a predicted probability is missing or not finite")
     return faults

@@ -9,6 +9,7 @@ A task is one folder, `derm_ml/tasks/<name>/`, with the same inner shape:
     train.py     fit(dataset, recipe, out, on_epoch) -> the path of a Bundle
     evaluate.py  evaluate(predictor, dataset, split) -> Evaluation
     predict.py   answer(predictor, image, options) -> dict      explain(predictor, image, options) -> RGB picture
+                 drawings(image, answer) -> pictures by name, if an answer is to be looked at (a mask)
 
 `Task` calls these by convention and imports them when they are called, so that a code location that only
 wants to know a task's name and settings does not pay for torch.
@@ -182,6 +183,11 @@ class Task:
     def explain(self, predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
         """The picture `/explain` and `derm explain` show: RGB uint8, `image` with a caption below."""
         return self._module("predict").explain(predictor, image, options)
+
+    def drawings(self, image: np.ndarray, answer: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The pictures of an answer, by name, that `derm predict` writes; none where a task has no `drawings`."""
+        make = getattr(self._module("predict"), "drawings", None)
+        return make(image, answer) if make else {}
 
     def _module(self, part: str) -> ModuleType:
         return importlib.import_module(f"derm_ml.tasks.{self.name}.{part}")

@@ -9,7 +9,9 @@ OPTIONS = {
     "age": "years, 0 to 120",
     "sex": "male or female",
     "point": "the operating point that decides",
+    "mask": "how /predict returns a mask: png, rle or polygon",
 }
+MASKS = ("png", "rle", "polygon")
 OLDEST = 120.0
 
 
@@ -37,6 +39,8 @@ def read_options(pairs: Sequence[tuple[str, str]], labels: Sequence[str], points
         raise OptionError(f"'point' must be one of {', '.join(points)}" if points else "the model has no 'point'")
     if "sex" in options and options["sex"].lower() not in ("male", "female"):
         raise OptionError("'sex' must be male or female; leave it away if unknown")
+    if "mask" in options and options["mask"].lower() not in MASKS:
+        raise OptionError(f"'mask' must be one of {', '.join(MASKS)}")
     if "age" in options and not _is_age(options["age"]):
         raise OptionError(f"'age' must be a number of years from 0 to {OLDEST:g}; leave it away if unknown")
     return options
