@@ -277,6 +277,14 @@ def test_which_diagnoses_are_malignant_is_a_setting(tmp_path):
         TASK.read(tmp_path, TASK.settings(benign=["mel"]))
 
 
+def test_the_real_ham10000_holds_1954_malignant_images(shared_data):
+    reading = TASK.read(shared_data / "ham10000", TASK.settings())
+    assert not reading.problems
+    assert sum(s.target["malignant"] == 1 for s in reading.samples) == 1113 + 514 + 327
+    assert len(reading.samples) == 10015
+    assert len({s.lesion for s in reading.samples}) == 7470
+
+
 def test_class_folders_and_isic_2017_are_read_too(tmp_path):
     for split, label in (("train", "Benign"), ("train", "Malignant"), ("test", "Benign"), ("test", "Malignant")):
         (tmp_path / "folders" / split / label).mkdir(parents=True)
