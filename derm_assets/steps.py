@@ -190,7 +190,7 @@ def compare(
         return dg.MaterializeResult(
             data_version=dg.DataVersion(evaluation.version), metadata={"compared": 0, "why": why}
         )
-    comparison = compare_runs(named_apart([current, *others]), task.primary_metric)
+    comparison = compare_runs(named_apart([current, *others]), task)
     comparison.save(folder)
     return dg.MaterializeResult(
         data_version=dg.DataVersion("-".join(run.evaluation.model_version[:6] for run in comparison.runs)),

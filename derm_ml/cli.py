@@ -209,7 +209,7 @@ def compare(
     if other:
         raise DermError(f"{other.name} is a model of {other.evaluation.task}, not of {task.name}")
     with notes.status("resampling patients"):
-        comparison = compare_runs(found, task.primary_metric)
+        comparison = compare_runs(found, task)
         folder = comparison.save(into or out_root() / task.name / "comparison")
     title = f"{task.title} · {comparison.split} {comparison.split_hash} · reference {comparison.runs[0].name}"
     table = Table(
@@ -469,7 +469,9 @@ def _print_csv(answers: list[dict[str, Any]]) -> None:
 def _print_answers(task: Task, answers: list[dict[str, Any]]) -> None:
     rows = [_flat(a) for a in answers]
     hidden = {"task", "note", "dataset_md5", "model_version"}
-    columns = [name for name in rows[0] if name not in hidden]
+    # of a decision a person reads where it was made and why; --json and --csv have all of it
+    shown = {"decision.point", "decision.why"}
+    columns = [n for n in rows[0] if n not in hidden and (not n.startswith("decision.") or n in shown)]
     table = Table(*(name.removeprefix("probabilities.") for name in columns), title=task.title, caption=RESEARCH_USE)
     for row in rows:
         table.add_row(*(f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in columns))

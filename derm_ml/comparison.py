@@ -5,7 +5,7 @@
 Read are the saved predictions of the runs' evaluations. Every difference has an interval from resampled patients that
 both models share; areas under the ROC curve also have DeLong's. Works for every task: a classifier's metrics are
 reckoned from its columns `p.<label>` and `target.<label>`; of any other task every column of the predictions that is
-named like a metric and whose mean is that metric.
+named like a metric and whose mean is that metric, and the ratios of columns the task declares.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from derm_ml.evaluation import Evaluation, EvaluationError
 from derm_ml.files import replacing_file, replacing_folder, write_json
 from derm_ml.metrics import classification, screening
 from derm_ml.metrics.calibration import brier
-from derm_ml.metrics.intervals import Difference, delong_difference, estimate, paired_difference, weighted_mean
+from derm_ml.metrics.intervals import Difference, delong_difference, estimate, paired_difference, ratio, weighted_mean
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from derm_ml.task import Task
 
 RECALLS = (0.90, 0.95, 0.99)  # where specificities are compared: the high-recall end of the ROC curve
 LOWER_IS_BETTER = ("brier", "loss", "error", "distance", "hd95")
@@ -129,7 +131,7 @@ class Comparison:
         return folder
 
 
-def compare(runs: Sequence[Run], primary_metric: str) -> Comparison:
+def compare(runs: Sequence[Run], task: Task) -> Comparison:
     """The runs against the first of them. Raises `ComparisonError` if they were not measured on the same cases."""
     if len(runs) < 2:
         raise ComparisonError("a comparison needs two runs at least")
@@ -142,13 +144,13 @@ def compare(runs: Sequence[Run], primary_metric: str) -> Comparison:
     groups = tables[0]["group"].to_numpy(str)
     rows = [
         _measured(measure, run, runs[0], table, tables[0], groups)
-        for measure in _measures([run.evaluation for run in runs], tables)
+        for measure in _measures([run.evaluation for run in runs], tables, task)
         for run, table in zip(runs[1:], tables[1:], strict=True)
     ]
     found = [row for row in rows if row is not None]
     if not found:
         raise ComparisonError("the runs have no metric that can be reckoned from their saved predictions")
-    found.sort(key=lambda row: row.metric != primary_metric)
+    found.sort(key=lambda row: row.metric != task.primary_metric)
     return Comparison(
         first.task,
         first.title,
@@ -161,18 +163,18 @@ def compare(runs: Sequence[Run], primary_metric: str) -> Comparison:
     )
 
 
-def primary_difference(candidate: Evaluation, champion: Evaluation, metric: str) -> Difference | None:
-    """candidate − champion of one metric on the same cases; None where it cannot be reckoned from the predictions.
+def primary_difference(candidate: Evaluation, champion: Evaluation, task: Task) -> Difference | None:
+    """candidate − champion of the task's primary metric; None where it cannot be reckoned from the predictions.
 
     Raises `ComparisonError` if they were not measured on the same cases.
     """
     try:
-        comparison = compare((Run("champion", champion), Run("candidate", candidate)), metric)
+        comparison = compare((Run("champion", champion), Run("candidate", candidate)), task)
     except ComparisonError as error:
         if "no metric" in str(error):
             return None
         raise
-    return next((row.difference for row in comparison.rows if row.metric == metric), None)
+    return next((row.difference for row in comparison.rows if row.metric == task.primary_metric), None)
 
 
 def read_run(path: Path, split: str = "test") -> Run:
@@ -215,12 +217,12 @@ class _Measure:
 
     name: str
     statistic: Callable[..., np.ndarray]
-    own: Callable[[pd.DataFrame, Evaluation], np.ndarray | None]  # what differs between the models, (N,) or (N, L)
+    own: Callable[[pd.DataFrame, Evaluation], np.ndarray]  # what differs between the models, (N,) or (N, L)
     shared: tuple[np.ndarray, ...] = ()  # what does not: targets
     is_auc: bool = False
 
 
-def _measures(evaluations: Sequence[Evaluation], tables: Sequence[pd.DataFrame]) -> Iterator[_Measure]:
+def _measures(evaluations: Sequence[Evaluation], tables: Sequence[pd.DataFrame], task: Task) -> Iterator[_Measure]:
     table = tables[0]
     labels = [label for label in evaluations[0].labels if f"p.{label}" in table and f"target.{label}" in table]
     scored = [label for label in labels if f"auc_{label}" in evaluations[0].metrics]
@@ -243,6 +245,10 @@ def _measures(evaluations: Sequence[Evaluation], tables: Sequence[pd.DataFrame])
     if labels:
         yield _Measure("brier", brier, lambda t, _: _columns(t, "p", labels), (_columns(table, "target", labels),))
     yield from _per_case(evaluations, tables)
+    for name, (above, below) in task.ratios.items():
+        measure = _Measure(name, _ratio, lambda t, _, above=above, below=below: _sums(t, above, below))
+        if all(_is(e, name, estimate(_ratio, measure.own(t, e))) for e, t in zip(evaluations, tables, strict=True)):
+            yield measure
 
 
 def _decisions(evaluations: Sequence[Evaluation], label: str, y: np.ndarray) -> Iterator[_Measure]:
@@ -275,12 +281,29 @@ def _per_case(evaluations: Sequence[Evaluation], tables: Sequence[pd.DataFrame])
             yield _Measure(name, weighted_mean, lambda t, _, column=column: t[column].to_numpy(np.float64))
 
 
-def _is_mean(evaluation: Evaluation, metric: str, values: np.ndarray) -> bool:
+def _sums(table: pd.DataFrame, above: Mapping[str, float], below: Mapping[str, float]) -> np.ndarray:
+    """(N, 2): what each case adds above and below the line of a ratio; one of unknown truth adds nothing."""
+    parts = [sum(factor * table[c].to_numpy(np.float64) for c, factor in part.items()) for part in (above, below)]
+    both = np.stack(parts, axis=1)
+    return np.where(np.isnan(both).any(axis=1, keepdims=True), 0.0, both)
+
+
+def _ratio(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return ratio(weights @ sums[:, 0], weights @ sums[:, 1])
+
+
+def _is(evaluation: Evaluation, metric: str, value: float | None) -> bool:
     found = evaluation.metrics.get(metric)
-    if found is None or found.value is None or values.dtype.kind not in "fiub":
+    if found is None or found.value is None or value is None:
         return False
-    known = values[~np.isnan(values.astype(float))].astype(float)
-    return len(known) > 0 and math.isclose(float(known.mean()), found.value, abs_tol=SAME)
+    return math.isclose(value, found.value, abs_tol=SAME)
+
+
+def _is_mean(evaluation: Evaluation, metric: str, values: np.ndarray) -> bool:
+    if values.dtype.kind not in "fiub":
+        return False
+    known = values.astype(float)[~np.isnan(values.astype(float))]
+    return len(known) > 0 and _is(evaluation, metric, float(known.mean()))
 
 
 def _measured(
@@ -288,8 +311,6 @@ def _measured(
 ) -> Row | None:
     """The row of one metric of one run; None where it is undefined for either."""
     a, b = measure.own(table, run.evaluation), measure.own(base, reference.evaluation)
-    if a is None or b is None:
-        return None
     values = [estimate(measure.statistic, own, *measure.shared) for own in (a, b)]
     if values[0] is None or values[1] is None:
         return None

@@ -205,17 +205,17 @@ def weigh(task: Task, candidate: Evidence, champion: ModelVersion | None, re_eva
     if held.split_hash != candidate.split_hash and not candidate.faults:
         measured = re_evaluate(champion.bundle, candidate.dataset_md5)
         held = Evidence.read(task, champion.bundle, measured, own_data=False)
-    paired = None if policy.worse_by is None else _paired(candidate, held, task.primary_metric)
+    paired = None if policy.worse_by is None else _paired(task, candidate, held)
     return decide(candidate, held, policy, task.primary_metric, paired)
 
 
-def _paired(candidate: Evidence, champion: Evidence, metric: str) -> Difference | None:
+def _paired(task: Task, candidate: Evidence, champion: Evidence) -> Difference | None:
     """candidate − champion on the same cases; None where there is no such thing, which `decide` then refuses."""
     from derm_ml.comparison import primary_difference  # scipy: whoever only reads a policy does not pay for it
 
     if candidate.faults or champion.faults or candidate.split_hash != champion.split_hash:
         return None
-    return primary_difference(Evaluation.load(Path(candidate.folder)), Evaluation.load(Path(champion.folder)), metric)
+    return primary_difference(Evaluation.load(Path(candidate.folder)), Evaluation.load(Path(champion.folder)), task)
 
 
 def promote(

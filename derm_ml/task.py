@@ -148,6 +148,9 @@ class Task:
     artifacts: tuple[Artifact, ...] = ()
     settings: type[PrepareSettings] = PrepareSettings
     negative: str = "none"  # what a case without any label is called: `benign`
+    # metrics that are a ratio of sums over columns of the predictions, so that runs can be compared by them:
+    # {"match_f1": ({"right": 2}, {"said": 1, "there": 1})}
+    ratios: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]] = field(default_factory=dict)
 
     @property
     def default_recipe(self) -> str:

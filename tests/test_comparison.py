@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,10 @@ from derm_ml import DermError, cli
 from derm_ml.comparison import ComparisonError, Run, compare, named_apart, others_of, primary_difference, read_run
 from derm_ml.evaluation import Evaluation, Metric
 from derm_ml.metrics.classification import roc_auc
+from derm_ml.registry import get_task
 
 N = 400
+TASK = get_task("malignancy_screening")
 
 
 def measured(noise: float, seed: int = 0, version: str = "v1", threshold: float = 0.3, **more) -> Evaluation:
@@ -45,7 +48,7 @@ def measured(noise: float, seed: int = 0, version: str = "v1", threshold: float 
 
 def test_a_better_model_is_told_apart_and_a_copy_is_not():
     good, bad = measured(0.1, version="good"), measured(2.5, version="bad")
-    rows = {r.metric: r for r in compare((Run("bad", bad), Run("good", good)), "auc_malignant").rows}
+    rows = {r.metric: r for r in compare((Run("bad", bad), Run("good", good)), TASK).rows}
     area = rows["auc_malignant"]
     assert next(iter(rows)) == "auc_malignant"
     assert area.value == pytest.approx(good.value("auc_malignant"))
@@ -59,14 +62,14 @@ def test_a_better_model_is_told_apart_and_a_copy_is_not():
     assert point.value == pytest.approx((table["p.malignant"] >= 0.3).mean())
     assert {"partial_auc_malignant", "specificity_malignant_at_recall_0.99_of_the_curve"} <= set(rows)
     assert not any("0.999" in name for name in rows)  # a point without a threshold decides nothing
-    copies = compare((Run("a", good), Run("b", replace(good))), "auc_malignant")
+    copies = compare((Run("a", good), Run("b", replace(good))), TASK)
     assert {row.verdict for row in copies.rows} == {"not told apart"}
 
 
 def test_order_of_the_rows_of_a_table_does_not_matter():
     good, bad = measured(0.1), measured(2.5)
     shuffled = replace(good, predictions=good.predictions.sample(frac=1, random_state=1))
-    first, second = (compare((Run("a", bad), Run("b", e)), "auc_malignant").rows for e in (good, shuffled))
+    first, second = (compare((Run("a", bad), Run("b", e)), TASK).rows for e in (good, shuffled))
     assert [row.plain() for row in first] == [row.plain() for row in second]
 
 
@@ -80,7 +83,7 @@ def test_order_of_the_rows_of_a_table_does_not_matter():
 )
 def test_runs_on_other_cases_are_refused(change, sentence):
     with pytest.raises(ComparisonError, match=sentence):
-        compare((Run("a", measured(0.1)), Run("b", replace(measured(0.2), **change))), "auc_malignant")
+        compare((Run("a", measured(0.1)), Run("b", replace(measured(0.2), **change))), TASK)
 
 
 def test_runs_against_other_labels_or_with_missing_cases_are_refused():
@@ -88,11 +91,11 @@ def test_runs_against_other_labels_or_with_missing_cases_are_refused():
     other = b.predictions.copy()
     other.loc[3, "target.malignant"] = 1 - other.loc[3, "target.malignant"]
     with pytest.raises(ComparisonError, match="measured against other labels"):
-        compare((Run("a", a), Run("b", replace(b, predictions=other))), "auc_malignant")
+        compare((Run("a", a), Run("b", replace(b, predictions=other))), TASK)
     with pytest.raises(ComparisonError, match="predictions of other cases"):
-        compare((Run("a", a), Run("b", replace(b, predictions=b.predictions.iloc[1:]))), "auc_malignant")
+        compare((Run("a", a), Run("b", replace(b, predictions=b.predictions.iloc[1:]))), TASK)
     with pytest.raises(ComparisonError, match="two runs at least"):
-        compare((Run("a", a),), "auc_malignant")
+        compare((Run("a", a),), TASK)
 
 
 def test_a_task_without_probabilities_is_compared_by_its_values_of_each_case():
@@ -107,19 +110,43 @@ def test_a_task_without_probabilities_is_compared_by_its_values_of_each_case():
             1, task="lesion_segmentation", labels=("lesion",), predictions=table, metrics=metrics, tables={}
         )
 
-    rows = compare((Run("a", segmenter(0)), Run("b", segmenter(-0.05))), "dice").rows
+    rows = compare(
+        (Run("a", segmenter(0)), Run("b", segmenter(-0.05))), SimpleNamespace(primary_metric="dice", ratios={})
+    ).rows
     assert [row.metric for row in rows] == ["dice"]  # `area` is not the mean of its column: not what was measured
     assert rows[0].verdict == "worse"
     assert rows[0].difference.value == pytest.approx(-0.05, abs=0.005)
 
 
+def test_a_ratio_of_counts_over_all_cases_is_compared_too():
+    """F1 of matched lesions: right, said and there are counts of each pair, not means; unknown pairs count nowhere."""
+    task = SimpleNamespace(primary_metric="match_f1", ratios={"match_f1": ({"right": 2}, {"said": 1, "there": 1})})
+
+    def matcher(chance: float, claimed: float | None = None) -> Evaluation:
+        rng = np.random.default_rng(7)
+        there = rng.integers(1, 9, N).astype(float)
+        there[0] = np.nan
+        right = np.floor(there * chance)
+        table = measured(1).predictions[["id", "group", "split"]].assign(right=right, said=there, there=there)
+        f1 = 2 * np.nansum(right) / (2 * np.nansum(there)) if claimed is None else claimed
+        metrics = {"match_f1": Metric(float(f1), 0.0, 1.0, N)}
+        return measured(1, labels=(), predictions=table, metrics=metrics, tables={})
+
+    (row,) = compare((Run("a", matcher(0.6)), Run("b", matcher(0.9))), task).rows
+    assert row.value == pytest.approx(matcher(0.9).value("match_f1"))
+    assert row.verdict == "better"
+    with pytest.raises(ComparisonError, match="no metric"):  # the saved counts are not those of the metric
+        compare((Run("a", matcher(0.6)), Run("b", matcher(0.9, claimed=0.1))), task)
+
+
 def test_the_paired_difference_of_promotion_is_that_of_the_table():
     good, bad = measured(0.1), measured(2.5)
-    difference = primary_difference(good, bad, "auc_malignant")
+    difference = primary_difference(good, bad, TASK)
     assert difference.value == pytest.approx(good.value("auc_malignant") - bad.value("auc_malignant"))
-    assert primary_difference(good, bad, "f1") is None
+    other = SimpleNamespace(primary_metric="f1", ratios={})
+    assert primary_difference(good, bad, other) is None
     empty = measured(1, labels=(), metrics={}, tables={})
-    assert primary_difference(empty, empty, "f1") is None
+    assert primary_difference(empty, empty, other) is None
 
 
 @pytest.fixture
@@ -132,7 +159,7 @@ def models(tmp_path):
 
 def test_a_saved_comparison_is_a_table_a_figure_and_its_origin(models, tmp_path):
     runs = named_apart([read_run(models / name) for name in ("plain", "augmented", "strong")])
-    folder = compare(runs, "auc_malignant").save(tmp_path / "c")
+    folder = compare(runs, TASK).save(tmp_path / "c")
     stored = json.loads((folder / "comparison.json").read_text())
     assert [run["model_version"] for run in stored["runs"]] == ["plain", "augmented", "strong"]
     assert stored["split_hash"] == "abc"
@@ -170,9 +197,8 @@ def test_the_asset_shows_the_current_model_beside_the_others(models, tmp_path):
     from derm_assets import steps
     from derm_assets.lineage import Upstream
     from derm_assets.resources.places import Places
-    from derm_ml.registry import get_task
 
-    task = get_task("malignancy_screening")
+    task = TASK
     (tmp_path / "root").mkdir()
     models.rename(tmp_path / "root" / task.name)
     places = Places(data=str(tmp_path), out=str(tmp_path / "root"), home=str(tmp_path))

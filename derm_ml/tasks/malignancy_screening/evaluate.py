@@ -27,6 +27,8 @@ LABEL = TASK.labels[0]
 RISKS = np.round(np.r_[np.arange(0.005, 0.1, 0.005), np.arange(0.1, 0.505, 0.02)], 3)  # finer where clinics decide
 TABLED_RISKS = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30)
 CAPTIONS = {
+    "roc": "The band holds 95 % of the curves of resampled patients. The partial AUC is the area between the curve and "
+    "a recall of 0.8: 0.2 is perfect, 0.02 is chance.",
     "operating_points": "Thresholds were fitted on validation only and are measured here. The exact interval is "
     "Clopper-Pearson's over images; the other is the wider of it and the patient bootstrap. A recall that even "
     "faultless validation cases could not prove has no threshold.",
