@@ -17,7 +17,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,6 +49,13 @@ Values = Annotated[
 ]
 ModelFolder = Annotated[
     Path, typer.Argument(help="what `derm fit` printed: a model folder or its bundle", show_default=False)
+]
+
+
+Age = Annotated[str, typer.Option(help="years, of the person in all these pictures")]
+Sex = Annotated[str, typer.Option(help="male or female, of the person in all these pictures")]
+Facts = Annotated[
+    Path | None, typer.Option(help="a CSV of age and sex by picture: image_id (or filename), age, sex; ISIC's metadata")
 ]
 
 
@@ -235,12 +242,16 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="a CSV table")] = False,
     into: Annotated[Path | None, typer.Option(help="folder for drawn masks; default: out/TASK/predicted")] = None,
+    age: Age = "",
+    sex: Sex = "",
+    facts: Facts = None,
 ) -> None:
     """Predict pictures: a table for people, --json or --csv for machines. A picture that cannot be read is named.
 
     A task that draws (masks, overlays) writes its drawings into a folder; the answer says where.
     """
     task = _task(task_name)
+    options = _options(age, sex, facts, point=point)
     answers: list[dict[str, Any]] = []
     failures, predictor = 0, None
     named: Counter[str] = Counter()
@@ -254,7 +265,7 @@ def predict(
             raise DermError(
                 f"the model has no operating point '{point}'; it has {', '.join(predictor.card.point_names)}"
             )
-        answer = {"file": str(path), **task.answer(predictor, image, {"point": point} if point else {})}
+        answer = {"file": str(path), **task.answer(predictor, image, options(path))}
         named[path.stem] += 1  # two folders may hold pictures of one name
         stem = path.stem if named[path.stem] == 1 else f"{path.stem}-{named[path.stem]}"
         answer |= _drawn(task, image, answer, (into or out_root() / task.name / "predicted") / stem)
@@ -277,17 +288,21 @@ def explain(
     model: Annotated[Path | None, typer.Option(help="model folder or bundle; default: the champion")] = None,
     label: Annotated[str, typer.Option(help="explain this label; default: the most likely")] = "",
     into: Annotated[Path, typer.Option(help="folder for the overlays")] = Path("out/explained"),
+    age: Age = "",
+    sex: Sex = "",
+    facts: Facts = None,
 ) -> None:
     """Lay a heatmap over each picture: what the network looked at."""
     import cv2
 
     task = _task(task_name)
     predictor = _predictor(task, model)
+    options = _options(age, sex, facts, label=label)
     into.mkdir(parents=True, exist_ok=True)
     for path, image in _pictures(images):
         if isinstance(image, str):
             raise DermError(f"{path}: {image}")
-        picture = task.explain(predictor, image, {"label": label} if label else {})
+        picture = task.explain(predictor, image, options(path))
         target = into / f"{path.stem}.explained.png"
         cv2.imwrite(str(target), picture[..., ::-1])
         print(target)
@@ -354,6 +369,30 @@ def _recipe(task: Task, name: str, values: list[str]) -> Recipe:
         return task.recipe(name, **given)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _options(age: str, sex: str, facts: Path | None, **wishes: str) -> Callable[[Path], dict[str, str]]:
+    """Picture → the options of the task: what was wished, and what is known of the person."""
+    from derm_ml.sources.attributes import OLDEST, read_facts
+
+    if age and not _is_number(age, 0, OLDEST):
+        raise DermError(f"--age {age}: write years, 0 to {OLDEST:g}")
+    if sex and sex.lower() not in ("male", "female"):
+        raise DermError(f"--sex {sex}: write male or female")
+    known = read_facts(facts) if facts else {}
+
+    def options(path: Path) -> dict[str, str]:
+        of_picture = {name: str(value) for name, value in known.get(path.stem, {}).items() if name in ("age", "sex")}
+        return {name: value for name, value in ({"age": age, "sex": sex} | of_picture | wishes).items() if value}
+
+    return options
+
+
+def _is_number(text: str, low: float, high: float) -> bool:
+    try:
+        return low <= float(text) <= high
+    except ValueError:
+        return False
 
 
 def _dataset(task: Task, path: Path | None) -> Dataset:

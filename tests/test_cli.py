@@ -111,6 +111,7 @@ def test_explain_writes_an_overlay(derm, trained, drawn_raw):
         (["fit", TASK, "--recipe", "weak"], "no recipe 'weak'"),
         (["fit", TASK, "--set", "epochs=many"], "epochs"),
         (["predict", TASK, "nowhere.jpg", "--model", "MODEL"], "no such file"),
+        (["predict", TASK, "nowhere.jpg", "--model", "MODEL", "--age", "200"], "--age 200: write years"),
     ],
 )
 def test_a_mistake_gets_a_sentence(derm, trained, drawn_dataset, arguments, sentence):
