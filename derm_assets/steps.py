@@ -153,10 +153,9 @@ def evaluate(
 ) -> dg.MaterializeResult:
     """Measure the model on the frozen test split; write the report beside the bundle."""
     from derm_ml.dataset import Dataset
-    from derm_ml.predictor import Predictor
 
     _same_data(task, model, data)
-    measured = task.evaluate(Predictor(model.path), Dataset.open(data.path), SPLIT)
+    measured = task.evaluate(task.load(model.path), Dataset.open(data.path), SPLIT)
     folder = measured.save(evaluation_of(model.path))
     registry.log_evaluation(registry.run_of(task, model.path.parent), measured.numbers, SPLIT)
     context.log.info(f"{task.primary_metric}: {measured.metrics[task.primary_metric]}")
@@ -216,12 +215,11 @@ def _same_data(task: Task, model: Upstream, data: Upstream) -> None:
 def make_artifact(task: Task, artifact: Artifact, model: Upstream, data: Upstream) -> dg.MaterializeResult:
     """Something made from the model beside its evaluation; pictures are shown."""
     from derm_ml.dataset import Dataset
-    from derm_ml.predictor import Predictor
 
     _same_data(task, model, data)
     folder = model.path.parent / artifact.name
     folder.mkdir(exist_ok=True)
-    made = artifact.make(Predictor(model.path), Dataset.open(data.path), folder)
+    made = artifact.make(task.load(model.path), Dataset.open(data.path), folder)
     shown = {name: path.read_bytes() for name, path in made.items() if path.suffix == ".png"}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(model.version),

@@ -1,5 +1,7 @@
 """A Bundle is a trained model as three files: bundle.json, weights.safetensors, model.onnx.
 
+A method that matches pairs may have no graph of its own and bring others along (a face detector): its card names them.
+
 bundle.json holds everything that is not a number of the network: labels, preprocessing, calibration,
 operating points, the recipe, the data it was trained on, and the sha256 of the other two files.
 Nothing in a bundle is ever unpickled.
@@ -90,12 +92,13 @@ class BundleCard(_Card):
     recipe_name: str
     recipe: dict[str, Any]
     labels: tuple[str, ...]
-    head: Literal["softmax", "sigmoid", "mask"]
+    head: Literal["softmax", "sigmoid", "mask", "pairs"]
     preprocessing: Preprocessing
     views: Views = "none"  # test-time augmentation: logits averaged over these views of the square
     attributes: tuple[str, ...] = ()  # e.g. ("age", "sex"): a second graph input, missing values flagged
     temperature: float = Field(1.0, gt=0)
     bias: tuple[float, ...] = ()  # of a sigmoid head, one a label: probability = sigmoid(logit / temperature + bias)
+    parameters: dict[str, Any] = {}  # settings and fitted numbers of a method that is more than one graph
     operating_points: tuple[OperatingPoint, ...] = ()
     unclaimed_points: tuple[UnclaimedPoint, ...] = ()
     mask_rule: MaskRule = MaskRule(threshold=0.5)  # for the head "mask", whose graph gives a logit for every pixel
@@ -163,7 +166,7 @@ class Bundle:
             raise BundleError(f"{path}: no {CARD}; train one with `derm fit`") from None
         except (ValidationError, json.JSONDecodeError) as error:
             raise BundleError(f"{card_path}: not a readable bundle card: {error}") from error
-        if set(card.files) != {MODEL, WEIGHTS}:
+        if card.head != "pairs" and set(card.files) != {MODEL, WEIGHTS}:
             raise BundleError(f"{card_path}: names the files {sorted(card.files)}, expected {MODEL} and {WEIGHTS}")
         for name, expected in card.files.items():
             file = path / name
@@ -181,7 +184,8 @@ def writing_bundle(path: Path) -> AbstractContextManager[Path]:
 
 def seal(folder: Path, card: BundleCard) -> BundleCard:
     """Write bundle.json into `folder`, with the sha256 of the files beside it."""
-    files: Mapping[str, str] = {name: sha256(folder / name) for name in (MODEL, WEIGHTS)}
+    names = sorted(path.name for path in folder.iterdir() if path.name != CARD)
+    files: Mapping[str, str] = {name: sha256(folder / name) for name in names}
     sealed = card.model_copy(update={"files": dict(files)})
     write_json(folder / CARD, sealed.model_dump(mode="json"))
     return sealed

@@ -177,11 +177,9 @@ def evaluate(
     data: Annotated[Path | None, typer.Option(help="prepared dataset; default: data/prepared/TASK")] = None,
 ) -> None:
     """Measure a model on a frozen split: metrics with intervals, figures, one HTML report."""
-    from derm_ml.predictor import Predictor
-
     task = _task(task_name)
     with notes.status(f"evaluating on {split}"):
-        evaluation = task.evaluate(Predictor(_bundle(model)), _dataset(task, data), split)
+        evaluation = task.evaluate(task.load(_bundle(model)), _dataset(task, data), split)
         folder = _bundle(model).parent / f"evaluation_{split}"
         evaluation.save(folder)
     table = Table(Column("metric", no_wrap=True), "value", "95 % interval", "n", title=f"{task.title} · {split}")
@@ -406,9 +404,7 @@ def _bundle(model: Path) -> Path:
 
 
 def _predictor(task: Task, model: Path | None) -> Any:
-    from derm_ml.predictor import Predictor
-
-    return Predictor(_bundle(model) if model else _registry().champion(task))
+    return task.load(_bundle(model) if model else _registry().champion(task))
 
 
 def _registry() -> Registry:

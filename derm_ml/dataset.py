@@ -2,7 +2,8 @@
 
     manifest.parquet   one row a sample: id, source, patient, lesion, group, split, label, target.*, attribute.*,
                        and for each file role: shard, offset, size, sha256, height, width (of the original);
-                       for a mask also its area, a share of the picture in 0..1
+                       for a mask also its area, a share of the picture in 0..1; where pictures have boxes,
+                       regions: JSON rows [label, x1, y1, x2, y2, id] in pixels of the original
     shards/00000.tar   the files, uncompressed, ≤ 256 MB a shard; `tar tf` lists them
     quarantine.csv     what could not be used: file, row, reason
     duplicates.csv     pairs of samples that show the same picture: a, b, kind, score
@@ -37,6 +38,7 @@ from derm_ml.records import (
     SPLITS,
     DataError,
     Problem,
+    Region,
     Sample,
     SplitFractions,
     assign_splits,
@@ -150,6 +152,17 @@ class Dataset:
             return self.mask(row) if role == "mask" else self.image(row, role)
 
         return read
+
+    def regions(self, row: Any, role: str) -> tuple[Region, ...]:
+        """The boxes of one picture of a row, in pixels of the picture `image` gives. Empty where there are none."""
+        stored = row.get(f"{role}.regions")
+        if not isinstance(stored, str) or not stored:
+            return ()
+        height, width = float(row[f"{role}.height"]), float(row[f"{role}.width"])
+        longest = self.info["settings"]["store_side"]
+        scale = min(1.0, longest / max(height, width))
+        across, down = (max(1, round(size * scale)) / size for size in (width, height))  # as `limit_side` rounds
+        return tuple(Region(*values).scaled(across, down) for values in json.loads(stored))
 
     def attributes(self, row: Any) -> dict[str, str | float]:
         """Known attributes of a row: `age` in years, `sex`, `site`, `diagnosis`. Unknown ones are absent."""
@@ -339,6 +352,7 @@ def _manifest(
     fractions = SplitFractions(settings.validation, settings.test, settings.seed)
     splits = assign_splits(samples, fractions, groups, frozenset(settings.training_only))
     names = sorted({name for s in samples for name in s.attributes})
+    roles = sorted({role for s in samples for role in s.regions})
     records = []
     for sample in samples:
         record: dict[str, Any] = {
@@ -354,6 +368,8 @@ def _manifest(
         }
         record |= {f"target.{label}": sample.target.get(label, float("nan")) for label in task.labels}
         record |= {f"attribute.{name}": sample.attributes.get(name) for name in names}
+        for role in (r for r in roles if r in sample.regions):
+            record[f"{role}.regions"] = json.dumps([[r.label, *r.box, r.id] for r in sample.regions[role]])
         records.append(record | dict(rows[sample.id]))
     table = pd.DataFrame.from_records(records)
     for name in names:

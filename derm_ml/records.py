@@ -32,10 +32,34 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A labelled box in a picture: pixels of the upright picture, x to the right, y down, x1 < x2 and y1 < y2.
+
+    Two regions of one pair with the same `id` show the same lesion; with "" that is not known.
+    """
+
+    label: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    id: str = ""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        return self.x1, self.y1, self.x2, self.y2
+
+    def scaled(self, across: float, down: float) -> Region:
+        """The same region in a picture that was resized by these factors."""
+        return replace(self, x1=self.x1 * across, y1=self.y1 * down, x2=self.x2 * across, y2=self.y2 * down)
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One labelled (or unlabelled) unit: an image, an image with its mask, or a pair of images.
 
     `files` maps a role (`image`, `mask`, `first`, `second`) to a path relative to the source's root.
+    `regions` maps a role to the boxes in that picture; a role without an entry was not looked at.
     `target` maps a label to 1.0, 0.0 or NaN (not known); it is empty for an unlabelled sample.
     `attributes` may hold `age` (years), `sex` (`male`, `female`), `site`, `diagnosis`; an unknown one is absent.
     """
@@ -49,6 +73,7 @@ class Sample:
     attributes: Mapping[str, str | float] = field(default_factory=dict)
     source: str = ""
     licence: str = "unknown"
+    regions: Mapping[str, tuple[Region, ...]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

@@ -10,6 +10,10 @@ A task is one folder, `derm_ml/tasks/<name>/`, with the same inner shape:
     evaluate.py  evaluate(predictor, dataset, split) -> Evaluation
     predict.py   answer(predictor, image, options) -> dict      explain(predictor, image, options) -> RGB picture
                  drawings(image, answer) -> pictures by name, if an answer is to be looked at (a mask)
+                 and, where the task is no plain classifier of pictures: load(bundle) -> its predictor,
+                 held_out(dataset, evaluation, n) -> uploads, numbers(answer) -> what a service must reproduce
+
+A task of pairs (`pairs=True`) is asked about a `Pair` instead of an image; its service answers `POST /match`.
 
 `Task` calls these by convention and imports them when they are called, so that a code location that only
 wants to know a task's name and settings does not pay for torch.
@@ -19,7 +23,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
 
     from derm_ml.dataset import Dataset
     from derm_ml.evaluation import Evaluation
+    from derm_ml.pairs import Pair
     from derm_ml.predictor import Predictor
+    from derm_ml.replay import Upload
 
 
 class Settings(BaseModel):
@@ -151,6 +157,8 @@ class Task:
     # metrics that are a ratio of sums over columns of the predictions, so that runs can be compared by them:
     # {"match_f1": ({"right": 2}, {"said": 1, "there": 1})}
     ratios: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]] = field(default_factory=dict)
+    pairs: bool = False  # asked about two photos with boxes, not about one picture
+    serving_packages: tuple[str, ...] = ()  # what its service needs beside numpy, OpenCV and ONNX Runtime
 
     @property
     def default_recipe(self) -> str:
@@ -179,11 +187,32 @@ class Task:
         """Measure a bundle on one frozen split."""
         return self._module("evaluate").evaluate(predictor, dataset, split)
 
-    def answer(self, predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> dict[str, Any]:
-        """What `/predict` and `derm predict` say about one RGB image (H, W, 3) uint8."""
+    def load(self, bundle: Path) -> Predictor:
+        """The predictor of a bundle of this task. Raises `BundleError` for one that is damaged."""
+        own = getattr(self._module("predict"), "load", None)
+        if own:
+            return own(bundle)
+        from derm_ml.predictor import Predictor
+
+        return Predictor(bundle)
+
+    def held_out(self, dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
+        """At most `n` test cases as they would be uploaded, with what the evaluation said of them."""
+        from derm_ml.replay import picture_uploads
+
+        return getattr(self._module("predict"), "held_out", picture_uploads)(dataset, evaluation, n)
+
+    def numbers(self, answer: Mapping[str, Any]) -> Mapping[str, float]:
+        """The numbers of an answer by name: what a built service must reproduce."""
+        from derm_ml.replay import probabilities
+
+        return getattr(self._module("predict"), "numbers", probabilities)(answer)
+
+    def answer(self, predictor: Predictor, image: np.ndarray | Pair, options: Mapping[str, str]) -> dict[str, Any]:
+        """What `/predict` and `derm predict` (`/match`, `derm match`) say about one RGB image (H, W, 3) uint8 or pair."""
         return self._module("predict").answer(predictor, image, options)
 
-    def explain(self, predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
+    def explain(self, predictor: Predictor, image: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
         """The picture `/explain` and `derm explain` show: RGB uint8, `image` with a caption below."""
         return self._module("predict").explain(predictor, image, options)
 

@@ -39,7 +39,7 @@ class Engine:
     def load(self, bundle: Path) -> None:
         """Load and verify a bundle. One that is damaged, or of another task, is not loaded: `unready` says why."""
         try:
-            predictor = Predictor(bundle)
+            predictor = self.task.load(bundle)
         except BundleError:
             self.unready = "the model's files are damaged or were changed, so it was not loaded; see the server's log"
             raise

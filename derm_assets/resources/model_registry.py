@@ -287,12 +287,11 @@ class ModelRegistry(dg.ConfigurableResource):
 
         def measure(bundle: Path, dataset_md5: str) -> Path:
             from derm_ml.dataset import Dataset
-            from derm_ml.predictor import Predictor
 
             folder = Path(self.places.out) / task.name / "again" / f"{Bundle.open(bundle).version}-{dataset_md5[:12]}"
             if not folder.exists():
                 dataset = Dataset.open(self.places.version(task, dataset_md5))
-                task.evaluate(Predictor(bundle), dataset, SPLIT).save(folder)
+                task.evaluate(task.load(bundle), dataset, SPLIT).save(folder)
             return folder
 
         return measure

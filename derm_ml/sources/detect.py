@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from derm_ml.records import DataError, Reading, with_prefix
-from derm_ml.sources import class_folders, csv_list, ham10000, image_and_mask_folders, isic2017
+from derm_ml.sources import class_folders, csv_list, ham10000, image_and_mask_folders, isic2017, visits
 from derm_ml.sources.image_files import image_files
 from derm_ml.sources.labels import LabelMap, LabelNames
 
@@ -31,6 +31,8 @@ LAYOUTS: dict[str, ModuleType] = {
 }
 # of pictures with masks, for the tasks that draw them
 MASK_LAYOUTS: dict[str, ModuleType] = {"image_and_mask_folders": image_and_mask_folders}
+# of pairs of photos with boxes
+PAIR_LAYOUTS: dict[str, ModuleType] = {"visits": visits}
 
 
 def read_source(

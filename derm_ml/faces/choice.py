@@ -1,0 +1,65 @@
+"""Which face detector and landmarks a recipe asks for, and the files a bundle takes along so that it needs no path.
+
+    detector, landmarks = chosen_faces(resolved(FaceSettings()))
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from derm_ml.faces.dlib_faces import DlibCnn, DlibHog, DlibLandmarks
+from derm_ml.faces.face import FaceDetector, LandmarkModel
+from derm_ml.faces.yunet import YuNet
+
+logger = logging.getLogger(__name__)
+FILES = {"yunet": "face_detector.onnx", "dlib_cnn": "face_detector.dat"}  # what they are called in a bundle
+LANDMARKS = "face_landmarks.dat"
+
+
+class FaceSettings(BaseModel):
+    """How faces are found. `auto` is YuNet where its file is there, else dlib's HOG detector, which needs none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    detector: Literal["auto", "yunet", "dlib_hog", "dlib_cnn", "none"] = "auto"
+    weights: str = Field("", description="file of YuNet or the dlib CNN; empty: where `derm fetch yunet` puts it")
+    landmarks: str = Field("", description="file of dlib's 5 or 68 points; empty: YuNet's own, or the box alone")
+
+
+def fetched_yunet() -> Path:
+    """Where `derm fetch yunet` puts the detector."""
+    return Path(os.environ.get("DERM_DATA", "data")) / "weights" / "yunet" / "face_detection_yunet_2023mar.onnx"
+
+
+def resolved(settings: FaceSettings) -> FaceSettings:
+    """The settings with `auto` decided and the file named. Raises nothing: a missing file is found when it is read."""
+    weights = Path(settings.weights) if settings.weights else fetched_yunet()
+    name = settings.detector
+    if name == "auto":
+        name = "yunet" if weights.is_file() else "dlib_hog"
+        if name == "dlib_hog":
+            logger.warning("%s is not there: faces are found by dlib's HOG detector, without landmarks", weights)
+    return settings.model_copy(
+        update={"detector": name, "weights": str(weights) if name in FILES else "", "landmarks": settings.landmarks}
+    )
+
+
+def chosen_faces(settings: FaceSettings) -> tuple[FaceDetector | None, LandmarkModel | None]:
+    """Detector and landmark model of resolved settings. Raises `FaceModelError` saying how to supply a file."""
+    weights = Path(settings.weights)
+    detector: FaceDetector | None
+    match settings.detector:
+        case "yunet":
+            detector = YuNet(weights)
+        case "dlib_cnn":
+            detector = DlibCnn(weights)
+        case "dlib_hog":
+            detector = DlibHog()
+        case _:
+            detector = None
+    return detector, DlibLandmarks(Path(settings.landmarks)) if settings.landmarks and detector else None

@@ -1,0 +1,128 @@
+"""dlib's face detectors and landmarks: HOG (needs no file), CNN and shape predictors (files the user supplies).
+
+    find_face(image, DlibHog())
+    find_face(image, DlibCnn(Path("mmod_human_face_detector.dat")), DlibLandmarks(Path("shape_predictor_5….dat")))
+
+The 68-point predictor was trained on pictures whose licence excludes commercial use: it is never a default.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from derm_ml.faces.face import Face, FaceModelError, Point
+
+LOGISTIC = 0.9  # of HOG's margin: 0 is its threshold, 2 a clear frontal face
+
+
+class DlibHog:
+    """Histograms of oriented gradients, five sub-detectors (King 2009, JMLR 10). Frontal faces of 80 pixels and more.
+
+    `upsample` doubles the picture that often first, which finds faces of 40 pixels.
+    """
+
+    name = "dlib_hog"
+
+    def __init__(self, upsample: int = 0) -> None:
+        import dlib
+
+        self._detector = dlib.get_frontal_face_detector()
+        self._upsample = upsample
+        self._lock = threading.Lock()
+
+    def __call__(self, image: np.ndarray) -> list[Face]:
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        with self._lock:
+            boxes, margins, _ = self._detector.run(grey, self._upsample, 0.0)
+        return [
+            Face(_box(box), float(1 / (1 + np.exp(-LOGISTIC * margin))))
+            for box, margin in zip(boxes, margins, strict=True)
+        ]
+
+
+class DlibCnn:
+    """dlib's convolutional detector (King 2015, arXiv 1502.00046). Also finds half profiles; seconds a photo on a CPU."""
+
+    name = "dlib_cnn"
+
+    def __init__(self, weights: Path, upsample: int = 0) -> None:
+        import dlib
+
+        self._detector = _load(
+            weights, dlib.cnn_face_detection_model_v1, "mmod_human_face_detector.dat from dlib's model collection"
+        )
+        self._upsample = upsample
+        self._lock = threading.Lock()
+
+    def __call__(self, image: np.ndarray) -> list[Face]:
+        with self._lock:
+            found = self._detector(np.ascontiguousarray(image), self._upsample)
+        return [Face(_box(face.rect), float(min(1.0, face.confidence))) for face in found]
+
+
+class DlibLandmarks:
+    """dlib's shape predictors with 5 or 68 points (Kazemi & Sullivan 2014), told apart by their number of points."""
+
+    name = "dlib_landmarks"
+
+    def __init__(self, weights: Path) -> None:
+        import dlib
+
+        self._predictor = _load(
+            weights, dlib.shape_predictor, "shape_predictor_5_face_landmarks.dat from dlib's model collection"
+        )
+
+    def __call__(self, image: np.ndarray, face: Face) -> Mapping[str, Point]:
+        import dlib
+
+        shape = self._predictor(np.ascontiguousarray(image), dlib.rectangle(*(round(v) for v in face.box)))
+        return named(np.array([[p.x, p.y] for p in shape.parts()], float))
+
+
+def named(points: np.ndarray) -> dict[str, Point]:
+    """dlib's 5 or 68 points (N, 2) by name. Raises `ValueError` for another number.
+
+    Of 68 (iBUG 300-W): 36-41 right eye, 42-47 left eye, 33 base of the nose, 48 and 54 corners of the mouth.
+    Of 5: the corners of the left eye, those of the right eye, the base of the nose.
+    """
+    if len(points) == 68:
+        places = {
+            "right_eye": points[36:42].mean(axis=0),
+            "left_eye": points[42:48].mean(axis=0),
+            "right_eye_corner": points[36],
+            "left_eye_corner": points[45],
+            "nose_base": points[33],
+            "right_mouth": points[48],
+            "left_mouth": points[54],
+        }
+    elif len(points) == 5:
+        places = {
+            "right_eye": points[2:4].mean(axis=0),
+            "left_eye": points[0:2].mean(axis=0),
+            "right_eye_corner": points[2],
+            "left_eye_corner": points[0],
+            "nose_base": points[4],
+        }
+    else:
+        raise ValueError(f"dlib's landmarks are 5 or 68 points, these are {len(points)}")
+    return {name: (float(x), float(y)) for name, (x, y) in places.items()}
+
+
+def _box(rectangle) -> tuple[float, float, float, float]:
+    return (
+        float(rectangle.left()), float(rectangle.top()), float(rectangle.right()), float(rectangle.bottom())
+    )  # fmt: skip
+
+
+def _load(weights: Path, kind, what: str):
+    if not weights.is_file():
+        raise FaceModelError(f"{weights}: there is no such file; supply {what}")
+    try:
+        return kind(str(weights))
+    except RuntimeError as error:
+        raise FaceModelError(f"{weights}: dlib cannot read it ({error}); supply {what}") from error

@@ -1,0 +1,129 @@
+"""The pairs a dataset gives: as delivered, made from single photos, and of wrong persons.
+
+    for case in cases(dataset, "test"): pair, truth = case.load()
+
+* `delivered`: two photos whose boxes carry lesion ids: the truth is known
+* `generated`: a second visit made from one photo (synthetic/visits.py): the truth is exact
+* `same_person`: two photos of one person without known matches: registration must succeed
+* `wrong_person`: first photos of two people of one source: must be refused
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from derm_ml.dataset import Dataset
+from derm_ml.pairs import FIRST, SECOND, Pair, Truth, truth_of_ids
+from derm_ml.records import Region
+from derm_ml.synthetic.visits import Change, second_visit
+from derm_ml.training.seeding import derived
+
+Kind = Literal["delivered", "generated", "same_person", "wrong_person"]
+EVERY = 4  # of photos without boxes, one in so many also becomes a generated pair
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One pair that will be asked; `load` reads or makes it. `group` is whom an interval resamples."""
+
+    id: str
+    group: str
+    kind: Kind
+    load: Callable[[], tuple[Pair, Truth | None]]
+    people: tuple[str, str] = ("", "")
+
+    @property
+    def is_right(self) -> bool:
+        return self.kind != "wrong_person"
+
+
+def cases(
+    dataset: Dataset, split: str, visits: int = 1, change: Change | None = None, seed: str = "visit"
+) -> list[Case]:
+    """The cases of one split, in the order of the manifest. `visits` are made of each photo that stands alone."""
+    rows = dataset.split(split).to_dict("records")
+    found: list[Case] = []
+    unboxed = 0
+    for row in rows:
+        single = not isinstance(row.get(f"{SECOND}.shard"), str)
+        if single:
+            found += [_generated(dataset, row, k, change, seed) for k in range(visits)]
+            continue
+        known = any(r.id for role in (FIRST, SECOND) for r in dataset.regions(row, role))
+        kind: Kind = "delivered" if known else "same_person"
+        found.append(Case(row["id"], row["group"], kind, _delivered(dataset, row, known), (row["patient"],) * 2))
+        if not known:
+            unboxed += 1
+            if unboxed % EVERY == 0:
+                found.append(_generated(dataset, row, 0, change, seed))
+    return found + _wrong(dataset, rows, seed)
+
+
+def in_parallel(work: Callable[[Case], T], of: Sequence[Case], done: Callable[[int], None]) -> Iterator[T]:
+    """`work` of each case, in order, a few at a time: OpenCV leaves Python's lock. `done` is told how many."""
+    with ThreadPoolExecutor() as pool:
+        waiting = iter(of)
+        window = [pool.submit(work, case) for case in islice(waiting, 8)]
+        number = 0
+        while window:
+            future = window.pop(0)
+            window += [pool.submit(work, case) for case in islice(waiting, 1)]
+            yield future.result()
+            number += 1
+            done(number)
+
+
+def _delivered(dataset: Dataset, row: dict[str, Any], known: bool) -> Callable[[], tuple[Pair, Truth | None]]:
+    def load() -> tuple[Pair, Truth | None]:
+        pair = Pair(*(dataset.image(row, r) for r in (FIRST, SECOND)), *(_regions(dataset, row, r) for r in (FIRST, SECOND)))
+        return pair, truth_of_ids(pair) if known else None
+
+    return load
+
+
+def _generated(dataset: Dataset, row: dict[str, Any], number: int, change: Change | None, seed: str) -> Case:
+    name = f"{row['id']}~{number}"
+
+    def load() -> tuple[Pair, Truth | None]:
+        photo = dataset.image(row, FIRST)
+        return second_visit(photo, _regions(dataset, row, FIRST), derived(seed, name), change)
+
+    return Case(name, row["group"], "generated", load, (row["patient"],) * 2)
+
+
+def _wrong(dataset: Dataset, rows: Sequence[dict[str, Any]], seed: str) -> list[Case]:
+    """The first photo of each pair with that of another patient of the same source, drawn."""
+    found = []
+    for row in rows:
+        others = [r for r in rows if r["source"] == row["source"] and r["group"] != row["group"]]
+        if not others:
+            continue
+        other = others[derived(seed, "wrong", row["id"]) % len(others)]
+
+        def load(a: dict[str, Any] = row, b: dict[str, Any] = other) -> tuple[Pair, Truth | None]:
+            both = (a, b)
+            return Pair(*(dataset.image(r, FIRST) for r in both), *(_regions(dataset, r, FIRST) for r in both)), None
+
+        people = (row["patient"], other["patient"])
+        found.append(Case(f"{row['id']}!{other['id']}", row["group"], "wrong_person", load, people))
+    return found
+
+
+def _regions(dataset: Dataset, row: dict[str, Any], role: str) -> tuple[Region, ...]:
+    """The boxes of a picture, cut at its frame: exporters round beyond it."""
+    height, width = (float(row[f"{role}.{k}"]) for k in ("height", "width"))
+    longest = dataset.info["settings"]["store_side"]
+    scale = min(1.0, longest / max(height, width))
+    ends = np.array([width * scale, height * scale] * 2)
+    kept = []
+    for region in dataset.regions(row, role):
+        x1, y1, x2, y2 = np.clip(region.box, 0, ends)
+        kept.append(Region(region.label, float(x1), float(y1), float(x2), float(y2), region.id))
+    return tuple(kept)

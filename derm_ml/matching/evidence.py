@@ -1,0 +1,45 @@
+"""What says that two registered photos show the same patient's skin, as the features of one logistic regression."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from derm_ml.faces.identity import Identity, signature
+from derm_ml.pairs import Pair
+from derm_ml.registration.register import Registration
+
+NAMES = ("agreeing", "detail", "returns", "trip", "alike", "correlation", "identity", "has_identity")
+
+
+def evidence(registration: Registration, identity: float | None) -> np.ndarray:
+    """(8,) by `NAMES`: features that agree (logarithm), features found again, how well the flow returns, how alike
+    the skin is after it, and how alike the faces are (0 where that is not known).
+    """
+    said = registration.evidence
+    return np.array(
+        [
+            np.log1p(said["agreeing"]),
+            np.log1p(said["detail"]),
+            said["returns"],
+            np.log(said["trip"] + 0.1),
+            said["alike"],
+            said["correlation"],
+            0.0 if identity is None else identity,
+            float(identity is not None),
+        ]
+    )
+
+
+def signatures(pair: Pair, registration: Registration) -> tuple[np.ndarray, np.ndarray] | None:
+    """The signatures of both faces, or None where one has no face with known eyes."""
+    a, b = registration.faces
+    if a is None or b is None:
+        return None
+    found = signature(pair.first, a), signature(pair.second, b, registration.is_mirrored)
+    return None if found[0] is None or found[1] is None else (found[0], found[1])
+
+
+def likeness(pair: Pair, registration: Registration, identity: Identity | None) -> float | None:
+    """How alike the two faces are, -1..1; None without faces or without a fitted identity."""
+    found = signatures(pair, registration) if identity else None
+    return identity.alike(*found) if identity and found else None

@@ -1,0 +1,91 @@
+"""A logistic regression as plain numbers: fitted once, written into a bundle's card, read without scikit-learn.
+
+    model = fit_logistic(["distance", "overlap"], x, y)
+    model([[0.02, 0.6]])                                  # probabilities (N,)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+FEWEST = 5  # of either kind: with fewer the fit is a memory, not a rule
+
+
+class Logistic(BaseModel):
+    """p = 1 / (1 + exp(−slope · (weights · (x − means) / scales + intercept) − offset)).
+
+    `slope` and `offset` are Platt's (1999), fitted on cases the weights have not seen.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    names: tuple[str, ...]
+    means: tuple[float, ...]
+    scales: tuple[float, ...]
+    weights: tuple[float, ...]
+    intercept: float
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def logits(self, x: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
+        """(N, F) in the order of `names` → log-odds (N,)."""
+        table = np.asarray(x, float).reshape(-1, len(self.names))
+        raw = (table - np.array(self.means)) / np.array(self.scales) @ np.array(self.weights) + self.intercept
+        return self.slope * raw + self.offset
+
+    def __call__(self, x: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
+        """(N, F) → probabilities (N,) in 0..1."""
+        return probability(self.logits(x))
+
+
+def probability(logits: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(np.asarray(logits, float) / 2))  # the sigmoid without overflow
+
+
+def fit_logistic(
+    names: Sequence[str], x: np.ndarray, y: np.ndarray, strength: float = 1.0, balanced: bool = False
+) -> Logistic:
+    """Ridge-penalised logistic regression on standardised features. `strength` is scikit-learn's C.
+
+    x (N, F) finite, y (N,) of 0 and 1. Raises `ValueError` with fewer than five cases of either kind.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    counts = int((y == 1).sum()), int((y == 0).sum())
+    if min(counts) < FEWEST:
+        raise ValueError(f"{counts[0]} positive and {counts[1]} negative cases: {FEWEST} of each are needed")
+    means, scales = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+    fitted = LogisticRegression(C=strength, max_iter=2000, class_weight="balanced" if balanced else None)
+    fitted.fit((x - means) / scales, y)
+    return Logistic(
+        names=tuple(names),
+        means=_plain(means),
+        scales=_plain(scales),
+        weights=_plain(fitted.coef_[0]),
+        intercept=float(fitted.intercept_[0]),
+    )
+
+
+def calibrated(model: Logistic, x: np.ndarray, y: np.ndarray) -> Logistic:
+    """The same order of cases with probabilities that mean what they say on (x, y), which it was not fitted on.
+
+    With fewer than five cases of either kind the model stays as it is.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if min((y == 1).sum(), (y == 0).sum()) < FEWEST:
+        return model
+    fitted = LogisticRegression(C=10.0).fit(model.logits(x)[:, None], y)
+    slope = float(fitted.coef_[0, 0])
+    if slope <= 0:  # a handful of odd cases must not turn the order round
+        return model
+    return model.model_copy(
+        update={"slope": model.slope * slope, "offset": model.offset * slope + float(fitted.intercept_[0])}
+    )
+
+
+def _plain(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(v) for v in values)

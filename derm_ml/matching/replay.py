@@ -1,0 +1,49 @@
+"""Held-out pairs as uploads, and how a pair is written as the body of a request."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from collections.abc import Iterator
+
+from PIL import Image
+
+from derm_ml.dataset import Dataset
+from derm_ml.evaluation import Evaluation
+from derm_ml.matching.cases import cases
+from derm_ml.pairs import Pair
+from derm_ml.replay import TEST, Upload, spread
+
+
+def pair_uploads(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
+    """At most `n` of the evaluated pairs, right and wrong ones, as `POST /match` takes them."""
+    said = evaluation.predictions.set_index("id")
+    of = {case.id: case for case in cases(dataset, TEST)}
+    shown = spread(evaluation.predictions[evaluation.predictions["id"].isin(list(of))], n)
+    for name in shown["id"]:
+        body, content_type = form_body(of[name].load()[0])
+        yield Upload(name, body, json.loads(str(said.at[name, "answer"])), "/match", content_type)
+
+
+def form_body(pair: Pair) -> tuple[bytes, str]:
+    """(body, content type) of a pair as multipart/form-data: `first`, `second` (PNG) and `boxes` (JSON)."""
+    boxes = {
+        side: [{"label": r.label, "box": list(r.box)} for r in regions]
+        for side, regions in zip(("first", "second"), pair.regions, strict=True)
+    }
+    mark = uuid.uuid4().hex
+    parts = [
+        b'Content-Disposition: form-data; name="%s"; filename="%s.png"\r\nContent-Type: image/png\r\n\r\n%s'
+        % (name.encode(), name.encode(), _png(picture))
+        for name, picture in zip(("first", "second"), pair.pictures, strict=True)
+    ]
+    parts.append(b'Content-Disposition: form-data; name="boxes"\r\n\r\n' + json.dumps(boxes).encode())
+    body = b"".join(b"--%s\r\n%s\r\n" % (mark.encode(), part) for part in parts) + b"--%s--\r\n" % mark.encode()
+    return body, f"multipart/form-data; boundary={mark}"
+
+
+def _png(picture) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()

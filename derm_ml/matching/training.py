@@ -1,0 +1,98 @@
+"""Fit version 1 on a dataset and seal it into a bundle.
+
+    pairs of the training split → numbers (matching/fit.py) → checked on validation → bundle.json
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from derm_ml.bundle import WEIGHTS, BundleCard, Preprocessing, seal, writing_bundle
+from derm_ml.dataset import Dataset
+from derm_ml.faces.choice import FaceSettings, chosen_faces, resolved
+from derm_ml.files import write_json
+from derm_ml.matching.cases import cases
+from derm_ml.matching.fit import fit_numbers
+from derm_ml.matching.measure import measure_cases, summary
+from derm_ml.matching.predictor import Parameters, PairPredictor, bring_along
+from derm_ml.progress import EpochReport, OnEpoch
+from derm_ml.registration.register import WORK_SIDE, Registrar
+from derm_ml.training.code_version import git_commit
+
+
+class PairSettings(Protocol):
+    """What a recipe that fits version 1 has."""
+
+    seed: int
+    face_detector: Any
+    face_weights: str
+    landmark_weights: str
+    visits: int
+
+    @property
+    def name(self) -> str: ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
+def face_settings(recipe: PairSettings) -> FaceSettings:
+    """The faces a recipe asks for, `auto` decided."""
+    return resolved(
+        FaceSettings(detector=recipe.face_detector, weights=recipe.face_weights, landmarks=recipe.landmark_weights)
+    )
+
+
+def fit_classical(dataset: Dataset, recipe: PairSettings, out: Path, on_epoch: OnEpoch) -> Path:
+    """Fit in `out` and return `out/bundle`; a finished one is returned as it is.
+
+    Raises `FaceModelError` if a face model's file is missing, `DataError` if the pairs hold too little.
+    """
+    bundle = out / "bundle"
+    if (bundle / "bundle.json").exists():
+        return bundle
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    faces = face_settings(recipe)
+    registrar = Registrar(*chosen_faces(faces))
+    seed = f"fit {recipe.seed}"
+    train = cases(dataset, "train", recipe.visits, seed=seed)
+    validation = cases(dataset, "validation", recipe.visits, seed=seed)
+    numbers, identity = fit_numbers(train, validation, registrar)
+    with writing_bundle(bundle) as folder:
+        if identity:
+            from safetensors.numpy import save_file
+
+            save_file(identity.tensors(), folder / WEIGHTS)
+        card = pair_card(dataset, recipe, Parameters(faces=bring_along(faces, folder), numbers=numbers), "none")
+        seal(folder, card)
+        measured = summary(measure_cases(PairPredictor(folder), validation))
+        seal(folder, card.model_copy(update={"validation": measured}))
+    seconds = time.perf_counter() - started
+    pairs = len(train) + len(validation)
+    report = EpochReport(1, 1, 1 - measured.get("match_f1", 0.0), measured, 0.0, seconds, pairs / seconds, True)
+    write_json(out / "history.json", [asdict(report)])
+    on_epoch(report)
+    return bundle
+
+
+def pair_card(dataset: Dataset, recipe: PairSettings, parameters: Parameters, backbone: str) -> BundleCard:
+    """The card of a bundle that matches pairs."""
+    return BundleCard(
+        task=dataset.task,
+        recipe_name=recipe.name,
+        recipe=recipe.model_dump(mode="json"),
+        labels=dataset.labels,
+        head="pairs",
+        preprocessing=Preprocessing(side=WORK_SIDE, store_side=dataset.info["settings"]["store_side"]),
+        parameters=parameters.model_dump(mode="json"),
+        dataset_md5=dataset.md5,
+        split_hashes=dataset.split_hashes,
+        licences=dataset.licences,
+        backbone=backbone,
+        pretrained=f"faces: {parameters.faces.detector}",
+        git_commit=git_commit(),
+        epochs=1,
+    )

@@ -1,0 +1,87 @@
+"""Points, polygons and boxes under a map from one picture to another.
+
+Source of the similarity: Umeyama, IEEE TPAMI 13 (1991). Polygons are convex: a box stays convex under every map here
+that does not fold the picture.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from derm_ml.records import Region
+
+
+def project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (N, 2) under a homography (3, 3)."""
+    moved = np.asarray(points, float).reshape(-1, 2) @ matrix[:, :2].T + matrix[:, 2]
+    return moved[:, :2] / np.where(np.abs(moved[:, 2:]) < 1e-12, 1e-12, moved[:, 2:])
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The least-squares similarity (3, 3) without reflection that takes points (N ≥ 2, 2) to points (N, 2).
+
+    Raises `ValueError` if the source points are one point.
+    """
+    a, b = np.asarray(source, float), np.asarray(target, float)
+    from_, to = a.mean(axis=0), b.mean(axis=0)
+    spread = float(((a - from_) ** 2).sum())
+    if spread <= 0:
+        raise ValueError("all points are one point: they do not fix a similarity")
+    u, s, vt = np.linalg.svd((b - to).T @ (a - from_))
+    sign = np.array([1.0, np.sign(np.linalg.det(u @ vt)) or 1.0])
+    turn = u @ np.diag(sign) @ vt * float((s * sign).sum() / spread)
+    matrix = np.eye(3)
+    matrix[:2, :2], matrix[:2, 2] = turn, to - turn @ from_
+    return matrix
+
+
+def flip(width: int) -> np.ndarray:
+    """The homography (3, 3) that mirrors a picture of that width left to right."""
+    return np.array([[-1.0, 0, width - 1], [0, 1, 0], [0, 0, 1]])
+
+
+def scale_of(matrix: np.ndarray, point: np.ndarray) -> float:
+    """By what factor the homography enlarges lengths at a point (2,): the square root of its Jacobian there."""
+    x, y = point
+    u, v, w = matrix @ (x, y, 1.0)
+    jacobian = (matrix[:2, :2] * w - np.outer((u, v), matrix[2, :2])) / w**2
+    return float(np.sqrt(abs(np.linalg.det(jacobian))))
+
+
+def outline(region: Region, each: int = 4) -> np.ndarray:
+    """The edge of a box as a polygon (4 · each, 2), clockwise in the picture, so that it can bend."""
+    along = np.arange(each) / each
+    x1, y1, x2, y2 = region.box
+    return np.concatenate(
+        [
+            np.column_stack([x1 + along * (x2 - x1), np.full(each, y1)]),
+            np.column_stack([np.full(each, x2), y1 + along * (y2 - y1)]),
+            np.column_stack([x2 - along * (x2 - x1), np.full(each, y2)]),
+            np.column_stack([np.full(each, x1), y2 - along * (y2 - y1)]),
+        ]
+    )
+
+
+def area(polygon: np.ndarray) -> float:
+    """Area of a simple polygon (N, 2), whichever way round."""
+    x, y = polygon[:, 0], polygon[:, 1]
+    return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two convex polygons (N, 2), (M, 2), in 0..1."""
+    hulls = [cv2.convexHull(p.astype(np.float32)) for p in (a, b)]
+    areas = [float(cv2.contourArea(h)) for h in hulls]
+    if min(areas) <= 0:
+        return 0.0
+    common = float(cv2.intersectConvexConvex(*hulls)[0])
+    return float(np.clip(common / (sum(areas) - common), 0, 1))
+
+
+def share_inside(polygon: np.ndarray, width: int, height: int) -> float:
+    """The share of a convex polygon's area that lies in a picture of that size, 0..1."""
+    frame = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    hull = cv2.convexHull(polygon.astype(np.float32))
+    whole = float(cv2.contourArea(hull))
+    return 0.0 if whole <= 0 else float(np.clip(cv2.intersectConvexConvex(hull, frame)[0] / whole, 0, 1))

@@ -1,0 +1,58 @@
+"""A request to a service as bytes, and the numbers its answer must hold: how a built service is checked.
+
+Evaluation said something of each held-out case; the service, asked with the same bytes, must say the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from derm_ml.dataset import Dataset
+    from derm_ml.evaluation import Evaluation
+
+TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One case as it is sent to `path`, and what the evaluation said of it: name → number."""
+
+    id: str
+    body: bytes
+    expected: Mapping[str, float]
+    path: str = "/predict"
+    content_type: str = "application/octet-stream"
+    query: Mapping[str, str | float] = field(default_factory=dict)
+
+
+def picture_uploads(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
+    """At most `n` test pictures as they would be uploaded, with the probabilities the evaluation gave them."""
+    said = evaluation.predictions.set_index("id")
+    for _, row in spread(dataset.split(TEST), n).iterrows():
+        expected = {label: float(said.at[row["id"], f"p.{label}"]) for label in evaluation.labels}
+        query = known_attributes(dataset.attributes(row))
+        yield Upload(str(row["id"]), dataset.read(row), expected, query=query)
+
+
+def probabilities(answer: Mapping[str, Any]) -> Mapping[str, float]:
+    """The numbers of a classifier's answer."""
+    return answer.get("probabilities", {})
+
+
+def known_attributes(attributes: Mapping[str, str | float]) -> dict[str, str | float]:
+    """The attributes an endpoint takes, without what the predictor counts as missing (an age of NaN, another sex)."""
+    age, sex = attributes.get("age", math.nan), attributes.get("sex")
+    known: dict[str, str | float] = {"age": age} if age != "" and math.isfinite(float(age)) else {}
+    return {**known, "sex": sex} if str(sex).lower() in ("male", "female") and sex else known
+
+
+def spread(rows: pd.DataFrame, n: int) -> pd.DataFrame:
+    """At most `n` rows, evenly spaced."""
+    count = min(n, len(rows))
+    return rows.iloc[[i * len(rows) // count for i in range(count)]] if count else rows

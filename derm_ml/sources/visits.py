@@ -1,0 +1,212 @@
+"""Photos with boxes (or without), and which of them are two visits of one patient.
+
+Boxes are read from any of the formats of `box_files`. What belongs together is taken from, in this order:
+
+* `pairs.csv`: first,second[,patient_id][,second_patient_id][,split][,age][,sex]
+* `subjects.csv`: filename,subject: each photo of a person with the next one; no truth about conditions
+* two SCINet tables with equally many rows: row k of the one (by file name) with row k of the other
+* names of one export: `x.rf.<hash>.jpg` are versions of one photo x; if their boxes are as many and of the same
+  labels, box i of one is box i of the other
+* else every photo stands alone, as the first visit of a pair whose second is made in training and evaluation
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from derm_ml.pairs import FIRST, SECOND
+from derm_ml.records import DataError, Problem, Reading, Region, Sample
+from derm_ml.sources.attributes import attributes_of
+from derm_ml.sources.box_files import Boxes, read_boxes, scinet_rows
+from derm_ml.sources.class_folders import SPLIT_NAMES
+from derm_ml.sources.csv_table import Row, read_csv
+from derm_ml.sources.image_files import image_files
+from derm_ml.sources.labels import LabelMap, LabelNames
+
+EXPECTED = (
+    "photos with boxes (Pascal VOC .xml, COCO .json, SCINet tables, boxes.csv), and pairs.csv or subjects.csv to say "
+    "which belong together"
+)
+# what ACNE04's exporter calls them; papules and pustules turn into each other between visits
+DEFAULT_NAMES: LabelNames = {
+    "whitehead and blackhead": "comedone",
+    "whiteheads and blackheads": "comedone",
+    "blackhead": "comedone",
+    "whitehead": "comedone",
+    "papules": "pimple",
+    "papule": "pimple",
+    "pustules": "pimple",
+    "pustule": "pimple",
+    "nodules and cysts": "nodule",
+    "nodules": "nodule",
+    "cyst": "nodule",
+    "scar": "other_scar",
+}
+_VERSION = re.compile(r"(.+?)(?:_(?:jpg|jpeg|png))?\.rf\.[0-9a-f]{8,}")
+LISTS = ("pairs.csv", "subjects.csv", "boxes.csv")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairing:
+    first: str
+    second: str
+    patient: str = ""
+    second_patient: str = ""
+    split: str = ""
+    row: Row | None = None
+    by_order: bool = False  # box i of one is box i of the other
+
+
+def recognise(root: Path, labels: LabelMap) -> bool:
+    """Whether a list, or a file with boxes, lies in this very folder beside pictures (or a folder `images`)."""
+    if any((root / name).is_file() for name in LISTS):
+        return True
+    files = [p for p in root.iterdir() if p.suffix.lower() in (".xml", ".json") and p.name != "source.json"]
+    return bool(files) and bool(image_files(root, deep=True)[0])
+
+
+def read(root: Path, labels: LabelMap) -> Reading:
+    """Read boxes and pairings. Raises `DataError` for a file that is wrong, naming it and the row."""
+    labels = labels.with_default(DEFAULT_NAMES)
+    boxes = read_boxes(root, labels)
+    files, problems = image_files(root, deep=True)
+    there = set(files)
+    problems += [
+        Problem(file, "boxes are drawn for it, but the picture is not there") for file in boxes if file not in there
+    ]
+    samples: list[Sample] = []
+    used: set[str] = set()
+    for pairing in _pairings(root, files, boxes):
+        missing = next((f for f in (pairing.first, pairing.second) if f not in there), "")
+        if missing:
+            listed = pairing.row.path.name if pairing.row else missing
+            problems.append(Problem(listed, f"photo {missing} is not there", pairing.row.line if pairing.row else None))
+            continue
+        used |= {pairing.first, pairing.second}
+        samples.append(_pair(pairing, boxes, labels))
+    for file in files:
+        if file in boxes and file not in used and boxes[file]:
+            samples.append(_single(file, boxes[file], labels))
+        elif file not in boxes and file not in used:
+            problems.append(Problem(file, "has no boxes and is in no pair; list it in pairs.csv or remove it"))
+    return Reading(tuple(_named(samples)), tuple(problems))
+
+
+def _pairings(root: Path, files: list[str], boxes: Boxes) -> Iterator[_Pairing]:
+    if (root / "pairs.csv").is_file():
+        yield from _listed(root)
+    elif (root / "subjects.csv").is_file():
+        yield from _series(root, files)
+    elif tables := _two_tables(root):
+        for a, b in zip(*tables, strict=True):
+            first, second = (_find(path, files) for path in (a, b))
+            yield _Pairing(first, second, patient=Path(first).stem)
+    else:
+        yield from _versions(files, boxes)
+
+
+def _listed(root: Path) -> Iterator[_Pairing]:
+    files = image_files(root, deep=True)[0]
+    for row in read_csv(root / "pairs.csv", ("first", "second")):
+        split = row.get("split").lower()
+        if split and split not in SPLIT_NAMES:
+            raise row.error(f"split is '{split}'", "write train, validation or test, or leave it empty")
+        if not row["first"] or not row["second"] or row["first"] == row["second"]:
+            raise row.error("a pair needs two different photos", "correct the row, or remove it")
+        yield _Pairing(
+            _find(row["first"], files),
+            _find(row["second"], files),
+            row.get("patient_id"),
+            row.get("second_patient_id"),
+            SPLIT_NAMES.get(split, ""),
+            row,
+        )
+
+
+def _series(root: Path, files: list[str]) -> Iterator[_Pairing]:
+    """Each photo of a person with their next one, and the last with the first: they differ most."""
+    people: dict[str, list[Row]] = defaultdict(list)
+    for row in read_csv(root / "subjects.csv", ("filename", "subject"), unique="filename"):
+        people[row["subject"]].append(row)
+    for person, rows in people.items():
+        ring = [*zip(rows, rows[1:], strict=False), *([(rows[0], rows[-1])] if len(rows) > 2 else [])]
+        for a, b in ring:
+            yield _Pairing(_find(a["filename"], files), _find(b["filename"], files), person, person, row=a)
+
+
+def _two_tables(root: Path) -> tuple[list[str], list[str]] | None:
+    tables = []
+    for path in sorted(root.glob("*.json")):
+        rows = scinet_rows(json.loads(path.read_text(encoding="utf-8-sig")))
+        if rows:
+            tables.append([str(row["image_path"]) for row in rows])
+    if len(tables) == 2 and len(tables[0]) != len(tables[1]):
+        raise DataError(f"{root}: its two tables have {len(tables[0])} and {len(tables[1])} rows; add a pairs.csv")
+    return (tables[0], tables[1]) if len(tables) == 2 else None
+
+
+def _versions(files: list[str], boxes: Boxes) -> Iterator[_Pairing]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        if found := _VERSION.fullmatch(Path(file).stem):
+            groups[found[1]].append(file)
+    for name, versions in groups.items():
+        for a, b in itertools.combinations(sorted(versions), 2):
+            labels = [[r.label for r in boxes.get(f, ())] for f in (a, b)]
+            yield _Pairing(a, b, patient=name, by_order=labels[0] == labels[1])
+
+
+def _pair(pairing: _Pairing, boxes: Boxes, labels: LabelMap) -> Sample:
+    regions = {
+        role: boxes[file] for role, file in ((FIRST, pairing.first), (SECOND, pairing.second)) if file in boxes
+    }
+    if pairing.by_order:
+        regions = {
+            role: tuple(replace(r, id=str(k)) for k, r in enumerate(found)) for role, found in regions.items()
+        }
+    attributes = attributes_of(pairing.row) if pairing.row else {}
+    if pairing.second_patient:
+        attributes = {**attributes, "second_patient": pairing.second_patient}
+    return Sample(
+        f"{Path(pairing.first).stem}+{Path(pairing.second).stem}",
+        {FIRST: pairing.first, SECOND: pairing.second},
+        _target(itertools.chain(*regions.values()), labels),
+        patient=pairing.patient,
+        split=pairing.split,
+        attributes=attributes,
+        regions=regions,
+    )
+
+
+def _single(file: str, regions: tuple[Region, ...], labels: LabelMap) -> Sample:
+    version = _VERSION.fullmatch(Path(file).stem)
+    patient = version[1] if version else Path(file).stem
+    return Sample(Path(file).stem, {FIRST: file}, _target(regions, labels), patient=patient, regions={FIRST: regions})
+
+
+def _target(regions, labels: LabelMap) -> dict[str, float]:
+    """Which conditions a sample shows; a pair without boxes shows none that is known."""
+    present = {region.label for region in regions}
+    return {label: float(label in present) for label in labels.labels}
+
+
+def _find(name: str, files: list[str]) -> str:
+    wanted = name.replace("\\", "/")
+    return next((f for f in (wanted, f"images/{wanted}", Path(wanted).name) if f in files), wanted)
+
+
+def _named(samples: list[Sample]) -> Iterator[Sample]:
+    """Short ids that fit into an archive's 100 characters, and are unique."""
+    seen: set[str] = set()
+    for sample in samples:
+        short = "+".join(_VERSION.sub(lambda m: m[1], part) for part in sample.id.split("+"))
+        numbered = (f"{short}.{k}" for k in itertools.count(2))
+        name = next(n for n in itertools.chain([short], numbered) if n not in seen)
+        seen.add(name)
+        yield replace(sample, id=name)

@@ -1,0 +1,131 @@
+"""What persistent_conditions says and shows about one pair of photos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from derm_ml import RESEARCH_USE
+from derm_ml.dataset import Dataset
+from derm_ml.evaluation import Evaluation
+from derm_ml.explain.matches import side_by_side
+from derm_ml.explain.overlay import captioned
+from derm_ml.matching.matcher import Fate, Outcome
+from derm_ml.matching.predictor import PairPredictor
+from derm_ml.matching.replay import pair_uploads
+from derm_ml.pairs import Pair
+from derm_ml.records import Region
+from derm_ml.replay import Upload
+
+
+def load(bundle: Path) -> PairPredictor:
+    """The predictor of a bundle of this task."""
+    return PairPredictor(bundle)
+
+
+def answer(predictor: PairPredictor, pair: Pair, options: Mapping[str, str]) -> dict[str, Any]:
+    """Matches with confidence and change of size, and the state of every box; or a refusal with its reason.
+
+    A pair without boxes is only registered. Numbers of boxes are their places in what was sent, from 0.
+    Raises `ValueError` for a box with a label the model does not know.
+    """
+    _known_labels(predictor, pair)
+    return said(predictor, pair, predictor(pair))
+
+
+def said(predictor: PairPredictor, pair: Pair, outcome: Outcome) -> dict[str, Any]:
+    """An outcome in the words of the answer."""
+    return {
+        "task": predictor.card.task,
+        "accepted": outcome.accepted,
+        "reason": outcome.reason,
+        "probability_same_skin": outcome.same,
+        "registration": _registration(outcome),
+        "matches": [
+            {
+                "first": m.first,
+                "second": m.second,
+                "label": pair.first_regions[m.first].label,
+                "confidence": m.confidence,
+                "size_change": m.growth,
+                "overlap": m.overlap,
+                "distance": m.distance,
+            }
+            for m in outcome.matches
+        ],
+        "first": _boxes(pair.first_regions, outcome.fates[0]),
+        "second": _boxes(pair.second_regions, outcome.fates[1]),
+        "model_version": predictor.bundle.version,
+        "dataset_md5": predictor.card.dataset_md5,
+        "note": RESEARCH_USE,
+    }
+
+
+def explain(predictor: PairPredictor, pair: Pair, options: Mapping[str, str]) -> np.ndarray:
+    """Both photos with their boxes in the colour of their state, a line from each lesion to itself, and a caption."""
+    _known_labels(predictor, pair)
+    outcome = predictor(pair)
+    states = tuple([fate.state for fate in side] for side in outcome.fates)
+    picture = side_by_side(pair, [(m.first, m.second) for m in outcome.matches], (states[0], states[1]))
+    said = f"refused: {outcome.reason}"
+    if outcome.accepted:
+        every = [fate.state for side in outcome.fates for fate in side]
+        counts = {
+            "persistent": len(outcome.matches), **{s: every.count(s) for s in ("resolved", "new", "not_visible")}
+        }  # fmt: skip
+        said = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in counts.items())
+    return captioned(picture, f"{said} (model {predictor.bundle.version})\n{RESEARCH_USE}")
+
+
+def numbers(answer: Mapping[str, Any]) -> dict[str, float]:
+    """Every number of an answer that a built service must reproduce, by name."""
+    found = {"accepted": float(answer["accepted"])}
+    if answer["probability_same_skin"] is not None:
+        found["probability_same_skin"] = float(answer["probability_same_skin"])
+    for match in answer["matches"]:
+        found[f"match.{match['first']}.{match['second']}"] = float(match["confidence"])
+    for side in ("first", "second"):
+        for box in answer[side]:
+            if "state" in box:
+                found[f"{side}.{box['number']}.{box['state']}"] = float(box["confidence"])
+    return found
+
+
+def held_out(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
+    """Test pairs as they would be uploaded, with what the evaluation said of them."""
+    return pair_uploads(dataset, evaluation, n)
+
+
+def _known_labels(predictor: PairPredictor, pair: Pair) -> None:
+    for side, regions in zip(("first", "second"), pair.regions, strict=True):
+        for number, region in enumerate(regions):
+            if region.label not in predictor.labels:
+                known = ", ".join(predictor.labels)
+                raise ValueError(f"box {number} of the {side} photo has an unknown label; the model knows {known}")
+
+
+def _boxes(regions: tuple[Region, ...], fates: tuple[Fate, ...]) -> list[dict[str, Any]]:
+    """One entry a box; without a state where the pair was refused."""
+    told: list[Fate | None] = [*fates] if fates else [None] * len(regions)
+    return [
+        {"number": k, "label": region.label, **({"state": fate.state, "confidence": fate.confidence} if fate else {})}
+        for k, (region, fate) in enumerate(zip(regions, told, strict=True))
+    ]
+
+
+def _registration(outcome: Outcome) -> dict[str, Any] | None:
+    found = outcome.registration
+    if found is None:
+        return None
+    return {
+        "method": found.method,
+        "mirrored": found.is_mirrored,
+        "faces": all(found.faces),
+        "points_that_return": found.evidence["returns"],
+        "features_that_agree": int(found.evidence["agreeing"]),
+        # pixels of the first photo → pixels of the second, before the smooth rest; row by row
+        "homography": [float(v) for v in (found.matrix / found.matrix[2, 2]).ravel()],
+    }

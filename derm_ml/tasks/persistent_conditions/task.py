@@ -1,0 +1,89 @@
+"""persistent_conditions: which of the conditions boxed at one visit are still there at the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derm_ml.rules import images_decode, no_duplicates_across_splits, patients_do_not_cross_splits
+from derm_ml.task import Artifact, DataRule, Finding, Gate, PrepareSettings, Task
+from derm_ml.tasks.persistent_conditions.recipes import Classical, Drawn
+from derm_ml.tasks.persistent_conditions.rules import (
+    a_pair_shows_one_patient,
+    boxes_lie_inside_the_picture,
+    every_split_has_boxes,
+    labels_of_boxes_are_known,
+)
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
+    from derm_ml.evaluation import Evaluation
+    from derm_ml.predictor import Predictor
+
+
+class PairPrepareSettings(PrepareSettings):
+    """Photos are kept larger than elsewhere: a comedone has a hundredth of a face."""
+
+    store_side: int = 1024
+
+
+def lesions_are_matched_better_than_by_overlap(evaluation: Evaluation) -> Finding:
+    """The lower bound of the matching F1 lies above what overlap without registration reaches."""
+    ours, plain = evaluation.metrics["match_f1"], evaluation.metrics["match_f1_unregistered"]
+    if ours.value is None or plain.value is None:
+        return Finding(False, f"the matching F1 is undefined: {ours.note or plain.note}")
+    low = ours.value if ours.low is None else ours.low
+    said = f"F1 {ours.value:.3f} (from {low:.3f}, {ours.n} pairs), overlap alone {plain.value:.3f}"
+    return Finding(low > plain.value, said, figures={"match_f1": ours.value})
+
+
+def wrong_persons_are_refused(evaluation: Evaluation) -> Finding:
+    """At least 80 % of the pairs of two people are refused, at most 20 % of those of one."""
+    wrong, right = evaluation.metrics["wrong_refused"], evaluation.metrics["right_refused"]
+    if wrong.value is None or right.value is None:
+        return Finding(False, f"refusal is undefined: {wrong.note or right.note}")
+    said = f"refused: {wrong.value:.1%} of {wrong.n} pairs of two people, {right.value:.1%} of {right.n} of one"
+    return Finding(wrong.value >= 0.8 and right.value <= 0.2, said)
+
+
+def confidence_is_calibrated(evaluation: Evaluation) -> Finding:
+    """The expected calibration error of the match confidence is at most 0.10."""
+    metric = evaluation.metrics["ece"]
+    if metric.value is None:
+        return Finding(False, f"the calibration error is undefined: {metric.note}")
+    return Finding(metric.value <= 0.10, f"ECE {metric.value:.3f} (n = {metric.n})", figures={"ece": metric.value})
+
+
+def matched_pairs(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+    """Pairs of the test split with their matches drawn: lines, and a colour for each state."""
+    from derm_ml.matching.sheets import matched_pair_sheet
+
+    return matched_pair_sheet(predictor, dataset, folder)
+
+
+TASK = Task(
+    name="persistent_conditions",
+    title="Which skin conditions are still there at the next visit",
+    labels=("pimple", "comedone", "dark_spot", "atrophic_scar", "other_scar", "dark_circle", "nodule"),
+    recipes={"classical": Classical, "drawn": Drawn},
+    primary_metric="match_f1",
+    rules=(
+        DataRule("patients_do_not_cross_splits", patients_do_not_cross_splits),
+        DataRule("no_duplicates_across_splits", no_duplicates_across_splits),
+        DataRule("images_decode", images_decode),
+        DataRule("a_pair_shows_one_patient", a_pair_shows_one_patient),
+        DataRule("boxes_lie_inside_the_picture", boxes_lie_inside_the_picture),
+        DataRule("labels_of_boxes_are_known", labels_of_boxes_are_known),
+        DataRule("every_split_has_boxes", every_split_has_boxes),
+    ),
+    gates=(
+        Gate("lesions_are_matched_better_than_by_overlap", lesions_are_matched_better_than_by_overlap),
+        Gate("wrong_persons_are_refused", wrong_persons_are_refused, blocking=False),
+        Gate("confidence_is_calibrated", confidence_is_calibrated, blocking=False),
+    ),
+    artifacts=(Artifact("matched_pairs", matched_pairs),),
+    settings=PairPrepareSettings,
+    pairs=True,
+    serving_packages=("dlib-bin", "safetensors", "scipy"),
+)
