@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,29 +29,19 @@ from urllib.parse import urlencode
 
 from derm_ml import DermError
 from derm_ml.bundle import Bundle
+from derm_ml.registry import get_task
+from derm_ml.replay import Upload, numbers_of
 from serving.launch import serve_command, serve_environment
 from serving.released import bento_home, write_release
 
 TOLERANCE = 1e-5  # float32 probabilities through JSON are exact; another machine's kernels differ by less than this
 START_SECONDS = 120.0  # a start takes 7 s; a busy machine with two cores needs more
 STOP_SECONDS = 20.0
+Numbers = Callable[[Mapping[str, Any]], Mapping[str, float]]
 
 
 class PackagingError(DermError):
     """A Bento could not be built, started or asked; the message holds the end of its log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One held-out image as it was uploaded, and what the evaluation said of it: label → probability.
-
-    Where a task answers no probabilities: the name of a number of the answer → that number.
-    """
-
-    id: str
-    data: bytes
-    attributes: Mapping[str, str | float]
-    expected: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +102,17 @@ def build_bento(task: str, bundle: Path, mlflow_version: str = "unknown") -> str
     return done.stdout.strip().splitlines()[-1]
 
 
-def replay(task: str, tag: str, cases: Iterable[Case]) -> ReplayResult:
+def replay(task: str, tag: str, cases: Iterable[Upload]) -> ReplayResult:
     """Start the built Bento for real on a free loopback port, send it the cases, compare, stop it.
 
     Raises `PackagingError` if it does not start or is not ready (a Bento without a verified model never is).
     """
     with running(task, tag) as port:
-        return compare(port, tag, cases)
+        return compare(port, tag, cases, get_task(task).numbers)
 
 
-def compare(port: int, tag: str, cases: Iterable[Case]) -> ReplayResult:
-    """Send the cases to the service on a loopback port and hold its answers against what is expected."""
+def compare(port: int, tag: str, cases: Iterable[Upload], numbers: Numbers = numbers_of) -> ReplayResult:
+    """Send the cases to the service on a loopback port and hold the numbers of its answers against what is expected."""
     differences: list[float] = []
     failures: list[str] = []
     seconds: list[float] = []
@@ -131,7 +121,7 @@ def compare(port: int, tag: str, cases: Iterable[Case]) -> ReplayResult:
         start = time.perf_counter()
         status, answer = _post(connection, case)
         seconds.append(time.perf_counter() - start)
-        difference = _difference(case.expected, answer.get("probabilities") or _numbers(answer))
+        difference = _difference(case.expected, numbers(answer) if status == 200 else {})
         differences.append(difference)
         if status != 200:
             failures.append(f"{case.id}: refused with {status}: {answer.get('error', 'no reason given')}")
@@ -204,23 +194,11 @@ def _card(port: int) -> dict[str, Any]:
         connection.close()
 
 
-def _post(connection: http.client.HTTPConnection, case: Case) -> tuple[int, dict[str, Any]]:
-    query = urlencode(_known(case.attributes))
-    headers = {"Content-Type": "application/octet-stream"}
-    connection.request("POST", f"/predict?{query}", body=case.data, headers=headers)
+def _post(connection: http.client.HTTPConnection, case: Upload) -> tuple[int, dict[str, Any]]:
+    path = f"{case.path}?{urlencode(case.query)}" if case.query else case.path
+    connection.request("POST", path, body=case.body, headers={"Content-Type": case.content_type})
     response = connection.getresponse()
     return response.status, json.loads(response.read(10_000_000))
-
-
-def _known(attributes: Mapping[str, str | float]) -> dict[str, str | float]:
-    """The attributes an endpoint takes, without what the predictor counts as missing (an age of NaN, another sex)."""
-    age, sex = attributes.get("age", math.nan), attributes.get("sex")
-    known: dict[str, str | float] = {"age": age} if age != "" and math.isfinite(float(age)) else {}
-    return {**known, "sex": sex} if str(sex).lower() in ("male", "female") and sex else known
-
-
-def _numbers(answer: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in answer.items() if isinstance(value, float)}
 
 
 def _difference(expected: Mapping[str, float], found: Mapping[str, float]) -> float:

@@ -23,6 +23,7 @@ from derm_assets.resources.trainer import Trainer
 from derm_ml.files import replacing_file
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, CHAMPION, SPLIT, ModelVersion
+from derm_ml.replay import Upload
 from derm_ml.task import Artifact, Recipe, Task
 
 SAMPLES = 24  # pictures on the contact sheet of a dataset: three rows of eight
@@ -81,19 +82,14 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
 def _contact_sheet(task: Task, data) -> bytes:
     """Training pictures of every class in turn, spread evenly over the manifest."""
     from derm_ml.figures.sheets import contact_sheet
+    from derm_ml.replay import spread
 
     rows = data.split("train")
     labels = sorted(rows["label"].unique())
     each = max(1, SAMPLES // max(1, len(labels)))
-    shown = [row for label in labels for _, row in _spread(rows[rows["label"] == label], each).iterrows()]
+    shown = [row for label in labels for _, row in spread(rows[rows["label"] == label], each).iterrows()]
     role = next(c.removesuffix(".shard") for c in rows.columns if c.endswith(".shard"))
     return contact_sheet([data.image(row, role) for row in shown], [f"{row['id']}\n{row['label']}" for row in shown])
-
-
-def _spread(rows, n: int):
-    """At most `n` rows, evenly spaced."""
-    count = min(n, len(rows))
-    return rows.iloc[[i * len(rows) // count for i in range(count)]] if count else rows
 
 
 def train(
@@ -308,15 +304,10 @@ def package(task: Task, check: str, places: Places, registry: ModelRegistry) -> 
     )
 
 
-def _held_out(task: Task, model, evaluation: Path, places: Places) -> Iterator:
-    """Test images as they would be uploaded, with what the evaluation said of them."""
-    from derm_assets.packaging import Case
+def _held_out(task: Task, model, evaluation: Path, places: Places) -> Iterator[Upload]:
+    """Test cases as they would be uploaded, with what the evaluation said of them."""
     from derm_ml.dataset import Dataset
     from derm_ml.evaluation import Evaluation
 
     data = Dataset.open(places.version(task, model.card.dataset_md5))
-    said = Evaluation.load(evaluation).predictions.set_index("id")
-    answered = [column for column in said.columns if column.startswith(("p.", "answer."))]
-    for _, row in _spread(data.split(SPLIT), REPLAYED).iterrows():
-        expected = {column.partition(".")[2]: float(said.at[row["id"], column]) for column in answered}
-        yield Case(str(row["id"]), data.read(row), data.attributes(row), expected)
+    yield from task.held_out(data, Evaluation.load(evaluation), REPLAYED)

@@ -249,6 +249,8 @@ def predict(
     A task that draws (masks, overlays) writes its drawings into a folder; the answer says where.
     """
     task = _task(task_name)
+    if task.pairs:
+        raise DermError(f"{task.name} is asked about two photos: use `derm match`")
     options = _options(age, sex, facts, point=point)
     answers: list[dict[str, Any]] = []
     failures, predictor = 0, None
@@ -294,6 +296,8 @@ def explain(
     import cv2
 
     task = _task(task_name)
+    if task.pairs:
+        raise DermError(f"{task.name} is asked about two photos: use `derm match` with --picture")
     predictor = _predictor(task, model)
     options = _options(age, sex, facts, label=label)
     into.mkdir(parents=True, exist_ok=True)
@@ -304,6 +308,43 @@ def explain(
         target = into / f"{path.stem}.explained.png"
         cv2.imwrite(str(target), picture[..., ::-1])
         print(target)
+
+
+@app.command()
+def match(
+    task_name: TaskName,
+    first: Annotated[Path, typer.Argument(help="photo of the first visit", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="photo of the second visit", show_default=False)],
+    boxes: Annotated[Path | None, typer.Option(help="JSON: first and second, each a list of label and box")] = None,
+    model: Annotated[Path | None, typer.Option(help="model folder or bundle; default: the champion")] = None,
+    picture: Annotated[Path | None, typer.Option(help="also draw the pair with its matches into this PNG")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the whole answer as one JSON object")] = False,
+) -> None:
+    """Match the conditions of two visits: which persist, are new, resolved or not visible."""
+    import cv2
+
+    from derm_ml.matching.files import read_pair
+
+    task = _task(task_name)
+    if not task.pairs:
+        raise DermError(f"{task.name} is asked about single pictures: use `derm predict`")
+    predictor = _predictor(task, model)
+    pair = read_pair(first, second, boxes)
+    try:
+        answer = task.answer(predictor, pair, {})
+        if picture:
+            cv2.imwrite(str(picture), task.explain(predictor, pair, {})[..., ::-1])
+    except ValueError as error:
+        raise DermError(str(error)) from error
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        _print_pair(task, answer)
+    if picture:
+        print(picture)
+    notes.print(f"[dim]{RESEARCH_USE}")
+    if not answer["accepted"]:
+        raise DermError(f"refused: {answer['reason']}")
 
 
 @app.command()
@@ -499,6 +540,26 @@ def _print_csv(answers: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(sys.stdout, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _print_pair(task: Task, answer: Mapping[str, Any]) -> None:
+    """One row a box: its state, its partner and how sure that is."""
+    partners = {("first", m["first"]): m for m in answer["matches"]} | {
+        ("second", m["second"]): m for m in answer["matches"]
+    }
+    table = Table(
+        "photo", "box", "label", "state", "confidence", "other box", "size", title=task.title, caption=RESEARCH_USE
+    )
+    for side, other in (("first", "second"), ("second", "first")):
+        for box in answer[side]:
+            partner = partners.get((side, box["number"]))
+            extra = (str(partner[other]), f"×{partner['size_change']:.2f}") if partner else ("", "")
+            sure = f"{box['confidence']:.2f}" if "confidence" in box else ""
+            table.add_row(side, str(box["number"]), box["label"], box.get("state", ""), sure, *extra)
+    if table.row_count:
+        out_console.print(table)
+    same = answer["probability_same_skin"]
+    out_console.print(f"same skin: {'not known' if same is None else f'{same:.2f}'}")
 
 
 def _print_answers(task: Task, answers: list[dict[str, Any]]) -> None:

@@ -32,17 +32,21 @@ class Upload:
 
 
 def picture_uploads(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
-    """At most `n` test pictures as they would be uploaded, with the probabilities the evaluation gave them."""
+    """At most `n` test pictures as they would be uploaded, with what the evaluation said of them.
+
+    That are the columns `p.<label>` of its predictions, or `answer.<name>` of a task that answers no probabilities.
+    """
     said = evaluation.predictions.set_index("id")
+    answered = [column for column in said.columns if column.startswith(("p.", "answer."))]
     for _, row in spread(dataset.split(TEST), n).iterrows():
-        expected = {label: float(said.at[row["id"], f"p.{label}"]) for label in evaluation.labels}
+        expected = {column.partition(".")[2]: float(said.at[row["id"], column]) for column in answered}
         query = known_attributes(dataset.attributes(row))
         yield Upload(str(row["id"]), dataset.read(row), expected, query=query)
 
 
-def probabilities(answer: Mapping[str, Any]) -> Mapping[str, float]:
-    """The numbers of a classifier's answer."""
-    return answer.get("probabilities", {})
+def numbers_of(answer: Mapping[str, Any]) -> Mapping[str, float]:
+    """The probabilities of an answer, or, without any, its bare numbers."""
+    return answer.get("probabilities") or {name: value for name, value in answer.items() if isinstance(value, float)}
 
 
 def known_attributes(attributes: Mapping[str, str | float]) -> dict[str, str | float]:
@@ -55,4 +59,4 @@ def known_attributes(attributes: Mapping[str, str | float]) -> dict[str, str | f
 def spread(rows: pd.DataFrame, n: int) -> pd.DataFrame:
     """At most `n` rows, evenly spaced."""
     count = min(n, len(rows))
-    return rows.iloc[[i * len(rows) // count for i in range(count)]] if count else rows
+    return rows.take([i * len(rows) // count for i in range(count)])

@@ -133,7 +133,7 @@ class Artifact:
     """
 
     name: str
-    make: Callable[[Predictor, Dataset, Path], Mapping[str, Path]]
+    make: Callable[[Any, Dataset, Path], Mapping[str, Path]]  # Any: what the task's own `load` gives
 
     @property
     def description(self) -> str:
@@ -204,12 +204,12 @@ class Task:
 
     def numbers(self, answer: Mapping[str, Any]) -> Mapping[str, float]:
         """The numbers of an answer by name: what a built service must reproduce."""
-        from derm_ml.replay import probabilities
+        from derm_ml.replay import numbers_of
 
-        return getattr(self._module("predict"), "numbers", probabilities)(answer)
+        return getattr(self._module("predict"), "numbers", numbers_of)(answer)
 
     def answer(self, predictor: Predictor, image: np.ndarray | Pair, options: Mapping[str, str]) -> dict[str, Any]:
-        """What `/predict` and `derm predict` (`/match`, `derm match`) say about one RGB image (H, W, 3) uint8 or pair."""
+        """What `/predict` and `derm predict` say of one RGB image (H, W, 3) uint8; `/match`, `derm match` of a pair."""
         return self._module("predict").answer(predictor, image, options)
 
     def explain(self, predictor: Predictor, image: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:

@@ -22,6 +22,7 @@ import derm_ml
 import serving
 from derm_ml.bundle import CARD, Bundle
 from derm_ml.files import sha256
+from derm_ml.registry import get_task
 from serving.factory import BUNDLE
 
 PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml")  # BentoML adds itself
@@ -44,6 +45,7 @@ def build(order: BuildOrder) -> str:
     """
     bundle = Bundle.open(order.bundle)
     model = _stored(order, bundle)
+    packages = sorted({*PACKAGES, *get_task(order.task).serving_packages})
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
         for package in (derm_ml, serving):
@@ -54,7 +56,7 @@ def build(order: BuildOrder) -> str:
             labels=order.labels,
             description=f"{order.task}, model {bundle.version}. {derm_ml.RESEARCH_USE}",
             include=["*"],
-            python={"packages": [f"{name}=={version(name)}" for name in PACKAGES], "lock_packages": False},
+            python={"packages": [f"{name}=={version(name)}" for name in packages], "lock_packages": False},
             docker={"python_version": f"{sys.version_info.major}.{sys.version_info.minor}"},
             build_ctx=folder,
             args={"task": order.task, "model": model},

@@ -1,16 +1,18 @@
-"""POST /predict, POST /explain and GET /: the paths of the service that are ours.
+"""POST /predict (of a task of pairs: /match), POST /explain and GET /: the paths of the service that are ours.
 
 A small Starlette application instead of `@bentoml.api`: BentoML would parse a body by its content type before
-our code sees it, and answer 500 where it cannot. Here a body is only ever raw bytes.
+our code sees it, and answer 500 where it cannot. Here a body is raw bytes, or a form of two photos kept in memory.
 """
 
 from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import cv2
+import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -20,10 +22,13 @@ from starlette.routing import Route
 from derm_ml import RESEARCH_USE
 from derm_ml.images.decode import ImageError, decode
 from derm_ml.images.preprocess import limit_side
+from derm_ml.pairs import Pair
 from derm_ml.predictor import Predictor
+from derm_ml.task import Task
 from serving.engine import Engine
 from serving.guard import HEADERS, METHODS, refusal
 from serving.options import OptionError, read_options
+from serving.pairs import FORM, decoded_pair, read_form
 
 BODIES = ("image/jpeg", "image/png", "application/octet-stream")
 EXPLAINED_SIDE = 1024  # a larger picture is shrunk for /explain: the overlay is for eyes, a 40-megapixel one for nobody
@@ -39,20 +44,20 @@ def application(engine: Engine) -> Starlette:
 
     async def predict(request: Request) -> Response:
         predictor = engine.ready()
-        options, body = await _read(request, engine, predictor)
-        said = await engine.run(lambda: engine.task.answer(predictor, decode(body), options))
+        options, asked = await _read(request, engine, predictor)
+        said = await engine.run(lambda: engine.task.answer(predictor, asked(0), options))
         identity = _identity(predictor, engine.bento)
         logger.info("prediction %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
         return JSONResponse({**said, **identity, "research_use": RESEARCH_USE}, headers=HEADERS)
 
     async def explain(request: Request) -> Response:
         predictor = engine.ready()
-        options, body = await _read(request, engine, predictor)
+        options, asked = await _read(request, engine, predictor)
 
         def draw() -> bytes:
             # the predictor shrinks to store_side first anyway: doing it here changes no number
             side = min(predictor.card.preprocessing.store_side or EXPLAINED_SIDE, EXPLAINED_SIDE)
-            picture = engine.task.explain(predictor, limit_side(decode(body), side), options)
+            picture = engine.task.explain(predictor, asked(side), options)
             return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
         png = await engine.run(draw)
@@ -64,7 +69,7 @@ def application(engine: Engine) -> Starlette:
     return Starlette(
         routes=[
             Route("/", card, methods=["GET"]),
-            Route("/predict", predict, methods=["POST"]),
+            Route(asked_at(engine.task), predict, methods=["POST"]),
             Route("/explain", explain, methods=["POST"]),
         ],
         exception_handlers={
@@ -77,16 +82,31 @@ def application(engine: Engine) -> Starlette:
     )
 
 
-async def _read(request: Request, engine: Engine, predictor: Predictor) -> tuple[dict[str, str], bytes]:
+Asked = Callable[[int], np.ndarray | Pair]  # longest side (0: as sent) → what the task is asked about, decoded
+
+
+async def _read(request: Request, engine: Engine, predictor: Predictor) -> tuple[dict[str, str], Asked]:
     """Options and body of a request, the cheap refusals first. Raises `OptionError` or an `HTTPException`."""
     kinds = request.headers.getlist("content-type")
-    if len(kinds) != 1 or kinds[0].partition(";")[0].strip().lower() not in BODIES:
+    kind = kinds[0].partition(";")[0].strip().lower() if len(kinds) == 1 else ""
+    if engine.task.pairs and kind != FORM:
+        raise HTTPException(415, f"send the photos first and second (and boxes) as {FORM}")
+    if not engine.task.pairs and kind not in BODIES:
         raise HTTPException(415, f"send the picture's bytes as the body, with Content-Type {' or '.join(BODIES)}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HTTPException(415, "compressed bodies are not accepted; send the picture as it is")
     options = read_options(request.query_params.multi_items(), predictor.labels, predictor.card.point_names)
     engine.admit()
-    return options, await request.body()
+    if engine.task.pairs:
+        parts = await read_form(request)
+        return options, lambda longest: decoded_pair(parts, predictor.labels, longest)
+    body = await request.body()
+    return options, lambda longest: limit_side(decode(body), longest)
+
+
+def asked_at(task: Task) -> str:
+    """The path on which a task is asked."""
+    return "/match" if task.pairs else "/predict"
 
 
 def _identity(predictor: Predictor, bento: str) -> dict[str, str]:
@@ -107,7 +127,12 @@ def _card(engine: Engine) -> dict[str, Any]:
             "model_version": engine.predictor.bundle.version,
             "dataset_md5": engine.predictor.card.dataset_md5,
         }
-    return {**card, "ready": not engine.unready, "paths": list(METHODS), "research_use": RESEARCH_USE}
+    return {**card, "ready": not engine.unready, "paths": _paths(engine.task), "research_use": RESEARCH_USE}
+
+
+def _paths(task: Task) -> list[str]:
+    other = {"/match", "/predict"} - {asked_at(task)}
+    return [path for path in METHODS if path not in other]
 
 
 async def _refused(_: Request, error: Exception) -> Response:

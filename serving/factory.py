@@ -19,9 +19,10 @@ from bentoml.models import BentoModel
 
 from derm_ml.bundle import BundleError
 from derm_ml.task import Task
-from serving.endpoints import application
+from serving.endpoints import application, asked_at
 from serving.engine import Engine
 from serving.guard import Guard, KnownPaths, Limits, is_loopback
+from serving.pairs import BODY_BYTES
 
 TOKEN = "DERM_TOKEN"
 BUNDLE = "bundle"  # the folder inside a BentoML model that holds the three files
@@ -44,7 +45,7 @@ def make_service(
     `name` (default: the task's) names the service and its metrics: two services in one process need two names.
     The token is read from the environment variable DERM_TOKEN.
     """
-    limits = limits or Limits()
+    limits = limits or (Limits(body_bytes=BODY_BYTES) if task.pairs else Limits())
     token = os.environ.get(TOKEN, "").strip()
     engine = Engine(task, limits.waiting)
     reference = BentoModel(model) if isinstance(model, str) else None
@@ -69,7 +70,8 @@ def make_service(
             if not token and not is_loopback(host):
                 raise SystemExit(f"refusing to listen on {host} without a token: set {TOKEN}, or bind to 127.0.0.1")
 
-    Inference.__doc__ = f"{task.title}. POST the bytes of a JPEG or PNG picture to /predict or /explain."
+    sent = "two photos and their boxes as a form" if task.pairs else "the bytes of a JPEG or PNG picture"
+    Inference.__doc__ = f"{task.title}. POST {sent} to {asked_at(task)} or /explain."
     settings: dict[str, Any] = {
         "workers": 1,  # the model's threads share one session: one process uses all cores and loads the model once
         "http": {"host": "127.0.0.1"},

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 METHODS = {
     "/": ("GET", "HEAD"),
     "/predict": ("POST",),
+    "/match": ("POST",),
     "/explain": ("POST",),
     "/livez": ("GET", "HEAD"),
     "/healthz": ("GET", "HEAD"),

@@ -30,7 +30,9 @@ def side_by_side(
     """RGB (height, W, 3) uint8. Boxes are numbered as they were given; `wrong` matches are dashed."""
     scales = [height / p.shape[0] for p in pair.pictures]
     shown = [
-        cv2.resize(p, (max(1, round(p.shape[1] * s)), height), interpolation=cv2.INTER_AREA if s < 1 else cv2.INTER_LINEAR)
+        cv2.resize(
+            p, (max(1, round(p.shape[1] * s)), height), interpolation=cv2.INTER_AREA if s < 1 else cv2.INTER_LINEAR
+        )
         for p, s in zip(pair.pictures, scales, strict=True)
     ]
     offset = shown[0].shape[1] + GAP
@@ -53,7 +55,9 @@ def side_by_side(
         pieces = np.linspace(0, 1, 41 if (a, b) in bad else 2)
         for k in range(0, len(pieces) - 1, 2):
             ends = [tuple(int(v) for v in start + t * (end - start)) for t in pieces[k : k + 2]]
-            cv2.line(canvas, ends[0], ends[1], COLOURS["new"] if (a, b) in bad else COLOURS["persistent"], 1, cv2.LINE_AA)
+            cv2.line(
+                canvas, ends[0], ends[1], COLOURS["new"] if (a, b) in bad else COLOURS["persistent"], 1, cv2.LINE_AA
+            )
     place = 8
     for name in ("persistent", "resolved", "new", "not_visible"):
         _written(canvas, name.replace("_", " "), (place, height - 10), COLOURS[name], 0.5)
@@ -63,5 +67,6 @@ def side_by_side(
 
 def _written(canvas: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, int, int], size: float) -> None:
     """Text with a dark edge, legible on skin and on black."""
-    for thickness, ink in ((3, (0, 0, 0)), (1, colour)):
-        cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, ink, thickness, cv2.LINE_AA)
+    x, y = at
+    for dx, dy, ink in ((-1, 0, (0, 0, 0)), (1, 0, (0, 0, 0)), (0, -1, (0, 0, 0)), (0, 1, (0, 0, 0)), (0, 0, colour)):
+        cv2.putText(canvas, text, (x + dx, y + dy), cv2.FONT_HERSHEY_SIMPLEX, size, ink, 1, cv2.LINE_AA)

@@ -1,6 +1,6 @@
 """Which face detector and landmarks a recipe asks for, and the files a bundle takes along so that it needs no path.
 
-    detector, landmarks = chosen_faces(resolved(FaceSettings()))
+detector, landmarks = chosen_faces(resolved(FaceSettings()))
 """
 
 from __future__ import annotations

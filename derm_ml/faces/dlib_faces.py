@@ -46,7 +46,7 @@ class DlibHog:
 
 
 class DlibCnn:
-    """dlib's convolutional detector (King 2015, arXiv 1502.00046). Also finds half profiles; seconds a photo on a CPU."""
+    """dlib's convolutional detector (King 2015, arXiv 1502.00046). Half profiles too; seconds a photo on a CPU."""
 
     name = "dlib_cnn"
 

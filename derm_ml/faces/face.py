@@ -126,9 +126,7 @@ def _turned_back(face: Face, turns: int, shape: tuple[int, ...]) -> Face:
     ends = [back((face.box[0], face.box[1])), back((face.box[2], face.box[3]))]
     (xa, ya), (xb, yb) = ends
     box = (min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb))
-    return replace(
-        face, box=box, landmarks={name: back(p) for name, p in face.landmarks.items()}, quarter_turns=turns
-    )
+    return replace(face, box=box, landmarks={name: back(p) for name, p in face.landmarks.items()}, quarter_turns=turns)
 
 
 def mirrored(face: Face, width: int) -> Face:

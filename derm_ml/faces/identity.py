@@ -96,7 +96,8 @@ def fit_identity(vectors: np.ndarray, people: Sequence[str]) -> Identity | None:
     mean = small.mean(axis=0)
     basis = np.linalg.svd(small - mean, full_matrices=False)[2][: min(MOST, len(small) - len(several))]
     codes = (small - mean) @ basis.T
-    within = sum(np.cov(codes[names == n].T, bias=True) * (names == n).sum() for n in several) / len(codes)
+    scatter = [np.cov(codes[names == n].T, bias=True) * (names == n).sum() for n in several]
+    within = np.sum(scatter, axis=0) / len(codes)
     ridge = RIDGE * np.trace(within) / len(within) * np.eye(len(within))
     whiten = np.linalg.inv(np.linalg.cholesky(within + ridge))
     return Identity(*(a.astype(np.float32) for a in (local, mean, whiten @ basis)))

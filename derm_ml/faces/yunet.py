@@ -1,6 +1,8 @@
-"""YuNet: OpenCV's face detector with five landmarks (Wu et al. 2023, Machine Intelligence Research 20). Its weights are not part of this project.
+"""YuNet: OpenCV's face detector with five landmarks. Its weights are not part of this project.
 
-    YuNet(Path("face_detection_yunet_2023mar.onnx"))(image)
+Source: Wu, Peng, Yu, YuNet: a tiny millisecond-level face detector, Machine Intelligence Research 20 (2023).
+
+YuNet(Path("face_detection_yunet_2023mar.onnx"))(image)
 """
 
 from __future__ import annotations

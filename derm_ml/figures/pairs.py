@@ -47,7 +47,9 @@ def difficulty_figure(rows: Sequence[Mapping[str, Any]]) -> bytes:
             for key, colour, label in (("f1", BLUE, "match F1"), ("state_accuracy", RED, "states")):
                 ax.plot(x, [row[key] for row in of_name], marker="o", markersize=4, color=colour, label=label)
             texts = [row["range"].split(" ", 3) for row in of_name]
-            ax.set_xticks(x, [" ".join(t[:3]) + f"\nn = {row['n']}" for t, row in zip(texts, of_name, strict=True)], fontsize=7)
+            ax.set_xticks(
+                x, [" ".join(t[:3]) + f"\nn = {row['n']}" for t, row in zip(texts, of_name, strict=True)], fontsize=7
+            )
             ax.set_title(name)
             ax.margins(x=0.2)
         low = min(row[key] for row in rows for key in ("f1", "state_accuracy") if row[key] is not None)
@@ -62,7 +64,7 @@ def same_skin_figure(same: Sequence[tuple[float, bool]], threshold: float) -> by
     """Histograms of the probability of the same skin, of pairs of one person and of two."""
     with drawing(5.2, 2.8) as picture:
         ax = picture.axes[0]
-        bins = np.linspace(0, 1, 26)
+        bins = np.linspace(0, 1, 26).tolist()
         for is_right, colour, label in ((True, BLUE, "one person"), (False, RED, "two people")):
             values = [p for p, right in same if right is is_right]
             if values:

@@ -33,11 +33,13 @@ def expected_box(region: Region, registration: Registration, shift: np.ndarray) 
     half = np.array([region.x2 - region.x1, region.y2 - region.y1]) / 2
     ring = centres([region])[0] + np.column_stack([np.cos(angles), np.sin(angles)]) * half
     moved = registration.forward(ring) + shift
-    return Region(region.label, *moved.min(axis=0), *moved.max(axis=0), region.id)
+    (x1, y1), (x2, y2) = moved.min(axis=0), moved.max(axis=0)
+    return Region(region.label, float(x1), float(y1), float(x2), float(y2), region.id)
 
 
 def growth(region: Region, expected: Region) -> float:
     """Area of the box over the area it would have unchanged: 1 is the same size, 2 twice the area."""
+
     def area(r: Region) -> float:
         return max(1e-6, (r.x2 - r.x1) * (r.y2 - r.y1))
 
@@ -92,7 +94,9 @@ def _patch(picture: np.ndarray, region: Region) -> np.ndarray:
     """A lesion with a margin of skin, (PATCH, PATCH) float32: how much darker and redder than its surroundings."""
     x, y = centres([region])[0]
     side = 1.6 * max(region.x2 - region.x1, region.y2 - region.y1, 4)
-    matrix = np.array([[PATCH / side, 0, PATCH / 2 - x * PATCH / side], [0, PATCH / side, PATCH / 2 - y * PATCH / side]])
+    matrix = np.array(
+        [[PATCH / side, 0, PATCH / 2 - x * PATCH / side], [0, PATCH / side, PATCH / 2 - y * PATCH / side]]
+    )
     small = cv2.warpAffine(picture, matrix, (PATCH, PATCH), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
     green = np.log1p(small[..., 1].astype(np.float32))  # blood and pigment are darkest in green
     return cv2.GaussianBlur(green, (0, 0), 1.0)

@@ -82,7 +82,7 @@ def in_parallel(work: Callable[[Case], T], of: Sequence[Case], done: Callable[[i
 
 def _delivered(dataset: Dataset, row: dict[str, Any], known: bool) -> Callable[[], tuple[Pair, Truth | None]]:
     def load() -> tuple[Pair, Truth | None]:
-        pair = Pair(*(dataset.image(row, r) for r in (FIRST, SECOND)), *(_regions(dataset, row, r) for r in (FIRST, SECOND)))
+        pair = _as_pair(dataset, (row, row), (FIRST, SECOND))
         return pair, truth_of_ids(pair) if known else None
 
     return load
@@ -108,12 +108,18 @@ def _wrong(dataset: Dataset, rows: Sequence[dict[str, Any]], seed: str) -> list[
         other = others[derived(seed, "wrong", row["id"]) % len(others)]
 
         def load(a: dict[str, Any] = row, b: dict[str, Any] = other) -> tuple[Pair, Truth | None]:
-            both = (a, b)
-            return Pair(*(dataset.image(r, FIRST) for r in both), *(_regions(dataset, r, FIRST) for r in both)), None
+            return _as_pair(dataset, (a, b), (FIRST, FIRST)), None
 
         people = (row["patient"], other["patient"])
         found.append(Case(f"{row['id']}!{other['id']}", row["group"], "wrong_person", load, people))
     return found
+
+
+def _as_pair(dataset: Dataset, rows: tuple[dict[str, Any], dict[str, Any]], roles: tuple[str, str]) -> Pair:
+    """Two stored photos as a pair."""
+    first, second = (dataset.image(row, role) for row, role in zip(rows, roles, strict=True))
+    before, after = (_regions(dataset, row, role) for row, role in zip(rows, roles, strict=True))
+    return Pair(first, second, before, after)
 
 
 def _regions(dataset: Dataset, row: dict[str, Any], role: str) -> tuple[Region, ...]:

@@ -6,8 +6,9 @@ In this order: ask every case â†’ metrics with intervals (patients resampled) â†
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from derm_ml.matching.predictor import PairPredictor
 from derm_ml.metrics import calibration, matching
 from derm_ml.metrics.intervals import measured
 from derm_ml.metrics.matching import Counts
-from derm_ml.pairs import STATES
+from derm_ml.pairs import STATES, Pair
 from derm_ml.task import Task
 
 FAILURES = 9  # the pairs with most wrong matches and states
@@ -64,7 +65,7 @@ def evaluate_pairs(
     and `match_f1_original`, `match_f1_unregistered` of the baselines.
     """
     of = cases(dataset, split)
-    baselines = {"unregistered": lambda pair: unregistered_matches(pair)}
+    baselines: dict[str, Callable[[Pair], Sequence[tuple[int, int]]]] = {"unregistered": unregistered_matches}
     if predictor.faces:
         faces = predictor.faces
         baselines["original"] = lambda pair: [(i, j) for i, j, _ in original_matches(pair, faces)]
@@ -170,7 +171,9 @@ def _tables(rows: Sequence[measure.Row]) -> dict[str, list[Row]]:
             for name, key in methods
         ],
         "by_kind": [
-            {"kind": kind, **_kind_row(of_kind)} for kind in kinds if (of_kind := [r for r in rows if r.case.kind == kind])
+            {"kind": kind, **_kind_row(of_kind)}
+            for kind in kinds
+            if (of_kind := [r for r in rows if r.case.kind == kind])
         ],
         "by_difficulty": _by_difficulty(rows),
         "states": [
@@ -215,7 +218,7 @@ def _by_difficulty(rows: Sequence[measure.Row]) -> list[Row]:
     made = [r for r in rows if r.case.kind == "generated"]
     table: list[Row] = []
     for name, (edges, unit) in DIFFICULTIES.items():
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in itertools.pairwise(edges):
             some = [r for r in made if low <= r.parameters.get(name, -1) < high]
             if some:
                 where = f"{low:g} to {high:g}" if high < max(edges) else f"{low:g} and more"
@@ -298,8 +301,10 @@ def _predictions(rows: Sequence[measure.Row], split: str) -> pd.DataFrame:
 
 
 def _notes(expected: str | None, here: str, split: str) -> tuple[str, ...]:
-    notes = ["Generated pairs are made from the photos of this split with exact truth: easier than two real visits "
-             "in what the generator does not know (growth of hair, make-up, another head pose in three dimensions)."]  # fmt: skip
+    notes = [
+        "Generated pairs are made from the photos of this split with exact truth: easier than two real visits in what "
+        "the generator does not know (hair that grows, make-up, a head turned in three dimensions)."
+    ]
     if split != "test":
         notes.append("The numbers were fitted or calibrated on this split: its figures flatter.")
     if expected != here:

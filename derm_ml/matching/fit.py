@@ -1,7 +1,7 @@
 """Fits the numbers of version 1 on pairs whose truth is known.
 
-    measure every training pair → who is alike (identity) → is it one person (same) → is it one lesion (match)
-    → is it covered (hidden); then Platt and the threshold of refusal on what none of them has seen
+measure every training pair → who is alike (identity) → is it one person (same) → is it one lesion (match)
+→ is it covered (hidden); then Platt and the threshold of refusal on what none of them has seen
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def fit_numbers(
     cover = NEVER_HIDDEN
     if min((covered == 1).sum(), (covered == 0).sum()) >= 5:
         cover = fit_logistic(hidden.NAMES, covers, covered)
-    return Numbers(match=match, hidden=cover, same=same, same_threshold=threshold), identity
+    return Numbers(match=match, hidden=cover, same=same, same_threshold=threshold, gate=0.5), identity
 
 
 def _identity(seen: Sequence[Seen]) -> Identity | None:

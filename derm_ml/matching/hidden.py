@@ -32,7 +32,7 @@ class Comparison:
         inside = cv2.resize(there.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
         self.scale = scale
         self.inside = inside
-        self.difference = _beyond_light(*small, inside, _head(registration.faces[0], scale, size))
+        self.difference = _beyond_light(small[0], small[1], inside, _head(registration.faces[0], scale, size))
         self.registration = registration
 
     def features(self, regions: Sequence[Region]) -> np.ndarray:

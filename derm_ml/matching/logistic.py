@@ -1,7 +1,7 @@
 """A logistic regression as plain numbers: fitted once, written into a bundle's card, read without scikit-learn.
 
-    model = fit_logistic(["distance", "overlap"], x, y)
-    model([[0.02, 0.6]])                                  # probabilities (N,)
+model = fit_logistic(["distance", "overlap"], x, y)
+model([[0.02, 0.6]])                                  # probabilities (N,)
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def fit_logistic(
         names=tuple(names),
         means=_plain(means),
         scales=_plain(scales),
-        weights=_plain(fitted.coef_[0]),
-        intercept=float(fitted.intercept_[0]),
+        weights=_plain(np.ravel(fitted.coef_)),
+        intercept=float(np.ravel(fitted.intercept_)[0]),
     )
 
 
@@ -79,11 +79,11 @@ def calibrated(model: Logistic, x: np.ndarray, y: np.ndarray) -> Logistic:
     if min((y == 1).sum(), (y == 0).sum()) < FEWEST:
         return model
     fitted = LogisticRegression(C=10.0).fit(model.logits(x)[:, None], y)
-    slope = float(fitted.coef_[0, 0])
+    slope = float(np.ravel(fitted.coef_)[0])
     if slope <= 0:  # a handful of odd cases must not turn the order round
         return model
     return model.model_copy(
-        update={"slope": model.slope * slope, "offset": model.offset * slope + float(fitted.intercept_[0])}
+        update={"slope": model.slope * slope, "offset": model.offset * slope + float(np.ravel(fitted.intercept_)[0])}
     )
 
 

@@ -21,9 +21,10 @@ from derm_ml.registration.register import canonical
 
 def original_matches(pair: Pair, detector: FaceDetector) -> list[tuple[int, int, float]]:
     """(number in first, number in second, score) of every box of the first photo that overlaps one of the second."""
-    faces = [find_face(picture, detector) for picture in pair.pictures]
-    if faces[0] is None or faces[1] is None:
+    one, other = (find_face(picture, detector) for picture in pair.pictures)
+    if one is None or other is None:
         return []
+    faces = one, other
     stacked = [
         [project(canonical(face), outline(region)) for region in regions]
         for face, regions in zip(faces, pair.regions, strict=True)
@@ -55,7 +56,7 @@ def unregistered_matches(pair: Pair) -> list[tuple[int, int]]:
 
 
 def _confidence(a: Region, face_a: Face, b: Region, face_b: Face) -> float:
-    """1 where the distances to the landmarks, in units of the eyes' distance, are the same; 0 where they differ by 1."""
+    """1 where the distances to the landmarks, in units of the eyes' distance, are the same; 0 where 1 apart."""
     names = [name for name in face_a.anchors if name in face_b.anchors]
     distances = []
     for region, face in ((a, face_a), (b, face_b)):

@@ -1,7 +1,7 @@
 """The predictor of a bundle that matches pairs: what evaluation, command line and serving all ask.
 
-    predictor = PairPredictor(Path("out/persistent_conditions/classical-…/bundle"))
-    outcome = predictor(pair)
+predictor = PairPredictor(Path("out/persistent_conditions/classical-…/bundle"))
+outcome = predictor(pair)
 """
 
 from __future__ import annotations

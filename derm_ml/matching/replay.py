@@ -20,7 +20,7 @@ def pair_uploads(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[U
     """At most `n` of the evaluated pairs, right and wrong ones, as `POST /match` takes them."""
     said = evaluation.predictions.set_index("id")
     of = {case.id: case for case in cases(dataset, TEST)}
-    shown = spread(evaluation.predictions[evaluation.predictions["id"].isin(list(of))], n)
+    shown = spread(evaluation.predictions.loc[evaluation.predictions["id"].isin(list(of))], n)
     for name in shown["id"]:
         body, content_type = form_body(of[name].load()[0])
         yield Upload(name, body, json.loads(str(said.at[name, "answer"])), "/match", content_type)

@@ -16,7 +16,7 @@ SHOWN = 4  # of each kind
 
 
 def matched_pair_sheet(predictor: PairPredictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
-    """`matched_pairs.png`: pairs of every kind, evenly spread over the split, so that nobody has picked the pretty ones."""
+    """`matched_pairs.png`: pairs of every kind, evenly spread over the split: nobody has picked the pretty ones."""
     of = cases(dataset, "test")
     chosen = []
     for kind in ("delivered", "generated", "same_person", "wrong_person"):

@@ -1,6 +1,6 @@
 """Fit version 1 on a dataset and seal it into a bundle.
 
-    pairs of the training split → numbers (matching/fit.py) → checked on validation → bundle.json
+pairs of the training split → numbers (matching/fit.py) → checked on validation → bundle.json
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from derm_ml.files import write_json
 from derm_ml.matching.cases import cases
 from derm_ml.matching.fit import fit_numbers
 from derm_ml.matching.measure import measure_cases, summary
-from derm_ml.matching.predictor import Parameters, PairPredictor, bring_along
+from derm_ml.matching.predictor import PairPredictor, Parameters, bring_along
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.registration.register import WORK_SIDE, Registrar
 from derm_ml.training.code_version import git_commit
@@ -86,7 +86,8 @@ def pair_card(dataset: Dataset, recipe: PairSettings, parameters: Parameters, ba
         recipe=recipe.model_dump(mode="json"),
         labels=dataset.labels,
         head="pairs",
-        preprocessing=Preprocessing(side=WORK_SIDE, store_side=dataset.info["settings"]["store_side"]),
+        temperature=1.0,
+        preprocessing=Preprocessing(smallest_side=0, side=WORK_SIDE, store_side=dataset.info["settings"]["store_side"]),
         parameters=parameters.model_dump(mode="json"),
         dataset_md5=dataset.md5,
         split_hashes=dataset.split_hashes,

@@ -40,7 +40,9 @@ def flow_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def shifted(field: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """`field` (H, W[, C]) float32 looked up where `flow` leads: out[p] = field[p + flow[p]]."""
     rows, columns = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
-    return cv2.remap(field, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(
+        field, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def round_trip(forward: np.ndarray, back: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     areas = [float(cv2.contourArea(h)) for h in hulls]
     if min(areas) <= 0:
         return 0.0
-    common = float(cv2.intersectConvexConvex(*hulls)[0])
+    common = float(cv2.intersectConvexConvex(hulls[0], hulls[1])[0])
     return float(np.clip(common / (sum(areas) - common), 0, 1))
 
 

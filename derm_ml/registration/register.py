@@ -29,7 +29,7 @@ from derm_ml.registration.features import (
     root,
 )
 from derm_ml.registration.flow import as_grey, even_light, flow_between, round_trip, shifted, smoothed
-from derm_ml.registration.geometry import flip, project, scale_of, similarity
+from derm_ml.registration.geometry import flip, project, similarity
 
 WORK_SIDE = 640  # features and flow are found at this size; lesions of 2 % of a face still have several pixels
 FLOW_SIDE = 448
@@ -125,6 +125,9 @@ class _View:
     face: Face | None
     mask: np.ndarray | None
 
+    def faceless(self) -> _View:
+        return _View(self.grey, self.scale, None, None)
+
 
 @dataclass(frozen=True, slots=True)
 class _Hypothesis:
@@ -147,7 +150,7 @@ class Registrar:
         views = self._view(first), self._view(second)
         both = all(view.face for view in views)
         if not both:  # a face in one photo alone says nothing of where it is in the other
-            views = tuple(_View(v.grey, v.scale, None, None) for v in views)
+            views = views[0].faceless(), views[1].faceless()
         unit = _unit(views[0])
         found = _hypotheses(*views)
         if not found:
@@ -174,7 +177,7 @@ class Registrar:
             best.is_mirrored,
             best.method,
             (first.shape[:2], second.shape[:2]),
-            tuple(v.face.scaled(1 / v.scale) if v.face else None for v in views),
+            (a.face and a.face.scaled(1 / a.scale), b.face and b.face.scaled(1 / b.scale)),
             measured | {"agreeing": float(best.agreeing), "agreeing_share": best.share},
         )
 

@@ -135,7 +135,7 @@ def _series(root: Path, files: list[str]) -> Iterator[_Pairing]:
     for row in read_csv(root / "subjects.csv", ("filename", "subject"), unique="filename"):
         people[row["subject"]].append(row)
     for person, rows in people.items():
-        ring = [*zip(rows, rows[1:], strict=False), *([(rows[0], rows[-1])] if len(rows) > 2 else [])]
+        ring = [*itertools.pairwise(rows), *([(rows[0], rows[-1])] if len(rows) > 2 else [])]
         for a, b in ring:
             yield _Pairing(_find(a["filename"], files), _find(b["filename"], files), person, person, row=a)
 
@@ -163,13 +163,9 @@ def _versions(files: list[str], boxes: Boxes) -> Iterator[_Pairing]:
 
 
 def _pair(pairing: _Pairing, boxes: Boxes, labels: LabelMap) -> Sample:
-    regions = {
-        role: boxes[file] for role, file in ((FIRST, pairing.first), (SECOND, pairing.second)) if file in boxes
-    }
+    regions = {role: boxes[file] for role, file in ((FIRST, pairing.first), (SECOND, pairing.second)) if file in boxes}
     if pairing.by_order:
-        regions = {
-            role: tuple(replace(r, id=str(k)) for k, r in enumerate(found)) for role, found in regions.items()
-        }
+        regions = {role: tuple(replace(r, id=str(k)) for k, r in enumerate(found)) for role, found in regions.items()}
     attributes = attributes_of(pairing.row) if pairing.row else {}
     if pairing.second_patient:
         attributes = {**attributes, "second_patient": pairing.second_patient}

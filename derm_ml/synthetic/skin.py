@@ -27,7 +27,7 @@ LOOKS = {
 def paint(image: np.ndarray, x: float, y: float, radius: float, label: str, rng: np.random.Generator) -> np.ndarray:
     """A lesion of that kind at (x, y) which reaches `radius` pixels: an irregular, soft-edged spot."""
     reach = int(np.ceil(radius * 1.2)) + 1
-    top, left = int(round(y)) - reach, int(round(x)) - reach
+    top, left = round(y) - reach, round(x) - reach
     rows, columns = np.mgrid[top : top + 2 * reach + 1, left : left + 2 * reach + 1].astype(np.float32)
     angle = np.arctan2(rows - y, columns - x)
     edge = 1 + sum(rng.normal(0, 0.09) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4, 5))

@@ -62,6 +62,7 @@ def second_visit(
     if not before:
         photo, before = _with_lesions(photo, lesions, rng)
     first, (left, top) = _cropped(photo, change.crop, rng)
+    corner = np.array([left, top])
     later, after, fate = _a_month_later(photo, before, change, rng)
 
     size = (photo.shape[1], photo.shape[0])
@@ -102,10 +103,10 @@ def second_visit(
     numbers = {region.id: k for k, region in enumerate(second_regions)}
     matches = tuple((k, numbers[r.id]) for k, r in enumerate(first_regions) if states_first[k] == "persistent")
     centres = np.array([[(r.x1 + r.x2) / 2, (r.y1 + r.y2) / 2] for r in first_regions]).reshape(-1, 2)
-    points = np.hstack([centres, forward(centres + (left, top)).reshape(-1, 2)])
+    points = np.hstack([centres, forward(centres + corner).reshape(-1, 2)])
     facts |= {
         "light": light,
-        "expression": float(np.hypot(*shift(centres + (left, top)).T).mean() / side) if len(centres) else 0.0,
+        "expression": float(np.hypot(*shift(centres + corner).T).mean() / side) if len(centres) else 0.0,
         "changed": _share(states_first, "resolved") + _share(states_second, "new"),
         "occluded": float(covered.any()),
         "growth": {r.id: fate[r.id] for r in first_regions if r.id in fate},
@@ -234,12 +235,11 @@ def _carried(region: Region, forward: Callable[[Points], Points]) -> Region:
     x, y = (region.x1 + region.x2) / 2, (region.y1 + region.y2) / 2
     ring = [x, y] + np.column_stack([np.cos(angles), np.sin(angles)]) * [x - region.x1, y - region.y1]
     moved = forward(ring)
-    return Region(region.label, *moved.min(axis=0), *moved.max(axis=0), region.id)
+    (x1, y1), (x2, y2) = moved.min(axis=0), moved.max(axis=0)
+    return Region(region.label, float(x1), float(y1), float(x2), float(y2), region.id)
 
 
-def _occluded(
-    image: np.ndarray, regions: Sequence[Region], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _occluded(image: np.ndarray, regions: Sequence[Region], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Hair or a plaster over a part of the picture, over a condition if there is one; and where (H, W) bool."""
     height, width = image.shape[:2]
     x, y = rng.uniform(0.3, 0.7, 2) * (width, height)
@@ -258,7 +258,9 @@ def _occluded(
         cover = np.array([38.0, 28, 24]) + (streaks / streaks.std())[..., None] * 14
     else:
         size = rng.uniform(0.05, 0.09, 2) * side
-        turned = cv2.boxPoints(((float(x), float(y)), (float(size[0] * 2.2), float(size[1])), float(rng.uniform(0, 180))))
+        turned = cv2.boxPoints(
+            ((float(x), float(y)), (float(size[0] * 2.2), float(size[1])), float(rng.uniform(0, 180)))
+        )
         cv2.fillPoly(mask, [turned.astype(np.int32)], 255)
         weave = cv2.GaussianBlur(rng.normal(0, 1, (height, width)).astype(np.float32), (0, 0), 1.0)
         cover = np.array([214.0, 178, 148]) + (weave / weave.std())[..., None] * 5
@@ -291,7 +293,9 @@ def _taken(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
     noisy = np.clip(back + rng.normal(0, 3 * strength, back.shape), 0, 255).astype(np.uint8)
     quality = round(96 - rng.uniform(0, 46) * strength)
     encoded = cv2.imencode(".jpg", noisy[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it was encoded a line above
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def _cropped(photo: np.ndarray, most: float, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:

@@ -21,6 +21,7 @@ ONLY_IN = {
     "dvc": ("derm_assets/resources/data_store.py",),
     "bentoml": ("serving/", "derm_assets/packaging.py"),
     "albumentations": ("derm_ml/images/augment.py",),
+    "dlib": ("derm_ml/faces/dlib_faces.py",),
     "derm_assets": ("derm_assets/",),
     "serving": ("serving/", "derm_assets/packaging.py", "derm_assets/demo.py"),
 }
@@ -29,9 +30,9 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 # inside derm_ml a part may import those of its own rank and below
 RANKS = (
     ("files", "images", "progress", "records", "task", "bundle", "predictor", "evaluation", "evaluation_classification",
-     "evaluation_segmentation",
-     "ledger", "sources", "synthetic", "metrics", "figures", "report", "losses", "nets", "explain", "embeddings",
-     "training", "dataset", "rules", "incoming", "fetch", "policy", "comparison", "promotion"),
+     "evaluation_segmentation", "ledger", "pairs", "faces", "registration", "matching", "replay", "sources", "synthetic", "metrics", "figures",
+     "report", "losses", "nets", "explain", "embeddings", "training", "dataset", "rules", "incoming", "fetch", "policy",
+     "comparison", "promotion"),
     ("tasks",),
     ("registry",),
     ("cli",),
@@ -39,7 +40,8 @@ RANKS = (
 # the contract and the records know nothing of how they are used
 FOUNDATION = ("files", "records", "progress", "task", "bundle", "ledger")
 ABOVE_FOUNDATION = (
-    "training", "nets", "losses", "metrics", "explain", "embeddings", "sources", "synthetic", "tasks", "registry", "cli"
+    "training", "nets", "losses", "metrics", "explain", "embeddings", "sources", "synthetic", "faces", "registration",
+    "matching", "tasks", "registry", "cli",
 )  # fmt: skip
 
 

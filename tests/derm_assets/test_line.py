@@ -59,7 +59,7 @@ def packaged(monkeypatch):
     def replay(task, tag, cases):
         cases = list(cases)
         assert all(abs(sum(case.expected.values()) - 1) < 1e-4 for case in cases)
-        assert all(case.data[:2] in (b"\xff\xd8", b"\x89P") for case in cases)
+        assert all(case.body[:2] in (b"\xff\xd8", b"\x89P") for case in cases)
         return ReplayResult(tag, len(cases), answer["worst"], answer["failures"], 1.0)
 
     monkeypatch.setattr("derm_assets.packaging.replay", replay)

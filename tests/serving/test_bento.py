@@ -20,10 +20,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from derm_assets.packaging import Case, PackagingError, build_bento, compare, release, replay, running
+from derm_assets.packaging import PackagingError, build_bento, compare, release, replay, running
 from derm_ml.bundle import Bundle, BundleError
 from derm_ml.images.decode import decode
 from derm_ml.predictor import Predictor
+from derm_ml.replay import Upload, known_attributes
 from serving.build import PACKAGES
 from serving.launch import serve_command, serve_environment
 
@@ -51,14 +52,14 @@ def port(tag):
 
 
 @pytest.fixture(scope="module")
-def cases(bundle, encode) -> list[Case]:
+def cases(bundle, encode) -> list[Upload]:
     predictor = Predictor(bundle)
 
-    def case(quality: int) -> Case:
+    def case(quality: int) -> Upload:
         data = encode("JPEG", quality=quality)
         said = predictor([decode(data)]).probabilities[0]
         expected = {label: float(p) for label, p in zip(predictor.labels, said, strict=True)}
-        return Case(f"image-{quality}", data, {"age": 60.0, "site": "arm"}, expected)
+        return Upload(f"image-{quality}", data, expected, query=known_attributes({"age": 60.0, "site": "arm"}))
 
     return [case(quality) for quality in (20, 50, 80, 95)]
 
@@ -74,7 +75,7 @@ def test_a_service_that_answers_otherwise_is_not_released(port, tag, cases):
     """One wrong number, or one picture refused, and the check is red and says which."""
     wrong = replace(cases[0], expected={label: p + 2e-5 for label, p in cases[0].expected.items()})
     other = replace(cases[1], expected={"wart": 1.0})
-    broken = replace(cases[2], data=b"no picture")
+    broken = replace(cases[2], body=b"no picture")
     result = compare(port, tag, [wrong, other, broken, cases[3]])
     assert not result.passed
     assert [failure.split(":")[0] for failure in result.failures] == ["image-20", "image-50", "image-80"]

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from derm_ml import RESEARCH_USE
-from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation
 from derm_ml.explain.matches import side_by_side
 from derm_ml.explain.overlay import captioned
 from derm_ml.matching.matcher import Fate, Outcome
 from derm_ml.matching.predictor import PairPredictor
-from derm_ml.matching.replay import pair_uploads
 from derm_ml.pairs import Pair
 from derm_ml.records import Region
 from derm_ml.replay import Upload
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
+    from derm_ml.evaluation import Evaluation
 
 
 def load(bundle: Path) -> PairPredictor:
@@ -96,6 +97,8 @@ def numbers(answer: Mapping[str, Any]) -> dict[str, float]:
 
 def held_out(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
     """Test pairs as they would be uploaded, with what the evaluation said of them."""
+    from derm_ml.matching.replay import pair_uploads
+
     return pair_uploads(dataset, evaluation, n)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from derm_ml.pairs import FIRST, SECOND, box_fault
 from derm_ml.records import SPLITS, Region
 from derm_ml.rules import SHOWN
@@ -22,7 +20,7 @@ def a_pair_shows_one_patient(dataset: Dataset) -> Finding:
     if "attribute.second_patient" not in table:
         return Finding(True, f"{len(table)} rows, none names a patient for the second photo alone")
     second = table["attribute.second_patient"].fillna("")
-    wrong = table[(second != "") & (table["patient"] != "") & (second != table["patient"])]
+    wrong = table.loc[(second != "") & (table["patient"] != "") & (second != table["patient"])]
     rows = tuple(
         {"id": r["id"], "first": r["patient"], "second": r["attribute.second_patient"]}
         for r in wrong.head(SHOWN).to_dict("records")
@@ -43,7 +41,9 @@ def boxes_lie_inside_the_picture(dataset: Dataset) -> Finding:
                 faults.append({"id": row["id"], "photo": role, "label": region.label, "box": fault})
     if faults:
         first = faults[0]
-        said = f"{len(faults)} of {boxes} boxes: the {first['photo']} photo of {first['id']} has one that {first['box']}"
+        said = (
+            f"{len(faults)} of {boxes} boxes: the {first['photo']} photo of {first['id']} has one that {first['box']}"
+        )
         return Finding(False, said, tuple(faults[:SHOWN]))
     return Finding(True, f"{boxes} boxes", figures={"boxes": float(boxes)})
 
@@ -81,5 +81,5 @@ def _regions(dataset: Dataset):
     for row in dataset.manifest.to_dict("records"):
         for role in (FIRST, SECOND):
             stored = row.get(f"{role}.regions")
-            if isinstance(stored, str) and not pd.isna(row.get(f"{role}.width")):
+            if isinstance(stored, str) and stored:
                 yield row, role, [Region(*values) for values in json.loads(stored)]

@@ -19,7 +19,7 @@ from derm_ml.tasks.persistent_conditions.rules import (
 if TYPE_CHECKING:
     from derm_ml.dataset import Dataset
     from derm_ml.evaluation import Evaluation
-    from derm_ml.predictor import Predictor
+    from derm_ml.matching.predictor import PairPredictor
 
 
 class PairPrepareSettings(PrepareSettings):
@@ -55,7 +55,7 @@ def confidence_is_calibrated(evaluation: Evaluation) -> Finding:
     return Finding(metric.value <= 0.10, f"ECE {metric.value:.3f} (n = {metric.n})", figures={"ece": metric.value})
 
 
-def matched_pairs(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+def matched_pairs(predictor: PairPredictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """Pairs of the test split with their matches drawn: lines, and a colour for each state."""
     from derm_ml.matching.sheets import matched_pair_sheet
 
