@@ -375,6 +375,8 @@ def _refine(a: _View, b: _View, h: _Hypothesis) -> tuple[np.ndarray, np.ndarray,
 def _sample(field: np.ndarray, points: np.ndarray) -> np.ndarray:
     """`field` (h, w, C) at points (N, 2), the edge beyond the edge."""
     at = np.asarray(points, np.float32).reshape(1, -1, 2)
+    if not at.size:  # OpenCV refuses to look up nothing
+        return np.zeros((0, field.shape[2]))
     found = [
         cv2.remap(field, part[..., 0], part[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         for part in np.array_split(at, max(1, -(-at.shape[1] // 30_000)), axis=1)

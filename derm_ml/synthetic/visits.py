@@ -192,6 +192,8 @@ def _expression(size: tuple[int, int], spread: float, rng: np.random.Generator) 
     values = spline(np.column_stack([fine[0].ravel(), fine[1].ravel()])).reshape(65, 65, 2).astype(np.float32)
 
     def shift(points: Points) -> Points:
+        if not len(points):
+            return np.zeros((0, 2))
         where = (np.asarray(points, float) / size * 64).astype(np.float32).reshape(-1, 1, 2)
         parts = [  # cv2.remap takes at most 32,767 rows
             cv2.remap(values, part[..., 0], part[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
