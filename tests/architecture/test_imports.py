@@ -30,9 +30,9 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 # inside derm_ml a part may import those of its own rank and below
 RANKS = (
     ("files", "images", "progress", "records", "task", "bundle", "predictor", "evaluation", "evaluation_classification",
-     "evaluation_segmentation", "ledger", "pairs", "faces", "registration", "matching", "replay", "sources", "synthetic", "metrics", "figures",
-     "report", "losses", "nets", "explain", "embeddings", "training", "dataset", "rules", "incoming", "fetch", "policy",
-     "comparison", "promotion"),
+     "evaluation_segmentation", "ledger", "pairs", "faces", "registration", "matching", "replay", "sources",
+     "synthetic", "metrics", "figures", "report", "losses", "nets", "explain", "embeddings", "training", "dataset",
+     "rules", "incoming", "fetch", "policy", "comparison", "promotion"),
     ("tasks",),
     ("registry",),
     ("cli",),

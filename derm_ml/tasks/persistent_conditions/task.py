@@ -84,6 +84,10 @@ TASK = Task(
     ),
     artifacts=(Artifact("matched_pairs", matched_pairs),),
     settings=PairPrepareSettings,
+    ratios={
+        "match_f1": ({"right": 2}, {"said": 1, "there": 1}),
+        "state_accuracy": ({"states_right": 1}, {"states": 1}),
+    },
     pairs=True,
     serving_packages=("dlib-bin", "safetensors", "scipy"),
 )
