@@ -182,13 +182,16 @@ def evaluate(
         evaluation = task.evaluate(task.load(_bundle(model)), _dataset(task, data), split)
         folder = _bundle(model).parent / f"evaluation_{split}"
         evaluation.save(folder)
-    table = Table(Column("metric", no_wrap=True), "value", "95 % interval", "n", title=f"{task.title} · {split}")
+    columns = (Column("metric", no_wrap=True), "value", Column("95 % interval", no_wrap=True), "n")
+    table = Table(*columns, title=f"{task.title} · {split}")
     for name, metric in evaluation.metrics.items():
-        value = metric.note if metric.value is None else f"{metric.value:.4f}"
+        value = "–" if metric.value is None else f"{metric.value:.4f}"
         interval = "" if metric.low is None or metric.high is None else f"{metric.low:.4f} to {metric.high:.4f}"
         table.add_row(name, value, interval, str(metric.n))
     table.caption = RESEARCH_USE
     out_console.print(table)
+    for why in dict.fromkeys(metric.note for metric in evaluation.metrics.values() if metric.value is None):
+        notes.print(f"– {why}")
     for gate in task.gates:
         finding = gate.check(evaluation)
         notes.print(f"{'[green]✓' if finding.passed else '[red]✗'}[/] {gate.name}: {finding.message}")

@@ -163,6 +163,20 @@ def test_confident_mistakes_are_wrong_and_sorted():
     assert [row["probability"] for row in rows] == sorted((row["probability"] for row in rows), reverse=True)
 
 
+def test_missed_positives_and_false_alarms_share_the_gallery():
+    """At a threshold for high recall the few misses are the surest; false alarms must not vanish, nor the misses."""
+    frame, outputs = drawn(300, "sigmoid", ("malignant",))
+    for threshold in (0.02, 0.3, 0.9):
+        the_card = card("sigmoid", ("malignant",), points=(point("malignant", "balanced", threshold),))
+        rows = evaluated(frame, outputs, the_card).tables["confident_mistakes"]
+        flagged, y = outputs.probabilities[:, 0] >= threshold, frame["target.malignant"] == 1
+        misses, alarms = int((~flagged & y).sum()), int((flagged & ~y).sum())
+        shown = sum(row["truth"] == "malignant" for row in rows)
+        assert len(rows) == min(18, misses + alarms)
+        assert shown >= min(9, misses)
+        assert len(rows) - shown >= min(9, alarms)
+
+
 def test_a_class_that_does_not_occur_is_undefined_not_nan(tmp_path):
     frame, outputs = drawn()
     frame["target.nevus"] += frame["target.seborrheic_keratosis"]

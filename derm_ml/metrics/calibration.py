@@ -54,13 +54,16 @@ def fit_temperature_and_bias(logits: np.ndarray, targets: np.ndarray) -> tuple[f
     """Temperature T in [0.25, 10] and a bias for each label, so that sigmoid(logit / T + bias) fits best.
 
     logits and targets (N, L) of the validation split, targets 1, 0 or NaN. For independent labels: a network that saw
-    rare labels more often than they are is too sure of them, which no temperature can mend. Source: Platt 1999.
+    rare labels more often than they are is too sure of them, which no temperature can mend. Source: Platt 1999,
+    Probabilistic outputs for support vector machines, section 2.2.
     Raises `ValueError` if no target can be used or a logit is not finite.
     """
     logits, targets = np.asarray(logits, np.float64), np.asarray(targets, np.float64)
     start = fit_temperature(logits, targets, "sigmoid")
     usable = ~np.isnan(targets)
-    right = np.where(usable, targets, 0.0)
+    # Platt's targets stop short of 0 and 1, so that a validation set told apart without an error gives no certainty
+    found, others = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
+    right = np.where(targets == 1, (found + 1) / (found + 2), 1 / (others + 2))
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         scaled = logits * parameters[0] + parameters[1:]

@@ -135,10 +135,22 @@ class Cases:
         return (self.without(label), label), confusion_matrix(guess, self.y(label)[keep].astype(int), 2)
 
     def confident_mistakes(self, most: int) -> list[tuple[int, dict[str, Any]]]:
-        """(position, row of id, truth, predicted, probability) of the wrong answers the model was surest of."""
-        found = [mistake for label in self.labels for mistake in self._mistakes_of(label)]
-        found.sort(key=lambda item: (-item[1]["probability"], item[1]["id"]))
-        return found[:most]
+        """(position, row of id, truth, predicted, probability) of the wrong answers the model was surest of.
+
+        Of independent labels both kinds have their share, what was missed and what was flagged for nothing: the
+        sureness of the two lies on different sides of a threshold and cannot be compared.
+        """
+
+        def sureness(item: tuple[int, dict[str, Any]]) -> tuple[float, str]:
+            return -item[1]["probability"], item[1]["id"]
+
+        found = sorted((m for label in self.labels for m in self._mistakes_of(label)), key=sureness)
+        if self.exclusive:
+            return found[:most]
+        missed = [mistake for mistake in found if mistake[1]["truth"] in self.labels]
+        for_nothing = [mistake for mistake in found if mistake[1]["truth"] not in self.labels]
+        share = max(most // 2, most - len(for_nothing))
+        return sorted([*missed[:share], *for_nothing[: most - min(share, len(missed))]], key=sureness)
 
     def _mistakes_of(self, label: str) -> list[tuple[int, dict[str, Any]]]:
         k = self.labels.index(label)

@@ -33,7 +33,8 @@ CAPTIONS = {
     "Clopper-Pearson's over images; the other is the wider of it and the patient bootstrap. A recall that even "
     "faultless validation cases could not prove has no threshold.",
     "at_prevalence": "Precision is the share of flagged lesions that are malignant; the number needed to biopsy is "
-    "its inverse. Each prevalence but this set's own is reckoned by Bayes' theorem from recall and specificity here.",
+    "its inverse. Each prevalence but this set's own is reckoned by Bayes' theorem from recall and specificity here. "
+    "Found and missed cancers are those among 1000 people examined.",
     "decision_curve": "Net benefit: cancers found less needless biopsies, weighed by the risk at which one would "
     "biopsy (Vickers & Elkin 2006), at this set's prevalence. The band holds 95 % of resampled patients. Where the "
     "curve is not above both lines the model is of no use.",
