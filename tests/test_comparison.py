@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from derm_ml import DermError, cli
 from derm_ml.comparison import ComparisonError, Run, compare, named_apart, others_of, primary_difference, read_run
 from derm_ml.evaluation import Evaluation, Metric
 from derm_ml.metrics.classification import roc_auc
+from derm_ml.promotion import Evidence, ModelVersion, weigh
 from derm_ml.registry import get_task
 
 N = 400
@@ -191,21 +193,59 @@ def test_derm_compare_prints_one_table_and_writes_it(models, tmp_path, monkeypat
     assert "run `derm evaluate`" in str(missing.exception)
 
 
+def test_promotion_refuses_a_model_that_is_better_by_luck(tmp_path, monkeypatch):
+    """Two networks of the same worth: one has the higher AUC on these patients, and that proves nothing."""
+    champion = measured(1.5, version="champion")
+    area = champion.value("auc_malignant")
+    lucky = next(e for e in (measured(1.5, seed) for seed in range(1, 50)) if e.value("auc_malignant") > area)
+    held = {}
+    for name, evaluation in {"champion": champion, "lucky": lucky, "better": measured(0.1)}.items():
+        folder = evaluation.save(tmp_path / name)
+        value = evaluation.value("auc_malignant")
+        held[name] = Evidence(name, "r", "m.dir", "abc", "sha", N, value, value, value, folder=str(folder))
+    monkeypatch.setattr(Evidence, "read", classmethod(lambda cls, task, bundle, *_, **__: held[bundle.name]))
+    current = ModelVersion(1, Path("champion"), Path("champion"))
+    refused, promoted = (weigh(TASK, held[name], current, lambda *_: Path()) for name in ("lucky", "better"))
+    assert not refused.promote
+    assert "the paired 95 % interval of auc_malignant" in refused.reasons[0]
+    assert promoted.promote
+    assert "paired 95 % interval +" in promoted.reasons[0]
+
+
 def test_the_asset_shows_the_current_model_beside_the_others(models, tmp_path):
+    """As Dagster runs it: with its config form, its resources and what it knows of the last evaluation."""
     import dagster as dg
 
-    from derm_assets import steps
-    from derm_assets.lineage import Upstream
+    from derm_assets.assets import line
+    from derm_assets.resources.data_store import DataStore
+    from derm_assets.resources.model_registry import ModelRegistry
     from derm_assets.resources.places import Places
+    from derm_assets.resources.trainer import Trainer
 
-    task = TASK
     (tmp_path / "root").mkdir()
-    models.rename(tmp_path / "root" / task.name)
+    models.rename(tmp_path / "root" / TASK.name)
     places = Places(data=str(tmp_path), out=str(tmp_path / "root"), home=str(tmp_path))
-    current = Upstream(tmp_path / "root" / task.name / "strong" / "evaluation_test", "v", {})
-    result = steps.compare(dg.build_asset_context(), task, [], current, places)
-    assert result.metadata["compared"] == 2
-    assert "| auc_malignant | augmented |" in result.metadata["table"].value
-    assert result.metadata["differences"].value.startswith("![](data:image/png;base64,")
-    alone = Upstream(tmp_path / "root" / task.name / "older" / "evaluation_test", "v", {})
-    assert steps.compare(dg.build_asset_context(), task, [], alone, places).metadata["compared"] == 0
+    resources = {"places": places, "store": DataStore(places=places), "trainer": Trainer(),
+                 "registry": ModelRegistry(places=places)}  # fmt: skip
+    definitions = dg.Definitions.merge(line(TASK), dg.Definitions(resources=resources, executor=dg.in_process_executor))
+    job = definitions.resolve_implicit_global_asset_job_def()
+
+    def compared(current: str, runs: list[str]) -> dict:
+        evaluation = tmp_path / "root" / TASK.name / current / "evaluation_test"
+        known = dg.AssetMaterialization([TASK.name, "evaluation"], metadata={"path": dg.MetadataValue.path(evaluation)})
+        instance.report_runless_asset_event(known)
+        config = {"ops": {f"{TASK.name}__comparison": {"config": {"runs": runs}}}} if runs else {}
+        key = dg.AssetKey([TASK.name, "comparison"])
+        assert job.execute_in_process(instance=instance, asset_selection=[key], run_config=config).success
+        event = instance.get_latest_materialization_event(key).asset_materialization
+        return {name: value.value for name, value in event.metadata.items()}
+
+    with dg.instance_for_test() as instance:
+        shown = compared("strong", [])
+        assert shown["compared"] == 2
+        assert "| auc_malignant | augmented |" in shown["table"]
+        assert shown["differences"].startswith("![](data:image/png;base64,")
+        chosen = compared("strong", [str(tmp_path / "root" / TASK.name / "plain")])
+        assert chosen["compared"] == 1
+        assert "augmented" not in chosen["table"]
+        assert compared("older", [])["compared"] == 0
