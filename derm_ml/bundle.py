@@ -92,7 +92,7 @@ class BundleCard(_Card):
     recipe_name: str
     recipe: dict[str, Any]
     labels: tuple[str, ...]
-    head: Literal["softmax", "sigmoid", "mask", "pairs"]
+    head: Literal["softmax", "sigmoid", "mask", "pairs", "reconstruction"]
     preprocessing: Preprocessing
     views: Views = "none"  # test-time augmentation: logits averaged over these views of the square
     attributes: tuple[str, ...] = ()  # e.g. ("age", "sex"): a second graph input, missing values flagged

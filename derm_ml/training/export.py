@@ -34,15 +34,15 @@ def export_classifier(network: Classifier, side: int, attributes: int, folder: P
     """
     images = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     inputs = {"image": images} | ({"attributes": torch.zeros(2, attributes)} if attributes else {})
-    _export(network, _Explained(network), inputs, ["logits", "embedding", "maps"], folder)
+    export_graph(network, _Explained(network), inputs, ["logits", "embedding", "maps"], folder)
 
 
 def export_segmenter(network: Segmenter, side: int, folder: Path) -> None:
     """Write the network's weights, and its graph: image (N, side, side, 3) uint8 → logits (N, 1, side, side)."""
-    _export(network, network, {"image": torch.zeros(2, side, side, 3, dtype=torch.uint8)}, ["logits"], folder)
+    export_graph(network, network, {"image": torch.zeros(2, side, side, 3, dtype=torch.uint8)}, ["logits"], folder)
 
 
-def _export(network: nn.Module, graph: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str], folder: Path):
+def export_graph(network: nn.Module, graph: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str], folder: Path):
     network.to("cpu").eval()
     graph.eval()
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / WEIGHTS)

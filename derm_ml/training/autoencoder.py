@@ -1,0 +1,136 @@
+"""Train an autoencoder on a dataset's pictures and seal it into a bundle. Labels are not looked at.
+
+network → best weights by PSNR on the validation split (training/loop.py) → graph → bundle
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from derm_ml.bundle import BundleCard, Preprocessing, seal, writing_bundle
+from derm_ml.dataset import Dataset
+from derm_ml.embeddings.recipes import AutoencoderRecipe
+from derm_ml.files import write_json
+from derm_ml.images.augment import augmentation
+from derm_ml.images.preprocess import to_square
+from derm_ml.losses.reconstruction import reconstruction_loss, structural_similarity
+from derm_ml.nets.autoencoder import Autoencoder, autoencoder
+from derm_ml.progress import OnEpoch
+from derm_ml.records import DataError
+from derm_ml.training.classification import git_commit
+from derm_ml.training.export import export_graph
+from derm_ml.training.feeding import LoadSample
+from derm_ml.training.loop import fit_network
+from derm_ml.training.seeding import derived
+
+
+def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_epoch: OnEpoch) -> Path:
+    """Train (or resume) in `out` and return `out/bundle`, whose graph gives `embedding` (N, D) and `reconstruction`.
+
+    Raises `DataError` if the training or the validation split is empty, `TrainingError` if training fails.
+    """
+    bundle = out / "bundle"
+    if (bundle / "bundle.json").exists():  # the folder names recipe and data: this is the same model
+        return bundle
+    train, validation = dataset.split("train"), dataset.split("validation")
+    if train.empty or validation.empty:
+        raise DataError(f"{dataset.path}: an autoencoder needs training and validation images")
+    torch.manual_seed(derived(recipe.seed, "weights"))
+    network = autoencoder(recipe.network, recipe.side, recipe.code)
+
+    def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
+        return reconstruction_loss(model(batch[0]).float(), as_target(batch[0]), recipe.pixel_loss, recipe.ssim_weight)
+
+    fitted = fit_network(
+        network,
+        _training_samples(dataset, train, recipe),
+        len(train),
+        loss,
+        _validation(dataset, validation, recipe),
+        "psnr",
+        recipe,
+        out,
+        json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5], sort_keys=True),
+        on_epoch,
+    )
+    write_json(out / "history.json", [asdict(report) for report in fitted.history])
+    network.load_state_dict(fitted.state)
+    card = BundleCard(
+        task=dataset.task,
+        recipe_name=recipe.name,
+        recipe=recipe.model_dump(mode="json"),
+        labels=dataset.labels,
+        head="reconstruction",
+        preprocessing=Preprocessing(
+            side=recipe.side, store_side=dataset.info["settings"]["store_side"], fit=recipe.squaring
+        ),
+        dataset_md5=dataset.md5,
+        split_hashes=dataset.split_hashes,
+        licences=dataset.licences,
+        backbone=f"{recipe.network}_autoencoder",
+        pretrained="none",
+        git_commit=git_commit(),
+        epochs=fitted.epoch,
+        validation=fitted.history[fitted.epoch - 1].metrics,
+    )
+    with writing_bundle(bundle) as folder:
+        images = torch.zeros(2, recipe.side, recipe.side, 3, dtype=torch.uint8)
+        export_graph(_Coded(network), network, {"image": images}, ["embedding", "reconstruction"], folder)
+        seal(folder, card)
+    return bundle
+
+
+class _Coded(nn.Module):
+    """(N, S, S, 3) uint8 → code (N, D) float32, reconstruction (N, S, S, 3) uint8."""
+
+    def __init__(self, network: Autoencoder) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        code = self.network.encode(image)
+        found = self.network.decode(code).permute(0, 2, 3, 1)
+        return code, (found * 255).round().to(torch.uint8)
+
+
+def as_target(images: Tensor) -> Tensor:
+    """(N, S, S, 3) uint8 → (N, 3, S, S) float in 0..1."""
+    return images.permute(0, 3, 1, 2).float() / 255
+
+
+def _training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: AutoencoderRecipe) -> LoadSample:
+    augment = augmentation(recipe.augmentation, recipe.side, recipe.squaring)
+    places = rows[["image.shard", "image.offset", "image.size"]].to_dict("records")
+
+    def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
+        return (augment(dataset.image(places[index]), seed),)
+
+    return load
+
+
+def _validation(
+    dataset: Dataset, rows: pd.DataFrame, recipe: AutoencoderRecipe
+) -> Callable[[nn.Module], dict[str, float]]:
+    """PSNR (mean over images, dB) and SSIM on the validation images, kept as uint8 squares."""
+    squares = [to_square(dataset.image(row), recipe.side, recipe.squaring) for row in rows.to_dict("records")]
+    images = torch.from_numpy(np.stack(squares))
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        device = next(network.parameters()).device
+        noise, likeness = [], []
+        for some in images.split(recipe.batch_size):
+            wanted = as_target(some.to(device))
+            found = network(some.to(device)).float()
+            noise.append(-10 * torch.log10((found - wanted).square().mean(dim=(1, 2, 3))).cpu())
+            likeness.append(structural_similarity(found, wanted).item() * len(some))
+        return {"psnr": torch.cat(noise).mean().item(), "ssim": sum(likeness) / len(images)}
+
+    return validate
