@@ -30,8 +30,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import cv2
-import faiss
 import numpy as np
+
+from derm_ml.embeddings.index import VectorIndex
 
 SKETCH = 128  # pixels a side: finer detail does not survive JPEG at quality 40 on a 256-pixel picture
 SEARCH = 64  # the search needs coarse detail only
@@ -116,8 +117,7 @@ def _half(sketch: np.ndarray) -> np.ndarray:
 def _search(sketches: np.ndarray) -> np.ndarray:
     """Candidate pairs of (N, 64, 64) sketches: in `a`, cropped by `crop` and turned back by `turn`, may lie `b`."""
     whole = _cosines(sketches, _CROPS[0])
-    index = faiss.IndexFlatIP(_invariant(whole[:1]).shape[1])
-    index.add(_invariant(whole))
+    index = VectorIndex.build(_invariant(whole))
     turned = [_unit(_turn_cosines(whole, turn)) for turn in range(8)]
     best = np.empty(0, _CANDIDATE)
     neighbours = min(NEIGHBOURS, len(sketches))

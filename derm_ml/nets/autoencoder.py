@@ -1,8 +1,8 @@
 """Convolutional autoencoders: a picture through a narrow code and back.
 
-`faithful` is the method as described: five convolutions, each halved by max-pooling, down to a code of 8 maps (8 × 7 × 7
-at 224 pixels), and five transposed convolutions back. Its kernels of 3 at stride 2 overlap unevenly, which draws
-checkerboards (Odena, Dumoulin & Olah 2016, doi:10.23915/distill.00003).
+`faithful` is the method as described: five convolutions, each halved by max-pooling, down to a code of 8 maps
+(8 × 7 × 7 at 224 pixels), and five transposed convolutions back. Its kernels of 3 at stride 2 overlap unevenly, which
+draws checkerboards (Odena, Dumoulin & Olah 2016, doi:10.23915/distill.00003).
 
 `strong` is deeper, with about ten times the parameters, and its bottleneck is linear: one vector of stated size, no
 activation. Going up it repeats pixels and convolves, so that every output pixel is covered alike.
@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 CODE_MAPS = 8
