@@ -72,6 +72,7 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
         preprocessing=Preprocessing(
             side=recipe.side, store_side=dataset.info["settings"]["store_side"], fit=recipe.squaring
         ),
+        temperature=1.0,
         dataset_md5=dataset.md5,
         split_hashes=dataset.split_hashes,
         licences=dataset.licences,
@@ -108,7 +109,7 @@ def as_target(images: Tensor) -> Tensor:
 
 def _training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: AutoencoderRecipe) -> LoadSample:
     augment = augmentation(recipe.augmentation, recipe.side, recipe.squaring)
-    places = rows[["image.shard", "image.offset", "image.size"]].to_dict("records")
+    places = [row for _, row in rows[["image.shard", "image.offset", "image.size"]].iterrows()]
 
     def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
         return (augment(dataset.image(places[index]), seed),)

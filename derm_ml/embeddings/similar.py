@@ -1,0 +1,211 @@
+"""Similar images: the pictures of a dataset nearest to a new one, in the embedding of one model version.
+
+    similar = SimilarImages.open(folder, predictor.bundle.version)
+    answer(similar, predictor, image, {"k": "5", "licence": "CC-0"})
+
+The folder holds what a service needs to answer, and no more:
+
+    index.json       model version, dataset md5, one list a column (id, label, group, split, …), sha256 of the others
+    vectors.faiss    the index (embeddings/index.py), one unit vector a picture in the same order
+    thumbnails.zip   one small JPEG a picture, uncompressed; any tool opens it
+
+No torch, no pandas: the service answers from it. Research use only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from derm_ml import RESEARCH_USE, DermError
+from derm_ml.embeddings.index import VectorIndex
+from derm_ml.files import replacing_folder, sha256, write_json
+from derm_ml.images.fingerprints import fingerprint
+from derm_ml.images.preprocess import limit_side
+from derm_ml.images.thumbnail import thumbnail
+from derm_ml.predictor import Predictor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from derm_ml.dataset import Dataset
+
+CARD, VECTORS, THUMBNAILS = "index.json", "vectors.faiss", "thumbnails.zip"
+COLUMNS = ("id", "label", "group", "patient", "split", "source", "licence", "pixels")
+SIDE = 96  # pixels of a thumbnail: a lesion is recognised, a face in the background is not
+K, MOST = 5, 50  # neighbours by default, and at most
+
+
+class SimilarImagesError(DermError, ValueError):
+    """The index is missing, damaged, or of another model: its neighbours would mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A picture of the dataset and the cosine (-1..1) of its embedding with the query's."""
+
+    id: str
+    label: str
+    score: float
+    split: str
+    source: str
+    licence: str
+
+
+class SimilarImages:
+    """The searchable pictures of one dataset under one model version. Thread-safe: nothing changes after `open`."""
+
+    def __init__(self, folder: Path, card: Mapping[str, Any], index: VectorIndex) -> None:
+        self._thumbnails = zipfile.ZipFile(folder / THUMBNAILS)  # stays open: its directory is read once
+        self.model_version: str = card["model_version"]
+        self.dataset_md5: str = card["dataset_md5"]
+        self.index = index
+        self.rows = {name: np.array(card["rows"][name], dtype=str) for name in COLUMNS}
+
+    @classmethod
+    def open(cls, folder: Path, model_version: str) -> SimilarImages:
+        """Open an index of that model version. Raises `SimilarImagesError` if it is missing, changed or another's."""
+        path = folder / CARD
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+            files, version, n = card["files"], card["model_version"], len(card["rows"]["id"])
+        except FileNotFoundError:
+            raise SimilarImagesError(f"{path} is missing: materialise `similar_images` of this model first") from None
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise SimilarImagesError(f"{path}: not the card of an index: {error!r}") from error
+        if version != model_version:
+            raise SimilarImagesError(
+                f"{path} is of model {version}, not of {model_version}: their vectors do not compare"
+            )
+        for name in (VECTORS, THUMBNAILS):
+            if not (folder / name).is_file() or sha256(folder / name) != files.get(name):
+                raise SimilarImagesError(f"{folder / name} is missing, damaged or was changed: make the index again")
+        index = VectorIndex.load(folder / VECTORS)
+        if len(index) != n:
+            raise SimilarImagesError(f"{folder}: {len(index)} vectors for {n} pictures: make the index again")
+        return cls(folder, card, index)
+
+    def __len__(self) -> int:
+        return len(self.rows["id"])
+
+    @property
+    def licences(self) -> list[str]:
+        return sorted(set(self.rows["licence"]))
+
+    def find(
+        self, embedding: np.ndarray, k: int = K, leave_out: Collection[str] = (), licences: Collection[str] = ()
+    ) -> list[Neighbour]:
+        """The `k` pictures nearest to an embedding (D,), nearest first; fewer if no more are allowed.
+
+        `leave_out` names groups (patients, lesions, duplicate clusters); `licences`, if any, are the only ones shown.
+        """
+        allowed = ~np.isin(self.rows["group"], list(leave_out))
+        if licences:
+            allowed &= np.isin(self.rows["licence"], list(licences))
+        if not allowed.any():
+            return []
+        query = embedding / max(float(np.linalg.norm(embedding)), 1e-12)
+        scores, places = self.index.search(query[None], k, None if allowed.all() else allowed)
+        found = [(float(score), int(place)) for score, place in zip(scores[0], places[0], strict=True) if place >= 0]
+        return [
+            Neighbour(
+                **{name: str(self.rows[name][place]) for name in ("id", "label", "split", "source", "licence")},
+                score=min(score, 1.0),
+            )
+            for score, place in found
+        ]
+
+    def groups_of(self, pixels: str = "", patient: str = "") -> set[str]:
+        """The groups of a known picture (sha256 of its pixels) and of a patient id; empty if neither is known."""
+        same = np.zeros(len(self), bool)
+        if pixels:
+            same |= self.rows["pixels"] == pixels
+        if patient:
+            same |= self.rows["patient"] == _concealed(patient)
+        return set(self.rows["group"][same].tolist())
+
+    def thumbnail(self, name: str) -> bytes:
+        """The JPEG of a picture. Raises `KeyError` for an unknown id."""
+        return self._thumbnails.read(f"{name}.jpg")
+
+
+def build_similar(
+    table: pd.DataFrame, dataset: Dataset, folder: Path, progress: Callable[[int], None] | None = None
+) -> SimilarImages:
+    """Index the pictures of an embedding table (embeddings/extract.py) at `folder`, whole or not at all."""
+    from derm_ml.embeddings.extract import unit, vectors
+
+    rows = dataset.manifest.set_index("id").loc[table["id"]].reset_index().to_dict("records")
+    pixels = []
+    with replacing_folder(folder) as temporary:
+        with zipfile.ZipFile(temporary / THUMBNAILS, "w") as archive:
+            for row in rows:
+                picture = dataset.image(row)
+                pixels.append(fingerprint(picture).pixels)
+                # a fixed date: the same pictures give the same bytes
+                archive.writestr(zipfile.ZipInfo(f"{row['id']}.jpg", (1980, 1, 1, 0, 0, 0)), thumbnail(picture, SIDE))
+                if progress:
+                    progress(1)
+        VectorIndex.build(unit(vectors(table))).save(temporary / VECTORS)
+        columns = {name: table[name].astype(str).tolist() for name in COLUMNS if name in table and name != "patient"}
+        columns["patient"] = [_concealed(name) if name else "" for name in table["patient"]]
+        columns["pixels"] = pixels
+        write_json(
+            temporary / CARD,
+            {
+                "schema_version": 1,
+                "model_version": str(table["model_version"].iloc[0]),
+                "dataset_md5": str(table["dataset_md5"].iloc[0]),
+                "rows": columns,
+                "files": {name: sha256(temporary / name) for name in (VECTORS, THUMBNAILS)},
+                "note": RESEARCH_USE,
+            },
+        )
+    return SimilarImages.open(folder, str(table["model_version"].iloc[0]))
+
+
+def answer(
+    similar: SimilarImages, predictor: Predictor, image: np.ndarray, options: Mapping[str, str]
+) -> dict[str, Any]:
+    """What `/similar` and `derm similar` say about one RGB picture (H, W, 3) uint8.
+
+    `options`: `k` (1 to 50), `patient` (an id of the dataset, whose pictures are left out), `licence` (names separated
+    by commas: only these are shown), `thumbnails` (`yes`: a JPEG data URL each). A picture that is itself in the
+    dataset is found out by its pixels: it and its patient are left out. Raises `ValueError` for another `k`.
+    """
+    k = int(options.get("k") or K)
+    if not 1 <= k <= MOST:
+        raise ValueError(f"k must be from 1 to {MOST}")
+    stored = limit_side(image, predictor.card.preprocessing.store_side)
+    own = similar.groups_of(fingerprint(stored).pixels)
+    left_out = own | similar.groups_of(patient=options.get("patient", ""))
+    wanted = [name.strip() for name in options.get("licence", "").split(",") if name.strip()]
+    found = similar.find(predictor([image]).embedding[0], k, left_out, wanted)
+    neighbours = [asdict(neighbour) for neighbour in found]
+    if options.get("thumbnails") == "yes":
+        for neighbour in neighbours:
+            jpeg = base64.b64encode(similar.thumbnail(neighbour["id"])).decode("ascii")
+            neighbour["thumbnail"] = f"data:image/jpeg;base64,{jpeg}"
+    return {
+        "task": predictor.card.task,
+        "neighbours": neighbours,
+        "searched": len(similar),
+        "picture_is_in_the_set": bool(own),
+        "left_out": int(np.isin(similar.rows["group"], list(left_out)).sum()),
+        "model_version": similar.model_version,
+        "dataset_md5": similar.dataset_md5,
+        "note": RESEARCH_USE,
+    }
+
+
+def _concealed(patient: str) -> str:
+    """A patient id as its sha256 (16 digits): the service can compare it and cannot tell it."""
+    return hashlib.sha256(patient.encode()).hexdigest()[:16]
