@@ -91,7 +91,9 @@ def line(task: Task) -> dg.Definitions:
         return steps.compare(context, task, config.runs, latest(context.instance, evaluation.key), places)
 
     def artifact_of_model(artifact: Artifact) -> dg.AssetsDefinition:
-        @asset(name=artifact.name, description=artifact.description, kinds={"onnx"}, deps=[model, dataset])
+        before = [model, dataset, *(dg.AssetKey([task.name, name]) for name in artifact.after)]
+
+        @asset(name=artifact.name, description=artifact.description, kinds={"onnx"}, deps=before)
         def extra(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
             trained, data = latest(context.instance, model.key), latest(context.instance, dataset.key)
             return steps.make_artifact(task, artifact, trained, data)

@@ -217,11 +217,13 @@ def make_artifact(task: Task, artifact: Artifact, model: Upstream, data: Upstrea
     folder.mkdir(exist_ok=True)
     made = artifact.make(task.load(model.path), Dataset.open(data.path), folder)
     shown = {name: path.read_bytes() for name, path in made.items() if path.suffix == ".png"}
+    figures = json.loads(made["numbers"].read_text(encoding="utf-8")) if "numbers" in made else {}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(model.version),
         metadata={
             "path": dg.MetadataValue.path(folder),
             **{f"{name}_file": dg.MetadataValue.path(path) for name, path in made.items()},
+            **numbers(figures),
             **pictures(shown),
         },
     )

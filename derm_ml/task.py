@@ -129,11 +129,13 @@ class Artifact:
     """Something made from a model beside its evaluation: a heatmap sheet, an embedding table.
 
     `make(predictor, dataset, folder)` writes into `folder` and returns the paths by name; a `.png` under
-    200 kB is shown in Dagster.
+    200 kB is shown in Dagster, and the figures of a `numbers` (JSON, name → number) are plotted over time.
+    `after` names artifacts whose files it reads.
     """
 
     name: str
     make: Callable[[Any, Dataset, Path], Mapping[str, Path]]  # Any: what the task's own `load` gives
+    after: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:

@@ -68,11 +68,12 @@ class VectorIndex:
         """
         options = None
         if allowed is not None:
-            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-            options = faiss.SearchParameters(sel=selector)
+            # faiss wraps these classes at import: a type checker sees the constructors of C++
+            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))  # pyright: ignore
+            options = faiss.SearchParameters(sel=selector)  # pyright: ignore
             if self.kind == "approximate":  # the fewer may be found, the farther they lie
                 cells = min(self._index.nlist, math.ceil(self._index.nprobe / max(float(allowed.mean()), 1e-9)))
-                options = faiss.SearchParametersIVF(sel=selector, nprobe=cells)
+                options = faiss.SearchParametersIVF(sel=selector, nprobe=cells)  # pyright: ignore
         return self._index.search(np.ascontiguousarray(queries, np.float32), k, params=options)
 
     def save(self, path: Path) -> None:

@@ -80,7 +80,7 @@ def quality(table: pd.DataFrame, split: str = "test") -> dict[str, Metric]:
     `uniformity`, log mean exp(-2 · squared distance) of any two (below 0, low is good), on the unit sphere (Wang &
     Isola 2020, arXiv:2005.10242, with equal labels as positive pairs); `precision_at_5`.
     """
-    some = table[table["split"] == split]
+    some = table.loc[table["split"] == split]
     x, labels, groups = unit(vectors(some)), some["label"].to_numpy(str), some["group"].to_numpy(str)
     kinds = len(np.unique(labels))
     result = {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.rules import IMAGE_RULES
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.lesion_classification.recipes import Drawn, Faithful, Strong
@@ -51,5 +52,5 @@ TASK = Task(
         Gate("ranks_better_than_chance", ranks_better_than_chance),
         Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
     ),
-    artifacts=(Artifact("heatmaps", heatmaps),),
+    artifacts=(Artifact("heatmaps", heatmaps), *EMBEDDING_ARTIFACTS),
 )

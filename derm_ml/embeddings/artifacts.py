@@ -1,0 +1,44 @@
+"""What every task whose model has an embedding makes of it: one tuple for its `Task(artifacts=…)`.
+
+Light to import: what makes them is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derm_ml.task import Artifact
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
+    from derm_ml.predictor import Predictor
+
+
+def embeddings(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+    """The embedding of every image as one Parquet table, and numbers that say whether the classes separate."""
+    from derm_ml.embeddings.made import make_embeddings
+
+    return make_embeddings(predictor, dataset, folder)
+
+
+def embedding_map(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+    """t-SNE of all images as a picture and as one interactive page. A picture, not a distance."""
+    from derm_ml.embeddings.made import make_map
+
+    return make_map(predictor, dataset, folder)
+
+
+def similar_images(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+    """The index that finds similar known images, a sheet of queries and neighbours, precision by class."""
+    from derm_ml.embeddings.made import make_similar
+
+    return make_similar(predictor, dataset, folder)
+
+
+EMBEDDING_ARTIFACTS = (
+    Artifact("embeddings", embeddings),
+    Artifact("embedding_map", embedding_map, after=("embeddings",)),
+    Artifact("similar_images", similar_images, after=("embeddings",)),
+)

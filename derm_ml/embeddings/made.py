@@ -1,0 +1,129 @@
+"""The three artifacts of a model's embedding, each made into a folder beside its bundle.
+
+    <model>/embeddings/      embeddings.parquet, quality.json, precision.png
+    <model>/embedding_map/   embedding_map.png, embedding_map.html
+    <model>/similar_images/  index/, similar_images.png, precision.json
+
+The second and third read the table of the first, or make it if it is not there yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from derm_ml import RESEARCH_USE
+from derm_ml.dataset import Dataset
+from derm_ml.embeddings.extract import embeddings_of, unit, vectors
+from derm_ml.embeddings.map import drawn_rows, project, render_map
+from derm_ml.embeddings.quality import K, precision_at_k, quality, retrieve
+from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError, build_similar
+from derm_ml.evaluation import Metric
+from derm_ml.figures.embeddings import map_figure, precision_figure
+from derm_ml.figures.sheets import contact_sheet
+from derm_ml.files import replacing_file, write_json
+from derm_ml.predictor import Predictor
+
+QUERIES = 2  # of each label on the contact sheet
+Progress = Callable[[int], None]
+
+
+def table_of(
+    predictor: Predictor, dataset: Dataset, model_folder: Path, progress: Progress | None = None
+) -> pd.DataFrame:
+    """The model's embedding table, where all artifacts look for it."""
+    return embeddings_of(predictor, dataset, model_folder / "embeddings" / "embeddings.parquet", progress)
+
+
+def similar_of(
+    predictor: Predictor, dataset: Callable[[], Dataset], model_folder: Path, progress: Progress | None = None
+) -> SimilarImages:
+    """The model's index of similar images; made of `dataset()` if there is none of this model version yet."""
+    folder = model_folder / "similar_images" / "index"
+    try:
+        return SimilarImages.open(folder, predictor.bundle.version)
+    except SimilarImagesError:
+        data = dataset()
+        return build_similar(table_of(predictor, data, model_folder, progress), data, folder)
+
+
+def make_embeddings(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+    """`embeddings.parquet`, `quality.json` (figures with n and intervals), `precision.png`, `numbers.json`."""
+    table = table_of(predictor, dataset, folder.parent)
+    found = quality(table)
+    chance = retrieve(table).chance
+    write_json(folder / "quality.json", {"research_use": RESEARCH_USE, **_plain(found)})
+    write_json(folder / "numbers.json", {n: m.value for n, m in found.items() if m.value is not None})
+    shown = {"this model": {label: found[f"precision_at_{K}_{label}"] for label in chance}}
+    picture = _written(folder / "precision.png", precision_figure(shown, chance, K))
+    return {
+        "table": folder / "embeddings.parquet",
+        "quality": folder / "quality.json",
+        "precision": picture,
+        "numbers": folder / "numbers.json",
+    }
+
+
+def make_map(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+    """`embedding_map.png` and `embedding_map.html`."""
+    table = drawn_rows(table_of(predictor, dataset, folder.parent))
+    points = project(table)
+    panels = {"Label": table["label"].tolist(), "Split": table["split"].tolist()}
+    if "predicted" in table:
+        right = (table["predicted"] == table["label"]).tolist()
+        panels["Answer of the model"] = ["right" if yes else "wrong" for yes in right]
+    picture = _written(folder / "embedding_map.png", map_figure(points, panels))
+    page = render_map(table, points, dataset, f"Embedding map · {dataset.task}")
+    return {"embedding_map": picture, "page": _written(folder / "embedding_map.html", page.encode())}
+
+
+def make_similar(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+    """`index/` (what the service ships), `similar_images.png`, `precision.json`, `numbers.json`."""
+    table = table_of(predictor, dataset, folder.parent)
+    similar_of(predictor, lambda: dataset, folder.parent)
+    found = retrieve(table)
+    precision = precision_at_k(found)
+    write_json(
+        folder / "precision.json",
+        {"research_use": RESEARCH_USE, "chance": found.chance, "precision": _plain(precision)},
+    )
+    write_json(folder / "numbers.json", {n: m.value for n, m in precision.items() if m.value is not None})
+    return {
+        "index": folder / "index",
+        "similar_images": _written(folder / "similar_images.png", similar_sheet(table, dataset)),
+        "precision": folder / "precision.json",
+        "numbers": folder / "numbers.json",
+    }
+
+
+def similar_sheet(table: pd.DataFrame, dataset: Dataset) -> bytes:
+    """A row a query: the first test images of each label in the manifest, and their nearest training images."""
+    found = retrieve(table)
+    x = unit(vectors(table))
+    rows = {row["id"]: row for row in dataset.manifest.to_dict("records")}
+    place_of = {name: place for place, name in enumerate(table["id"])}
+    images, captions = [], []
+    asked = [q for label in sorted(set(found.labels)) for q in (found.labels == label).nonzero()[0][:QUERIES]]
+    for query in asked:
+        name = found.ids[query]
+        images.append(dataset.image(rows[name]))
+        captions.append(f"{name}\nquery: {found.labels[query]}")
+        for place in found.places[query]:
+            near = table.iloc[int(place)]
+            images.append(dataset.image(rows[near["id"]]))
+            cosine = float(x[place_of[name]] @ x[place])
+            captions.append(f"{near['id']}\n{near['label']} {cosine:.2f}")
+    return contact_sheet(images, captions, columns=1 + K, title=f"Query and its {K} nearest · {RESEARCH_USE}")
+
+
+def _plain(metrics: Mapping[str, Metric]) -> dict[str, dict]:
+    return {name: asdict(metric) for name, metric in metrics.items()}
+
+
+def _written(path: Path, content: bytes) -> Path:
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(content)
+    return path

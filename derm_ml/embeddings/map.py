@@ -1,0 +1,96 @@
+"""The embedding map: t-SNE of all images as a picture and as one HTML page that works without a network.
+
+    points = project(table)                                  # (N, 2), always the same for the same table
+    page = render_map(table, points, dataset)                # hover a point: thumbnail, id, label, prediction
+
+t-SNE (van der Maaten & Hinton 2008) keeps neighbours together; distances between clusters and their sizes mean
+nothing. It is a picture, not a measure: embeddings/quality.py has the numbers. scikit-learn's Barnes-Hut version on 50
+principal components, started from the first two of them (Kobak & Berens 2019), seed fixed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from derm_ml import RESEARCH_USE
+from derm_ml.dataset import Dataset
+from derm_ml.embeddings.extract import unit, vectors
+from derm_ml.images.thumbnail import thumbnail
+
+if TYPE_CHECKING:
+    import jinja2
+
+MOST = 12_000  # points of one map: t-SNE of more takes long, a page of more than 40 MB opens slowly
+COMPONENTS = 50  # principal components: what is behind them is noise to the neighbourhoods, and slow
+PERPLEXITY = 30.0
+SIDE = 72  # pixels of a thumbnail on the page: some 2 kB a point
+
+
+def drawn_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """At most `MOST` rows of an embedding table, evenly spaced."""
+    if len(table) <= MOST:
+        return table.reset_index(drop=True)
+    return table.iloc[np.linspace(0, len(table) - 1, MOST).astype(int)].reset_index(drop=True)
+
+
+def project(table: pd.DataFrame, seed: int = 0) -> np.ndarray:
+    """(N, 2) float32 positions of the rows by t-SNE. Raises `ValueError` for fewer than four images."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    if len(table) < 4:
+        raise ValueError(f"a map of {len(table)} images shows nothing: it needs four")
+    x = unit(vectors(table))
+    reduced = PCA(min(COMPONENTS, *x.shape), random_state=seed).fit_transform(x)
+    perplexity = min(PERPLEXITY, (len(x) - 1) / 3)
+    return TSNE(2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=-1).fit_transform(reduced)
+
+
+def render_map(
+    table: pd.DataFrame,
+    points: np.ndarray,
+    dataset: Dataset,
+    title: str,
+    progress: Callable[[int], None] | None = None,
+) -> str:
+    """One self-contained HTML document; `points` (N, 2) belong to the rows of `table`."""
+    rows = dataset.manifest.set_index("id").loc[table["id"]].reset_index().to_dict("records")
+    low, high = points.min(axis=0), points.max(axis=0)
+    places = (points - low) / max(float((high - low).max()), 1e-9)
+    items: list[dict[str, Any]] = []
+    for row, facts, place in zip(rows, table.to_dict("records"), places, strict=True):
+        item: dict[str, Any] = {name: str(facts[name]) for name in ("id", "label", "split", "source")}
+        if "predicted" in facts:
+            item["predicted"] = str(facts["predicted"])
+            item["probability"] = round(float(facts[f"p.{facts['predicted']}"]), 4)
+            item["error"] = "right" if facts["predicted"] == facts["label"] else "wrong"
+        jpeg = base64.b64encode(thumbnail(dataset.image(row), SIDE)).decode("ascii")
+        items.append({**item, "x": round(float(place[0]), 4), "y": round(float(place[1]), 4), "jpeg": jpeg})
+        if progress:
+            progress(1)
+    return _template().render(
+        title=title,
+        research_use=RESEARCH_USE,
+        model_version=str(table["model_version"].iloc[0]),
+        dataset_md5=str(table["dataset_md5"].iloc[0]),
+        colours=[name for name in ("label", "split", "source", "error") if name in items[0]],
+        # a label such as </script> must not end the script it stands in
+        points=json.dumps(items, separators=(",", ":")).replace("<", "\\u003c"),
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("derm_ml.embeddings", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("map.html.j2")
