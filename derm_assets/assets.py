@@ -81,9 +81,9 @@ def line(task: Task) -> dg.Definitions:
     )
 
     @asset(kinds={"bentoml"}, deps=[promoted_model], check_specs=[parity])
-    def bento(places: Places, registry: ModelRegistry) -> dg.MaterializeResult:
+    def bento(context: dg.AssetExecutionContext, places: Places, registry: ModelRegistry) -> dg.MaterializeResult:
         """The champion as a service, released once it has reproduced the evaluation."""
-        return steps.package(task, PARITY, places, registry)
+        return steps.package(context, task, PARITY, places, registry)
 
     @asset(kinds={"python"}, deps=[evaluation])
     def comparison(context: dg.AssetExecutionContext, config: ComparedRuns, places: Places) -> dg.MaterializeResult:

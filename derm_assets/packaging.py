@@ -73,8 +73,9 @@ class ReplayResult:
         return f"{len(self.failures)} of {self.cases} images through {self.tag} differ; the first: {self.failures[0]}"
 
 
-def build_bento(task: str, bundle: Path, mlflow_version: str = "unknown") -> str:
-    """Put a bundle into the BentoML store and build the Bento of `task` around it; returns the tag `task:version`.
+def build_bento(task: str, bundle: Path, mlflow_version: str = "unknown", index: Path | None = None) -> str:
+    """Put a bundle, and its index of similar images if there is one, into the BentoML store and build the Bento of
+    `task` around it; returns the tag `task:version`.
 
     Nothing is fetched. Labels name the chain: dataset md5, model version, git commit, MLflow version.
     Raises `BundleError` for a damaged bundle and `PackagingError` if BentoML fails.
@@ -88,6 +89,8 @@ def build_bento(task: str, bundle: Path, mlflow_version: str = "unknown") -> str
         "mlflow_version": mlflow_version,
     }
     order = {"task": task, "bundle": str(bundle.resolve()), "labels": labels}
+    if index is not None:
+        order["index"] = str(index.resolve())
     done = subprocess.run(
         [sys.executable, "-m", "serving.build"],
         input=json.dumps(order),

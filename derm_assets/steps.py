@@ -15,11 +15,12 @@ from pathlib import Path
 import dagster as dg
 
 from derm_assets.display import numbers, picture, pictures, problem_table, table
-from derm_assets.lineage import Upstream, UpstreamError
+from derm_assets.lineage import Upstream, UpstreamError, latest
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry, evaluation_of
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
+from derm_ml.bundle import Bundle
 from derm_ml.files import replacing_file
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, CHAMPION, SPLIT, ModelVersion
@@ -28,6 +29,7 @@ from derm_ml.task import Artifact, Recipe, Task
 
 SAMPLES = 24  # pictures on the contact sheet of a dataset: three rows of eight
 COMPARED = 6  # other models beside the current one: more marks on a line are not told apart
+SIMILAR = "similar_images"  # the artifact whose index a service ships
 REPLAYED = 32  # held-out images sent through a built service: enough to meet every class, a few seconds
 
 
@@ -102,7 +104,6 @@ def train(
     registry: ModelRegistry,
 ) -> dg.MaterializeResult:
     """Fit a model (or go on with one that was killed), telling Dagster and MLflow of every epoch."""
-    from derm_ml.bundle import Bundle
     from derm_ml.dataset import model_folder
     from derm_ml.figures.charts import training_curves
 
@@ -252,7 +253,6 @@ def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegist
 
 
 def _bundle_version(version: ModelVersion) -> str:
-    from derm_ml.bundle import Bundle
 
     return Bundle.open(version.bundle).version
 
@@ -272,16 +272,18 @@ def _version_result(
     )
 
 
-def package(task: Task, check: str, places: Places, registry: ModelRegistry) -> dg.MaterializeResult:
+def package(
+    context: dg.AssetExecutionContext, task: Task, check: str, places: Places, registry: ModelRegistry
+) -> dg.MaterializeResult:
     """Build the champion's Bento, replay held-out images through it, release it if it answers as evaluated."""
     from derm_assets.packaging import build_bento, release, replay
-    from derm_ml.bundle import Bundle
 
     champion = registry.version(task, CHAMPION)
     if champion is None:
         raise UpstreamError(f"{task.name} has no champion: materialise {task.name}/promoted_model first")
     model = Bundle.open(champion.bundle)
-    tag = build_bento(task.name, champion.bundle, str(champion.number))
+    index = _champions_index(context, task, model, places)
+    tag = build_bento(task.name, champion.bundle, str(champion.number), index)
     result = replay(task.name, tag, _held_out(task, model, champion.evaluation, places))
     path = release(task.name, tag) if result.passed else champion.bundle
     return dg.MaterializeResult(
@@ -304,6 +306,23 @@ def package(task: Task, check: str, places: Places, registry: ModelRegistry) -> 
             )
         ],
     )
+
+
+def _champions_index(context: dg.AssetExecutionContext, task: Task, model: Bundle, places: Places) -> Path | None:
+    """The index of similar images the champion's asset made; made here where that is of a later model. None without."""
+    from derm_ml.dataset import Dataset
+    from derm_ml.embeddings.made import similar_of
+    from derm_ml.predictor import Predictor
+
+    if SIMILAR not in {artifact.name for artifact in task.artifacts}:
+        return None
+    folder = Path(places.out) / task.name / "again" / model.version
+    event = context.instance.get_latest_materialization_event(dg.AssetKey([task.name, SIMILAR]))
+    if event is not None and event.asset_materialization is not None:
+        made = latest(context.instance, dg.AssetKey([task.name, SIMILAR]))
+        folder = made.path.parent if made.version == model.version else folder
+    data = places.version(task, model.card.dataset_md5)
+    return similar_of(Predictor(model.path), lambda: Dataset.open(data), folder).folder
 
 
 def _held_out(task: Task, model, evaluation: Path, places: Places) -> Iterator[Upload]:

@@ -6,6 +6,8 @@
     derm evaluate lesion_classification MODEL      bundle → report with intervals
     derm compare lesion_classification MODEL…      models side by side on the same frozen cases
     derm predict lesion_classification IMG…        pictures → probabilities (masks and overlays, where a task draws)
+    derm similar lesion_classification IMG…        pictures → known images like them
+    derm make lesion_classification embedding_map MODEL    heatmaps, embeddings, a map …
 
 Research use only: nothing here is a diagnosis.
 """
@@ -348,6 +350,71 @@ def match(
     notes.print(f"[dim]{RESEARCH_USE}")
     if not answer["accepted"]:
         raise DermError(f"refused: {answer['reason']}")
+
+
+@app.command()
+def similar(
+    task_name: TaskName,
+    images: Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures", show_default=False)],
+    model: Annotated[Path | None, typer.Option(help="model folder or bundle; default: the champion")] = None,
+    k: Annotated[int, typer.Option(min=1, max=50, help="how many neighbours")] = 5,
+    patient: Annotated[str, typer.Option(help="leave this patient's images out")] = "",
+    licence: Annotated[str, typer.Option(help="only images under these licences, separated by commas")] = "",
+    data: Annotated[Path | None, typer.Option(help="prepared dataset; default: data/prepared/TASK")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+) -> None:
+    """Find the known images most like each picture. The index is made once a model, from the prepared dataset."""
+    from derm_ml.embeddings.made import similar_of
+    from derm_ml.embeddings.similar import answer
+
+    task = _task(task_name)
+    if "similar_images" not in {a.name for a in task.artifacts}:
+        raise DermError(f"{task.name} has no index of similar images: its model has no embedding")
+    predictor = _predictor(task, model)
+    version = predictor.bundle.version
+    folder = _bundle(model).parent if model else out_root() / task.name / "again" / version
+    with _bar("index") as bar:
+        steps: list[Any] = []
+
+        def dataset() -> Dataset:
+            found = _dataset(task, data)
+            steps.append(bar.add_task("embed", total=len(found.manifest)))
+            return found
+
+        index = similar_of(predictor, dataset, folder, lambda done: bar.advance(steps[0], done))
+    table = Table("picture", "neighbour", "label", "cosine", "split", "licence", title=task.title, caption=RESEARCH_USE)
+    options = {"k": str(k), "patient": patient, "licence": licence}
+    for path, image in _pictures(images):
+        if isinstance(image, str):
+            raise DermError(f"{path}: {image}")
+        found = answer(index, predictor, image, options)
+        if as_json:
+            print(json.dumps({"file": str(path), **found}))
+        for near in found["neighbours"]:
+            table.add_row(path.name, near["id"], near["label"], f"{near['score']:.3f}", near["split"], near["licence"])
+    if not as_json:
+        out_console.print(table)
+
+
+@app.command()
+def make(
+    task_name: TaskName,
+    artifact: Annotated[str, typer.Argument(help="e.g. heatmaps, embeddings, embedding_map", show_default=False)],
+    model: ModelFolder,
+    data: Annotated[Path | None, typer.Option(help="prepared dataset; default: data/prepared/TASK")] = None,
+) -> None:
+    """Make something of a model beside its evaluation: a sheet of heatmaps, an embedding table, a map."""
+    task = _task(task_name)
+    known = {a.name: a for a in task.artifacts}
+    if artifact not in known:
+        raise typer.BadParameter(f"{task.name} makes no '{artifact}'; it makes {', '.join(known)}")
+    bundle = _bundle(model)
+    folder = bundle.parent / artifact
+    folder.mkdir(exist_ok=True)
+    with notes.status(f"making {artifact}"):
+        made = known[artifact].make(task.load(bundle), _dataset(task, data), folder)
+    for path in made.values():
+        print(path)
 
 
 @app.command()

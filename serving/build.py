@@ -21,29 +21,35 @@ from pydantic import BaseModel, ConfigDict
 import derm_ml
 import serving
 from derm_ml.bundle import CARD, Bundle
+from derm_ml.embeddings.similar import CARD as INDEX_CARD
+from derm_ml.embeddings.similar import SimilarImages
 from derm_ml.files import sha256
 from derm_ml.registry import get_task
-from serving.factory import BUNDLE
+from serving.factory import BUNDLE, INDEX
 
-PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml")  # BentoML adds itself
+# BentoML adds itself
+PACKAGES = ("faiss-cpu", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml")
 
 
 class BuildOrder(BaseModel):
-    """What to pack: a bundle folder of a task, and labels that go onto model and Bento."""
+    """What to pack: a bundle folder of a task, its index of similar images if any, labels for model and Bento."""
 
     model_config = ConfigDict(extra="forbid")
 
     task: str
     bundle: Path
+    index: Path | None = None
     labels: dict[str, str]
 
 
 def build(order: BuildOrder) -> str:
     """Store the bundle as a BentoML model (once per version), build the Bento, return its tag.
 
-    Raises `BundleError` for a damaged bundle.
+    Raises `BundleError` for a damaged bundle, `SimilarImagesError` for a damaged index or one of another model.
     """
     bundle = Bundle.open(order.bundle)
+    if order.index:
+        SimilarImages.open(order.index, bundle.version)
     model = _stored(order, bundle)
     packages = sorted({*PACKAGES, *get_task(order.task).serving_packages})
     with tempfile.TemporaryDirectory() as folder:
@@ -67,14 +73,20 @@ def build(order: BuildOrder) -> str:
 def _stored(order: BuildOrder, bundle: Bundle) -> str:
     """The tag of the bundle in the model store; it is put there if it is not.
 
-    Named by the sha256 of its card, which names the other two files: the same graph with other thresholds differs.
+    Named by the sha256 of its card, which names the other two files: the same graph with other thresholds differs;
+    and by that of the index's card where there is one.
     """
-    tag = f"{order.task}:{sha256(bundle.path / CARD)[:16]}"
+    version = sha256(bundle.path / CARD)[:16]
+    if order.index:
+        version += f"-{sha256(order.index / INDEX_CARD)[:8]}"
+    tag = f"{order.task}:{version}"
     try:
         Bundle.open(Path(bentoml.models.get(tag).path_of(BUNDLE)))
     except NotFound:
         with bentoml.models.create(tag, labels=order.labels) as model:
             shutil.copytree(bundle.path, Path(model.path_of(BUNDLE)))
+            if order.index:
+                shutil.copytree(order.index, Path(model.path_of(INDEX)))
     return tag
 
 

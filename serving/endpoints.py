@@ -1,4 +1,4 @@
-"""POST /predict (of a task of pairs: /match), POST /explain and GET /: the paths of the service that are ours.
+"""POST /predict (of a task of pairs: /match), /explain and /similar, and GET /: the paths of the service that are ours.
 
 A small Starlette application instead of `@bentoml.api`: BentoML would parse a body by its content type before
 our code sees it, and answer 500 where it cannot. Here a body is raw bytes, or a form of two photos kept in memory.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
@@ -20,6 +20,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from derm_ml import RESEARCH_USE
+from derm_ml.embeddings.similar import SimilarImagesError
+from derm_ml.embeddings.similar import answer as find_similar
 from derm_ml.images.decode import ImageError, decode
 from derm_ml.images.preprocess import limit_side
 from derm_ml.pairs import Pair
@@ -27,7 +29,7 @@ from derm_ml.predictor import Predictor
 from derm_ml.task import Task
 from serving.engine import Engine
 from serving.guard import HEADERS, METHODS, refusal
-from serving.options import OptionError, read_options
+from serving.options import OPTIONS, SIMILAR_OPTIONS, OptionError, read_options
 from serving.pairs import FORM, decoded_pair, read_form
 
 BODIES = ("image/jpeg", "image/png", "application/octet-stream")
@@ -66,16 +68,26 @@ def application(engine: Engine) -> Starlette:
         named = {f"X-{name.replace('_', '-').title()}": value for name, value in identity.items()}
         return Response(png, media_type="image/png", headers={**HEADERS, **named, "X-Research-Use": RESEARCH_USE})
 
+    async def similar(request: Request) -> Response:
+        predictor, known = engine.ready(), engine.searchable()
+        options, asked = await _read(request, engine, predictor, SIMILAR_OPTIONS)
+        said = await engine.run(lambda: find_similar(known, predictor, asked(0), options))
+        identity = _identity(predictor, engine.bento)
+        logger.info("similar images %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
+        return JSONResponse({**said, **identity, "research_use": RESEARCH_USE}, headers=HEADERS)
+
     return Starlette(
         routes=[
             Route("/", card, methods=["GET"]),
             Route(asked_at(engine.task), predict, methods=["POST"]),
             Route("/explain", explain, methods=["POST"]),
+            Route("/similar", similar, methods=["POST"]),
         ],
         exception_handlers={
             HTTPException: _refused,
             ImageError: _unusable,
             OptionError: _unusable,
+            SimilarImagesError: _unusable,
             ClientDisconnect: _gone,
             Exception: _failed,
         },
@@ -85,7 +97,9 @@ def application(engine: Engine) -> Starlette:
 Asked = Callable[[int], np.ndarray | Pair]  # longest side (0: as sent) → what the task is asked about, decoded
 
 
-async def _read(request: Request, engine: Engine, predictor: Predictor) -> tuple[dict[str, str], Asked]:
+async def _read(
+    request: Request, engine: Engine, predictor: Predictor, known: Mapping[str, str] = OPTIONS
+) -> tuple[dict[str, str], Asked]:
     """Options and body of a request, the cheap refusals first. Raises `OptionError` or an `HTTPException`."""
     kinds = request.headers.getlist("content-type")
     kind = kinds[0].partition(";")[0].strip().lower() if len(kinds) == 1 else ""
@@ -95,7 +109,8 @@ async def _read(request: Request, engine: Engine, predictor: Predictor) -> tuple
         raise HTTPException(415, f"send the picture's bytes as the body, with Content-Type {' or '.join(BODIES)}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HTTPException(415, "compressed bodies are not accepted; send the picture as it is")
-    options = read_options(request.query_params.multi_items(), predictor.labels, predictor.card.point_names)
+    given = request.query_params.multi_items()
+    options = read_options(given, predictor.labels, predictor.card.point_names, known)
     engine.admit()
     if engine.task.pairs:
         parts = await read_form(request)
@@ -126,6 +141,8 @@ def _card(engine: Engine) -> dict[str, Any]:
             "labels": list(engine.predictor.labels),
             "model_version": engine.predictor.bundle.version,
             "dataset_md5": engine.predictor.card.dataset_md5,
+            "similar_images": len(engine.similar) if engine.similar else 0,
+            "licences": engine.similar.licences if engine.similar else [],
         }
     return {**card, "ready": not engine.unready, "paths": _paths(engine.task), "research_use": RESEARCH_USE}
 

@@ -12,9 +12,11 @@ import anyio.to_thread
 from starlette.exceptions import HTTPException
 
 from derm_ml.bundle import BundleError
+from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError
 from derm_ml.predictor import Predictor
 from derm_ml.task import Task
 
+NO_INDEX = "this service was built without an index of similar images"
 NO_MODEL = "no model has been released for this task yet; release one, then start the service again"
 THREADS = max(2, min(4, os.cpu_count() or 1))  # decoding one picture overlaps with predicting another
 
@@ -22,22 +24,26 @@ T = TypeVar("T")
 
 
 class Engine:
-    """One task and its predictor, if there is one.
+    """One task and its predictor, if there is one, and its index of similar images, if there is one.
 
-    `unready` says in a sentence why there is none; it is empty once `load` has succeeded.
+    `unready` says in a sentence why there is no predictor, `no_index` why there is no index; empty if there is one.
     """
 
     def __init__(self, task: Task, waiting: int) -> None:
         self.task = task
         self.predictor: Predictor | None = None
+        self.similar: SimilarImages | None = None
         self.bento = "source"  # the tag of the Bento this runs from, once it is known
-        self.unready = NO_MODEL
+        self.unready, self.no_index = NO_MODEL, NO_INDEX
         self._waiting = waiting
         self._admitted = 0
         self._threads: anyio.CapacityLimiter | None = None
 
-    def load(self, bundle: Path) -> None:
-        """Load and verify a bundle. One that is damaged, or of another task, is not loaded: `unready` says why."""
+    def load(self, bundle: Path, index: Path) -> None:
+        """Load and verify a bundle. One that is damaged, or of another task, is not loaded: `unready` says why.
+
+        The folder `index` need not exist; one that is damaged or of another model is not loaded, the model is.
+        """
         try:
             predictor = self.task.load(bundle)
         except BundleError:
@@ -47,12 +53,24 @@ class Engine:
             self.unready = f"the model is one of {predictor.card.task}, not of {self.task.name}"
             raise BundleError(f"{bundle}: {self.unready}")
         self.predictor, self.unready = predictor, ""
+        if index.exists():
+            try:
+                self.similar, self.no_index = SimilarImages.open(index, predictor.bundle.version), ""
+            except SimilarImagesError:
+                self.no_index = "the index of similar images is damaged or of another model, so it was not loaded"
+                raise
 
     def ready(self) -> Predictor:
         """The predictor. Raises a 503 that says why there is none."""
         if self.predictor is None:
             raise HTTPException(503, self.unready)
         return self.predictor
+
+    def searchable(self) -> SimilarImages:
+        """The index of similar images. Raises a 503 that says why there is none."""
+        if self.similar is None:
+            raise HTTPException(503, self.no_index)
+        return self.similar
 
     def admit(self) -> None:
         """Raises a 429 if as many pictures wait as may. Asked before a body is read, and again when it is."""

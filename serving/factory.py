@@ -18,6 +18,7 @@ import click
 from bentoml.models import BentoModel
 
 from derm_ml.bundle import BundleError
+from derm_ml.embeddings.similar import SimilarImagesError
 from derm_ml.task import Task
 from serving.endpoints import application, asked_at
 from serving.engine import Engine
@@ -26,6 +27,8 @@ from serving.pairs import BODY_BYTES
 
 TOKEN = "DERM_TOKEN"
 BUNDLE = "bundle"  # the folder inside a BentoML model that holds the three files
+INDEX = "similar"  # the folder beside it that holds the index of similar images, if there is one
+BESIDE = Path("similar_images", "index")  # where that index lies beside a bundle that is served from disk
 
 logger = logging.getLogger("bentoml.serving")
 
@@ -57,9 +60,10 @@ def make_service(
             if service.bento is not None:
                 engine.bento = str(service.bento.tag)
             if isinstance(model, Path):
-                _load(engine, model)
+                _load(engine, model, model.parent / BESIDE)
             elif reference is not None:
-                _load(engine, Path(reference.resolve().path_of(BUNDLE)))
+                stored = reference.resolve()
+                _load(engine, Path(stored.path_of(BUNDLE)), Path(stored.path_of(INDEX)))
 
         @bentoml.on_deployment
         @staticmethod
@@ -86,9 +90,11 @@ def make_service(
     return service
 
 
-def _load(engine: Engine, folder: Path) -> None:
+def _load(engine: Engine, bundle: Path, index: Path) -> None:
     """Load the model; without one the service stays live, so that somebody can ask why it is not ready."""
     try:
-        engine.load(folder)
+        engine.load(bundle, index)
     except BundleError as error:
         logger.error("%s: not ready: %s", engine.task.name, error)
+    except SimilarImagesError as error:
+        logger.error("%s: no similar images: %s", engine.task.name, error)

@@ -23,6 +23,7 @@ METHODS = {
     "/predict": ("POST",),
     "/match": ("POST",),
     "/explain": ("POST",),
+    "/similar": ("POST",),
     "/livez": ("GET", "HEAD"),
     "/healthz": ("GET", "HEAD"),
     "/readyz": ("GET", "HEAD"),

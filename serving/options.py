@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from derm_ml.embeddings.similar import MOST
 
 OPTIONS = {
     "label": "the finding that /explain shows",
@@ -12,6 +14,12 @@ OPTIONS = {
     "mask": "how /predict returns a mask: png, rle or polygon",
 }
 MASKS = ("png", "rle", "polygon")
+SIMILAR_OPTIONS = {
+    "k": f"how many neighbours, 1 to {MOST}",
+    "patient": "an id of the data set: this patient's images are left out",
+    "licence": "names separated by commas: only images under these",
+    "thumbnails": "yes or no",
+}
 OLDEST = 120.0
 
 
@@ -19,16 +27,21 @@ class OptionError(ValueError):
     """A query parameter that cannot be used; the message says which and what is accepted."""
 
 
-def read_options(pairs: Sequence[tuple[str, str]], labels: Sequence[str], points: Sequence[str] = ()) -> dict[str, str]:
-    """Query parameters → options of a task: known names, once each, with values that make sense.
+def read_options(
+    pairs: Sequence[tuple[str, str]],
+    labels: Sequence[str],
+    points: Sequence[str] = (),
+    known: Mapping[str, str] = OPTIONS,
+) -> dict[str, str]:
+    """Query parameters → options of a task: names that are `known`, once each, with values that make sense.
 
     `labels` and `points` are those of the model; an empty value is as good as none. Raises `OptionError`.
     No message repeats what the client sent.
     """
     options: dict[str, str] = {}
     for name, value in pairs:
-        if name not in OPTIONS:
-            raise OptionError(f"an unknown parameter was sent; there are {', '.join(OPTIONS)}")
+        if name not in known:
+            raise OptionError(f"an unknown parameter was sent; there are {', '.join(known)}")
         if name in options:
             raise OptionError(f"the parameter '{name}' was sent more than once")
         options[name] = value.strip()
@@ -37,6 +50,10 @@ def read_options(pairs: Sequence[tuple[str, str]], labels: Sequence[str], points
         raise OptionError(f"'label' must be one of {', '.join(labels)}")
     if "point" in options and options["point"] not in points:
         raise OptionError(f"'point' must be one of {', '.join(points)}" if points else "the model has no 'point'")
+    if "k" in options and not (options["k"].isdecimal() and 1 <= int(options["k"][:3]) <= MOST):
+        raise OptionError(f"'k' must be a whole number from 1 to {MOST}")
+    if options.get("thumbnails", "no") not in ("yes", "no"):
+        raise OptionError("'thumbnails' must be yes or no")
     if "sex" in options and options["sex"].lower() not in ("male", "female"):
         raise OptionError("'sex' must be male or female; leave it away if unknown")
     if "mask" in options and options["mask"].lower() not in MASKS:

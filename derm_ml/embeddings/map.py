@@ -63,7 +63,7 @@ def render_map(
     """One self-contained HTML document; `points` (N, 2) belong to the rows of `table`."""
     rows = dataset.manifest.set_index("id").loc[table["id"]].reset_index().to_dict("records")
     low, high = points.min(axis=0), points.max(axis=0)
-    places = (points - low) / max(float((high - low).max()), 1e-9)
+    places = 0.5 + (points - (low + high) / 2) / max(float((high - low).max()), 1e-9)
     items: list[dict[str, Any]] = []
     for row, facts, place in zip(rows, table.to_dict("records"), places, strict=True):
         item: dict[str, Any] = {name: str(facts[name]) for name in ("id", "label", "split", "source")}

@@ -45,7 +45,7 @@ K, MOST = 5, 50  # neighbours by default, and at most
 
 
 class SimilarImagesError(DermError, ValueError):
-    """The index is missing, damaged, or of another model: its neighbours would mean nothing."""
+    """The index is missing, damaged or of another model, or was asked for what it does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class SimilarImages:
     """The searchable pictures of one dataset under one model version. Thread-safe: nothing changes after `open`."""
 
     def __init__(self, folder: Path, card: Mapping[str, Any], index: VectorIndex) -> None:
+        self.folder = folder
         self._thumbnails = zipfile.ZipFile(folder / THUMBNAILS)  # stays open: its directory is read once
         self.model_version: str = card["model_version"]
         self.dataset_md5: str = card["dataset_md5"]
@@ -179,15 +180,18 @@ def answer(
 
     `options`: `k` (1 to 50), `patient` (an id of the dataset, whose pictures are left out), `licence` (names separated
     by commas: only these are shown), `thumbnails` (`yes`: a JPEG data URL each). A picture that is itself in the
-    dataset is found out by its pixels: it and its patient are left out. Raises `ValueError` for another `k`.
+    dataset is found out by its pixels: it and its patient are left out. Raises `SimilarImagesError` for another `k`,
+    or a licence no image is under.
     """
     k = int(options.get("k") or K)
     if not 1 <= k <= MOST:
-        raise ValueError(f"k must be from 1 to {MOST}")
+        raise SimilarImagesError(f"k must be from 1 to {MOST}")
     stored = limit_side(image, predictor.card.preprocessing.store_side)
     own = similar.groups_of(fingerprint(stored).pixels)
     left_out = own | similar.groups_of(patient=options.get("patient", ""))
     wanted = [name.strip() for name in options.get("licence", "").split(",") if name.strip()]
+    if not set(wanted) <= set(similar.licences):
+        raise SimilarImagesError(f"the images are under these licences: {', '.join(similar.licences)}")
     found = similar.find(predictor([image]).embedding[0], k, left_out, wanted)
     neighbours = [asdict(neighbour) for neighbour in found]
     if options.get("thumbnails") == "yes":

@@ -10,6 +10,8 @@ from derm_ml.evaluation import Metric
 from derm_ml.figures.style import GRID, SERIES, SOFT, drawing
 from derm_ml.report.words import readable
 
+RIGHT, WRONG = "#b9c2cc", "#b3261e"  # most answers are right: grey lets the others stand out
+
 
 def map_figure(points: np.ndarray, panels: Mapping[str, Sequence[str]]) -> bytes:
     """Positions (N, 2), once a panel: title → the name of each point, which colours it."""
@@ -18,7 +20,7 @@ def map_figure(points: np.ndarray, panels: Mapping[str, Sequence[str]]) -> bytes
             kinds, of = np.unique(np.asarray(names, dtype=str), return_inverse=True)
             for k, kind in enumerate(kinds):
                 mine = points[of == k]
-                colour = SERIES[k % len(SERIES)]
+                colour = {"right": RIGHT, "wrong": WRONG}.get(str(kind), SERIES[k % len(SERIES)])
                 label = f"{readable(kind)} ({len(mine)})"
                 ax.scatter(
                     mine[:, 0],

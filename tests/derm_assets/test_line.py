@@ -17,6 +17,7 @@ from derm_ml.registry import get_task
 
 TASK = get_task("lesion_classification")
 NAME = TASK.name
+ARTIFACTS = [artifact.name for artifact in TASK.artifacts]
 RECIPE = {"epochs": 3, "batch_size": 8, "workers": 0, "views": "none", "ema": 0.0}  # learns enough to pass the gates
 TRAIN = {"ops": {f"{NAME}__model": {"config": {"recipe": {"drawn": RECIPE}}}}}
 
@@ -54,7 +55,10 @@ def packaged(monkeypatch):
     """Building and serving a Bento has its own tests; here only what the line does with the answer counts."""
     released = []
     answer = {"worst": 0.0, "failures": ()}
-    monkeypatch.setattr("derm_assets.packaging.build_bento", lambda task, bundle, version: f"{task}:made-of-{version}")
+
+    def build(task, bundle, version, index):
+        assert (index / "index.json").exists()  # the similar images travel with the model
+        return f"{task}:made-of-{version}"
 
     def replay(task, tag, cases):
         cases = list(cases)
@@ -62,6 +66,7 @@ def packaged(monkeypatch):
         assert all(case.body[:2] in (b"\xff\xd8", b"\x89P") for case in cases)
         return ReplayResult(tag, len(cases), answer["worst"], answer["failures"], 1.0)
 
+    monkeypatch.setattr("derm_assets.packaging.build_bento", build)
     monkeypatch.setattr("derm_assets.packaging.replay", replay)
     monkeypatch.setattr("derm_assets.packaging.release", lambda task, tag: released.append(tag) or Path(__file__))
     return released, answer
@@ -86,9 +91,10 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
     assert isinstance(evaluation["auc_mean"], float)
     assert (Path(evaluation["path"]) / "report.html").stat().st_size > 10_000
     assert {"confusion_matrix", "roc"} <= {name.split("_curve")[0] for name in evaluation}
-    shown = [v for noun in ("dataset", "model", "evaluation", "heatmaps") for v in latest(instance, noun).values()]
+    shown = [v for noun in ("dataset", "model", "evaluation", *ARTIFACTS) for v in latest(instance, noun).values()]
     pictures = [v for v in shown if isinstance(v, str) and v.startswith("![](data:image/png;base64,")]
-    assert len(pictures) >= 6
+    assert len(pictures) >= 9
+    assert isinstance(latest(instance, "embeddings")["silhouette"], float)
     assert all(len(text) < 200_000 for text in pictures)
     history = registry.client.get_metric_history(registry.run_of(TASK, Path(model["path"]).parent).id, "train_loss")
     assert [point.step for point in history] == [1, 2, 3]

@@ -1,0 +1,96 @@
+"""POST /similar: the same neighbours as offline, never the patient's own, and plain refusals."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from derm_ml import RESEARCH_USE
+from derm_ml.embeddings.extract import embed
+from derm_ml.embeddings.similar import SimilarImages, answer, build_similar
+from derm_ml.images.decode import decode
+from derm_ml.predictor import Predictor
+from serving.factory import BESIDE
+
+
+@pytest.fixture(scope="module")
+def model(write_bundle, drawn_dataset, tmp_path_factory) -> Path:
+    """A bundle with its index beside it."""
+    bundle = write_bundle(tmp_path_factory.mktemp("model") / "bundle")
+    table = embed(Predictor(bundle), drawn_dataset, drawn_dataset.manifest)
+    build_similar(table, drawn_dataset, bundle.parent / BESIDE)
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def client(make_client, model):
+    return make_client(model)
+
+
+def ask(client, body: bytes, query: str = ""):
+    return client.post(f"/similar{query}", content=body, headers={"Content-Type": "image/jpeg"})
+
+
+def test_the_endpoint_says_what_the_library_says(client, model, encode):
+    body = encode("JPEG", quality=90)
+    predictor = Predictor(model)
+    known = SimilarImages.open(model.parent / BESIDE, predictor.bundle.version)
+    said = ask(client, body, "?k=7")
+    assert said.status_code == 200, said.text
+    expected = answer(known, predictor, decode(body), {"k": "7"})
+    assert said.json()["neighbours"] == expected["neighbours"]
+    assert len(expected["neighbours"]) == 7
+    assert said.json()["research_use"] == RESEARCH_USE
+    assert said.json()["model_version"] == predictor.bundle.version
+
+
+def test_a_known_picture_does_not_find_itself_and_thumbnails_come_on_request(client, drawn_dataset):
+    row = drawn_dataset.manifest.iloc[0]
+    body = drawn_dataset.read(row)
+    plain, pictured = ask(client, body).json(), ask(client, body, "?thumbnails=yes&k=2").json()
+    assert plain["picture_is_in_the_set"]
+    assert plain["left_out"] >= 1
+    assert row["id"] not in [n["id"] for n in plain["neighbours"]]
+    assert all("thumbnail" not in n for n in plain["neighbours"])
+    head, _, data = pictured["neighbours"][0]["thumbnail"].partition(",")
+    assert head == "data:image/jpeg;base64"
+    assert decode(base64.b64decode(data)).shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [("?k=0", "1 to 50"), ("?k=51", "1 to 50"), ("?k=many", "1 to 50"), ("?thumbnails=1", "yes or no"),
+     ("?label=nevus", "unknown parameter"), ("?licence=GPL", "unknown")],
+)  # fmt: skip
+def test_what_cannot_be_answered_is_a_sentence(client, encode, query, word):
+    response = ask(client, encode("JPEG"), query)
+    assert response.status_code == 400
+    assert word in response.json()["error"]
+    assert "GPL" not in response.json()["error"]
+
+
+def test_without_an_index_predictions_go_on_and_similar_says_why_not(make_client, bundle, encode):
+    client = make_client(bundle)
+    assert client.post("/predict", content=encode(), headers={"Content-Type": "image/png"}).status_code == 200
+    assert client.get("/").json()["similar_images"] == 0
+    response = ask(client, encode("JPEG"))
+    assert response.status_code == 503
+    assert "without an index" in response.json()["error"]
+
+
+def test_a_tampered_index_is_not_loaded_the_model_is(make_client, model, tmp_path, encode):
+    copy = Path(shutil.copytree(model.parent, tmp_path / "model"))
+    (copy / BESIDE / "vectors.faiss").write_bytes(b"changed")
+    client = make_client(copy / "bundle")
+    assert client.get("/readyz").status_code == 200
+    assert "damaged" in ask(client, encode("JPEG")).json()["error"]
+
+
+def test_the_card_counts_the_images_and_names_their_licences(client, drawn_dataset):
+    card = client.get("/").json()
+    assert card["similar_images"] == len(drawn_dataset.manifest)
+    assert card["licences"] == sorted(np.unique(drawn_dataset.manifest["licence"]))
