@@ -4,7 +4,7 @@
     scores, places = index.search(unit(queries), k=5)
 
 The search is faiss (Douze et al. 2024, arXiv:2401.08281). Up to `EXACT` vectors every one is compared; above, an
-inverted file: the vectors are dealt to the nearest of about 4·√N centres, and only the nearest sixteenth of these
+inverted file: the vectors are dealt to the nearest of about 4·√N centres, and only the nearest eighth of these
 cells is searched. What that costs and what it misses is measured by benchmarks/similar_images.py.
 """
 
@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 
 EXACT = 50_000  # vectors; comparing one query with so many takes some 20 ms on one core
-CELLS_SEARCHED = 1 / 16  # of the inverted file's cells
+CELLS_SEARCHED = 1 / 8  # of the inverted file's cells
 PER_CENTRE = 40  # training vectors a centre is fitted on: faiss warns below 39
 SEED = 1234  # faiss's own; said here so that the same vectors give the same index
 

@@ -25,7 +25,7 @@ from derm_ml.losses.reconstruction import reconstruction_loss, structural_simila
 from derm_ml.nets.autoencoder import Autoencoder, autoencoder
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
-from derm_ml.training.classification import git_commit
+from derm_ml.training.code_version import git_commit
 from derm_ml.training.export import export_graph
 from derm_ml.training.feeding import LoadSample
 from derm_ml.training.loop import fit_network

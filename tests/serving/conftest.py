@@ -16,8 +16,12 @@ from safetensors.numpy import save_file
 from starlette.testclient import TestClient
 
 from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, OperatingPoint, Preprocessing, seal, writing_bundle
+from derm_ml.dataset import Dataset
+from derm_ml.embeddings.extract import embed
+from derm_ml.embeddings.similar import build_similar
+from derm_ml.predictor import Predictor
 from derm_ml.registry import get_task
-from serving.factory import make_service
+from serving.factory import BESIDE, make_service
 from serving.guard import Limits
 
 TASK = "lesion_classification"
@@ -33,6 +37,15 @@ def write_bundle() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def indexed(tmp_path_factory: pytest.TempPathFactory, drawn_dataset: Dataset) -> Path:
+    """The same bundle with an index of similar images beside it."""
+    bundle = _write_bundle(tmp_path_factory.mktemp("indexed") / "bundle")
+    table = embed(Predictor(bundle), drawn_dataset, drawn_dataset.manifest)
+    build_similar(table, drawn_dataset, bundle.parent / BESIDE)
+    return bundle
 
 
 def _write_bundle(path: Path, scale: float = 6.0, task: str = TASK) -> Path:

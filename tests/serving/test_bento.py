@@ -26,6 +26,7 @@ from derm_ml.images.decode import decode
 from derm_ml.predictor import Predictor
 from derm_ml.replay import Upload, known_attributes
 from serving.build import PACKAGES
+from serving.factory import BESIDE
 from serving.launch import serve_command, serve_environment
 
 TASK = "lesion_classification"
@@ -34,14 +35,14 @@ RAW = {"Content-Type": "application/octet-stream"}
 
 
 @pytest.fixture(scope="module")
-def tag(bundle, tmp_path_factory):
-    """A built Bento, in a home of its own."""
+def tag(indexed, tmp_path_factory):
+    """A built Bento with its index of similar images, in a home of its own."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DERM_HOME", str(home))
         patch.setenv("BENTOML_HOME", str(home / "bentoml"))
         patch.delenv("DERM_TOKEN", raising=False)
-        yield build_bento(TASK, bundle, mlflow_version="7")
+        yield build_bento(TASK, indexed, mlflow_version="7", index=indexed.parent / BESIDE)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +199,7 @@ import bentoml
 from starlette.testclient import TestClient
 with TestClient(bentoml.load(sys.argv[1]).to_asgi(), base_url="http://127.0.0.1:3000") as client:
     body = open(sys.argv[2], "rb").read()
-    for path in ("/predict", "/explain"):
+    for path in ("/predict", "/explain", "/similar"):
         answer = client.post(path, content=body, headers={"Content-Type": "image/png"})
         assert answer.status_code == 200, answer.text
 import serving

@@ -10,35 +10,25 @@ import numpy as np
 import pytest
 
 from derm_ml import RESEARCH_USE
-from derm_ml.embeddings.extract import embed
-from derm_ml.embeddings.similar import SimilarImages, answer, build_similar
+from derm_ml.embeddings.similar import SimilarImages, answer
 from derm_ml.images.decode import decode
 from derm_ml.predictor import Predictor
 from serving.factory import BESIDE
 
 
 @pytest.fixture(scope="module")
-def model(write_bundle, drawn_dataset, tmp_path_factory) -> Path:
-    """A bundle with its index beside it."""
-    bundle = write_bundle(tmp_path_factory.mktemp("model") / "bundle")
-    table = embed(Predictor(bundle), drawn_dataset, drawn_dataset.manifest)
-    build_similar(table, drawn_dataset, bundle.parent / BESIDE)
-    return bundle
-
-
-@pytest.fixture(scope="module")
-def client(make_client, model):
-    return make_client(model)
+def client(make_client, indexed):
+    return make_client(indexed)
 
 
 def ask(client, body: bytes, query: str = ""):
     return client.post(f"/similar{query}", content=body, headers={"Content-Type": "image/jpeg"})
 
 
-def test_the_endpoint_says_what_the_library_says(client, model, encode):
+def test_the_endpoint_says_what_the_library_says(client, indexed, encode):
     body = encode("JPEG", quality=90)
-    predictor = Predictor(model)
-    known = SimilarImages.open(model.parent / BESIDE, predictor.bundle.version)
+    predictor = Predictor(indexed)
+    known = SimilarImages.open(indexed.parent / BESIDE, predictor.bundle.version)
     said = ask(client, body, "?k=7")
     assert said.status_code == 200, said.text
     expected = answer(known, predictor, decode(body), {"k": "7"})
@@ -82,8 +72,8 @@ def test_without_an_index_predictions_go_on_and_similar_says_why_not(make_client
     assert "without an index" in response.json()["error"]
 
 
-def test_a_tampered_index_is_not_loaded_the_model_is(make_client, model, tmp_path, encode):
-    copy = Path(shutil.copytree(model.parent, tmp_path / "model"))
+def test_a_tampered_index_is_not_loaded_the_model_is(make_client, indexed, tmp_path, encode):
+    copy = Path(shutil.copytree(indexed.parent, tmp_path / "model"))
     (copy / BESIDE / "vectors.faiss").write_bytes(b"changed")
     client = make_client(copy / "bundle")
     assert client.get("/readyz").status_code == 200
