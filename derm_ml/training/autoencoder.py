@@ -70,7 +70,7 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
         labels=dataset.labels,
         head="reconstruction",
         preprocessing=Preprocessing(
-            side=recipe.side, store_side=dataset.info["settings"]["store_side"], fit=recipe.squaring
+            side=recipe.side, store_side=dataset.info["settings"]["store_side"], fit=recipe.squaring, smallest_side=0
         ),
         temperature=1.0,
         dataset_md5=dataset.md5,
@@ -84,7 +84,7 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
     )
     with writing_bundle(bundle) as folder:
         images = torch.zeros(2, recipe.side, recipe.side, 3, dtype=torch.uint8)
-        export_graph(_Coded(network), network, {"image": images}, ["embedding", "reconstruction"], folder)
+        export_graph(network, _Coded(network), {"image": images}, ["embedding", "reconstruction"], folder)
         seal(folder, card)
     return bundle
 

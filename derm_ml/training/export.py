@@ -42,7 +42,12 @@ def export_segmenter(network: Segmenter, side: int, folder: Path) -> None:
     export_graph(network, network, {"image": torch.zeros(2, side, side, 3, dtype=torch.uint8)}, ["logits"], folder)
 
 
-def export_graph(network: nn.Module, graph: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str], folder: Path):
+def export_graph(
+    network: nn.Module, graph: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str], folder: Path
+) -> None:
+    """Write the weights of `network`, and `graph`, the module around it whose forward takes the example `inputs`
+    (2, …) in their order and returns `outputs`. The batch dimension is free.
+    """
     network.to("cpu").eval()
     graph.eval()
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / WEIGHTS)
