@@ -71,7 +71,13 @@ def application(engine: Engine) -> Starlette:
     async def similar(request: Request) -> Response:
         predictor, known = engine.ready(), engine.searchable()
         options, asked = await _read(request, engine, predictor, SIMILAR_OPTIONS)
-        said = await engine.run(lambda: find_similar(known, predictor, asked(0), options))
+
+        def find() -> dict[str, Any]:
+            picture = asked(0)
+            assert isinstance(picture, np.ndarray)  # no index is made of pairs
+            return find_similar(known, predictor, picture, options)
+
+        said = await engine.run(find)
         identity = _identity(predictor, engine.bento)
         logger.info("similar images %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
         return JSONResponse({**said, **identity, "research_use": RESEARCH_USE}, headers=HEADERS)
