@@ -253,24 +253,32 @@ def _figures(
     for point in cases.card.operating_points:
         thresholds.setdefault(point.label, {})[point.name] = point.threshold
     figures["score_histogram"] = score_histogram(p, y, cases.scored, thresholds)
-    mistakes = cases.confident_mistakes(MISTAKES)
-    if image and mistakes:
-        captions = [
-            f"{row['id']}\nsaid {readable(row['predicted'])} {row['probability']:.2f}\nis {readable(row['truth'])}"
-            for _, row in mistakes
-        ]
-        pictures = [image(cases.frame.iloc[i]) for i, _ in mistakes]
-        if unsquare is None:
-            figures["confident_mistakes"] = contact_sheet(pictures, captions, columns=6)
-        else:
-            shown = [cases.labels.index(row["predicted"]) if row["predicted"] in cases.labels else 0
-                     for _, row in mistakes]  # fmt: skip
-            pairs = [
-                (picture, overlay(picture, unsquare(maps[i, column], picture.shape)))
-                for picture, (i, _), column in zip(pictures, mistakes, shown, strict=True)
-            ]
-            figures["confident_mistakes"] = heatmap_sheet(pairs, captions, columns=3)
+    if image and (mistakes := cases.confident_mistakes(MISTAKES)):
+        figures["confident_mistakes"] = _gallery(cases, mistakes, maps, image, unsquare)
     return figures
+
+
+def _gallery(
+    cases: Cases,
+    mistakes: Sequence[tuple[int, Row]],
+    maps: np.ndarray,
+    image: Callable[[pd.Series], np.ndarray],
+    unsquare: Callable[[np.ndarray, tuple[int, ...]], np.ndarray] | None,
+) -> bytes:
+    """The pictures of the mistakes, beside the heatmap of the label that was said or missed if it can be laid over."""
+    captions = [
+        f"{row['id']}\nsaid {readable(row['predicted'])} {row['probability']:.2f}\nis {readable(row['truth'])}"
+        for _, row in mistakes
+    ]
+    pictures = [image(cases.frame.iloc[i]) for i, _ in mistakes]
+    if unsquare is None:
+        return contact_sheet(pictures, captions, columns=6)
+    pairs = []
+    for picture, (i, row) in zip(pictures, mistakes, strict=True):
+        label = next(name for name in (row["predicted"], row["truth"]) if name in cases.labels)
+        cam = maps[i, cases.labels.index(label)]
+        pairs.append((picture, overlay(picture, unsquare(cam, picture.shape))))
+    return heatmap_sheet(pairs, captions, columns=3)
 
 
 def _notes(cases: Cases, split: str, hash_here: str) -> tuple[str, ...]:
