@@ -70,7 +70,7 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
         data_version=dg.DataVersion(prepared.md5),
         metadata={
             "path": dg.MetadataValue.path(prepared.path),
-            "class_balance": picture(class_balance_figure(data.info["counts"])),
+            "class_balance": picture(class_balance_figure(data.info["counts"], data.info["sizes"])),
             "samples": picture(_contact_sheet(task, data)),
             "images": len(data.manifest),
             "quarantined": len(data.quarantine),

@@ -37,6 +37,7 @@ class Preprocessing(_Card):
 
     `store_side`: pictures whose longer side exceeds it are first shrunk to it, as the dataset did (0: never).
     `fit`: `squash` to a square; `crop` the centre square; `pad` to a square with black.
+    `field_of_view`, `channel`, `contrast`: what is done before that, see `images/condition.py`.
     `smallest_side`: with `crop`, the shorter side before the centre `side` pixels are cut (0: cut all of it).
     """
 
@@ -44,6 +45,28 @@ class Preprocessing(_Card):
     store_side: int = Field(ge=0)
     fit: Literal["squash", "crop", "pad"] = "squash"
     smallest_side: int = Field(0, ge=0)
+    field_of_view: bool = False
+    channel: Literal["rgb", "green"] = "rgb"
+    contrast: Literal["none", "clahe", "ben_graham"] = "none"
+
+
+class PseudoLabelling(_Card):
+    """What training on pseudo-labels brought: the paired gain in (mean) AUC over the teacher on the validation split.
+
+    `precision` has one row a label, value and slice of known truth: how often the labels given there were right.
+    """
+
+    table: str  # name and sha256 of the table
+    images: int
+    excluded: int  # left out, because their patient or a near-duplicate is in validation or test
+    teacher: str  # version of the model that proposed the labels
+    gain: float
+    low: float
+    high: float
+    n: int
+    split_hash: str
+    accepted: bool
+    precision: tuple[dict[str, Any], ...] = ()
 
 
 class MaskRule(_Card):
@@ -96,7 +119,8 @@ class BundleCard(_Card):
     preprocessing: Preprocessing
     views: Views = "none"  # test-time augmentation: logits averaged over these views of the square
     attributes: tuple[str, ...] = ()  # e.g. ("age", "sex"): a second graph input, missing values flagged
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
+    temperatures: tuple[float, ...] = ()  # one a label instead, of a sigmoid head with several
     bias: tuple[float, ...] = ()  # of a sigmoid head, one a label: probability = sigmoid(logit / temperature + bias)
     parameters: dict[str, Any] = {}  # settings and fitted numbers of a method that is more than one graph
     operating_points: tuple[OperatingPoint, ...] = ()
@@ -110,6 +134,7 @@ class BundleCard(_Card):
     git_commit: str = "unknown"
     epochs: int
     validation: dict[str, float] = {}
+    pseudo_labels: PseudoLabelling | None = None
     files: dict[str, str] = {}  # name → sha256
     note: str = RESEARCH_USE
 

@@ -33,6 +33,7 @@ from rich.table import Column, Table
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.progress import EpochReport
+from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks, get_task
 from derm_ml.task import PrepareSettings, Recipe, Task
 
@@ -315,6 +316,31 @@ def explain(
         print(target)
 
 
+@app.command("pseudo-label")
+def pseudo_label(
+    task_name: TaskName,
+    model: ModelFolder,
+    data: Annotated[Path | None, typer.Option(help="prepared dataset; default: data/prepared/TASK")] = None,
+) -> None:
+    """Propose labels for the unlabelled images by the neighbours of the model's embeddings, and audit them."""
+    from derm_ml.embeddings.pseudo_labels import propose, write_proposal
+    from derm_ml.predictor import Predictor
+
+    predictor, dataset = Predictor(_bundle(model)), _dataset(_task(task_name), data)
+    with notes.status("spreading labels"):
+        proposal = propose(predictor, dataset)
+        made = write_proposal(proposal, predictor, dataset, _bundle(model).parent / "pseudo_labels")
+    table = Table("slice", "label", "given", "n", "precision", "95 % interval", title="How often they are right")
+    for row in proposal.audit:
+        right = "" if row["precision"] is None else f"{row['precision']:.3f}"
+        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        table.add_row(row["slice"], row["label"], row["given"], str(row["n"]), right, interval)
+    out_console.print(table)
+    given = f"{proposal.used} of {len(proposal.table)} unlabelled images got a label"
+    notes.print(f"{given}; {proposal.excluded} of validation or test patients were left out")
+    print(made["pseudo_labels"])
+
+
 @app.command()
 def match(
     task_name: TaskName,
@@ -578,6 +604,10 @@ def _print_dataset(dataset: Dataset) -> None:
     for split, counts in dataset.info["counts"].items():
         table.add_row(split, *(str(counts.get(label, 0)) for label in dataset.labels), dataset.split_hashes[split])
     notes.print(table)
+    if unlabelled := dataset.info["sizes"].get(UNLABELLED):
+        notes.print(f"{unlabelled} unlabelled images")
+    if left_out := dataset.info["left_out"]:
+        notes.print(f"not modelled: {', '.join(f'{name} ({n})' for name, n in left_out.items())}")
     if len(dataset.quarantine):
         notes.print(f"[yellow]{len(dataset.quarantine)} quarantined: {dataset.path / 'quarantine.csv'}")
     notes.print(f"licences: {', '.join(f'{name} ({n})' for name, n in dataset.licences.items())}")

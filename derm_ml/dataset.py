@@ -36,6 +36,7 @@ from derm_ml.images.decode import INGEST_FORMATS, canonical, canonical_mask, dec
 from derm_ml.images.fingerprints import DuplicatePair, find_duplicates, fingerprint
 from derm_ml.records import (
     SPLITS,
+    UNLABELLED,
     DataError,
     Problem,
     Region,
@@ -114,9 +115,9 @@ class Dataset:
         return pd.read_csv(self.path / "duplicates.csv", dtype={"a": str, "b": str})
 
     def split(self, name: str) -> pd.DataFrame:
-        """The rows of one split, in the order of the manifest. Raises `KeyError` for an unknown split name."""
-        if name not in SPLITS:
-            raise KeyError(f"no split '{name}'; splits are {', '.join(SPLITS)}")
+        """The rows of one split (or of `unlabelled`), in the order of the manifest. Raises `KeyError` otherwise."""
+        if name not in (*SPLITS, UNLABELLED):
+            raise KeyError(f"no split '{name}'; splits are {', '.join(SPLITS)}, and {UNLABELLED}")
         return self.manifest.loc[self.manifest["split"] == name]
 
     def count(self, split: str, label: str) -> int:
@@ -200,8 +201,9 @@ def prepare(
         pairs = find_duplicates(prints)
         kept, pairs, quarantined = _settle_duplicates(kept, pairs, settings)
         problems += quarantined
-        table = _manifest(task, kept, rows, pairs, settings)
-        _write(folder, task, settings, table, pairs, problems, writer.sizes, reading.left_out)
+        labels = reading.labels or task.labels
+        table = _manifest(task, labels, kept, rows, pairs, settings)
+        _write(folder, task, labels, settings, table, pairs, problems, writer.sizes, reading.left_out)
     return Dataset.open(out)
 
 
@@ -343,6 +345,7 @@ def _settle_duplicates(
 
 def _manifest(
     task: Task,
+    labels: Sequence[str],
     samples: Sequence[Sample],
     rows: Mapping[str, Mapping[str, Any]],
     pairs: Sequence[DuplicatePair],
@@ -366,7 +369,7 @@ def _manifest(
             "label": task.negative if sample.label == "none" else sample.label,
             "licence": sample.licence if sample.licence != "unknown" else settings.licence,
         }
-        record |= {f"target.{label}": sample.target.get(label, float("nan")) for label in task.labels}
+        record |= {f"target.{label}": sample.target.get(label, float("nan")) for label in labels}
         record |= {f"attribute.{name}": sample.attributes.get(name) for name in names}
         for role in (r for r in roles if r in sample.regions):
             record[f"{role}.regions"] = json.dumps([[r.label, *r.box, r.id] for r in sample.regions[role]])
@@ -385,6 +388,7 @@ def _manifest(
 def _write(
     folder: Path,
     task: Task,
+    labels: Sequence[str],
     settings: PrepareSettings,
     table: pd.DataFrame,
     pairs: Sequence[DuplicatePair],
@@ -401,20 +405,25 @@ def _write(
     pd.DataFrame(rows, columns=["a", "b", "kind", "score", "a_split", "b_split"]).to_csv(
         folder / "duplicates.csv", index=False
     )
-    counts = Counter(zip(table["split"], table["label"], strict=True))
-    labels = sorted(set(table["label"]))
+    # an image counts for each label it carries, so that multi-label images are not lost in combinations
+    counts = Counter(
+        (split, name) for split, label in zip(table["split"], table["label"], strict=True) for name in label.split("+")
+    )
+    names = sorted({name for _, name in counts})
+    sizes = Counter(table["split"])
     write_json(
         folder / "dataset.json",
         {
             "schema_version": 1,
             "task": task.name,
-            "labels": list(task.labels),
+            "labels": list(labels),
             "settings": settings.model_dump(mode="json"),
             "samples": len(table),
             "groups": len(set(table["group"])),
             "quarantined": len(problems),
             "left_out": dict(sorted(left_out.items())),  # the source's own labels the task has none for
-            "counts": {s: {name: counts[s, name] for name in labels if counts[s, name]} for s in SPLITS},
+            "sizes": {s: sizes[s] for s in (*SPLITS, UNLABELLED) if s in SPLITS or sizes[s]},
+            "counts": {s: {name: counts[s, name] for name in names if counts[s, name]} for s in SPLITS},
             "split_hashes": {s: split_hash(splits, s) for s in SPLITS},
             "licences": {str(k): int(v) for k, v in sorted(Counter(table["licence"]).items())},
             "sources": {str(k): int(v) for k, v in sorted(Counter(table["source"]).items())},

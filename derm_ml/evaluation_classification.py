@@ -16,7 +16,7 @@ import pandas as pd
 from derm_ml.bundle import BundleCard
 from derm_ml.evaluation import Evaluation, Metric, Row, undefined
 from derm_ml.explain.overlay import overlay
-from derm_ml.figures.charts import confusion_figure, reliability_figure
+from derm_ml.figures.charts import co_occurrence_figure, confusion_figure, reliability_figure
 from derm_ml.figures.curves import precision_recall_figure, roc_figure, score_histogram
 from derm_ml.figures.sheets import contact_sheet, heatmap_sheet
 from derm_ml.metrics import calibration, classification
@@ -42,6 +42,10 @@ CAPTIONS = {
     "operating_points": "Thresholds were fitted on validation only and are measured here. Intervals: exact "
     "(Clopper-Pearson) or patient bootstrap, whichever is wider.",
     "subgroups": "AUC in each subgroup. A group with fewer than 10 positives or 10 negatives is not evaluable.",
+    "co_occurrence": "Cases that carry both labels; on the diagonal, all that carry the label. Left the truth, right "
+    "what was decided. The small figure is the share of the row.",
+    "pseudo_labels": "How often the labels given to unlabelled images were right, where the truth is known. Validation "
+    "images are hidden from network, PCA and graph. Share in truth: what a blind guess would reach.",
     "per_label": "Each label against the rest.",
 }
 
@@ -56,14 +60,14 @@ def evaluate_classification(
     split: str,
     scored_labels: Sequence[str] = (),
     image: Callable[[pd.Series], np.ndarray] | None = None,
-    unsquare: Callable[[np.ndarray, tuple[int, ...]], np.ndarray] | None = None,
+    unsquare: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
     decided_at: str = "balanced",
 ) -> Evaluation:
     """Everything that is measured of a classifier on the rows of one split.
 
     `frame` (N rows of the manifest: id, group, target.<label>, attribute.*) in the order of `outputs` (N);
     `scored_labels` are those whose AUC counts and is averaged (all if empty); `image(row)` gives RGB uint8 and adds
-    a sheet of the most confident mistakes, with their heatmaps if `unsquare(map, shape)` (`Predictor.unsquared`) is
+    a sheet of the most confident mistakes, with their heatmaps if `unsquare(map, picture)` (`Predictor.unsquared`) is
     given; independent labels are decided at the operating point `decided_at`.
     Metrics: `auc_mean` (of two or more scored labels), `auc_<label>`, `balanced_accuracy`, `accuracy`,
     `average_precision_<label>`, `ece` and `brier` (both also before calibration, `…_uncalibrated`), and for
@@ -96,10 +100,12 @@ def evaluate_classification(
         metrics={
             **_ranking_metrics(cases, areas),
             **(_class_metrics(cases) if cases.exclusive else _label_metrics(cases)),
+            **_mean_precision(cases),
             **{f"average_precision_{label}": precisions[label] for label in cases.scored},
             **_calibration_metrics(cases),
             **{f"{name}_{m.point.label}_at_{m.point.name}": metric for m in points for name, metric in m.metrics()},
             **_unclaimed_metrics(cases),
+            **_pseudo_label_metrics(card),
         },
         predictions=_predictions(cases, split),
         tables=_tables(cases, areas, precisions, points),
@@ -125,6 +131,26 @@ def _ranking_metrics(cases: Cases, areas: dict[str, Metric]) -> dict[str, Metric
     flat = next((metric.note for metric in each.values() if metric.value is None), "")
     mean = undefined(len(p), flat) if flat else classification.mean_roc_auc(p, y, cases.groups)
     return {"auc_mean": mean, **each}
+
+
+def _mean_precision(cases: Cases) -> dict[str, Metric]:
+    """Average precision averaged over labels that do not exclude each other, as their AUC is."""
+    if cases.exclusive or len(cases.scored) == 1:
+        return {}
+    columns = cases.columns(cases.scored)
+    p, y = cases.probabilities[:, columns], cases.targets[:, columns]
+    why = "a label has no positives here"
+    return {"average_precision_mean": measured(classification.mean_precision_area, cases.groups, p, y, why=why)}
+
+
+def _pseudo_label_metrics(card: BundleCard) -> dict[str, Metric]:
+    """What learning from unlabelled images brought on the validation split, whichever way it went."""
+    outcome = card.pseudo_labels
+    if outcome is None:
+        return {}
+    said = "accepted" if outcome.accepted else "not accepted: the interval of the gain reaches 0 or below"
+    note = f"on validation, against teacher {outcome.teacher}, with {outcome.images} pseudo-labelled images: {said}"
+    return {"pseudo_label_gain": Metric(outcome.gain, outcome.low, outcome.high, outcome.n, note)}
 
 
 def _class_metrics(cases: Cases) -> dict[str, Metric]:
@@ -202,6 +228,11 @@ def _tables(
             {"truth": name, **dict(zip(names, row.tolist(), strict=True))}
             for name, row in zip(names, counts, strict=True)
         ]
+    if (together := cases.co_occurrence()) is not None:
+        tables["co_occurrence"] = [
+            {"label": label, **dict(zip(cases.labels, row.tolist(), strict=True))}
+            for label, row in zip(cases.labels, together[0], strict=True)
+        ]
     tables["subgroups"] = [
         {"label": label, **row}
         for label in cases.scored
@@ -212,6 +243,8 @@ def _tables(
         for label in cases.scored
         for row in calibration.reliability_table(cases.p(label), cases.y(label))
     ]
+    if cases.card.pseudo_labels:
+        tables["pseudo_labels"] = [dict(row) for row in cases.card.pseudo_labels.precision]
     tables["confident_mistakes"] = [row for _, row in cases.confident_mistakes(MISTAKES)]
     return tables
 
@@ -240,13 +273,15 @@ def _figures(
     precisions: dict[str, Metric],
     maps: np.ndarray,
     image: Callable[[pd.Series], np.ndarray] | None,
-    unsquare: Callable[[np.ndarray, tuple[int, ...]], np.ndarray] | None,
+    unsquare: Callable[[np.ndarray, np.ndarray], np.ndarray] | None,
 ) -> dict[str, bytes]:
     columns = cases.columns(cases.scored)
     p, y = cases.probabilities[:, columns], cases.targets[:, columns]
     figures = {"roc": roc_figure(p, y, cases.scored, cases.groups, areas)}
     if (confusion := cases.confusion()) is not None:
         figures["confusion_matrix"] = confusion_figure(confusion[1], confusion[0])
+    if (together := cases.co_occurrence()) is not None:
+        figures["co_occurrence"] = co_occurrence_figure(*together, cases.labels)
     figures["precision_recall"] = precision_recall_figure(p, y, cases.scored, precisions, cases.groups)
     figures["reliability"] = reliability_figure(p, y, cases.scored, cases.uncalibrated[:, columns])
     thresholds: dict[str, dict[str, float]] = {}

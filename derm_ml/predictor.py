@@ -19,8 +19,9 @@ import onnxruntime as ort
 import onnxruntime.capi.onnxruntime_pybind11_state as ort_errors  # pyright: ignore[reportMissingImports]  compiled
 
 from derm_ml.bundle import Bundle, BundleError
+from derm_ml.images.condition import in_picture, square
 from derm_ml.images.masks import cleaned
-from derm_ml.images.preprocess import Fit, from_square, in_frame, limit_side, to_square
+from derm_ml.images.preprocess import Fit, in_frame
 
 # what ONNX Runtime raises for a graph it cannot load or run; they share no base but Exception
 _GRAPH_ERRORS = (
@@ -121,13 +122,11 @@ class Predictor:
 
     def square(self, image: np.ndarray) -> np.ndarray:
         """The square (side, side, 3) uint8 the network sees of an RGB picture of any size."""
-        rule = self.card.preprocessing
-        return to_square(limit_side(image, rule.store_side), rule.side, rule.fit, rule.smallest_side)
+        return square(image, self.card.preprocessing)
 
-    def unsquared(self, cam: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """A map (h, w) over that square in the frame of a picture of `shape` (H, W, …)."""
-        rule = self.card.preprocessing
-        return from_square(cam, shape, rule.side, rule.fit, rule.smallest_side)
+    def unsquared(self, cam: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """A map (h, w) over that square in the frame of the whole picture, which is RGB of any size."""
+        return in_picture(cam, image, self.card.preprocessing)
 
     def segment(
         self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
@@ -189,7 +188,8 @@ class Predictor:
 
         Those of a mask (N, L, S, S) are independent sigmoids.
         """
-        scaled = logits.astype(np.float64) / self.card.temperature + (self.card.bias or 0.0)
+        temperature = self.card.temperatures or self.card.temperature
+        scaled = logits.astype(np.float64) / temperature + (self.card.bias or 0.0)
         if self.card.head == "softmax":
             scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
             return (scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32)

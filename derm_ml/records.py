@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from derm_ml import DermError
 
 SPLITS = ("train", "validation", "test")
+UNLABELLED = "unlabelled"  # where samples without a known target go: pseudo-labelling may use them, nothing else does
 
 
 class DataError(DermError, ValueError):
@@ -61,7 +62,7 @@ class Sample:
     `files` maps a role (`image`, `mask`, `first`, `second`) to a path relative to the source's root.
     `regions` maps a role to the boxes in that picture; a role without an entry was not looked at.
     `target` maps a label to 1.0, 0.0 or NaN (not known); it is empty for an unlabelled sample.
-    `attributes` may hold `age` (years), `sex` (`male`, `female`), `site`, `diagnosis`; an unknown one is absent.
+    `attributes` may hold `age` (years), `sex` (`male`, `female`), `site`, `eye`, `diagnosis`; an unknown one is absent.
     """
 
     id: str
@@ -76,11 +77,21 @@ class Sample:
     regions: Mapping[str, tuple[Region, ...]] = field(default_factory=dict)
 
     @property
+    def labelled(self) -> bool:
+        """True if at least one target is known."""
+        return any(value == value for value in self.target.values())
+
+    @property
+    def positives(self) -> tuple[str, ...]:
+        """The positive labels in alphabetical order; `none` where a target is known and none is positive."""
+        if not self.labelled:
+            return ()
+        return tuple(name for name, value in sorted(self.target.items()) if value == 1) or ("none",)
+
+    @property
     def label(self) -> str:
-        """The positive labels, joined by `+`; `none` if all are 0; `unlabelled` without a target."""
-        if not self.target:
-            return "unlabelled"
-        return "+".join(name for name, value in sorted(self.target.items()) if value == 1) or "none"
+        """The positive labels, joined by `+`; `none` if there are none; `unlabelled` if no target is known."""
+        return "+".join(self.positives) or UNLABELLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +99,13 @@ class Reading:
     """What a source reader found: usable samples, quarantined problems, and what the task has no label for.
 
     `left_out` maps a source's own label (`bcc`) to the number of images that carry it.
+    `labels` are those the data and the settings decide on; empty: the task's.
     """
 
     samples: tuple[Sample, ...]
     problems: tuple[Problem, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,59 +152,74 @@ def assign_splits(
     groups: Mapping[str, str],
     training_only: frozenset[str] = frozenset(),
 ) -> dict[str, str]:
-    """Sample id → split (`train`, `validation`, `test`), grouped, stratified and frozen.
+    """Sample id → split (`train`, `validation`, `test`, or `unlabelled`), grouped, stratified and frozen.
 
     * An official split is kept. A split that no official sample fills is drawn from the official training
       samples, so that a data set with train and validation alone still gets a test split.
     * `training_only` names sources (extra data) whose samples never leave the training split, nor do their
       groups: a group with such a member is not drawn from.
     * Each group goes to one split as a whole. Groups are ordered by a hash of seed and id, not by input order,
-      and dealt per label to the split that lacks most, so every split gets its share of every label: at least
-      its smallest group, as long as one remains for training.
+      and dealt label by label, the label with the fewest positives left first, to the split that lacks most of it
+      (iterative stratification: Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10, over groups). So every
+      split gets its share of every label: at least its smallest group, as long as one remains for training.
     * A group with officially different splits stays as published: the rule
       `patients_do_not_cross_splits` or `no_duplicates_across_splits` reports it.
+    * A sample without a known target is `unlabelled`, whatever its group.
 
     Raises `DataError` for fractions outside 0 ≤ f, validation + test < 1.
     """
     if fractions.validation < 0 or fractions.test < 0 or fractions.validation + fractions.test >= 1:
         raise DataError(f"split fractions must be ≥ 0 and leave training data, got {fractions}")
-    official = {s.id: s.split for s in samples if s.split}
+    labelled = [s for s in samples if s.labelled]
+    official = {s.id: s.split for s in labelled if s.split}
     filled = set(official.values())
     members: dict[str, list[Sample]] = {}
-    for sample in samples:
+    for sample in labelled:
         members.setdefault(groups[sample.id], []).append(sample)
 
     wanted = {"validation": fractions.validation, "test": fractions.test}
     if official:  # only splits the publisher left open are drawn from its training data
         wanted = {split: share for split, share in wanted.items() if split not in filled}
-    result = {s.id: official.get(s.id, "train") for s in samples}
 
     def may_move(group: list[Sample]) -> bool:
-        return all(s.target and s.source not in training_only and s.split in ("", "train") for s in group)
+        return all(s.source not in training_only and s.split in ("", "train") for s in group)
 
-    counts = Counter(name for s in samples for name, value in s.target.items() if value == 1)
-    strata: dict[str, list[tuple[str, list[Sample]]]] = {}
-    for name, group in members.items():
-        if may_move(group):
-            strata.setdefault(_rarest_label(group, counts), []).append((name, group))
-    for label in sorted(strata):
-        candidates = sorted(strata[label], key=lambda item: _rank(fractions.seed, item[0]))
-        total = sum(len(group) for _, group in candidates)
-        dealt = dict.fromkeys(wanted, 0)
-        for _, group in candidates:
-            lacking = {s: wanted[s] * total - dealt[s] for s in wanted}
-            split = max(lacking, key=lambda s: (lacking[s], s), default="")
-            if split and lacking[split] >= len(group) / 2:
-                dealt[split] += len(group)
-                result.update({s.id: split for s in group})
-        left = [group for _, group in candidates if result[group[0].id] == "train"]
-        for split in sorted(s for s in wanted if wanted[s] > 0 and not dealt[s]):
-            if len(left) < 2:  # a label with one group stays in training
-                break
-            smallest = min(left, key=len)
-            left.remove(smallest)
-            result.update({s.id: split for s in smallest})
+    movable = {name: group for name, group in members.items() if may_move(group)}
+    drawn = _stratified(movable, wanted, fractions.seed)
+    result = {s.id: official.get(s.id, "train") if s.labelled else UNLABELLED for s in samples}
+    result.update({s.id: split for name, split in drawn.items() for s in movable[name]})
     return result
+
+
+def _stratified(groups: Mapping[str, Sequence[Sample]], wanted: Mapping[str, float], seed: int) -> dict[str, str]:
+    """Group → the split it is drawn for; groups that stay in training are absent."""
+    carried = {name: Counter(label for s in group for label in s.positives) for name, group in groups.items()}
+    totals = sum(carried.values(), Counter())
+    dealt = {split: Counter() for split in wanted}
+    drawn: dict[str, str] = {}
+
+    def deal(name: str, split: str) -> None:
+        drawn[name] = split
+        dealt[split].update(carried[name])
+
+    waiting = sorted(groups, key=lambda name: _rank(seed, name))
+    while waiting:
+        left = sum((carried[name] for name in waiting), Counter())
+        label = min(left, key=lambda name: (left[name], name))
+        turn = [name for name in waiting if carried[name][label]]
+        waiting = [name for name in waiting if not carried[name][label]]
+
+        for name in turn:
+            lacking = {s: wanted[s] * totals[label] - dealt[s][label] for s in wanted}
+            split = max(lacking, key=lambda s: (lacking[s], s), default="")
+            if split and lacking[split] >= carried[name][label] / 2:
+                deal(name, split)
+        for split in sorted(s for s in wanted if wanted[s] > 0 and not dealt[s][label]):
+            stayed = [name for name in turn if name not in drawn]
+            if len(stayed) < 2:  # a label with one group stays in training
+                break
+            deal(min(stayed, key=lambda name: len(groups[name])), split)
+    return drawn
 
 
 def split_hash(assignment: Mapping[str, str], split: str) -> str:
@@ -211,6 +239,7 @@ def with_prefix(reading: Reading, folder: str, source: str) -> Reading:
         ),
         tuple(replace(p, file=f"{folder}/{p.file}") for p in reading.problems),
         reading.left_out,
+        reading.labels,
     )
 
 
@@ -223,8 +252,3 @@ def one_hot(label: str, labels: Sequence[str]) -> dict[str, float]:
 
 def _rank(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
-
-
-def _rarest_label(group: Sequence[Sample], counts: Mapping[str, int]) -> str:
-    present = {name for s in group for name, v in s.target.items() if v == 1} or {"none"}
-    return min(present, key=lambda name: (counts.get(name, 0), name))

@@ -1,6 +1,6 @@
-"""Data rules every image task shares: sentences that are true of a usable dataset.
+"""Data rules every image task shares, and a gate every classifier does: sentences that are true of what is usable.
 
-Each takes a `Dataset` and returns a `Finding` with the rows that break the rule.
+A rule takes a `Dataset`, a gate an `Evaluation`; both return a `Finding` with the rows that break it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from derm_ml.records import SPLITS
-from derm_ml.task import DataRule, Finding
+from derm_ml.task import DataRule, Finding, Gate
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from derm_ml.dataset import Dataset
+    from derm_ml.evaluation import Evaluation
 
 SHOWN = 50  # rows shown of a broken rule; the message says how many there are
 MAX_EMPTY = 0.05  # more empty masks than this come from a broken export, not from skin without lesions
@@ -24,7 +25,7 @@ MAX_QUARANTINED = 0.05  # a batch that loses more than this share is broken, not
 
 def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
     """Every patient, lesion and duplicate cluster lies in one split."""
-    table = dataset.manifest
+    table = dataset.manifest.loc[dataset.manifest["split"].isin(SPLITS)]  # unlabelled images are in no split
     rows = []
     for kind in ("patient", "lesion"):
         known = table[table[kind] != ""]
@@ -41,7 +42,8 @@ def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
 def no_duplicates_across_splits(dataset: Dataset) -> Finding:
     """No picture, as is or flipped, turned, recompressed or cropped, lies in two splits."""
     pairs = dataset.duplicates
-    crossing = pairs.loc[pairs["a_split"] != pairs["b_split"]]
+    in_splits = pairs["a_split"].isin(SPLITS) & pairs["b_split"].isin(SPLITS)
+    crossing = pairs.loc[in_splits & (pairs["a_split"] != pairs["b_split"])]
     if crossing.empty:
         return Finding(True, f"{len(pairs)} pairs of duplicates, each within one split")
     first = crossing.iloc[0]
@@ -116,6 +118,15 @@ def masks_leave_some_background(dataset: Dataset) -> Finding:
     return Finding(full.empty, f"{len(full)} of {len(dataset.manifest)} masks cover the whole picture", _rows(full))
 
 
+def pseudo_labels_helped(evaluation: Evaluation) -> Finding:
+    """A model that learned from pseudo-labels beats its teacher on the validation split beyond the interval."""
+    gain = evaluation.metrics.get("pseudo_label_gain")
+    if gain is None:
+        return Finding(True, "no pseudo-labels were used")
+    passed = gain.low is not None and gain.low > 0
+    return Finding(passed, f"gain in AUC {gain}; {gain.note}", figures={"pseudo_label_gain": gain.value or 0.0})
+
+
 def _rows(table: pd.DataFrame) -> tuple[dict[str, Any], ...]:
     return tuple({str(k): v for k, v in row.items()} for row in table.head(SHOWN).to_dict(orient="records"))
 
@@ -134,3 +145,4 @@ MASK_RULES = (
     DataRule("few_masks_are_empty", few_masks_are_empty),
     DataRule("masks_leave_some_background", masks_leave_some_background, blocking=False),
 )
+PSEUDO_LABEL_GATE = Gate("pseudo_labels_helped", pseudo_labels_helped)

@@ -31,6 +31,6 @@ def explained(predictor: Predictor, image: np.ndarray, options: Mapping[str, str
     if label not in predictor.labels:
         raise ValueError(f"no label '{label}'; the model knows {', '.join(predictor.labels)}")
     column = predictor.labels.index(label)
-    picture = overlay(image, predictor.unsquared(outputs.maps[0, column], image.shape))
+    picture = overlay(image, predictor.unsquared(outputs.maps[0, column], image))
     probability = outputs.probabilities[0, column]
     return captioned(picture, f"{label}: {probability:.1%} (model {predictor.bundle.version})\n{RESEARCH_USE}")

@@ -17,14 +17,11 @@ SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": SKY}
 
 def confusion_figure(counts: np.ndarray, labels: Sequence[str]) -> bytes:
     """Counts (L, L), row = truth, column = prediction; colour and the small per cent are the share of the row."""
-    from matplotlib.colors import LinearSegmentedColormap
-
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    tint = LinearSegmentedColormap.from_list("tint", [PAPER, "#9cc7e4", BLUE, "#003f66"])
     size = 1.15 * len(labels)
     with drawing(size + 2.1, size + 1.25) as picture:
         ax = picture.axes[0]
-        ax.imshow(shares, cmap=tint, vmin=0, vmax=1)
+        ax.imshow(shares, cmap=_tint(), vmin=0, vmax=1)
         for row, column in np.ndindex(counts.shape):
             colour = PAPER if shares[row, column] > 0.45 else INK
             ax.text(column, row - 0.08, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=13)
@@ -43,6 +40,28 @@ def confusion_figure(counts: np.ndarray, labels: Sequence[str]) -> bytes:
         ax.set(xlabel="Predicted", ylabel="Truth")
         ax.xaxis.set_label_position("top")
         ax.xaxis.tick_top()
+    return picture.png
+
+
+def co_occurrence_figure(truth: np.ndarray, decided: np.ndarray, labels: Sequence[str]) -> bytes:
+    """Counts (L, L) of cases that carry both labels: in truth and as decided. Colour and per cent: share of the row."""
+    size = 0.95 * len(labels) + 1.3
+    with drawing(2 * size + 0.4, size + 0.5, columns=2, sharey=True) as picture:
+        for ax, counts, title in zip(picture.axes, (truth, decided), ("In truth", "As decided"), strict=True):
+            shares = counts / np.maximum(1, np.diag(counts)[:, None])
+            ax.imshow(shares, cmap=_tint(), vmin=0, vmax=1)
+            for row, column in np.ndindex(counts.shape):
+                colour = PAPER if shares[row, column] > 0.45 else INK
+                ax.text(column, row - 0.06, f"{counts[row, column]}", ha="center", va="center", color=colour)
+                share = f"{100 * shares[row, column]:.0f} %" if row != column else ""
+                ax.text(column, row + 0.24, share, ha="center", va="center", color=colour, fontsize=7)
+            names = [readable(label).replace(" ", "\n") for label in labels]
+            ax.set_xticks(range(len(labels)), names, fontsize=8)
+            ax.set_yticks(range(len(labels)), names, fontsize=8)
+            ax.set_title(title)
+            ax.grid(False)
+            ax.tick_params(which="both", length=0, labelcolor=INK)
+            ax.spines[:].set_visible(False)
     return picture.png
 
 
@@ -92,8 +111,11 @@ def reliability_figure(
     return picture.png
 
 
-def class_balance_figure(counts: Mapping[str, Mapping[str, int]]) -> bytes:
-    """`counts` split → label → number of cases, as bars: one panel a split, the share beside each number."""
+def class_balance_figure(counts: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int] | None = None) -> bytes:
+    """`counts` split → label → number of cases, as bars: one panel a split, the share beside each number.
+
+    `sizes` split → number of cases, where a case may have several labels (default: the sum of its counts).
+    """
     splits = [split for split in counts if sum(counts[split].values())]
     if not splits:
         return blank("There are no cases.")
@@ -101,7 +123,7 @@ def class_balance_figure(counts: Mapping[str, Mapping[str, int]]) -> bytes:
     with drawing(2.9 * len(splits) + 0.9, 0.75 + 0.34 * len(labels), columns=len(splits), sharey=True) as picture:
         for ax, split in zip(picture.axes, splits, strict=True):
             numbers = [counts[split].get(label, 0) for label in labels]
-            total = sum(numbers)
+            total = sizes[split] if sizes else sum(numbers)
             ax.barh(range(len(labels)), numbers, color=SPLIT_COLOURS.get(split, BLUE), height=0.66)
             for place, number in enumerate(numbers):
                 text = f" {number}  ({100 * number / total:.0f} %)"
@@ -163,6 +185,13 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
                 ha="right" if kept > sum(epochs) / len(epochs) else "left",
             )
     return picture.png
+
+
+def _tint() -> Any:
+    """From paper to deep blue: the colours of shares 0 to 1."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("tint", [PAPER, "#9cc7e4", BLUE, "#003f66"])
 
 
 def _rug(ax: Any, values: np.ndarray) -> None:

@@ -50,6 +50,7 @@ THRESHOLD = 0.78
 
 _CROPS = sorted({*itertools.product((0.0, 0.1), repeat=4), *itertools.product((0.0, 0.05), repeat=4)})
 _ECC_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 25, 1e-3)
+FRAME = 12  # of 255: darker is the black frame around a round field of view
 _MIN_OVERLAP = 0.5  # of the picture; a crop of 10 % on every side leaves 0.64
 _CANDIDATE = np.dtype([("a", "i4"), ("b", "i4"), ("turn", "i1"), ("crop", "i1"), ("score", "f4")])
 
@@ -234,14 +235,17 @@ def _align(a: np.ndarray, b: np.ndarray, start: np.ndarray) -> tuple[float, np.n
     except cv2.error:  # OpenCV's way to say that it did not converge
         pass
     details = _details(b.astype(np.float32))
-    return max(((_overlap(a, details, warp), warp) for warp in warps), key=lambda item: item[0])
+    return max(((_overlap(a, b, details, warp), warp) for warp in warps), key=lambda item: item[0])
 
 
-def _overlap(a: np.ndarray, details: np.ndarray, warp: np.ndarray) -> float:
-    """Correlation (-1..1) of the details of warped `a` with `details`, 0 where they share too little."""
+def _overlap(a: np.ndarray, b: np.ndarray, details: np.ndarray, warp: np.ndarray) -> float:
+    """Correlation (-1..1) of the details of warped `a` with those of `b`, 0 where they share too little."""
     size = a.shape
     moved = cv2.warpAffine(a.astype(np.float32), warp, size, flags=cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR)
     inside = cv2.warpAffine(np.ones_like(a), warp, size, flags=cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST)
+    # the round black frame of a camera is the same in all its pictures, and must not decide
+    within = cv2.warpAffine((a > FRAME).astype(np.uint8), warp, size, flags=cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST)
+    inside = np.asarray(inside) * np.asarray(within) * (b > FRAME)
     inside = cv2.erode(inside, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1) > 0
     if inside.mean() < _MIN_OVERLAP:
         return 0.0

@@ -39,3 +39,27 @@ def sigmoid_loss(
         p = logits.sigmoid()
         loss = loss * (soft * (1 - p) + (1 - soft) * p) ** focal
     return (loss * known).sum() / known.sum().clamp(min=1)
+
+
+def asymmetric_loss(
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    focal: float = 0.0,
+    negative: float = 4.0,
+    margin: float = 0.05,
+) -> Tensor:
+    """Easy negatives count little, very easy ones not at all; a NaN target takes no part.
+
+    For a positive −(1 − p)^focal · log p, for a negative −q^negative · log(1 − q) with q = max(p − margin, 0).
+    Source: Ridnik et al. 2021 (arXiv 2009.14119), equations 4 to 7. `weights` and `smoothing` as `sigmoid_loss`.
+    """
+    known = ~targets.isnan()
+    soft = targets.nan_to_num().clamp(smoothing / 2, 1 - smoothing / 2)
+    p = logits.sigmoid()
+    q = (p - margin).clamp(min=0)
+    positive = soft * (1 if weights is None else weights) * functional.logsigmoid(logits)
+    # the modulating factors carry no gradient, as in the authors' code: it is steadier
+    loss = positive * (1 - p).detach() ** focal + (1 - soft) * torch.log1p(-q) * q.detach() ** negative
+    return -(loss * known).sum() / known.sum().clamp(min=1)

@@ -134,6 +134,17 @@ class Cases:
         guess = (self.p(label)[keep] >= self.cutoffs[0]).astype(int)
         return (self.without(label), label), confusion_matrix(guess, self.y(label)[keep].astype(int), 2)
 
+    def co_occurrence(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """(L, L) counts of cases that carry both labels, in truth and as decided; None where labels exclude each other.
+
+        A case whose target is unknown for one of the two counts for neither.
+        """
+        if self.exclusive or len(self.labels) == 1:
+            return None
+        true = (self.targets == 1).astype(int)
+        decided = ((self.probabilities >= self.cutoffs) & known(self.targets)).astype(int)
+        return true.T @ true, decided.T @ decided
+
     def confident_mistakes(self, most: int) -> list[tuple[int, dict[str, Any]]]:
         """(position, row of id, truth, predicted, probability) of the wrong answers the model was surest of.
 

@@ -81,6 +81,11 @@ def mean_auc(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np
     return np.mean([auc(scores[:, k], targets[:, k], weights) for k in range(scores.shape[1])], axis=0)
 
 
+def mean_precision_area(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision averaged over the columns of scores and targets (N, L), weights (B, N) → (B,)."""
+    return np.mean([precision_area(scores[:, k], targets[:, k], weights) for k in range(scores.shape[1])], axis=0)
+
+
 def precision_area(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted average precision: scores (N,), targets (N,), weights (B, N) → (B,) in 0..1."""
     positives, negatives = (mass[:, ::-1] for mass in mass_by_score(scores, targets, weights))

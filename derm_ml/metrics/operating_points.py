@@ -70,6 +70,28 @@ def fit_recall_points(
     return points, unclaimed
 
 
+def fit_specificity_point(
+    name: str,
+    label: str,
+    probabilities: np.ndarray,
+    positives: np.ndarray,
+    split: str,
+    split_hash: str,
+    wanted: float,
+) -> OperatingPoint:
+    """The lowest threshold at which at least the `wanted` share of the validation negatives have p < threshold.
+
+    Arguments and errors as `fit_operating_point`.
+    """
+    if not 0 < wanted <= 1:
+        raise ValueError(f"the specificity of an operating point lies in (0, 1], got {wanted}")
+    p, y = _usable(label, probabilities, positives, split)
+    calm = np.sort(p[y == 0])
+    highest = calm[math.ceil(wanted * len(calm) - 1e-9) - 1]  # the last negative that must stay below
+    above = p[p > highest]
+    return _point(name, label, p, y, float(above.min()) if len(above) else 1.0, split_hash)
+
+
 def fit_balanced_point(
     name: str, label: str, probabilities: np.ndarray, positives: np.ndarray, split: str, split_hash: str
 ) -> OperatingPoint:

@@ -28,7 +28,7 @@ def subgroup_table(
     scores: np.ndarray,
     targets: np.ndarray,
     groups: Sequence[str] | np.ndarray,
-    attributes: Sequence[str] = ("age", "sex", "site", "source"),
+    attributes: Sequence[str] = ("age", "sex", "eye", "site", "source"),
     statistic: Statistic = auc,
 ) -> list[dict[str, Any]]:
     """One row a subgroup: attribute, subgroup, n, positives, negatives, value, low, high, remark.

@@ -16,6 +16,7 @@ from torch import nn
 
 from derm_ml import DermError
 from derm_ml.files import sha256
+from derm_ml.nets import alexnet
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -45,6 +46,10 @@ def backbone(name: str, pretrained: str = "torchvision") -> tuple[nn.Module, int
     (training goes on from what that model learnt on other data).
     Raises `ValueError` for an unknown name, `PretrainedError` if the weights are not to be had.
     """
+    if name == alexnet.NAME:
+        if pretrained != "none":
+            raise PretrainedError(f"{name} has no published weights: set pretrained=none")
+        return alexnet.alexnet_features(), 256
     if not name.startswith(FAMILIES) or name not in torchvision.models.list_models(torchvision.models):
         known = [n for n in torchvision.models.list_models(torchvision.models) if n.startswith(FAMILIES)]
         raise ValueError(f"no backbone '{name}'; known: {', '.join(known)}")

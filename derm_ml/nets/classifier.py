@@ -3,7 +3,8 @@
 features → global average pooling → head. For such a network Grad-CAM (Selvaraju et al. 2017) of label c is
 ReLU(Σ_k α_k A_k) with α_k = ∂logit_c/∂A_k averaged over the map = J_ck / (h·w), where J is the Jacobian of the
 head. The head is a chain of linear layers and ReLUs, so J is a product of its weight matrices and gates and
-needs no backward pass: the graph returns logits, embedding and heatmaps together.
+needs no backward pass: the graph returns logits, embedding and heatmaps together. Where the maps are flattened
+instead of pooled (AlexNet), J is averaged over the cells of the map, which is the same definition.
 """
 
 from __future__ import annotations
@@ -15,21 +16,29 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from derm_ml.nets import alexnet
 from derm_ml.nets.backbones import IMAGENET_MEAN, IMAGENET_STD, backbone
 
 
 class Head(nn.Module):
-    """Pooled features (N, C), attribute features (N, M) → logits (N, L): Linear, or Linear-ReLU-…-Linear.
+    """Features (N, C · cells), attribute features (N, M) → logits (N, L): Linear, or Linear-ReLU-…-Linear.
 
-    `hidden` are the widths between, e.g. (512, 128). Dropout is in front of every linear layer.
+    `cells` is 1 for pooled maps, h · w for flattened ones. `hidden` are the widths between, e.g. (512, 128).
+    Dropout is in front of every linear layer.
     """
 
     def __init__(
-        self, channels: int, labels: int, hidden: Sequence[int] = (), attributes: int = 0, dropout: float = 0.0
+        self,
+        channels: int,
+        labels: int,
+        hidden: Sequence[int] = (),
+        attributes: int = 0,
+        dropout: float = 0.0,
+        cells: int = 1,
     ):
         super().__init__()
-        widths = [channels + attributes, *hidden, labels]
-        self.channels = channels
+        widths = [channels * cells + attributes, *hidden, labels]
+        self.channels, self.cells = channels, cells
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
 
@@ -40,27 +49,32 @@ class Head(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, pooled: Tensor, attributes: Tensor | None = None) -> Tensor:
-        x = pooled if attributes is None else torch.cat([pooled, attributes], dim=1)
-        *inner, last = self.layers
-        for layer in inner:
-            x = layer(self.dropout(x)).relu()
-        return last(self.dropout(x))
+    def forward(self, features: Tensor, attributes: Tensor | None = None) -> Tensor:
+        return self.layers[-1](self.dropout(self.penultimate(features, attributes)))
 
-    def jacobian(self, pooled: Tensor, attributes: Tensor | None = None) -> Tensor:
-        """∂logits/∂pooled, (N, L, C), in evaluation mode."""
-        x = pooled if attributes is None else torch.cat([pooled, attributes], dim=1)
+    def penultimate(self, features: Tensor, attributes: Tensor | None = None) -> Tensor:
+        """What the last linear layer gets, (N, last hidden width), or the features where there is no hidden layer."""
+        x = features if attributes is None else torch.cat([features, attributes], dim=1)
+        for layer in self.layers[:-1]:
+            x = layer(self.dropout(x)).relu()
+        return x
+
+    def jacobian(self, features: Tensor, attributes: Tensor | None = None) -> Tensor:
+        """∂logits/∂features averaged over the cells, (N, L, C), in evaluation mode."""
+        x = features if attributes is None else torch.cat([features, attributes], dim=1)
         gates = []
-        *inner, last = self.layers
-        for layer in inner:
+        for layer in self.layers[:-1]:
             x = layer(x).relu()
             gates.append((x > 0).to(x.dtype))
-        assert isinstance(last, nn.Linear)
+        first, *later = (layer.get_parameter("weight") for layer in self.layers)
+        # averaging the first weights over the cells averages the whole product over them
+        first = first[:, : self.channels * self.cells].unflatten(1, (self.channels, self.cells)).mean(dim=2)
+        weights = [first, *later]
         # shape[0], not len(): that would fix the batch size in the exported graph
-        product = last.weight.expand(pooled.shape[0], -1, -1)
-        for layer, gate in zip(inner[::-1], gates[::-1], strict=True):
-            product = (product * gate[:, None, :]) @ layer.weight
-        return product[:, :, : self.channels]
+        product = weights.pop().expand(features.shape[0], -1, -1)
+        while weights:
+            product = (product * gates.pop()[:, None, :]) @ weights.pop()
+        return product
 
 
 class Classifier(nn.Module):
@@ -82,12 +96,15 @@ class Classifier(nn.Module):
         dropout: float = 0.0,
         attributes: int = 0,
         head_init: Literal["uniform", "xavier"] = "uniform",
+        side: int = 224,
     ):
         super().__init__()
         self.features, channels = backbone(backbone_name, pretrained)
+        self.flat = backbone_name == alexnet.NAME
+        cells = alexnet.cells_of(self.features, side) if self.flat else 1
         # a hidden layer of 16 is ample for two attributes with their missing flags
         self.attributes = nn.Sequential(nn.Linear(attributes, 16), nn.ReLU()) if attributes else None
-        self.head = Head(channels, labels, hidden, 16 if attributes else 0, dropout)
+        self.head = Head(channels, labels, hidden, 16 if attributes else 0, dropout, cells)
         if head_init == "xavier":
             self.head.start_xavier()
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
@@ -99,21 +116,29 @@ class Classifier(nn.Module):
         return self.features((x - self.mean) / self.std)
 
     def forward(self, images: Tensor, attributes: Tensor | None = None) -> Tensor:
-        return self.head(self.activations(images).mean(dim=(2, 3)), self._attributes(attributes))
+        return self.head(self._pooled(self.activations(images)), self._attributes(attributes))
 
     def explained(self, images: Tensor, attributes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (N, L), embedding (N, C), Grad-CAM maps (N, L, h, w) ≥ 0, in one forward pass."""
+        """Logits (N, L), embedding (N, D), Grad-CAM maps (N, L, h, w) ≥ 0, in one forward pass.
+
+        The embedding is the pooled maps, or, where they are flattened, what the last linear layer gets.
+        """
         maps = self.activations(images)
-        pooled = maps.mean(dim=(2, 3))
-        extra = self._attributes(attributes)
-        alpha = self.head.jacobian(pooled, extra) / (maps.shape[2] * maps.shape[3])
+        features, extra = self._pooled(maps), self._attributes(attributes)
+        alpha = self.head.jacobian(features, extra)
+        if not self.flat:  # each cell has an equal share in the mean
+            alpha = alpha / (maps.shape[2] * maps.shape[3])
         cams = (alpha @ maps.flatten(2)).relu().unflatten(2, maps.shape[2:])
-        return self.head(pooled, extra), pooled, cams
+        embedding = self.head.penultimate(features, extra) if self.flat else features
+        return self.head(features, extra), embedding, cams
 
     def freeze_features(self, frozen: bool) -> None:
         """Let only the head learn: no gradients, and batch statistics stay as pretrained."""
         self.features.requires_grad_(not frozen)
         self.features.train(self.training and not frozen)
+
+    def _pooled(self, maps: Tensor) -> Tensor:
+        return maps.flatten(1) if self.flat else maps.mean(dim=(2, 3))
 
     def _attributes(self, attributes: Tensor | None) -> Tensor | None:
         return None if self.attributes is None else self.attributes(attributes)

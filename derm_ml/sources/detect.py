@@ -18,7 +18,15 @@ from pathlib import Path
 from types import ModuleType
 
 from derm_ml.records import DataError, Reading, with_prefix
-from derm_ml.sources import class_folders, csv_list, ham10000, image_and_mask_folders, isic2017, visits
+from derm_ml.sources import (
+    class_folders,
+    csv_list,
+    findings_table,
+    ham10000,
+    image_and_mask_folders,
+    isic2017,
+    visits,
+)
 from derm_ml.sources.image_files import image_files
 from derm_ml.sources.labels import LabelMap, LabelNames
 
@@ -26,6 +34,7 @@ from derm_ml.sources.labels import LabelMap, LabelNames
 LAYOUTS: dict[str, ModuleType] = {
     "isic2017": isic2017,
     "ham10000": ham10000,
+    "findings_table": findings_table,
     "csv_list": csv_list,
     "class_folders": class_folders,
 }
@@ -89,7 +98,8 @@ def _unknown(folder: Path, names: LabelMap, layouts: Mapping[str, ModuleType]) -
     known = ", ".join(sorted({*names.labels, *(names.names or {})}))
     return (
         f"{folder}: the layout is not recognised; expected the official ISIC 2017 or HAM10000 folders, "
-        f"a list labels.csv with the columns filename and label, or a folder for each class ({known})"
+        f"a list labels.csv with the columns filename and label, a table train.csv with the column filename and one "
+        f"column of 0 and 1 for each finding, or a folder for each class ({known})"
     )
 
 

@@ -1,6 +1,6 @@
 """Train a classifier on a dataset and seal it into a bundle: what every classification task's `fit` does.
 
-network → best weights (training/loop.py) → graph → temperature and operating points on the validation split → bundle
+network → best weights (training/loop.py) → graph → calibration and operating points on the validation split → bundle
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from torch import Tensor, nn
 
 from derm_ml.bundle import BundleCard, OperatingPoint, Preprocessing, UnclaimedPoint, seal, writing_bundle
 from derm_ml.dataset import Dataset
+from derm_ml.embeddings.pseudo_labels import judged, labelled_rows, read_pseudo_labels
 from derm_ml.files import write_json
 from derm_ml.images.augment import augmentation
-from derm_ml.images.preprocess import to_square
-from derm_ml.losses.classification import sigmoid_loss, softmax_loss
+from derm_ml.images.condition import conditioned, square
+from derm_ml.losses.classification import asymmetric_loss, sigmoid_loss, softmax_loss
 from derm_ml.metrics.calibration import fit_temperature, fit_temperature_and_bias
 from derm_ml.metrics.classification import auc
 from derm_ml.metrics.intervals import estimate
-from derm_ml.metrics.operating_points import fit_balanced_point, fit_recall_points
+from derm_ml.metrics.operating_points import fit_balanced_point, fit_recall_points, fit_specificity_point
 from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.classifier import Classifier
 from derm_ml.predictor import Predictor, concatenate, encode_attributes
@@ -39,6 +40,9 @@ from derm_ml.training.seeding import derived, generator
 from derm_ml.training.settings import ClassifierRecipe
 
 RECALLS = (0.90, 0.95)  # the recalls an operating point is fitted for, where a task names no others
+SPECIFICITIES = (0.90,)  # the same the other way round, for several independent labels
+
+LossOf = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (logits, targets, weights) → mean loss
 
 
 def fit_classifier(
@@ -49,17 +53,27 @@ def fit_classifier(
     out: Path,
     on_epoch: OnEpoch,
     recalls: Sequence[float] = RECALLS,
+    training_targets: Callable[[np.ndarray], np.ndarray] = lambda targets: targets,
 ) -> Path:
     """Train (or resume) in `out` and return `out/bundle`.
 
-    `scored` are the labels whose (mean) AUC on the validation split chooses the best epoch.
+    `scored` are the labels whose (mean) AUC on the validation split chooses the best epoch; `training_targets` may
+    hide some of the targets (N, L) from training by making them NaN, where labels are independent.
     Raises `DataError` if a split or a label has no images, `TrainingError` if training fails.
     """
     bundle = out / "bundle"
     if (bundle / "bundle.json").exists():  # the folder names recipe and data: this is the same model
         return bundle
-    train, validation = dataset.split("train"), dataset.split("validation")
     _check(dataset)
+    validation = dataset.split("validation")
+    train = labelled_rows(dataset, recipe.labelled_share, recipe.seed)
+    targets = training_targets(dataset.targets(train))
+    given = None
+    if recipe.pseudo_labels:
+        given = read_pseudo_labels(Path(recipe.pseudo_labels), dataset, recipe.labelled_share, recipe.seed)
+        train = pd.concat([train, given.rows])
+        targets = np.concatenate([targets, training_targets(given.targets)])
+    _check_targets(dataset, targets, recipe)
     torch.manual_seed(derived(recipe.seed, "weights"))
     columns = 2 * len(recipe.attributes)
     network = Classifier(
@@ -70,24 +84,25 @@ def fit_classifier(
         recipe.dropout,
         columns,
         recipe.head_init,
+        recipe.side,
     )
-    targets = dataset.targets(train)
     weights, draws = _balance(dataset, train, targets, recipe, head)
-    loss_of = softmax_loss if head == "softmax" else sigmoid_loss
+    loss_of = _loss(recipe, head)
 
     def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
         images, target, attributes = batch
         scale = None if weights is None else weights.to(target.device)
         logits = model(images, attributes if columns else None).float()
-        return loss_of(logits, target, scale, recipe.label_smoothing, recipe.focal_gamma)
+        return loss_of(logits, target, scale)
 
-    identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5], sort_keys=True)
+    taught = given.source if given else ""
+    identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5, taught], sort_keys=True)
     fitted = fit_network(
         network.to(memory_format=torch.channels_last),  # the layout these convolutions are fastest in
-        training_samples(dataset, train, recipe),
+        training_samples(dataset, train, targets, recipe),
         len(train),
         loss,
-        _validation(dataset, validation, recipe, scored, loss_of),
+        _validation(dataset, validation, recipe, scored, head),
         "auc_mean" if len(scored) > 1 else f"auc_{scored[0]}",
         recipe,
         out,
@@ -104,18 +119,12 @@ def fit_classifier(
         recipe=recipe.model_dump(mode="json"),
         labels=dataset.labels,
         head=head,
-        preprocessing=Preprocessing(
-            side=recipe.side,
-            store_side=dataset.info["settings"]["store_side"],
-            fit=recipe.squaring,
-            smallest_side=recipe.smallest_side,
-        ),
+        preprocessing=preprocessing(recipe, dataset),
         views=recipe.views,
         attributes=recipe.attributes,
         dataset_md5=dataset.md5,
         split_hashes=dataset.split_hashes,
         licences=dataset.licences,
-        temperature=1.0,  # until it is fitted below
         backbone=recipe.backbone,
         pretrained=describe_weights(recipe.pretrained),
         git_commit=git_commit(),
@@ -125,8 +134,37 @@ def fit_classifier(
     with writing_bundle(bundle) as folder:
         export_classifier(network, recipe.side, columns, folder)
         seal(folder, card)
-        seal(folder, _calibrated(card, Predictor(folder), dataset, validation, head, recalls))
+        card = _calibrated(card, Predictor(folder), dataset, validation, head, recalls)
+        if given:
+            teacher = Predictor(Path(given.audit["teacher"]))
+            outcome = judged(teacher, Predictor(folder), dataset, scored, given)
+            card = card.model_copy(update={"pseudo_labels": outcome})
+        seal(folder, card)
     return bundle
+
+
+def preprocessing(recipe: ClassifierRecipe, dataset: Dataset) -> Preprocessing:
+    """What the recipe wants done to a picture of the dataset before the graph."""
+    return Preprocessing(
+        side=recipe.side,
+        store_side=dataset.info["settings"]["store_side"],
+        fit=recipe.squaring,
+        field_of_view=recipe.field_of_view,
+        channel=recipe.channel,
+        contrast=recipe.contrast,
+        smallest_side=recipe.smallest_side,
+    )
+
+
+def _loss(recipe: ClassifierRecipe, head: Literal["softmax", "sigmoid"]) -> LossOf:
+    if recipe.loss == "asymmetric":
+        if head == "softmax":
+            raise ValueError("loss=asymmetric is for independent labels; this task's classes exclude each other")
+        return lambda logits, targets, weights: asymmetric_loss(
+            logits, targets, weights, recipe.label_smoothing, recipe.focal_gamma, recipe.negative_gamma
+        )
+    plain = softmax_loss if head == "softmax" else sigmoid_loss
+    return lambda logits, targets, weights: plain(logits, targets, weights, recipe.label_smoothing, recipe.focal_gamma)
 
 
 def _check(dataset: Dataset) -> None:
@@ -138,6 +176,16 @@ def _check(dataset: Dataset) -> None:
             raise DataError(
                 f"the {name} split of {dataset.path} has no image of {', '.join(empty)} ({counts}); "
                 "add images or change the split fractions in params.yaml"
+            )
+
+
+def _check_targets(dataset: Dataset, targets: np.ndarray, recipe: ClassifierRecipe) -> None:
+    """Labels that are put aside may have been the only ones."""
+    for label, column in zip(dataset.labels, targets.T, strict=True):
+        if not (column == 1).any() or not (column == 0).any():
+            raise DataError(
+                f"with labelled_share={recipe.labelled_share} no training image is known to have {label}, or to lack "
+                "it: use a larger share, or a setting that hides fewer labels"
             )
 
 
@@ -161,9 +209,9 @@ def _balance(
     return weights, None if even else list(draws)
 
 
-def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRecipe) -> LoadSample:
+def training_samples(dataset: Dataset, rows: pd.DataFrame, targets: np.ndarray, recipe: ClassifierRecipe) -> LoadSample:
     """(index, seed) → augmented image (side, side, 3) uint8, targets (L,) float32, attributes (2 · A,) float32."""
-    targets = dataset.targets(rows)
+    rule = preprocessing(recipe, dataset)
     augment = augmentation(recipe.augmentation, recipe.side, recipe.squaring, recipe.smallest_side)
     attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
     unknown = encode_attributes([{}], recipe.attributes)[0]
@@ -171,7 +219,8 @@ def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRec
 
     def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
         hidden = generator(seed, "attributes").random() < recipe.attribute_dropout
-        return augment(image(index), seed), targets[index], unknown if hidden else attributes[index]
+        picture = augment(conditioned(image(index), rule), seed)
+        return picture, targets[index], unknown if hidden else attributes[index]
 
     return load
 
@@ -181,16 +230,16 @@ def _validation(
     rows: pd.DataFrame,
     recipe: ClassifierRecipe,
     scored: Sequence[str],
-    loss_of: Callable[..., Tensor],
+    head: Literal["softmax", "sigmoid"],
 ) -> Callable[[nn.Module], dict[str, float]]:
     """Loss and AUCs on the validation images, read anew each time: memory does not grow with their number."""
+    rule, loss_of = preprocessing(recipe, dataset), _loss(recipe, head)
     image = dataset.reader(rows)
     targets = torch.from_numpy(dataset.targets(rows))
     attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
 
     def load(index: int) -> tuple[np.ndarray, ...]:
-        square = to_square(image(index), recipe.side, recipe.squaring, recipe.smallest_side)
-        return square, attributes[index]
+        return square(image(index), rule), attributes[index]
 
     def validate(network: nn.Module) -> dict[str, float]:
         device = next(network.parameters()).device
@@ -199,8 +248,8 @@ def _validation(
             extra = facts.to(device) if recipe.attributes else None
             parts.append(network(images.to(device), extra).float().cpu())
         logits = torch.cat(parts)
-        scores = (logits.softmax(1) if loss_of is softmax_loss else logits.sigmoid()).numpy()
-        figures: dict[str, Any] = {"loss": loss_of(logits, targets).item()}
+        scores = (logits.softmax(1) if head == "softmax" else logits.sigmoid()).numpy()
+        figures: dict[str, Any] = {"loss": loss_of(logits, targets, None).item()}
         for label in scored:
             column = dataset.labels.index(label)
             figures[f"auc_{label}"] = estimate(auc, scores[:, column], targets[:, column].numpy())
@@ -220,16 +269,20 @@ def _calibrated(
     head: Literal["softmax", "sigmoid"],
     recalls: Sequence[float],
 ) -> BundleCard:
-    """The card with temperature and operating points fitted on the validation split through the exported graph."""
+    """The card with calibration and operating points fitted on the validation split through the exported graph."""
     outputs = concatenate(
         predictor.batches((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
     )
     targets = dataset.targets(rows)
     if head == "softmax":
-        temperature, bias = fit_temperature(outputs.logits, targets, head), ()
-    else:
+        calibration = {"temperature": fit_temperature(outputs.logits, targets, head)}
+    elif len(card.labels) == 1:
         temperature, bias = fit_temperature_and_bias(outputs.logits, targets)
-    card = card.model_copy(update={"temperature": temperature, "bias": bias})
+        calibration = {"temperature": temperature, "bias": bias}
+    else:  # each label by itself: they differ in how often they are drawn, and in how well they are told
+        each = [fit_temperature_and_bias(outputs.logits[:, [k]], targets[:, [k]]) for k in range(len(card.labels))]
+        calibration = {"temperatures": tuple(t for t, _ in each), "bias": tuple(b for _, (b,) in each)}
+    card = card.model_copy(update=calibration)
     predictor.card = card
     probabilities = predictor.calibrated(outputs.logits)
     points: list[OperatingPoint] = []
@@ -239,4 +292,6 @@ def _calibrated(
         points.append(fit_balanced_point("balanced", *given))
         claimed, short = fit_recall_points(*given, recalls)
         points, unclaimed = [*points, *claimed], [*unclaimed, *short]
+        if head == "sigmoid" and len(card.labels) > 1:
+            points += [fit_specificity_point(f"specificity_{wanted:g}", *given, wanted) for wanted in SPECIFICITIES]
     return card.model_copy(update={"operating_points": tuple(points), "unclaimed_points": tuple(unclaimed)})

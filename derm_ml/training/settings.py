@@ -55,6 +55,11 @@ class ClassifierRecipe(TrainingRecipe):
     smallest_side: int = Field(
         0, ge=0, description="with squaring=crop: pixels of the shorter side before the square is cut (0: side)"
     )
+    field_of_view: bool = Field(False, description="crop the black frame around a round field of view first")
+    channel: Literal["rgb", "green"] = Field("rgb", description="green: all three channels are the green one")
+    contrast: Literal["none", "clahe", "ben_graham"] = Field(
+        "none", description="even the contrast first: adaptive histogram equalisation, or difference from a blur"
+    )
     augmentation: Augmentation = Field("strong", description="see derm_ml/images/augment.py")
     views: Literal["none", "flips", "d4"] = Field(
         "d4", description="test-time augmentation, averaged over 1, 4 or 8 views"
@@ -69,11 +74,21 @@ class ClassifierRecipe(TrainingRecipe):
         "sampler", description="rare labels weigh more in the loss, or are drawn more often"
     )
     balance_power: float = Field(0.5, ge=0, le=1, description="0: as the data are; 1: every label alike; 0.5: half way")
+    labelled_share: float = Field(
+        1.0, gt=0, le=1, description="share of the training patients whose labels are used; the others' are put aside"
+    )
+    pseudo_labels: str = Field(
+        "", description="path of a table `derm pseudo-label` made: its images are trained on too"
+    )
     extra_weight: float = Field(
         1.0, ge=0, description="how often an image of a training-only source is drawn, against 1 for the others"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all labels")
+    loss: Literal["cross_entropy", "asymmetric"] = Field(
+        "cross_entropy", description="asymmetric: easy negatives of independent labels count little"
+    )
     focal_gamma: float = Field(0.0, ge=0, description="focal loss (0: plain cross-entropy)")
+    negative_gamma: float = Field(4.0, ge=0, description="of the asymmetric loss: the focal exponent of negatives")
 
 
 class SegmenterRecipe(TrainingRecipe):

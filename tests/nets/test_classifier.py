@@ -16,14 +16,15 @@ from derm_ml.nets.backbones import PretrainedError, backbone
 from derm_ml.nets.classifier import Classifier
 from derm_ml.training.export import export_classifier
 
-NETWORKS = [("mobilenet_v2", (), 0), ("resnet18", (32, 16), 4)]
+SIDE = 128  # AlexNet's last map is then 2 × 2
+NETWORKS = [("mobilenet_v2", (), 0), ("resnet18", (32, 16), 4), ("alexnet_bn", (), 0), ("alexnet_bn", (32,), 4)]
 
 
 @pytest.fixture(params=NETWORKS, ids=lambda p: f"{p[0]}-head{p[1]}-attributes{p[2]}")
 def network(request):
     name, hidden, attributes = request.param
     torch.manual_seed(0)
-    made = Classifier(name, 8, "none", hidden, dropout=0.2, attributes=attributes).eval()
+    made = Classifier(name, 8, "none", hidden, dropout=0.2, attributes=attributes, side=SIDE).eval()
     for module in made.modules():  # a fresh network's maps are nearly constant: give batch norm something to do
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -33,7 +34,9 @@ def network(request):
 
 def pictures(n: int, attributes: int):
     torch.manual_seed(1)
-    return torch.randint(0, 255, (n, 64, 64, 3), dtype=torch.uint8), torch.randn(n, attributes) if attributes else None
+    return torch.randint(0, 255, (n, SIDE, SIDE, 3), dtype=torch.uint8), torch.randn(
+        n, attributes
+    ) if attributes else None
 
 
 def test_the_forward_pass_explains_like_grad_cam_by_hooks_and_gradients(network):
@@ -49,7 +52,7 @@ def test_the_forward_pass_explains_like_grad_cam_by_hooks_and_gradients(network)
 
 def test_the_exported_graph_says_what_torch_says_for_any_batch(network, tmp_path: Path):
     net, attributes = network
-    export_classifier(net, 64, 2 * (attributes // 2), tmp_path)
+    export_classifier(net, SIDE, 2 * (attributes // 2), tmp_path)
     session = ort.InferenceSession(tmp_path / "model.onnx")
     for n in (1, 3):
         images, extra = pictures(n, attributes)

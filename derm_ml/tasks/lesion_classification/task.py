@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.rules import IMAGE_RULES
+from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.lesion_classification.recipes import Drawn, Faithful, Strong
 
@@ -51,6 +51,7 @@ TASK = Task(
     gates=(
         Gate("ranks_better_than_chance", ranks_better_than_chance),
         Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
+        PSEUDO_LABEL_GATE,
     ),
     artifacts=(Artifact("heatmaps", heatmaps), *EMBEDDING_ARTIFACTS),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.policy import Policy
-from derm_ml.rules import IMAGE_RULES
+from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.malignancy_screening.recipes import (
     Drawn,
@@ -101,6 +101,7 @@ TASK = Task(
         Gate("specificity_at_operating_point", specificity_at_operating_point),
         Gate("ranks_better_than_chance", ranks_better_than_chance),
         Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
+        PSEUDO_LABEL_GATE,
     ),
     artifacts=(Artifact("heatmaps", heatmaps), *EMBEDDING_ARTIFACTS),
     settings=MalignancySettings,

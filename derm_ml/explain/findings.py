@@ -1,0 +1,68 @@
+"""Heatmaps of findings that do not exclude each other: each has its own map.
+
+For one picture (`/explain`, `derm explain`) and as sheets of a whole split, one a finding (report, Dagster).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from derm_ml import RESEARCH_USE
+from derm_ml.dataset import Dataset
+from derm_ml.explain.overlay import captioned, overlay
+from derm_ml.figures.sheets import heatmap_sheet
+from derm_ml.predictor import Outputs, Predictor
+from derm_ml.report.words import readable
+
+FOUND, MISSED, FALSE = 6, 3, 3  # pictures of a finding's sheet: right, overlooked, wrongly found
+
+
+def explained(predictor: Predictor, image: np.ndarray, label: str = "") -> np.ndarray:
+    """RGB (H, W, 3) uint8 with the map of `label`; without one, a panel for each finding present, side by side.
+
+    Where none is present the most likely one is shown. Raises `ValueError` for a label the model does not know.
+    """
+    if label and label not in predictor.labels:
+        raise ValueError(f"no label '{label}'; the model knows {', '.join(predictor.labels)}")
+    outputs = predictor([image])
+    p = dict(zip(predictor.labels, outputs.probabilities[0].tolist(), strict=True))
+    thresholds = {name: predictor.card.threshold(name) for name in predictor.labels}
+    present = [name for name in predictor.labels if p[name] >= thresholds[name]]
+    panels = []
+    for name in [label] if label else present or [max(p, key=p.__getitem__)]:
+        cam = outputs.maps[0, predictor.labels.index(name)]
+        said = "present" if name in present else "not present"
+        text = f"{readable(name)}: {p[name]:.1%}, {said} (from {thresholds[name]:.1%})"
+        panels.append(captioned(overlay(image, predictor.unsquared(cam, image)), f"{text}\n{RESEARCH_USE}"))
+    tallest = max(len(panel) for panel in panels)
+    white = (255, 255, 255)
+    grown = [cv2.copyMakeBorder(q, 0, tallest - len(q), 0, 0, cv2.BORDER_CONSTANT, value=white) for q in panels]
+    return np.ascontiguousarray(np.hstack(grown))
+
+
+def finding_sheets(predictor: Predictor, dataset: Dataset, rows: pd.DataFrame, outputs: Outputs) -> dict[str, bytes]:
+    """Finding → a sheet (PNG): pictures in which it was found, overlooked and wrongly found, with the finding's map.
+
+    In the order of the manifest, so that nobody has picked the pretty ones. A picture with several findings is on
+    the sheet of each. `outputs` are those of `rows`.
+    """
+    sheets: dict[str, bytes] = {}
+    for column, label in enumerate(predictor.labels):
+        truth = rows[f"target.{label}"].to_numpy()
+        flagged = outputs.probabilities[:, column] >= predictor.card.threshold(label)
+        kinds = {
+            "found": np.flatnonzero(flagged & (truth == 1))[:FOUND],
+            "overlooked": np.flatnonzero(~flagged & (truth == 1))[:MISSED],
+            "wrongly found": np.flatnonzero(flagged & (truth == 0))[:FALSE],
+        }
+        pairs, captions = [], []
+        for kind, places in kinds.items():
+            for i in places:
+                seen = predictor.square(dataset.image(rows.iloc[i]))
+                pairs.append((seen, overlay(seen, outputs.maps[i, column])))
+                captions.append(f"{rows['id'].iloc[i]}\n{kind}, {outputs.probabilities[i, column]:.0%}")
+        title = f"Grad-CAM of {readable(label)} · {RESEARCH_USE}"
+        sheets[label] = heatmap_sheet(pairs, captions, title=title)
+    return sheets

@@ -1,0 +1,74 @@
+"""retinal_findings: diabetic retinopathy, glaucoma, normal and more on photographs of the fundus (multi-label)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE
+from derm_ml.task import Artifact, Finding, Gate, Task
+from derm_ml.tasks.retinal_findings.recipes import Drawn, Faithful, OneVsNormal, Strong
+from derm_ml.tasks.retinal_findings.settings import FINDINGS, RetinalSettings
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
+    from derm_ml.evaluation import Evaluation
+    from derm_ml.predictor import Predictor
+
+
+def every_finding_ranks_better_than_chance(evaluation: Evaluation) -> Finding:
+    """The lower bound of every finding's AUC lies above 0.5."""
+    rows, good = [], True
+    for label in evaluation.labels:
+        metric = evaluation.metrics[f"auc_{label}"]
+        good = good and metric.low is not None and metric.low > 0.5
+        rows.append({"finding": label, "auc": str(metric)})
+    said = "; ".join(f"{row['finding']} {row['auc']}" for row in rows)
+    return Finding(good, said, tuple(rows))
+
+
+def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
+    """The expected calibration error, averaged over the findings, is at most 0.10."""
+    metric = evaluation.metrics["ece"]
+    if metric.value is None:
+        return Finding(False, f"the calibration error is undefined: {metric.note}")
+    return Finding(metric.value <= 0.10, f"ECE {metric.value:.3f} (n = {metric.n})", figures={"ece": metric.value})
+
+
+def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+    """A sheet for each finding: test pictures with its Grad-CAM, found, overlooked and wrongly found."""
+    from derm_ml.explain.findings import finding_sheets
+    from derm_ml.predictor import concatenate
+
+    rows = dataset.split("test")
+    outputs = concatenate(predictor.batches((dataset.image(r), dataset.attributes(r)) for _, r in rows.iterrows()))
+    made = {}
+    for label, sheet in finding_sheets(predictor, dataset, rows, outputs).items():
+        made[f"heatmaps_{label}"] = folder / f"heatmaps_{label}.png"
+        made[f"heatmaps_{label}"].write_bytes(sheet)
+    return made
+
+
+def pseudo_labels(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+    """Labels for the unlabelled images by label spreading over the model's embeddings, with confidence and audit."""
+    from derm_ml.embeddings.pseudo_labels import propose, write_proposal
+
+    return write_proposal(propose(predictor, dataset), predictor, dataset, folder)
+
+
+TASK = Task(
+    name="retinal_findings",
+    title="Findings on retinal photographs",
+    labels=FINDINGS,
+    recipes={"strong": Strong, "faithful": Faithful, "one_vs_normal": OneVsNormal, "drawn": Drawn},
+    primary_metric="auc_mean",
+    rules=IMAGE_RULES,
+    gates=(
+        Gate("every_finding_ranks_better_than_chance", every_finding_ranks_better_than_chance),
+        Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
+        PSEUDO_LABEL_GATE,
+    ),
+    artifacts=(Artifact("heatmaps", heatmaps), Artifact("pseudo_labels", pseudo_labels)),
+    settings=RetinalSettings,
+)
