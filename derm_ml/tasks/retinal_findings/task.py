@@ -69,6 +69,6 @@ TASK = Task(
         Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
         PSEUDO_LABEL_GATE,
     ),
-    artifacts=(Artifact("heatmaps", heatmaps), Artifact("pseudo_labels", pseudo_labels)),
+    artifacts=(Artifact("heatmaps", heatmaps), Artifact("pseudo_labels", pseudo_labels), *EMBEDDING_ARTIFACTS),
     settings=RetinalSettings,
 )
