@@ -298,7 +298,7 @@ def _gallery(
     mistakes: Sequence[tuple[int, Row]],
     maps: np.ndarray,
     image: Callable[[pd.Series], np.ndarray],
-    unsquare: Callable[[np.ndarray, tuple[int, ...]], np.ndarray] | None,
+    unsquare: Callable[[np.ndarray, np.ndarray], np.ndarray] | None,
 ) -> bytes:
     """The pictures of the mistakes, beside the heatmap of the label that was said or missed if it can be laid over."""
     captions = [
@@ -312,7 +312,7 @@ def _gallery(
     for picture, (i, row) in zip(pictures, mistakes, strict=True):
         label = next(name for name in (row["predicted"], row["truth"]) if name in cases.labels)
         cam = maps[i, cases.labels.index(label)]
-        pairs.append((picture, overlay(picture, unsquare(cam, picture.shape))))
+        pairs.append((picture, overlay(picture, unsquare(cam, picture))))
     return heatmap_sheet(pairs, captions, columns=3)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.retinal_findings.recipes import Drawn, Faithful, OneVsNormal, Strong
