@@ -135,12 +135,7 @@ def compare(runs: Sequence[Run], task: Task) -> Comparison:
     """The runs against the first of them. Raises `ComparisonError` if they were not measured on the same cases."""
     if len(runs) < 2:
         raise ComparisonError("a comparison needs two runs at least")
-    first = runs[0].evaluation
-    for run in runs[1:]:
-        _refuse_other_cases(runs[0], run)
-    tables = [run.evaluation.predictions.set_index("id").loc[list(first.predictions["id"])] for run in runs]
-    for run, table in zip(runs, tables, strict=True):
-        _refuse_other_truth(runs[0].name, tables[0], run.name, table)
+    tables = _lined_up(runs)
     groups = tables[0]["group"].to_numpy(str)
     rows = [
         _measured(measure, run, runs[0], table, tables[0], groups)
@@ -151,6 +146,7 @@ def compare(runs: Sequence[Run], task: Task) -> Comparison:
     if not found:
         raise ComparisonError("the runs have no metric that can be reckoned from their saved predictions")
     found.sort(key=lambda row: row.metric != task.primary_metric)
+    first = runs[0].evaluation
     return Comparison(
         first.task,
         first.title,
@@ -168,13 +164,23 @@ def primary_difference(candidate: Evaluation, champion: Evaluation, task: Task) 
 
     Raises `ComparisonError` if they were not measured on the same cases.
     """
-    try:
-        comparison = compare((Run("champion", champion), Run("candidate", candidate)), task)
-    except ComparisonError as error:
-        if "no metric" in str(error):
-            return None
-        raise
-    return next((row.difference for row in comparison.rows if row.metric == task.primary_metric), None)
+    runs = (Run("champion", champion), Run("candidate", candidate))
+    base, table = _lined_up(runs)
+    measures = _measures((champion, candidate), (base, table), task)
+    measure = next((m for m in measures if m.name == task.primary_metric), None)
+    row = measure and _measured(measure, runs[1], runs[0], table, base, base["group"].to_numpy(str))
+    return row.difference if row else None
+
+
+def _lined_up(runs: Sequence[Run]) -> list[pd.DataFrame]:
+    """The predictions of each run, in the order of the first. Raises `ComparisonError` if the cases differ."""
+    order = list(runs[0].evaluation.predictions["id"])
+    for run in runs[1:]:
+        _refuse_other_cases(runs[0], run)
+    tables = [run.evaluation.predictions.set_index("id").loc[order] for run in runs]
+    for run, table in zip(runs, tables, strict=True):
+        _refuse_other_truth(runs[0].name, tables[0], run.name, table)
+    return tables
 
 
 def read_run(path: Path, split: str = "test") -> Run:
