@@ -1,0 +1,239 @@
+"""lesion_segmentation from end to end on drawn pictures, whose masks are exact."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from derm_ml.cli import app
+from derm_ml.comparison import Run, compare
+from derm_ml.dataset import Dataset, prepare
+from derm_ml.evaluation import Evaluation
+from derm_ml.files import sha256
+from derm_ml.metrics.segmentation import score
+from derm_ml.policy import Policy
+from derm_ml.predictor import Predictor
+from derm_ml.promotion import Evidence, decide
+from derm_ml.registry import get_task
+from derm_ml.task import Finding
+
+TASK = get_task("lesion_segmentation")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Dataset:
+    folder = tmp_path_factory.mktemp("segmentation")
+    TASK.draw(folder / "raw", 60, seed=1)
+    return prepare(TASK, folder / "raw", TASK.settings(), folder / "data")
+
+
+@pytest.fixture(scope="module")
+def model(dataset, tmp_path_factory):
+    out = tmp_path_factory.mktemp("segmenter")
+    TASK.fit(dataset, TASK.recipe("drawn", workers=0, precision="32-true"), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def predictor(model):
+    return Predictor(model / "bundle")
+
+
+@pytest.fixture(scope="module")
+def evaluation(predictor, dataset) -> Evaluation:
+    return TASK.evaluate(predictor, dataset, "test")
+
+
+def test_it_learns_what_was_drawn_and_its_gates_are_green(evaluation):
+    metric = evaluation.metrics["dice"]
+    assert metric.low is not None
+    assert metric.low > 0.85
+    assert metric.n == 12
+    assert all(gate.check(evaluation).passed for gate in TASK.gates)
+
+
+def test_every_number_is_a_mean_over_the_pictures_in_the_csv(evaluation, tmp_path):
+    folder = evaluation.save(tmp_path / "evaluation")
+    table = pd.read_csv(folder / "predictions.csv")
+    assert len(table) == 12
+    for name in ("dice", "jaccard", "thresholded_jaccard", "hd95", "sensitivity", "specificity"):
+        assert evaluation.metrics[name].value == pytest.approx(table[name].mean(), abs=1e-5)
+    assert sum(row["n"] for row in evaluation.tables["by_size"]) == 12
+    assert (folder / "figures" / "worst_cases.png").stat().st_size < 200_000
+    assert "Research use only" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_masks_are_measured_at_the_size_of_the_original(predictor, tmp_path):
+    """A network that is scored on its own small square looks better than what a user gets."""
+    TASK.draw(tmp_path / "raw", 30, seed=2)
+    small = prepare(TASK, tmp_path / "raw", TASK.settings(store_side=80), tmp_path / "data")
+    table = TASK.evaluate(predictor, small, "test").predictions.set_index("id")
+    row = small.split("test").iloc[0]
+    assert small.image(row).shape == (60, 80, 3)
+    assert small.mask(row).shape == (144, 192)
+    found = predictor.segment([small.image(row)], [(144, 192)])[0]
+    assert found.mask.shape == found.probability.shape == (144, 192)
+    assert table.loc[row["id"], "dice"] == pytest.approx(score(found.mask, small.mask(row)).dice)
+    assert (table[["tp", "fp", "fn", "tn"]].sum(axis=1) == 144 * 192).all()
+
+
+def test_a_turned_picture_gets_the_turned_mask(predictor, dataset):
+    """The bundle averages over flips, each undone: were one not, the mask would be smeared."""
+    image = dataset.image(dataset.split("test").iloc[0])
+    straight, turned = (predictor.segment([picture])[0] for picture in (image, image[::-1, ::-1]))
+    np.testing.assert_allclose(straight.square, turned.square[::-1, ::-1], atol=1e-4)
+
+
+def test_a_segmenter_and_a_classifier_are_not_taken_for_each_other(predictor):
+    with pytest.raises(ValueError, match="ask `segment`"):
+        predictor([np.zeros((64, 64, 3), np.uint8)])
+
+
+def test_what_the_service_repeats_is_what_the_evaluation_saved(predictor, dataset, evaluation):
+    saved = evaluation.predictions.set_index("id")
+    for _, row in dataset.split("test").iterrows():
+        said = TASK.answer(predictor, dataset.image(row), {})
+        for name in ("area_share", "confidence"):
+            assert said[name] == pytest.approx(saved.at[row["id"], f"answer.{name}"], abs=1e-6)
+
+
+def test_an_unknown_form_of_mask_is_named(predictor, dataset):
+    with pytest.raises(ValueError, match="png, rle, polygon"):
+        TASK.answer(predictor, dataset.image(dataset.split("test").iloc[0]), {"mask": "svg"})
+
+
+def broken(evaluation: Evaluation, **columns) -> Evaluation:
+    """The same evaluation with other scores."""
+    from derm_ml.evaluation_segmentation import _metrics
+
+    table = evaluation.predictions.assign(**columns)
+    return Evaluation(**{**evaluation.__dict__, "predictions": table, "metrics": _metrics(table)})
+
+
+def outcome(name: str, evaluation: Evaluation) -> Finding:
+    return next(gate for gate in TASK.gates if gate.name == name).check(evaluation)
+
+
+def test_gates_stop_a_network_that_misses(evaluation):
+    assert not outcome("masks_overlap_the_lesions", broken(evaluation, dice=0.5)).passed
+    assert not outcome("lesions_are_not_missed", broken(evaluation, tp=[0] + [5] * 11, fp=0)).passed
+
+
+def test_a_network_that_may_be_worse_than_the_champion_is_not_promoted(evaluation, model, tmp_path):
+    """The paired difference over the same pictures decides, not two numbers beside each other."""
+    evaluation.save(tmp_path / "held")
+    better = broken(evaluation, dice=[0.5] + [0.999] * 11)  # a higher mean, but one picture fell apart
+    better.save(tmp_path / "candidate")
+    held, candidate = (Evidence.read(TASK, model / "bundle", tmp_path / name) for name in ("held", "candidate"))
+    comparison = compare((Run("champion", evaluation), Run("candidate", better)), "dice")
+    row = next(row for row in comparison.rows if row.metric == "dice")
+    lower = row.difference.low
+    assert lower < -Policy.of(TASK).worse_by
+    decision = decide(candidate, held, Policy.of(TASK), "dice", row.difference)
+    assert not decision.promote
+
+
+def test_the_command_line_writes_masks_and_overlays_of_a_folder(model, dataset, tmp_path):
+    pictures = tmp_path / "pictures" / "inner"
+    pictures.mkdir(parents=True)
+    for number, (_, row) in enumerate(dataset.split("test").head(2).iterrows()):
+        Image.fromarray(dataset.image(row)).save(pictures / f"photo{number}.png")
+        Image.fromarray(dataset.image(row)).save(pictures.parent / f"photo{number}.png")  # the same name once more
+    arguments = [
+        "predict",
+        TASK.name,
+        str(pictures.parent),
+        "--model",
+        str(model),
+        "--into",
+        str(tmp_path / "out"),
+        "--json",
+    ]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(answers) == 4
+    assert len({answer["mask"] for answer in answers}) == 4, "one picture's mask overwrote another's"
+    for answer in answers:
+        mask = np.asarray(Image.open(answer["mask"]))
+        assert mask.shape == (144, 192)
+        assert set(np.unique(mask)) <= {0, 255}
+        assert (mask > 0).mean() == pytest.approx(answer["area_share"])
+        assert Image.open(answer["overlay"]).size[0] == 192
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"recipe": "strong", "backbone": "mobilenet_v2"},
+        {"recipe": "strong", "backbone": "resnet18"},
+        {"recipe": "faithful", "width": 2},
+    ],
+    ids=lambda values: values.get("backbone", values["recipe"]),
+)
+def test_every_recipe_trains_and_draws(values, dataset, tmp_path):
+    from safetensors.torch import save_file
+    from torchvision.models import get_model
+
+    values = dict(values)
+    recipe = values.pop("recipe")
+    if "backbone" in values:
+        save_file(get_model(values["backbone"], weights=None).state_dict(), tmp_path / "weights.safetensors")
+        values["pretrained"] = str(tmp_path / "weights.safetensors")
+    chosen = TASK.recipe(recipe, epochs=1, side=64, batch_size=12, workers=0, **values)
+    predictor = Predictor(TASK.fit(dataset, chosen, tmp_path / "model"))
+    found = predictor.segment([dataset.image(dataset.split("test").iloc[0])])[0]
+    assert found.mask.shape == (144, 192)
+    assert 0 <= found.confidence <= 1
+    assert predictor.card.mask_rule.largest_component == (recipe == "strong")
+    assert predictor.card.pretrained.startswith("file:weights" if "backbone" in values else "none")
+
+
+FIT = """
+import sys
+from pathlib import Path
+from derm_ml.dataset import Dataset
+from derm_ml.registry import get_task
+task = get_task("lesion_segmentation")
+recipe = task.recipe("drawn", epochs=3, side=32, dropout=0.3, augmentation="strong", ema=0.9,
+                     workers=int(sys.argv[3]), precision="32-true")
+task.fit(Dataset.open(Path(sys.argv[1])), recipe, Path(sys.argv[2]), lambda r: print("epoch", r.epoch, flush=True))
+"""
+
+
+def start(data, out, workers: int) -> subprocess.Popen:
+    """In a session of its own and with one thread, as tests/training/test_resume.py says why."""
+    return subprocess.Popen(
+        [sys.executable, "-c", FIT, str(data), str(out), str(workers)],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_a_run_killed_with_sigkill_resumes_to_bitwise_the_same_weights(dataset, tmp_path):
+    whole = start(dataset.path, tmp_path / "whole", workers=0)
+    assert whole.wait(timeout=300) == 0
+    killed = start(dataset.path, tmp_path / "killed", workers=1)
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if line.startswith("epoch 1"):
+            time.sleep(0.3)  # in the middle of the second epoch
+            os.killpg(killed.pid, signal.SIGKILL)
+            break
+    assert killed.wait(timeout=60) == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "bundle").exists(), "half a model must not look like a model"
+    resumed = start(dataset.path, tmp_path / "killed", workers=1)
+    output, _ = resumed.communicate(timeout=300)
+    assert "epoch 1" not in output, "a finished epoch was trained again"
+    weights = [sha256(tmp_path / name / "bundle" / "weights.safetensors") for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
