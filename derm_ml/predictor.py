@@ -21,7 +21,7 @@ import onnxruntime.capi.onnxruntime_pybind11_state as ort_errors  # pyright: ign
 from derm_ml.bundle import Bundle, BundleError
 from derm_ml.images.condition import in_picture, square
 from derm_ml.images.masks import cleaned
-from derm_ml.images.preprocess import Fit, in_frame
+from derm_ml.images.preprocess import Fit, in_frame, without_padding
 
 # what ONNX Runtime raises for a graph it cannot load or run; they share no base but Exception
 _GRAPH_ERRORS = (
@@ -155,6 +155,7 @@ class Predictor:
 
     def _framed(self, square: np.ndarray, height: int, width: int) -> Segmentation:
         rule, fit = self.card.mask_rule, self.card.preprocessing.fit
+        square = without_padding(square, height, width, fit)
         kept = cleaned(square, rule)
         inside = kept >= rule.threshold
         # in 255 steps: the map of a 40-megapixel photo in float would take 160 MB a request

@@ -97,6 +97,19 @@ def in_frame(square: np.ndarray, height: int, width: int, fit: Fit = "squash") -
     return framed
 
 
+def without_padding(square: np.ndarray, height: int, width: int, fit: Fit = "squash") -> np.ndarray:
+    """A map (S, S) with 0 where padding lies: it must not win against what the picture shows."""
+    if fit != "pad" or height == width:
+        return square
+    cells, edge = square.shape[0], max(height, width)
+    shown = np.zeros_like(square)
+    (top, bottom), (left, right) = (
+        (round(cells * ((edge - n) // 2) / edge), round(cells * ((edge - n) // 2 + n) / edge)) for n in (height, width)
+    )
+    shown[top:bottom, left:right] = square[top:bottom, left:right]
+    return shown
+
+
 def _resized(square: np.ndarray, height: int, width: int) -> np.ndarray:
     shrink = max(height, width) < max(square.shape)
     return cv2.resize(square, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)

@@ -135,7 +135,7 @@ def test_a_network_that_may_be_worse_than_the_champion_is_not_promoted(evaluatio
     better = broken(evaluation, dice=[0.5] + [0.999] * 11)  # a higher mean, but one picture fell apart
     better.save(tmp_path / "candidate")
     held, candidate = (Evidence.read(TASK, model / "bundle", tmp_path / name) for name in ("held", "candidate"))
-    comparison = compare((Run("champion", evaluation), Run("candidate", better)), "dice")
+    comparison = compare((Run("champion", evaluation), Run("candidate", better)), TASK)
     row = next(row for row in comparison.rows if row.metric == "dice")
     lower = row.difference.low
     assert lower < -Policy.of(TASK).worse_by
