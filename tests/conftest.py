@@ -57,3 +57,34 @@ def trained(drawn_dataset, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("model")
     task.fit(drawn_dataset, task.recipe("drawn", epochs=6, side=64, workers=0), out)
     return out
+
+
+@pytest.fixture(scope="session")
+def retinal_raw(tmp_path_factory):
+    """120 drawn eyes of 60 patients and 24 unlabelled ones, in the layout of ODIR-5K."""
+    from derm_ml.registry import get_task
+
+    folder = tmp_path_factory.mktemp("retinal") / "raw"
+    get_task("retinal_findings").draw(folder, 120, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def retinal_dataset(retinal_raw, tmp_path_factory):
+    """The prepared dataset of the drawn eyes."""
+    from derm_ml.dataset import prepare
+    from derm_ml.registry import get_task
+
+    task = get_task("retinal_findings")
+    return prepare(task, retinal_raw, task.settings(), tmp_path_factory.mktemp("prepared") / "retinal_findings")
+
+
+@pytest.fixture(scope="session")
+def retinal_trained(retinal_dataset, tmp_path_factory) -> Path:
+    """A model folder of the `drawn` recipe, trained for a few epochs on the drawn eyes."""
+    from derm_ml.registry import get_task
+
+    task = get_task("retinal_findings")
+    out = tmp_path_factory.mktemp("retinal_model")
+    task.fit(retinal_dataset, task.recipe("drawn", epochs=5, side=96, workers=0, views="none"), out)
+    return out

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derm_ml.records import (
     SPLITS,
+    UNLABELLED,
     DataError,
     Problem,
     Reading,
@@ -218,3 +220,36 @@ def test_prefix_moves_paths_and_keeps_what_was_left_out():
     assert moved.problems == (Problem("isic/list.csv", "why", 3),)
     assert moved.left_out == {"bcc": 2}
     assert with_prefix(reading, "", "here").samples[0].files == {"image": "a.jpg"}
+
+
+FINDINGS = ("common", "half", "rare")
+
+
+@given(st.integers(0, 10_000), st.integers(60, 160))
+@settings(max_examples=40)
+def test_every_finding_is_dealt_in_its_share_though_findings_overlap(seed, patients):
+    """Both eyes of a patient stay together, and a rare finding that comes with a common one is not lost to a split."""
+    rng = np.random.default_rng(seed)
+    shares = {"common": 0.5, "half": 0.3, "rare": 0.1}
+    eyes = [
+        Sample(f"{number}_{eye}", {"image": f"{number}_{eye}.jpg"},
+               {f: float(rng.random() < shares[f]) for f in FINDINGS}, patient=str(number), source="eyes")
+        for number in range(patients) for eye in ("left", "right")
+    ]  # fmt: skip
+    splits = assign_splits(eyes, SplitFractions(0.2, 0.2, seed), group_samples(eyes))
+    assert all(splits[f"{n}_left"] == splits[f"{n}_right"] for n in range(patients))
+    for finding in FINDINGS:
+        having = [s.id for s in eyes if s.target[finding] == 1]
+        for split in ("validation", "test"):
+            dealt = sum(splits[name] == split for name in having)
+            assert abs(dealt - 0.2 * len(having)) <= max(3, 0.12 * len(having))
+
+
+def test_an_image_without_a_known_target_is_in_no_split_and_ties_no_other_to_training():
+    known = sample("a", patient="p", source="s")
+    unknown = Sample("b", {"image": "b.jpg"}, dict.fromkeys(LABELS, float("nan")), patient="p", source="s")
+    nothing = Sample("c", {"image": "c.jpg"}, patient="p", source="s")
+    samples = [known, unknown, nothing, *(sample(f"x{k}", source="s") for k in range(3))]
+    splits = assign_splits(samples, SplitFractions(0.0, 0.7, 0), group_samples(samples))
+    assert splits["b"] == splits["c"] == UNLABELLED
+    assert {splits[s.id] for s in samples if s.labelled} == {"train", "test"}

@@ -49,7 +49,8 @@ def draw_fundus(
     unknown = set(found) - set(FINDINGS)
     if unknown:
         raise ValueError(f"cannot draw {', '.join(sorted(unknown))}; known: {', '.join(FINDINGS)}")
-    rng = np.random.default_rng([seed, *(FINDINGS.index(name) for name in found)])
+    # counted from 1: a seed that ends in 0 is the seed without it, and a normal eye would be the diabetic one
+    rng = np.random.default_rng([seed, *(FINDINGS.index(name) + 1 for name in found)])
     height, width = side, width or side
     centre, radius = np.array([width, height]) / 2 + rng.uniform(-0.01, 0.01, 2) * side, rng.uniform(0.46, 0.5) * side
     y, x = np.indices((height, width), dtype=float)

@@ -13,6 +13,7 @@ from derm_ml.metrics.operating_points import (
     fit_balanced_point,
     fit_operating_point,
     fit_recall_points,
+    fit_specificity_point,
     measure_point,
     refuse_fitted_on,
 )
@@ -135,3 +136,13 @@ def test_a_bundle_with_a_point_of_its_test_split_is_no_bundle():
     assert BundleCard(**fields, split_hashes={"test": "other"}).threshold("m", "recall_0.9") == point.threshold
     with pytest.raises(ValueError, match="fitted on the test split"):
         BundleCard(**fields, split_hashes={"test": "abc"})
+
+
+@given(cases, st.sampled_from([0.5, 0.8, 0.9, 0.95]))
+def test_specificity_is_reached_and_no_lower_threshold_reaches_it(rows, wanted):
+    p, y = arrays(rows)
+    p = p * np.float32(0.99)  # a calibrated probability is never 1
+    point = fit_specificity_point("s", "glaucoma", p, y, "validation", "hash", wanted)
+    assert point.specificity >= wanted - 1e-12
+    for passed in p[p < point.threshold]:  # a threshold at any case that is passed over flags too many
+        assert (p[y == 0] < passed).mean() < wanted or passed > p[y == 0].max()

@@ -1,0 +1,112 @@
+"""Pseudo-labels: what they may see, how many there may be, and that nobody can slip others in."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from derm_ml.embeddings.pseudo_labels import (
+    MOST_ENTROPY,
+    accepted,
+    audited,
+    labelled_rows,
+    propose,
+    read_pseudo_labels,
+    spread,
+    unlabelled_rows,
+    write_proposal,
+)
+from derm_ml.predictor import Predictor
+from derm_ml.records import DataError
+
+SHARE, SEED = 0.4, 0
+
+
+def test_labels_spread_along_the_points_not_across_the_gap():
+    """Two half circles that reach into each other, two labels: a straight line cannot separate them."""
+    angles = np.linspace(0, np.pi, 60)
+    upper = np.stack([np.cos(angles), np.sin(angles)], 1)
+    lower = np.stack([1 - np.cos(angles), 0.4 - np.sin(angles)], 1)
+    shares = spread(np.stack([upper[0], lower[0]]), np.array([0, 1]), np.concatenate([upper[1:], lower[1:]]), 2)
+    assert (shares[:59, 0] > 0.5).all()
+    assert (shares[59:, 1] > 0.5).all()
+    assert np.allclose(shares.sum(axis=1), 1)
+
+
+def test_points_no_label_reaches_get_even_shares():
+    far = np.random.default_rng(0).normal(100, 0.1, (30, 2))
+    shares = spread(np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([0, 1]), far, 2)
+    assert np.allclose(shares[5:].sum(axis=1), 1)
+    assert np.isfinite(shares).all()
+
+
+@given(st.integers(0, 10_000), st.floats(0.05, 0.95))
+def test_of_no_class_are_there_more_than_its_share_and_only_sure_ones(seed, prior):
+    rng = np.random.default_rng(seed)
+    positive = rng.beta(0.3, 0.3, 200)
+    shares, priors = np.stack([1 - positive, positive], 1), np.array([1 - prior, prior])
+    found = accepted(shares, priors)
+    for k in (0, 1):
+        assert (found == k).sum() <= priors[k] * 200 + 1e-6
+        chosen, refused = positive[found == k], positive[(found != k) & (shares.argmax(1) == k)]
+        if len(chosen) and len(refused):
+            assert np.abs(chosen - 0.5).min() >= np.abs(refused - 0.5).max() - 1e-9, "the surest come first"
+    p = positive[found >= 0]
+    p = p[(p > 0) & (p < 1)]
+    entropy = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+    assert (entropy <= MOST_ENTROPY + 1e-9).all()
+
+
+def test_the_audit_counts_what_was_given_and_known():
+    given_, true = np.array([[1.0], [1.0], [0.0], [np.nan], [1.0]]), np.array([[1.0], [0.0], [0.0], [1.0], [np.nan]])
+    present, absent = audited(given_, true, np.array(list("abcde")), ["glaucoma"])
+    assert (present["n"], present["precision"]) == (2, 0.5)
+    assert (absent["n"], absent["precision"]) == (1, 1.0)
+    assert present["low"] < 0.05 < 0.95 < present["high"]  # one right of two says next to nothing
+
+
+def test_twins_of_held_out_images_are_left_out(retinal_dataset):
+    table = retinal_dataset.manifest.copy()
+    stranger = table.index[table["split"] == "unlabelled"][0]
+    table.loc[stranger, "group"] = table.loc[table["split"] == "test", "group"].iloc[0]
+    changed = type(retinal_dataset)(retinal_dataset.path, retinal_dataset.info, table)
+    pool, excluded = unlabelled_rows(changed, changed.split("train"))
+    assert excluded == 1
+    assert table.loc[stranger, "id"] not in set(pool["id"])
+    assert set(pool["split"]) == {"unlabelled"}
+
+
+def test_a_share_of_labels_takes_whole_patients(retinal_dataset):
+    kept = labelled_rows(retinal_dataset, SHARE, SEED)
+    rest = retinal_dataset.split("train")
+    rest = rest[~rest["id"].isin(kept["id"])]
+    assert not set(kept["group"]) & set(rest["group"])
+    assert len(kept) / (len(kept) + len(rest)) == pytest.approx(SHARE, abs=0.1)
+
+
+def test_test_images_take_part_in_nothing_and_a_changed_table_is_refused(
+    retinal_trained, retinal_dataset, tmp_path, monkeypatch
+):
+    seen: set[str] = set()
+    image = type(retinal_dataset).image
+    monkeypatch.setattr(type(retinal_dataset), "image", lambda self, row: seen.add(row["id"]) or image(self, row))
+    predictor = Predictor(retinal_trained / "bundle")
+    proposal = propose(predictor, retinal_dataset)
+    assert not seen & set(retinal_dataset.split("test")["id"])
+    assert set(proposal.table["id"]) <= set(retinal_dataset.split("unlabelled")["id"])
+    made = write_proposal(proposal, predictor, retinal_dataset, tmp_path)
+    share, seed = 1.0, predictor.card.recipe["seed"]
+    if proposal.used:
+        given_ = read_pseudo_labels(made["pseudo_labels"], retinal_dataset, share, seed)
+        assert len(given_.rows) == len(given_.targets) == proposal.used
+    with pytest.raises(DataError, match="labelled_share"):
+        read_pseudo_labels(made["pseudo_labels"], retinal_dataset, 0.5, seed)
+    made["pseudo_labels"].write_text(made["pseudo_labels"].read_text() + "\n")
+    with pytest.raises(DataError, match="was changed"):
+        read_pseudo_labels(made["pseudo_labels"], retinal_dataset, share, seed)
+    audit = json.loads(made["audit"].read_text())
+    assert {row["slice"] for row in audit["precision"]} == {"hidden validation images"}

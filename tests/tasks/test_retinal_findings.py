@@ -1,0 +1,152 @@
+"""retinal_findings from end to end on drawn eyes: every finding by itself, pseudo-labels only if they help."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from derm_ml.dataset import Dataset
+from derm_ml.embeddings.pseudo_labels import propose, write_proposal
+from derm_ml.predictor import Predictor
+from derm_ml.registry import get_task
+from derm_ml.rules import pseudo_labels_helped
+from derm_ml.synthetic.fundus import draw_fundus
+from derm_ml.tasks.retinal_findings.train import against_normal
+
+TASK = get_task("retinal_findings")
+LABELS = TASK.labels
+
+
+@pytest.fixture(scope="module")
+def predictor(retinal_trained) -> Predictor:
+    return Predictor(retinal_trained / "bundle")
+
+
+@pytest.fixture(scope="module")
+def evaluation(predictor, retinal_dataset):
+    return TASK.evaluate(predictor, retinal_dataset, "test")
+
+
+def test_unlabelled_eyes_are_in_no_split_and_findings_nobody_has_are_named(retinal_dataset):
+    assert retinal_dataset.info["sizes"]["unlabelled"] == len(retinal_dataset.split("unlabelled")) > 0
+    assert retinal_dataset.info["left_out"]["macular_edema"] == 0
+    assert retinal_dataset.labels == LABELS
+    assert all(rule.check(retinal_dataset).passed for rule in TASK.rules)
+
+
+def test_all_findings_with_enough_positives_are_modelled_where_none_are_named(retinal_raw):
+    reading = TASK.read(retinal_raw, TASK.settings(findings=[], minimum_positives=5))
+    assert set(reading.labels) > set(LABELS)
+    assert "macular_edema" not in reading.labels
+    few = TASK.read(retinal_raw, TASK.settings(findings=["glaucoma", "macular_edema"]))
+    assert few.labels == ("glaucoma",)
+    assert few.left_out["macular_edema"] == 0
+
+
+def test_the_report_has_every_finding_by_itself(evaluation, predictor):
+    assert set(evaluation.numbers) >= {"auc_mean", "average_precision_mean", *(f"auc_{label}" for label in LABELS)}
+    assert evaluation.numbers["auc_diabetic_retinopathy"] > 0.7, "red dots on an orange ground are not hard to see"
+    assert all(f"sensitivity_{label}_at_specificity_0.9" in evaluation.metrics for label in LABELS)
+    assert {"co_occurrence", "reliability", *(f"heatmaps_{label}" for label in LABELS)} <= set(evaluation.figures)
+    assert {row["attribute"] for row in evaluation.tables["subgroups"]} >= {"age", "sex", "eye"}
+    rows = {row["label"]: row for row in evaluation.tables["co_occurrence"]}
+    assert rows["normal"]["glaucoma"] == 0 < rows["glaucoma"]["diabetic_retinopathy"]
+    assert len(predictor.card.temperatures) == len(predictor.card.bias) == len(LABELS)
+
+
+def test_the_answer_gives_probability_threshold_and_decision_of_every_finding(predictor):
+    said = TASK.answer(predictor, draw_fundus(["diabetic_retinopathy"], 11).image, {})
+    for label in LABELS:
+        assert said["decisions"][label] == (said["probabilities"][label] >= said["thresholds"][label])
+    there = [label for label in LABELS if said["decisions"][label]]
+    assert said["present"] == (" + ".join(there) or "none")
+
+
+def test_each_finding_has_its_own_map_and_an_unasked_one_shows_all_that_are_present(predictor):
+    image = draw_fundus(["diabetic_retinopathy", "glaucoma"], 12, side=200).image
+    one, other = (TASK.explain(predictor, image, {"label": label}) for label in ("glaucoma", "normal"))
+    assert one.shape[1] == image.shape[1]
+    assert not np.array_equal(one[:200], other[:200])
+    present = max(1, sum(TASK.answer(predictor, image, {})["decisions"].values()))
+    assert TASK.explain(predictor, image, {}).shape[1] == present * image.shape[1]
+    with pytest.raises(ValueError, match="no label 'wart'"):
+        TASK.explain(predictor, image, {"label": "wart"})
+
+
+def test_the_endpoint_answers_as_the_evaluation_did(retinal_trained, retinal_dataset, evaluation):
+    from serving.factory import make_service
+
+    row = retinal_dataset.split("test").iloc[0]
+    service = make_service(TASK, retinal_trained / "bundle", name="retinal_test")
+    with TestClient(service.to_asgi(), base_url="http://127.0.0.1") as client:
+        body = retinal_dataset.read(row)
+        said = client.post("/predict", content=body, headers={"content-type": "image/jpeg"}).json()
+        drawn = client.post("/explain?label=glaucoma", content=body, headers={"content-type": "image/jpeg"})
+        wrong = client.post("/explain?label=wart", content=body, headers={"content-type": "image/jpeg"})
+    measured = evaluation.predictions.set_index("id").loc[row["id"]]
+    assert all(said["probabilities"][label] == pytest.approx(measured[f"p.{label}"], abs=1e-5) for label in LABELS)
+    assert cv2.imdecode(np.frombuffer(drawn.content, np.uint8), cv2.IMREAD_COLOR).shape[1] == row["image.width"]
+    assert wrong.status_code == 400
+
+
+def test_against_normal_hides_the_absence_of_a_finding_in_eyes_with_others():
+    nan = float("nan")
+    targets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]], np.float32)
+    expected = [[1, nan, 0], [nan, 1, 0], [0, 0, 1], [nan, nan, 0]]
+    np.testing.assert_array_equal(against_normal(targets, LABELS), np.array(expected, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "values"),
+    [
+        ("faithful", {"hidden": (16,), "side": 96, "contrast": "clahe"}),
+        ("one_vs_normal", {"backbone": "resnet18", "pretrained": "none", "side": 32, "contrast": "ben_graham"}),
+    ],
+)
+def test_every_recipe_trains_and_serves_what_it_was_trained_on(recipe, values, retinal_dataset, tmp_path):
+    chosen = TASK.recipe(recipe, epochs=1, workers=0, views="none", **values)
+    predictor = Predictor(TASK.fit(retinal_dataset, chosen, tmp_path))
+    rule = predictor.card.preprocessing
+    assert (rule.channel, rule.contrast) == (chosen.channel, chosen.contrast)
+    assert predictor([retinal_dataset.image(retinal_dataset.split("test").iloc[0])]).maps.shape[1] == len(LABELS)
+
+
+def test_pseudo_labels_are_judged_and_the_outcome_is_in_the_report_either_way(retinal_dataset, tmp_path):
+    """Wrong labels are slipped in on purpose: the student must not pass."""
+    settings = {"epochs": 2, "side": 64, "workers": 0, "views": "none", "labelled_share": 0.5}
+    teacher = Predictor(TASK.fit(retinal_dataset, TASK.recipe("drawn", **settings), tmp_path / "teacher"))
+    proposal = propose(teacher, retinal_dataset)
+    truths = proposal.table[[f"truth.{label}" for label in LABELS]].to_numpy()
+    for k, label in enumerate(LABELS):
+        proposal.table[f"pseudo.{label}"] = 1 - truths[:, k]
+    proposal.table["used"] = ~np.isnan(truths).any(axis=1)
+    made = write_proposal(proposal, teacher, retinal_dataset, tmp_path / "table")
+    taught = TASK.recipe("drawn", **settings, pseudo_labels=str(made["pseudo_labels"]))
+    student = Predictor(TASK.fit(retinal_dataset, taught, tmp_path / "student"))
+    outcome = student.card.pseudo_labels
+    assert outcome is not None
+    assert outcome.images == proposal.used > 0
+    assert outcome.teacher == teacher.bundle.version
+    assert not outcome.accepted
+    evaluation = TASK.evaluate(student, retinal_dataset, "test")
+    assert evaluation.metrics["pseudo_label_gain"].low == pytest.approx(outcome.low)
+    assert {row["slice"] for row in evaluation.tables["pseudo_labels"]} == {
+        "hidden validation images", "training images whose label was put aside"
+    }  # fmt: skip
+    assert not pseudo_labels_helped(evaluation).passed
+    assert pseudo_labels_helped(TASK.evaluate(teacher, retinal_dataset, "test")).passed
+
+
+def test_training_on_permuted_labels_gives_chance(retinal_dataset, tmp_path):
+    table = retinal_dataset.manifest.copy()
+    columns = [c for c in table.columns if c.startswith("target.")]
+    rng = np.random.default_rng(1)
+    for split in ("train", "validation", "test"):
+        rows = table.index[table["split"] == split]
+        table.loc[rows, columns] = table.loc[rng.permutation(rows), columns].to_numpy()
+    permuted = Dataset(retinal_dataset.path, retinal_dataset.info, table)
+    recipe = TASK.recipe("drawn", epochs=3, side=64, workers=0, keep="last", views="none")
+    metric = TASK.evaluate(Predictor(TASK.fit(permuted, recipe, tmp_path)), permuted, "test").metrics["auc_mean"]
+    assert metric.value == pytest.approx(0.5, abs=0.3)  # some 20 pictures, three findings
