@@ -2,6 +2,8 @@
 
     python benchmarks/training_throughput.py                                   # drawn pictures, MobileNetV2, 192 px
     python benchmarks/training_throughput.py --backbone resnet50 --side 224 --batch 128 --data data/prepared/…
+    python benchmarks/training_throughput.py --task lesion_segmentation --side 256 --batch 16
+    python benchmarks/training_throughput.py --task lesion_segmentation --backbone improved_unet --side 128 --batch 4
 
 Both run in this process by turns, so that a busy machine slows both; the ratio of the medians is what counts.
 The memory line shows that the resident size does not grow with the number of images.
@@ -14,40 +16,85 @@ import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from derm_ml.dataset import Dataset, prepare
 from derm_ml.losses.classification import softmax_loss
 from derm_ml.nets.classifier import Classifier
 from derm_ml.registry import get_task
-from derm_ml.training.classification import training_samples
+from derm_ml.training import classification, segmentation
 from derm_ml.training.ema import MovingAverage
+from derm_ml.training.feeding import LoadSample
 from derm_ml.training.loop import fit_network, precision
 from derm_ml.training.optimisation import optimizer_for
-from derm_ml.training.settings import ClassifierRecipe
+from derm_ml.training.settings import ClassifierRecipe, SegmenterRecipe, TrainingRecipe
 
 
-def bare(recipe: ClassifierRecipe, steps: int) -> float:
+@dataclass(frozen=True)
+class Subject:
+    """What is trained: a recipe, its network and loss, its samples, and one batch of random tensors like theirs."""
+
+    recipe: TrainingRecipe
+    network: Callable[[], nn.Module]
+    loss: Callable[[nn.Module, Sequence[Tensor]], Tensor]
+    samples: Callable[[Dataset], LoadSample]
+    batch: Sequence[Tensor]
+
+
+def classifier(backbone: str, side: int, batch: int) -> Subject:
+    recipe = ClassifierRecipe(backbone=backbone, side=side, batch_size=batch, pretrained="none", ema=0.998)
+    return Subject(
+        recipe,
+        lambda: Classifier(backbone, 3, "none", dropout=recipe.dropout).to(memory_format=torch.channels_last),
+        lambda model, given: softmax_loss(model(given[0]).float(), given[1]),
+        lambda dataset: classification.training_samples(dataset, dataset.split("train"), recipe),
+        (_noise(batch, side, 3), torch.eye(3)[torch.randint(3, (batch,))]),
+    )
+
+
+def segmenter(backbone: str, side: int, batch: int) -> Subject:
+    """`backbone` may be `improved_unet`, which has none."""
+    network = "improved_unet" if backbone == "improved_unet" else "unet"
+    recipe = SegmenterRecipe(
+        network=network, backbone=backbone, side=side, batch_size=batch, pretrained="none", ema=0.998
+    )
+    return Subject(
+        recipe,
+        lambda: segmentation.build_segmenter(recipe),
+        segmentation.segmentation_loss(recipe),
+        lambda dataset: segmentation.training_samples(dataset, dataset.split("train"), recipe),
+        (_noise(batch, side, 3), _noise(batch, side)),
+    )
+
+
+SUBJECTS = {"lesion_classification": classifier, "lesion_segmentation": segmenter}
+
+
+def _noise(batch: int, side: int, *channels: int) -> Tensor:
+    return torch.randint(0, 255, (batch, side, side, *channels), dtype=torch.uint8)
+
+
+def bare(subject: Subject, steps: int) -> float:
     """Images per second of forward, loss, backward, clip, step and moving average on tensors already on the device."""
+    recipe = subject.recipe
     fabric = Fabric(accelerator="auto", devices=1, precision=precision(recipe))
-    network = Classifier(recipe.backbone, 3, "none", dropout=recipe.dropout).to(memory_format=torch.channels_last)
-    network = network.to(fabric.device)
+    network = subject.network().to(fabric.device)
     average = MovingAverage(network, recipe.ema)
     model, optimizer = fabric.setup(network, optimizer_for(network, recipe))
-    images = torch.randint(
-        0, 255, (recipe.batch_size, recipe.side, recipe.side, 3), dtype=torch.uint8, device=fabric.device
-    )
-    targets = torch.eye(3, device=fabric.device)[torch.randint(3, (recipe.batch_size,), device=fabric.device)]
+    batch = [tensor.to(fabric.device) for tensor in subject.batch]
     model.train()
     started = 0.0
     for step in range(steps + 3):
         if step == 3:  # the first steps choose kernels and allocate
             _wait()
             started = time.perf_counter()
-        loss = softmax_loss(model(images).float(), targets)
+        loss = subject.loss(model, batch)
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         fabric.clip_gradients(model, optimizer, max_norm=1.0)
@@ -57,19 +104,18 @@ def bare(recipe: ClassifierRecipe, steps: int) -> float:
     return steps * recipe.batch_size / (time.perf_counter() - started)
 
 
-def from_shards(recipe: ClassifierRecipe, dataset: Dataset, epochs: int) -> float:
+def from_shards(subject: Subject, dataset: Dataset, epochs: int) -> float:
     """Images per second of the training loop as `derm fit` runs it, the first epoch left out."""
-    rows = dataset.split("train")
     speeds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         fit_network(
-            Classifier(recipe.backbone, 3, "none", dropout=recipe.dropout).to(memory_format=torch.channels_last),
-            training_samples(dataset, rows, recipe),
-            len(rows),
-            lambda model, batch: softmax_loss(model(batch[0]).float(), batch[1]),
+            subject.network(),
+            subject.samples(dataset),
+            len(dataset.split("train")),
+            subject.loss,
             lambda _network: {"none": 0.0},
             "none",
-            recipe.model_copy(update={"epochs": epochs + 1}),
+            subject.recipe.model_copy(update={"epochs": epochs + 1}),
             Path(folder),
             "benchmark",
             lambda report: speeds.append(report.images_per_second),
@@ -84,17 +130,16 @@ def _wait() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="lesion_classification", choices=list(SUBJECTS))
     parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--side", type=int, default=192)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=800, help="how many pictures to draw")
-    parser.add_argument("--data", type=Path, help="a prepared lesion_classification dataset instead")
+    parser.add_argument("--data", type=Path, help="a prepared dataset of the task instead")
     options = parser.parse_args()
-    task = get_task("lesion_classification")
-    recipe = ClassifierRecipe(
-        backbone=options.backbone, side=options.side, batch_size=options.batch, pretrained="none", ema=0.998
-    )
+    task = get_task(options.task)
+    subject = SUBJECTS[task.name](options.backbone, options.side, options.batch)
     with tempfile.TemporaryDirectory() as folder:
         if options.data:
             dataset = Dataset.open(options.data)
@@ -104,15 +149,16 @@ def main() -> None:
         images = len(dataset.split("train"))
         pairs = []
         for number in range(options.rounds):
-            pairs.append((bare(recipe, max(8, images // options.batch)), from_shards(recipe, dataset, 1)))
+            pairs.append((bare(subject, max(8, images // options.batch)), from_shards(subject, dataset, 1)))
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             free, fed = pairs[-1]
             print(f"round {number + 1}: bare {free:.1f} img/s, from shards {fed:.1f} img/s, peak {peak:.2f} GiB")
     random_speed, shard_speed = (statistics.median(side) for side in zip(*pairs, strict=True))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    what = f"{task.name} {options.backbone} {options.side} px batch {options.batch}"
     print(
-        f"{options.backbone} {options.side} px batch {options.batch} on {device}, {precision(recipe)}, "
-        f"{images} images: {shard_speed:.1f} of {random_speed:.1f} img/s, ratio {shard_speed / random_speed:.3f}"
+        f"{what} on {device}, {precision(subject.recipe)}, {images} images: "
+        f"{shard_speed:.1f} of {random_speed:.1f} img/s, ratio {shard_speed / random_speed:.3f}"
     )
 
 
