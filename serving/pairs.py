@@ -24,7 +24,7 @@ from serving.options import OptionError
 
 FORM = "multipart/form-data"
 BOXES = "boxes"
-MOST_BOXES = 500  # a photo: a severe face has some 150
+MOST_BOXES = 200  # a photo: a severe face has some 150; matching is quadratic in them
 BOX_BYTES = 2**18
 BODY_BYTES = 2 * UPLOAD_FORMATS.max_bytes + 2 * BOX_BYTES  # two photos and what stands between them
 EXAMPLE = '{"first": [{"label": "pimple", "box": [x1, y1, x2, y2]}], "second": []}'
@@ -48,7 +48,7 @@ async def read_form(request: Request) -> dict[str, bytes]:
         for name, value in form.multi_items():
             if name not in (FIRST, SECOND, BOXES) or name in parts:
                 raise OptionError(f"the form may hold {FIRST}, {SECOND} and {BOXES}, once each")
-            parts[name] = await value.read() if isinstance(value, UploadFile) else value.encode()
+            parts[name] = await value.read() if isinstance(value, UploadFile) else value.encode("utf-8", "replace")
     finally:
         await form.close()
     for name in (FIRST, SECOND):
@@ -91,7 +91,7 @@ def _boxes(data: bytes, labels: tuple[str, ...]) -> dict[str, tuple[Region, ...]
         }
     except OptionError:
         raise
-    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, AttributeError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise OptionError(f"'{BOXES}' must be JSON such as {EXAMPLE}") from error
 
 

@@ -18,6 +18,8 @@ COLOURS = {
     "unknown": (230, 230, 230),
 }
 GAP = 12
+WIDEST = 1280  # a photo a thousand times wider than high must not become a picture of gigabytes
+LOWEST = 64  # so that the legend has room
 
 
 def side_by_side(
@@ -27,17 +29,24 @@ def side_by_side(
     height: int = 640,
     wrong: Sequence[tuple[int, int]] = (),
 ) -> np.ndarray:
-    """RGB (height, W, 3) uint8. Boxes are numbered as they were given; `wrong` matches are dashed."""
-    scales = [height / p.shape[0] for p in pair.pictures]
+    """RGB (H, W, 3) uint8, H about `height` and less for very wide photos, W at most 2 · 1280 + 12.
+
+    Boxes are numbered as they were given; `wrong` matches are dashed.
+    """
+    scales = [min(height / p.shape[0], WIDEST / p.shape[1]) for p in pair.pictures]
     shown = [
         cv2.resize(
-            p, (max(1, round(p.shape[1] * s)), height), interpolation=cv2.INTER_AREA if s < 1 else cv2.INTER_LINEAR
+            p,
+            (max(1, round(p.shape[1] * s)), max(1, round(p.shape[0] * s))),
+            interpolation=cv2.INTER_AREA if s < 1 else cv2.INTER_LINEAR,
         )
         for p, s in zip(pair.pictures, scales, strict=True)
     ]
     offset = shown[0].shape[1] + GAP
+    height = max(LOWEST, *(p.shape[0] for p in shown))
     canvas = np.full((height, offset + shown[1].shape[1], 3), 255, np.uint8)
-    canvas[:, : offset - GAP], canvas[:, offset:] = shown
+    for left, photo in zip((0, offset), shown, strict=True):
+        canvas[: photo.shape[0], left : left + photo.shape[1]] = photo
     middles: list[list[tuple[int, int]]] = []
     for regions, scale, left, of_side in zip(pair.regions, scales, (0, offset), states, strict=True):
         places = []

@@ -54,7 +54,7 @@ def captioned(image: np.ndarray, text: str) -> np.ndarray:
 
     Long lines are wrapped to the width of the picture.
     """
-    size = max(0.35, image.shape[1] / 900)
+    size = min(6.0, max(0.35, image.shape[1] / 900))
     letters = max(12, round(image.shape[1] / (14 * size)))
     lines = [part for line in text.split("\n") for part in textwrap.wrap(line, letters)]
     step = round(34 * size) + 4

@@ -40,6 +40,9 @@ _FOREIGN = {
 }
 
 
+MOST_SCANS = 64  # a progressive JPEG has some ten; each costs the decoder a pass over all pixels
+
+
 class ImageError(ValueError):
     """The bytes are not a picture that is accepted; the message is one sentence fit for the person who sent them."""
 
@@ -76,6 +79,16 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == _EOI:
             return
         position = end
+
+
+def jpeg_end(data: bytes) -> int:
+    """Offset behind the end marker. Raises `ImageError` for a file that ends early or has more than 64 scans."""
+    scans = last = 0
+    for marker, _, end in jpeg_segments(data):
+        scans, last = scans + (marker == _SOS), end
+        if scans > MOST_SCANS:
+            raise ImageError(f"the JPEG file has more than {MOST_SCANS} scans; save it again as an ordinary JPEG")
+    return last
 
 
 def strip_jpeg(data: bytes) -> bytes:

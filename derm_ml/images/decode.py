@@ -33,7 +33,7 @@ from derm_ml.images.containers import (
     JPEG_MAGIC,
     PNG_MAGIC,
     ImageError,
-    jpeg_segments,
+    jpeg_end,
     png_end,
     refuse_polyglot,
     strip_jpeg,
@@ -202,7 +202,7 @@ def _opened(data: bytes, formats: Formats) -> Image.Image:
         raise ImageError(f"the file is {'a ' + name if name else 'no picture that is known'}; send a {accepted} file")
     end = len(data)
     if name == "JPEG":
-        *_, (_, _, end) = jpeg_segments(data)
+        end = jpeg_end(data)
     elif name == "PNG":
         end = png_end(data)
     elif name == "WEBP":

@@ -52,7 +52,7 @@ def _all(root: Path, labels: LabelMap) -> Iterator[tuple[str, Boxes]]:
     for path in sorted(root.rglob("*.json")):
         if path.name == "source.json":
             continue
-        table = _json(path)
+        table = read_json(path)
         name = path.relative_to(root).as_posix()
         if isinstance(table, dict) and {"images", "annotations", "categories"} <= set(table):
             yield name, read_coco(root, path, table, labels)
@@ -65,7 +65,7 @@ def _all(root: Path, labels: LabelMap) -> Iterator[tuple[str, Boxes]]:
 def read_voc(root: Path, path: Path, labels: LabelMap) -> Boxes:
     """One Pascal-VOC file. The picture lies beside it, with the name in `filename` or that of the file itself."""
     try:
-        tree = ElementTree.fromstring(path.read_bytes())
+        tree = ElementTree.fromstring(_bytes(path))
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: not readable XML ({error}); export it again") from error
     if tree.tag != "annotation":
@@ -167,10 +167,15 @@ def _below(root: Path, folder: Path, name: str, source: Path) -> str:
     return found.as_posix()
 
 
-def _json(path: Path) -> Any:
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path}: larger than {MAX_BYTES // 2**20} MiB; split it")
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises `DataError` for one that is too large or not readable."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(_bytes(path).decode("utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable JSON ({error}); export it again") from error
+
+
+def _bytes(path: Path) -> bytes:
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{path}: larger than {MAX_BYTES // 2**20} MiB; split it")
+    return path.read_bytes()

@@ -13,7 +13,6 @@ Boxes are read from any of the formats of `box_files`. What belongs together is 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from pathlib import Path
 from derm_ml.pairs import FIRST, SECOND
 from derm_ml.records import DataError, Problem, Reading, Region, Sample
 from derm_ml.sources.attributes import attributes_of
-from derm_ml.sources.box_files import Boxes, read_boxes, scinet_rows
+from derm_ml.sources.box_files import Boxes, read_boxes, read_json, scinet_rows
 from derm_ml.sources.class_folders import SPLIT_NAMES
 from derm_ml.sources.csv_table import Row, read_csv
 from derm_ml.sources.image_files import image_files
@@ -143,7 +142,7 @@ def _series(root: Path, files: list[str]) -> Iterator[_Pairing]:
 def _two_tables(root: Path) -> tuple[list[str], list[str]] | None:
     tables = []
     for path in sorted(root.glob("*.json")):
-        rows = scinet_rows(json.loads(path.read_text(encoding="utf-8-sig")))
+        rows = scinet_rows(read_json(path))
         if rows:
             tables.append([str(row["image_path"]) for row in rows])
     if len(tables) == 2 and len(tables[0]) != len(tables[1]):

@@ -9,10 +9,13 @@ import pytest
 from PIL import Image
 
 from derm_ml.evaluation import Metric
+from derm_ml.explain.matches import side_by_side
+from derm_ml.explain.overlay import captioned
 from derm_ml.figures.charts import class_balance_figure, confusion_figure, reliability_figure, training_curves
 from derm_ml.figures.curves import precision_recall_figure, roc_figure, score_histogram
 from derm_ml.figures.sheets import LIMIT, contact_sheet, heatmap_sheet
 from derm_ml.figures.style import blank
+from derm_ml.pairs import Pair
 
 LABELS = ("melanoma", "nevus")
 
@@ -103,6 +106,15 @@ def test_a_pair_stands_side_by_side():
     columns_left, columns_right = (np.flatnonzero((sheet == v).sum(axis=0) >= 60) for v in (10, 120))
     assert len(columns_left) == len(columns_right) == 60
     assert columns_left.max() < columns_right.min()
+
+
+@pytest.mark.parametrize("shape", [(1, 1024), (1024, 1), (1, 1), (3000, 4000)])
+def test_a_pair_of_any_shape_stays_a_picture_for_eyes(shape):
+    """A kilobyte of upload (a photo one pixel high) must not become a canvas of gigabytes."""
+    photo = np.zeros((*shape, 3), np.uint8)
+    shown = captioned(side_by_side(Pair(photo, photo), (), ((), ())), "research use only")
+    assert shown.nbytes < 20e6
+    assert shown.shape[1] <= 2 * 1280 + 12
 
 
 def test_captions_and_pictures_must_match_and_too_many_are_refused():

@@ -249,6 +249,16 @@ def test_ordinary_trailing_bytes_are_ignored():
     assert np.array_equal(decode(encode(picture()) + b"\x01\x02SEFT maker notes"), picture())
 
 
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded():
+    """Each scan costs a pass over all pixels: 100 kB of them would keep a core busy for a minute."""
+    data = encode(picture(), "JPEG", progressive=True)
+    start = data.rindex(b"\xff\xda")
+    scan = data[start:-2]
+    assert decode(data[:-2] + 20 * scan + b"\xff\xd9").shape == picture().shape
+    with pytest.raises(ImageError, match="more than 64 scans"):
+        decode(data[:-2] + 100 * scan + b"\xff\xd9")
+
+
 def test_a_bomb_does_not_allocate():
     """A picture of 3.6 gigapixels in some kilobytes must not take the server down (FAULTS: rise < 200 MB)."""
     code = (
