@@ -664,10 +664,10 @@ def _print_pair(task: Task, answer: Mapping[str, Any]) -> None:
 
 def _print_answers(task: Task, answers: list[dict[str, Any]]) -> None:
     rows = [_flat(a) for a in answers]
-    hidden = {"task", "note", "dataset_md5", "model_version"}
+    hidden = {"task", "note", "dataset_md5", "model_version", "decision", "thresholds", "decisions"}
     # of a decision a person reads where it was made and why; --json and --csv have all of it
     shown = {"decision.point", "decision.why"}
-    columns = [n for n in rows[0] if n not in hidden and (not n.startswith("decision.") or n in shown)]
+    columns = [n for n in rows[0] if n in shown or n.partition(".")[0] not in hidden]
     table = Table(*(name.removeprefix("probabilities.") for name in columns), title=task.title, caption=RESEARCH_USE)
     for row in rows:
         table.add_row(*(f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in columns))

@@ -59,7 +59,7 @@ def draw_fundus(
     nasal = 1 if eye == "right" else -1  # the disc lies towards the nose
     disc = centre + np.array([nasal * rng.uniform(0.42, 0.55), rng.uniform(-0.06, 0.06)]) * radius
     fovea = disc + np.array([-nasal * rng.uniform(0.68, 0.76), rng.uniform(0.02, 0.1)]) * radius
-    disc_radius = rng.uniform(0.13, 0.16) * radius
+    disc_radius = rng.uniform(0.18, 0.22) * radius  # a third larger than in life: cups are seen at 128 pixels too
     cup = rng.uniform(*(CUPPED if "glaucoma" in found else HEALTHY_CUP))
 
     picture = _background(rng, x, y, fovea, radius)

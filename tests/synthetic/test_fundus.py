@@ -26,7 +26,7 @@ def test_what_is_said_is_what_was_drawn(finding):
         assert (drawn.cup_to_disc > 0.6) == (finding == "glaucoma")
         x, y, radius = drawn.disc
         assert drawn.field_of_view[round(y), round(x)]
-        assert 0.05 * 160 < radius < 0.09 * 160
+        assert 0.08 * 160 < radius < 0.12 * 160
 
 
 def test_the_eye_says_on_which_side_the_disc_lies():

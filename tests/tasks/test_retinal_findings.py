@@ -52,7 +52,10 @@ def test_the_report_has_every_finding_by_itself(evaluation, predictor):
     assert {"co_occurrence", "reliability", *(f"heatmaps_{label}" for label in LABELS)} <= set(evaluation.figures)
     assert {row["attribute"] for row in evaluation.tables["subgroups"]} >= {"age", "sex", "eye"}
     rows = {row["label"]: row for row in evaluation.tables["co_occurrence"]}
-    assert rows["normal"]["glaucoma"] == 0 < rows["glaucoma"]["diabetic_retinopathy"]
+    truth = evaluation.predictions
+    both = (truth["target.glaucoma"] == 1) & (truth["target.diabetic_retinopathy"] == 1)
+    assert rows["glaucoma"]["diabetic_retinopathy"] == both.sum()
+    assert rows["normal"]["glaucoma"] == 0 < rows["normal"]["normal"]
     assert len(predictor.card.temperatures) == len(predictor.card.bias) == len(LABELS)
 
 
