@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from derm_ml.bundle import PseudoLabelling
+from derm_ml.bundle import Bundle, PseudoLabelling
 from derm_ml.dataset import Dataset
 from derm_ml.embeddings.extract import embed, unit, vectors
 from derm_ml.evaluation import Metric, undefined
@@ -225,8 +225,8 @@ class PseudoLabels:
 def read_pseudo_labels(path: Path, dataset: Dataset, share: float, seed: int) -> PseudoLabels:
     """The images and labels of a table that `write_proposal` wrote for these data and this share of labels.
 
-    Raises `DataError` if the table was changed, was made for other data or other labels, or names an image that
-    may not be trained on.
+    Raises `DataError` if the table was changed, was made for other data, other labels or by a model that is no longer
+    there as it was, or names an image that may not be trained on; `BundleError` if that model cannot be opened.
     """
     try:
         audit = json.loads((path.parent / AUDIT).read_text(encoding="utf-8"))
@@ -243,6 +243,8 @@ def read_pseudo_labels(path: Path, dataset: Dataset, share: float, seed: int) ->
         )
     if not table["used"].to_numpy().any():
         raise DataError(f"{path} gives no image a label: there is nothing to learn from it")
+    if Bundle.open(Path(audit["teacher"])).version != audit["teacher_version"]:  # asked now, not after the training
+        raise DataError(f"{audit['teacher']} is not the model the table was made with: make the table again")
     allowed, _ = unlabelled_rows(dataset, labelled_rows(dataset, share, seed))
     used = table.loc[table["used"]]
     strangers = sorted(set(used["id"]) - set(allowed["id"]))
@@ -258,10 +260,8 @@ def judged(
 ) -> PseudoLabelling:
     """Student against teacher on the validation split, the same resampled patients for both: the paired gain in AUC.
 
-    Accepted if the whole 95 % interval lies above 0. Raises `DataError` if the teacher is not the one of the table.
+    Accepted if the whole 95 % interval lies above 0.
     """
-    if teacher.bundle.version != given.audit["teacher_version"]:
-        raise DataError(f"{teacher.bundle.path} is not the model the table was made with: make the table again")
     rows = dataset.split("validation")
     columns = [dataset.labels.index(label) for label in scored]
     y = dataset.targets(rows)[:, columns]

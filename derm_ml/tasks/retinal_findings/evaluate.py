@@ -20,7 +20,15 @@ def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
     rows = dataset.split(split)
     outputs = concatenate(predictor.batches((dataset.image(r), dataset.attributes(r)) for _, r in rows.iterrows()))
     measured = evaluate_classification(
-        TASK, predictor.card, predictor.bundle.version, dataset.md5, rows, outputs, split, image=dataset.image
+        TASK,
+        predictor.card,
+        predictor.bundle.version,
+        dataset.md5,
+        rows,
+        outputs,
+        split,
+        image=dataset.image,
+        unsquare=predictor.unsquared,
     )
     sheets = finding_sheets(predictor, dataset, rows, outputs)
     heatmaps = {f"heatmaps_{label}": sheet for label, sheet in sheets.items()}
