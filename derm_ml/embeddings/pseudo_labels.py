@@ -40,6 +40,7 @@ from derm_ml.records import UNLABELLED, DataError
 COMPONENTS = 64  # of the PCA: fewer than the labelled images of a small study, enough for a few findings
 NEIGHBOURS = 10
 CLAMPING = 0.2  # share of a label that neighbours may overrule, scikit-learn's default
+TOLERANCE = 1e-12  # of all shares together: a label fades to a fifth with each step, and shall still reach far ones
 MOST_ENTROPY = 0.5  # of 1: a binary label is then at least 89 % sure
 SHOWN = 24  # pictures on the sheet
 TABLE, AUDIT = "pseudo_labels.csv", "audit.json"
@@ -150,7 +151,7 @@ def spread(known: np.ndarray, classes: np.ndarray, others: np.ndarray, number: i
 
     points = np.concatenate([known, others])
     neighbours = min(NEIGHBOURS, len(points) - 1)
-    model = LabelSpreading(kernel="knn", n_neighbors=neighbours, alpha=CLAMPING, max_iter=100)
+    model = LabelSpreading(kernel="knn", n_neighbors=neighbours, alpha=CLAMPING, max_iter=100, tol=TOLERANCE)
     model.fit(points, np.concatenate([classes, np.full(len(others), -1)]))
     shares = model.label_distributions_[len(known) :]
     total = shares.sum(axis=1, keepdims=True)
@@ -199,7 +200,7 @@ def write_proposal(proposal: Proposal, predictor: Predictor, dataset: Dataset, f
     )
     used = proposal.table.loc[proposal.table["used"]]
     surest = used.sort_values(["confidence", "id"], ascending=[False, True]).head(SHOWN)
-    rows = dataset.manifest.set_index("id").loc[surest["id"]]
+    rows = dataset.manifest.set_index("id", drop=False).loc[surest["id"]]
     captions = []
     for row in surest.to_dict("records"):
         there = [name for name in predictor.labels if row[f"pseudo.{name}"] == 1]

@@ -118,7 +118,7 @@ def test_every_recipe_trains_and_serves_what_it_was_trained_on(recipe, values, r
 
 def test_pseudo_labels_are_judged_and_the_outcome_is_in_the_report_either_way(retinal_dataset, tmp_path):
     """Wrong labels are slipped in on purpose: the student must not pass."""
-    settings = {"epochs": 2, "side": 64, "workers": 0, "views": "none", "labelled_share": 0.5}
+    settings = {"epochs": 1, "side": 48, "workers": 0, "views": "none", "labelled_share": 0.5}
     teacher = Predictor(TASK.fit(retinal_dataset, TASK.recipe("drawn", **settings), tmp_path / "teacher"))
     proposal = propose(teacher, retinal_dataset)
     truths = proposal.table[[f"truth.{label}" for label in LABELS]].to_numpy()
@@ -150,6 +150,6 @@ def test_training_on_permuted_labels_gives_chance(retinal_dataset, tmp_path):
         rows = table.index[table["split"] == split]
         table.loc[rows, columns] = table.loc[rng.permutation(rows), columns].to_numpy()
     permuted = Dataset(retinal_dataset.path, retinal_dataset.info, table)
-    recipe = TASK.recipe("drawn", epochs=3, side=64, workers=0, keep="last", views="none")
+    recipe = TASK.recipe("drawn", epochs=2, side=48, workers=0, keep="last", views="none")
     metric = TASK.evaluate(Predictor(TASK.fit(permuted, recipe, tmp_path)), permuted, "test").metrics["auc_mean"]
     assert metric.value == pytest.approx(0.5, abs=0.3)  # some 20 pictures, three findings
