@@ -13,21 +13,23 @@ class Strong(SegmenterRecipe):
     Dice + cross-entropy, symmetries, scale, colour, moving average of the weights, eight views averaged, the largest
     part kept and its holes filled.
 
-    Command: `derm fit lesion_segmentation --recipe strong`.
+    Command: `derm fit lesion_segmentation --recipe strong`. After 7 epochs at 192 px with batches of 16 (16 minutes on
+    one CPU thread) its mean Dice was 0.893 on 291 unseen images, and still rising: docs/results.md.
     """
 
-    epochs: int = 16
-    batch_size: int = 16
+    epochs: int = 30
+    batch_size: int = 8  # of 1650 images: batches of 16 for 7 epochs were too few steps
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    ema: float = 0.99  # averages the last ~100 steps: one epoch of ISIC 2017
+    ema: float = 0.995  # averages the last ~200 steps: one epoch of ISIC 2017
     keep: Literal["best", "last"] = "last"  # 120 validation images cannot tell neighbouring epochs apart
 
 
 class Faithful(SegmenterRecipe):
     """The original: the Improved U-Net on 128 × 128, soft Dice, Adam at 1e-4, ten times less on a plateau.
 
-    Command: `derm fit lesion_segmentation --recipe faithful`.
+    Command: `derm fit lesion_segmentation --recipe faithful`. With width 10, batches of 2 and 13 epochs (25 minutes on
+    one busy CPU thread) its mean Dice was 0.898 on 291 unseen images.
     """
 
     network: Literal["unet", "improved_unet"] = "improved_unet"
