@@ -270,6 +270,9 @@ def test_which_diagnoses_are_malignant_is_a_setting(tmp_path):
     assert malignant(reading) == {"mel", "bcc", "akiec"}
     assert len(reading.samples) == 7
     assert malignant(TASK.read(tmp_path, TASK.settings(malignant=["mel", "bcc"]))) == {"mel", "bcc"}
+    # nobody who lists carcinomas means to teach that melanoma is benign
+    assert malignant(TASK.read(tmp_path, TASK.settings(malignant=["bcc"]))) == {"mel", "bcc"}
+    assert malignant(TASK.read(tmp_path, TASK.settings(malignant=["bcc"], benign=["mel"]))) == {"bcc"}
     without = TASK.read(tmp_path, TASK.settings(malignant=["mel", "bcc"], left_out=["akiec"]))
     assert without.left_out == {"akiec": 1}
     assert {s.attributes["diagnosis"] for s in without.samples} == {"mel", "bcc", "nv", "bkl", "vasc", "df"}

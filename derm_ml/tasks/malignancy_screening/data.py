@@ -18,6 +18,7 @@ from derm_ml.tasks.malignancy_screening.settings import MalignancySettings
 LABEL = "malignant"
 # the names the known layouts use: class folders and lists, HAM10000, ISIC 2017
 DIAGNOSES = ("mel", "bcc", "akiec", "nv", "bkl", "vasc", "df", "melanoma", "nevus", "seborrheic_keratosis")
+MELANOMA = ("melanoma", "mel")
 _BENIGN_DRAWN, _MALIGNANT_DRAWN = ("nevus", "seborrheic_keratosis"), ("melanoma",)
 
 
@@ -29,8 +30,8 @@ def read(root: Path, settings: MalignancySettings) -> Reading:
 def label_map(settings: MalignancySettings) -> dict[str, str | None]:
     """What a name means: `malignant`, "" for benign, None for left out.
 
-    Every known diagnosis that is not said to be malignant or left out is benign. Raises `DataError` for a name that
-    is in two lists.
+    Melanoma (`melanoma`, HAM10000's `mel`) is malignant unless `benign` or `left_out` names it; every other known
+    diagnosis that is not said to be malignant or left out is benign. Raises `DataError` for a name in two lists.
     """
     given = {"malignant": settings.malignant, "benign": settings.benign, "left_out": settings.left_out}
     listed = [(normal(name), where) for where, names in given.items() for name in names]
@@ -39,7 +40,7 @@ def label_map(settings: MalignancySettings) -> dict[str, str | None]:
         if other:
             raise DataError(f"'{name}' is listed as {where} and as {other}: leave it in one of the two")
     meaning = {"malignant": LABEL, "benign": "", "left_out": None}
-    names: dict[str, str | None] = {"benign": "", LABEL: LABEL, "melanoma": LABEL}
+    names: dict[str, str | None] = {"benign": "", LABEL: LABEL, **dict.fromkeys(MELANOMA, LABEL)}
     names = {**dict.fromkeys(DIAGNOSES, ""), **names, **{name: meaning[where] for name, where in listed}}
     return names
 

@@ -10,8 +10,8 @@ from derm_ml.task import PrepareSettings
 class MalignancySettings(PrepareSettings):
     """The section of params.yaml of malignancy_screening.
 
-    Melanoma is malignant in every layout. Of HAM10000's diagnoses those in `malignant` are, those in `left_out` take
-    no part, and all others are benign.
+    Melanoma (`melanoma`, HAM10000's `mel`) is malignant in every layout unless `benign` or `left_out` names it. Of the
+    other diagnoses those in `malignant` are, those in `left_out` take no part, and all others are benign.
     """
 
     malignant: list[str] = Field(
