@@ -194,7 +194,10 @@ ReEvaluate = Callable[[Path, str], Path]
 
 
 def weigh(task: Task, candidate: Evidence, champion: ModelVersion | None, re_evaluate: ReEvaluate) -> Decision:
-    """Decide against the champion, measured again where its evaluation is on another split. Changes nothing."""
+    """Decide against the champion, measured again where its evaluation is on another split or other data.
+
+    Changes nothing. The same ids may carry corrected labels: only the same dataset makes them the same cases.
+    """
     policy = Policy.of(task)
     if champion is None:
         return decide(candidate, None, policy, task.primary_metric)
@@ -202,10 +205,14 @@ def weigh(task: Task, candidate: Evidence, champion: ModelVersion | None, re_eva
         held = Evidence.read(task, champion.bundle, champion.evaluation)
     except EvaluationError as error:
         return Decision(False, (f"the champion's evidence cannot be read: {error}",))
-    if held.split_hash != candidate.split_hash and not candidate.faults:
+    other = (held.split_hash, held.dataset_md5) != (candidate.split_hash, candidate.dataset_md5)
+    if other and not candidate.faults:
         measured = re_evaluate(champion.bundle, candidate.dataset_md5)
         held = Evidence.read(task, champion.bundle, measured, own_data=False)
-    paired = None if policy.worse_by is None else _paired(task, candidate, held)
+    try:
+        paired = None if policy.worse_by is None else _paired(task, candidate, held)
+    except DermError as error:  # no traceback: the refusal and its reason belong into the ledger
+        return Decision(False, (f"the paired test against the champion cannot be made: {error}",))
     return decide(candidate, held, policy, task.primary_metric, paired)
 
 

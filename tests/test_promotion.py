@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from derm_ml.comparison import ComparisonError
 from derm_ml.ledger import Ledger
 from derm_ml.metrics.intervals import Difference
 from derm_ml.promotion import (
@@ -188,6 +189,38 @@ def test_a_champion_of_another_split_is_measured_again_on_the_candidates(evidenc
     shelf.aliases = {CHAMPION: 1}
     assert promote(TASK, version(2), shelf, ledger, again).promote
     assert asked == [("bundle1", GOOD.dataset_md5)]
+
+
+def test_a_champion_measured_on_other_labels_of_the_same_images_is_measured_again(evidence, tmp_path):
+    """A corrected label leaves every id as it was: by ids alone the two would seem to have seen the same cases."""
+    evidence["bundle1"] = replace(GOOD, value=0.75, dataset_md5="before the correction")
+    asked = []
+
+    def again(bundle, md5):
+        asked.append((str(bundle), md5))
+        evidence["bundle1"] = replace(GOOD, value=0.95)
+        return Path("again")
+
+    shelf, ledger = Shelf(), Ledger(tmp_path / "ledger.jsonl")
+    shelf.aliases = {CHAMPION: 1}
+    assert not promote(TASK, version(2), shelf, ledger, again).promote
+    assert asked == [("bundle1", GOOD.dataset_md5)]
+
+
+def test_a_comparison_that_cannot_be_made_is_a_refusal_in_the_ledger(evidence, tmp_path, monkeypatch):
+    evidence["bundle1"] = replace(GOOD, value=0.75)
+    monkeypatch.setattr("derm_ml.promotion.Policy.of", lambda task: Policy(floor=0.6, worse_by=0.02))
+
+    def refuse(*_):
+        raise ComparisonError("measured against other labels")
+
+    monkeypatch.setattr("derm_ml.promotion._paired", refuse)
+    shelf, ledger = Shelf(), Ledger(tmp_path / "ledger.jsonl")
+    shelf.aliases = {CHAMPION: 1}
+    decision = promote(TASK, version(2), shelf, ledger, never)
+    assert not decision.promote
+    assert "measured against other labels" in decision.reasons[0]
+    assert events(ledger) == [("refused", 2)]
 
 
 def test_without_a_previous_champion_there_is_no_rollback(tmp_path):
