@@ -19,6 +19,7 @@ LABEL = "malignant"
 # the names the known layouts use: class folders and lists, HAM10000, ISIC 2017
 DIAGNOSES = ("mel", "bcc", "akiec", "nv", "bkl", "vasc", "df", "melanoma", "nevus", "seborrheic_keratosis")
 MELANOMA = ("melanoma", "mel")
+SPLITS = ("train", "validation", "train", "test")  # of pictures drawn one after another
 _BENIGN_DRAWN, _MALIGNANT_DRAWN = ("nevus", "seborrheic_keratosis"), ("melanoma",)
 
 
@@ -48,23 +49,25 @@ def label_map(settings: MalignancySettings) -> dict[str, str | None]:
 def draw(folder: Path, n: int, seed: int = 0) -> None:
     """Draw `n` pictures, half of them malignant, as a CSV list: 50 % training, 25 % validation, 25 % test.
 
-    A quarter for validation gives 240 pictures the 29 cancers an operating point of recall 0.90 needs at least.
-    Two pictures belong to one patient. Ages, sexes and sites are drawn too, some unknown, and say nothing about the
-    class.
+    A quarter for validation gives 240 pictures the 29 patients with cancer an operating point of recall 0.90 needs at
+    least: a malignant lesion is pictured once, a benign one twice. Every split holds every kind of lesion. Ages, sexes
+    and sites are drawn too, some unknown, and say nothing about the class.
     """
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows = []
     for number in range(n):
-        patient = number // 2
-        malignant = patient % 2 == 0
+        # of four pictures two are of one benign lesion, two of two malignant ones; a round of four goes to one split
+        turn, place = divmod(number, 4)
+        malignant = place >= 2
+        patient = 3 * turn + max(0, place - 1)
         kinds = _MALIGNANT_DRAWN if malignant else _BENIGN_DRAWN
-        drawn = draw_lesion(kinds[patient // 2 % len(kinds)], seed=seed * 1_000_003 + number, side=96, width=128)
+        drawn = draw_lesion(kinds[turn // len(SPLITS) % len(kinds)], seed=seed * 1_000_003 + number, side=96, width=128)
         name = f"lesion_{number:05d}.jpg"
         with replacing_file(folder / "images" / name) as temporary:
             encoded = cv2.imencode(".jpg", drawn.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
             temporary.write_bytes(encoded.tobytes())
-        split = ("train", "validation", "train", "test")[patient // 2 % 4]
+        split = SPLITS[turn % len(SPLITS)]
         age = int(rng.integers(3, 17)) * 5 if rng.random() > 0.1 else ""
         site = rng.choice(["back", "face", "lower extremity"])
         rows.append([name, "malignant" if malignant else "benign", split, f"patient {patient}", age,
