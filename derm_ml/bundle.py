@@ -86,13 +86,23 @@ class OperatingPoint(_Card):
     split: Literal["validation"] = "validation"  # never the test split
     split_hash: str
     sensitivity: float
-    sensitivity_low: float  # exact (Clopper-Pearson) one-sided 95 % lower bound
+    sensitivity_low: float  # exact (Clopper-Pearson) one-sided 95 % lower bound, of images and of groups the lower
     specificity: float
     positives: int
+    groups: int | None = None  # distinct patients or lesions among the positives, on which the bound rests
+
+    @property
+    def recall_at_least(self) -> float | None:
+        """`sensitivity_low` where it is a valid bound; None at the balanced point.
+
+        There the threshold was searched for on the cases that would prove it; a threshold at a fixed rank of the
+        positives, or one that rests on the negatives alone, leaves the bound exact.
+        """
+        return None if self.name == "balanced" else self.sensitivity_low
 
 
 class UnclaimedPoint(_Card):
-    """A recall that was asked for and cannot be claimed: too few positives would prove it even without a miss."""
+    """A recall that was asked for and cannot be claimed: too few positive groups would prove it even without a miss."""
 
     name: str
     label: str
@@ -100,11 +110,16 @@ class UnclaimedPoint(_Card):
     split: Literal["validation"] = "validation"
     split_hash: str
     positives: int
+    groups: int | None = None  # distinct patients or lesions among them; None: each positive is one
     needed: int
 
     @property
     def reason(self) -> str:
-        return f"needs ≥ {self.needed:,} positives, has {self.positives:,}"
+        if self.groups is None or self.groups == self.positives:
+            return f"needs ≥ {self.needed:,} positives, has {self.positives:,}"
+        return (
+            f"needs positives of ≥ {self.needed:,} patients or lesions, has {self.groups:,} ({self.positives:,} images)"
+        )
 
 
 class BundleCard(_Card):

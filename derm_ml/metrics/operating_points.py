@@ -26,22 +26,46 @@ from derm_ml.metrics.intervals import (
     positives_needed,
 )
 
+Groups = Sequence[str] | np.ndarray
+
 
 def fit_operating_point(
-    name: str, label: str, probabilities: np.ndarray, positives: np.ndarray, split: str, split_hash: str, recall: float
+    name: str,
+    label: str,
+    probabilities: np.ndarray,
+    positives: np.ndarray,
+    split: str,
+    split_hash: str,
+    recall: float,
+    groups: Groups | None = None,
 ) -> OperatingPoint:
     """The highest threshold at which at least `recall` of the validation positives have p ≥ threshold.
 
-    probabilities (N,) calibrated, positives (N,) 1, 0 or NaN. The threshold lies halfway to the next lower
+    probabilities (N,) calibrated, positives (N,) 1, 0 or NaN, groups (N,) patients or lesions (None: every image is
+    its own), on which the bound of the recall rests (`recall_bound`). The threshold lies halfway to the next lower
     probability, so that a rounding error in the last digit cannot turn the case it rests on.
     Raises `ValueError` for any split but validation, without positives or negatives, or for recall outside (0, 1].
     """
     if not 0 < recall <= 1:
         raise ValueError(f"the recall of an operating point lies in (0, 1], got {recall}")
-    p, y = _usable(label, probabilities, positives, split)
+    p, y, patients = _usable(label, probabilities, positives, split, groups)
     found = np.sort(p[y == 1])[::-1]
     needed = math.ceil(recall * len(found) - 1e-9)  # 0.95 · 20 is 19.000000000000004 in floating point
-    return _point(name, label, p, y, float(found[needed - 1]), split_hash)
+    return _point(name, label, p, y, patients, float(found[needed - 1]), split_hash)
+
+
+def recall_bound(flagged: np.ndarray, groups: Groups) -> tuple[float, int]:
+    """With 95 % confidence the recall is at least this, and the number of distinct groups it rests on.
+
+    flagged (P,) bool and groups (P,) of the positives alone. Images of one patient or lesion are not independent, so
+    of two exact (Clopper-Pearson) one-sided bounds the lower one holds: that of images, and that of groups, where a
+    group is missed if any of its positives is missed.
+    """
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    missed = np.zeros(len(names), bool)
+    missed[member[~flagged]] = True
+    of_images = clopper_pearson_low(int(flagged.sum()), len(flagged))
+    return min(of_images, clopper_pearson_low(int((~missed).sum()), len(names))), len(names)
 
 
 def fit_recall_points(
@@ -51,22 +75,28 @@ def fit_recall_points(
     split: str,
     split_hash: str,
     recalls: Sequence[float],
+    groups: Groups | None = None,
 ) -> tuple[list[OperatingPoint], list[UnclaimedPoint]]:
     """A point `recall_<recall>` for each wished recall, arguments as `fit_operating_point`; and those that get none.
 
     Where finding every positive would not prove the recall (95 % one-sided), a threshold would be a guess dressed
-    as a number: the point is unclaimed, and says how many positives it needs.
+    as a number: the point is unclaimed, and says how many positives it needs. Counted are distinct groups (patients
+    or lesions) among the positives: ten images of one lesion prove no more than one.
     """
-    found = int((_usable(label, probabilities, positives, split)[1] == 1).sum())
+    _, y, patients = _usable(label, probabilities, positives, split, groups)
+    images, found = int((y == 1).sum()), len(np.unique(patients[y == 1]))
     points: list[OperatingPoint] = []
     unclaimed: list[UnclaimedPoint] = []
     for recall in recalls:
         name, needed = f"recall_{recall:g}", positives_needed(recall)
         if found < needed:
-            short = {"recall": recall, "split_hash": split_hash, "positives": found, "needed": needed}
-            unclaimed.append(UnclaimedPoint(name=name, label=label, **short))
+            unclaimed.append(
+                UnclaimedPoint(name=name, label=label, recall=recall, split_hash=split_hash, positives=images,
+                               groups=found, needed=needed)
+            )  # fmt: skip
         else:
-            points.append(fit_operating_point(name, label, probabilities, positives, split, split_hash, recall))
+            given = (name, label, probabilities, positives, split, split_hash, recall, groups)
+            points.append(fit_operating_point(*given))
     return points, unclaimed
 
 
@@ -78,6 +108,7 @@ def fit_specificity_point(
     split: str,
     split_hash: str,
     wanted: float,
+    groups: Groups | None = None,
 ) -> OperatingPoint:
     """The lowest threshold at which at least the `wanted` share of the validation negatives have p < threshold.
 
@@ -85,25 +116,31 @@ def fit_specificity_point(
     """
     if not 0 < wanted <= 1:
         raise ValueError(f"the specificity of an operating point lies in (0, 1], got {wanted}")
-    p, y = _usable(label, probabilities, positives, split)
+    p, y, patients = _usable(label, probabilities, positives, split, groups)
     calm = np.sort(p[y == 0])
     highest = calm[math.ceil(wanted * len(calm) - 1e-9) - 1]  # the last negative that must stay below
     above = p[p > highest]
-    return _point(name, label, p, y, float(above.min()) if len(above) else 1.0, split_hash)
+    return _point(name, label, p, y, patients, float(above.min()) if len(above) else 1.0, split_hash)
 
 
 def fit_balanced_point(
-    name: str, label: str, probabilities: np.ndarray, positives: np.ndarray, split: str, split_hash: str
+    name: str,
+    label: str,
+    probabilities: np.ndarray,
+    positives: np.ndarray,
+    split: str,
+    split_hash: str,
+    groups: Groups | None = None,
 ) -> OperatingPoint:
     """The threshold with the largest sensitivity + specificity (Youden 1950); arguments as `fit_operating_point`.
 
     Of equally good thresholds the lowest, which misses fewer positives.
     """
-    p, y = _usable(label, probabilities, positives, split)
+    p, y, patients = _usable(label, probabilities, positives, split, groups)
     false_rate, true_rate, thresholds = roc_curve(p, y)
     gain = true_rate[1:] - false_rate[1:]
     best = np.flatnonzero(gain >= gain.max() - 1e-12)[-1]
-    return _point(name, label, p, y, float(thresholds[1:][best]), split_hash)
+    return _point(name, label, p, y, patients, float(thresholds[1:][best]), split_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +199,10 @@ def refuse_fitted_on(point: OperatingPoint, split: str, split_hash: str) -> None
         )
 
 
-def _usable(label: str, probabilities: np.ndarray, positives: np.ndarray, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _usable(
+    label: str, probabilities: np.ndarray, positives: np.ndarray, split: str, groups: Groups | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities, targets and groups of the cases whose truth is known."""
     if split != "validation":
         raise ValueError(
             f"an operating point is fitted on the validation split, not on '{split}': "
@@ -176,39 +216,44 @@ def _usable(label: str, probabilities: np.ndarray, positives: np.ndarray, split:
             f"{label}: an operating point needs positives and negatives, validation has {int((y == 1).sum())} "
             f"and {int((y == 0).sum())}"
         )
-    return p, y
+    patients = np.arange(len(keep)) if groups is None else np.asarray(groups)
+    return p, y, patients[keep]
 
 
 def _point(
-    name: str, label: str, p: np.ndarray, y: np.ndarray, lowest_flagged: float, split_hash: str
+    name: str, label: str, p: np.ndarray, y: np.ndarray, patients: np.ndarray, lowest_flagged: float, split_hash: str
 ) -> OperatingPoint:
     below = p[p < lowest_flagged]
     threshold = (lowest_flagged + (float(below.max()) if len(below) else 0.0)) / 2
     flagged = p >= threshold
     hits, positives = int((flagged & (y == 1)).sum()), int((y == 1).sum())
+    low, groups = recall_bound(flagged[y == 1], patients[y == 1])
     return OperatingPoint(
         name=name,
         label=label,
         threshold=threshold,
         split_hash=split_hash,
         sensitivity=hits / positives,
-        sensitivity_low=clopper_pearson_low(hits, positives),
+        sensitivity_low=low,
         specificity=float((~flagged[y == 0]).mean()),
         positives=positives,
+        groups=groups,
     )
 
 
 def proportion(flagged: np.ndarray, y: np.ndarray, groups: np.ndarray, which: int) -> Metric:
     """Sensitivity (`which` 1) or specificity (0) with the wider of the exact and the patient-bootstrap interval.
 
-    The exact one takes images of one patient for independent; the bootstrap has no width at 0 and at 1.
+    The exact one takes images of one patient for independent; the bootstrap has no width at 0 and at 1, so there the
+    trials are patients.
     """
     statistic: Statistic = sensitivity if which else specificity
     trials = int((y == which).sum())
     value = estimate(statistic, flagged, y) if trials else None
     if value is None:
         return undefined(trials, "no positives" if which else "no negatives")
-    low, high = clopper_pearson(round(value * trials), trials)
+    independent = len(np.unique(groups[y == which])) if value in (0, 1) else trials
+    low, high = clopper_pearson(round(value * independent), independent)
     drawn_low, drawn_high = bootstrap(statistic, groups, flagged, y)
     if drawn_low is not None and drawn_high is not None:
         low, high = min(low, drawn_low), max(high, drawn_high)

@@ -285,13 +285,17 @@ def _calibrated(
     card = card.model_copy(update=calibration)
     predictor.card = card
     probabilities = predictor.calibrated(outputs.logits)
+    patients = rows["group"].to_numpy(str)
     points: list[OperatingPoint] = []
     unclaimed: list[UnclaimedPoint] = []
     for column, label in enumerate(card.labels):
         given = (label, probabilities[:, column], targets[:, column], "validation", dataset.split_hashes["validation"])
-        points.append(fit_balanced_point("balanced", *given))
-        claimed, short = fit_recall_points(*given, recalls)
+        points.append(fit_balanced_point("balanced", *given, groups=patients))
+        claimed, short = fit_recall_points(*given, recalls, groups=patients)
         points, unclaimed = [*points, *claimed], [*unclaimed, *short]
         if head == "sigmoid" and len(card.labels) > 1:
-            points += [fit_specificity_point(f"specificity_{wanted:g}", *given, wanted) for wanted in SPECIFICITIES]
+            points += [
+                fit_specificity_point(f"specificity_{wanted:g}", *given, wanted, groups=patients)
+                for wanted in SPECIFICITIES
+            ]
     return card.model_copy(update={"operating_points": tuple(points), "unclaimed_points": tuple(unclaimed)})

@@ -15,6 +15,7 @@ from derm_ml.metrics.operating_points import (
     fit_recall_points,
     fit_specificity_point,
     measure_point,
+    recall_bound,
     refuse_fitted_on,
 )
 
@@ -123,6 +124,30 @@ def test_too_few_positives_make_no_number_that_means_nothing():
     assert points[1].sensitivity_low == pytest.approx(clopper_pearson_low(round(points[1].sensitivity * 213), 213))
     with pytest.raises(ValueError, match="fitted on the validation split, not on 'test'"):
         fit_recall_points("malignant", p, y, "test", "h", (0.9,))
+
+
+def test_ten_images_of_a_lesion_prove_no_more_of_a_recall_than_one():
+    """300 images of 30 lesions are 30 cases: they cannot prove 99 %, and one missed image is a missed lesion."""
+    rng = np.random.default_rng(0)
+    y = np.r_[np.ones(300), np.zeros(300)]
+    p = np.clip(0.3 + 0.4 * y + rng.normal(0, 0.05, 600), 0, 1)
+    p[[0, 1, 2]] = 0.1  # three of 300, all of one lesion
+    lesions = np.r_[np.arange(300) // 10, np.arange(300) + 1000]
+    points, unclaimed = fit_recall_points("malignant", p, y, "validation", "h", (0.9, 0.95), groups=lesions)
+    assert [point.name for point in points] == ["recall_0.9"]
+    assert (points[0].positives, points[0].groups) == (300, 30)
+    assert unclaimed[0].reason == "needs positives of ≥ 59 patients or lesions, has 30 (300 images)"
+    found = p[y == 1] > 0.2
+    assert recall_bound(found, lesions[:300]) == (pytest.approx(clopper_pearson_low(29, 30)), 30)
+    assert recall_bound(found, np.arange(300)) == (pytest.approx(clopper_pearson_low(297, 300)), 300)
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=1, max_size=60))
+def test_the_bound_never_exceeds_that_of_independent_images(rows):
+    groups, flagged = np.array([g for g, _ in rows]), np.array([f for _, f in rows])
+    low, n = recall_bound(flagged, groups)
+    assert low <= clopper_pearson_low(int(flagged.sum()), len(rows)) + 1e-12
+    assert n == len(set(groups))
 
 
 def test_a_bundle_with_a_point_of_its_test_split_is_no_bundle():

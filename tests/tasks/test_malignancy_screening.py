@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,6 +48,31 @@ def bundle(dataset, tmp_path_factory):
 def evaluation(bundle, dataset, tmp_path_factory) -> Evaluation:
     measured = TASK.evaluate(Predictor(bundle), dataset, "test")
     return Evaluation.load(measured.save(tmp_path_factory.mktemp("report") / "evaluation_test"))
+
+
+def test_every_split_of_the_drawn_set_holds_every_kind_of_lesion(tmp_path, monkeypatch):
+    """If all moles of training were nevi and all of validation keratoses, calibration would be of another world."""
+    from derm_ml.tasks.malignancy_screening import data
+
+    kinds = []
+
+    def drawn(kind, **_):
+        kinds.append(kind)
+        return SimpleNamespace(image=np.zeros((8, 8, 3), np.uint8))
+
+    monkeypatch.setattr(data, "draw_lesion", drawn)
+    TASK.draw(tmp_path, 240)
+    with (tmp_path / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found = Counter((row["split"], kind) for row, kind in zip(rows, kinds, strict=True))
+    for split, n in (("train", 120), ("validation", 60), ("test", 60)):
+        assert found[split, "melanoma"] == n / 2
+        assert found[split, "nevus"] >= n / 5
+        assert found[split, "seborrheic_keratosis"] >= n / 5
+    patients = {row["patient_id"]: row["split"] for row in rows}
+    assert all(patients[row["patient_id"]] == row["split"] for row in rows)
+    cancers = [r["patient_id"] for r in rows if r["label"] == "malignant" and r["split"] == "validation"]
+    assert len(set(cancers)) == 30  # different patients, as an operating point counts them
 
 
 def test_it_learns_what_was_drawn(evaluation):
@@ -148,7 +175,10 @@ def test_an_answer_decides_at_the_point_asked_for_and_shows_its_evidence(bundle,
     assert said["decision"]["positive"] is (probability >= point.threshold)
     assert said["predicted"] == ("malignant" if said["decision"]["positive"] else "benign")
     assert said["decision"]["recall_at_least"] == point.sensitivity_low
-    assert said["decision"]["positives"] == 30
+    assert said["decision"]["positives"] == said["decision"]["groups"] == 30
+    balanced = TASK.answer(predictor, image, {"point": "balanced"})["decision"]
+    assert balanced["recall_at_least"] is None  # its threshold was searched for on the cases that would prove it
+    assert "no recall is promised" in balanced["why"]
     default = TASK.answer(predictor, image, {})
     assert default["decision"]["point"] == POINT
     assert default["predicted"] == "undecided"  # 30 positives cannot bear a recall of 0.95

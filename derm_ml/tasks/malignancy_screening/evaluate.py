@@ -15,8 +15,8 @@ from derm_ml.evaluation_classification import evaluate_classification
 from derm_ml.figures.screening import decision_curve_figure
 from derm_ml.metrics import calibration
 from derm_ml.metrics.classification import no_ranking
-from derm_ml.metrics.intervals import clopper_pearson, clopper_pearson_low, estimate
-from derm_ml.metrics.operating_points import MeasuredPoint, measure_point
+from derm_ml.metrics.intervals import clopper_pearson, estimate
+from derm_ml.metrics.operating_points import MeasuredPoint, measure_point, recall_bound
 from derm_ml.metrics.screening import PREVALENCES, decision_curve, partial_auc_metric, precision_at, precision_metric
 from derm_ml.metrics.subgroups import subgroup_decisions
 from derm_ml.policy import Policy
@@ -30,8 +30,9 @@ CAPTIONS = {
     "roc": "The band holds 95 % of the curves of resampled patients. The partial AUC is the area between the curve and "
     "a recall of 0.8: 0.2 is perfect, 0.02 is chance.",
     "operating_points": "Thresholds were fitted on validation only and are measured here. The exact interval is "
-    "Clopper-Pearson's over images; the other is the wider of it and the patient bootstrap. A recall that even "
-    "faultless validation cases could not prove has no threshold.",
+    "Clopper-Pearson's over images; the other is the wider of it and the patient bootstrap. The recall is at least "
+    "(95 %, one-sided) the lower of the exact bounds of images and of patients or lesions, of which one is missed if any of "
+    "its images is. A recall that even faultless validation cases could not prove has no threshold.",
     "at_prevalence": "Precision is the share of flagged lesions that are malignant; the number needed to biopsy is "
     "its inverse. Each prevalence but this set's own is reckoned by Bayes' theorem from recall and specificity here. "
     "Found and missed cancers are those among 1000 people examined.",
@@ -72,7 +73,7 @@ def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
     points = [measure_point(point, p, y, groups) for point in card.operating_points]
     curve = decision_curve(p, y, groups, [*RISKS.tolist()])
     tables = {
-        "operating_points": [*_point_rows(points, p, y), *_unclaimed_rows(card)],
+        "operating_points": [*_point_rows(points, p, y, groups), *_unclaimed_rows(card)],
         "at_prevalence": [row for point in points for row in _prevalence_rows(point, p, y, groups)],
         "decisions_by_subgroup": subgroup_decisions(rows.reset_index(drop=True), p >= cutoff, y, groups),
         "calibration": _calibration_rows(card, p, outputs.logits[:, 0], y),
@@ -99,24 +100,27 @@ def _in_order(metrics: dict[str, Metric], point: str, partial: Metric) -> dict[s
     return headline | {name: metric for name, metric in metrics.items() if name not in headline}
 
 
-def _point_rows(points: Sequence[MeasuredPoint], p: np.ndarray, y: np.ndarray) -> list[Row]:
+def _point_rows(points: Sequence[MeasuredPoint], p: np.ndarray, y: np.ndarray, groups: np.ndarray) -> list[Row]:
     rows = []
     for measured in points:
         point, recall = measured.point, measured.sensitivity
         positives = int((y == 1).sum())
         found = int(((p >= point.threshold) & (y == 1)).sum())
         low, high = clopper_pearson(found, positives)
+        at_least, patients = recall_bound(p[y == 1] >= point.threshold, groups[y == 1])
         rows.append(
             {
                 "point": point.name,
                 "threshold": point.threshold,
-                "fitted_on": f"{point.split}, {point.positives} positives, recall ≥ {point.sensitivity_low:.3f}",
+                "fitted_on": f"{point.split}, {point.positives} positives"
+                + ("" if point.recall_at_least is None else f", recall ≥ {point.recall_at_least:.3f}"),
                 "positives": positives,
                 "missed": positives - found,
                 "recall": recall.value,
                 "recall_exact_95": f"{low:.4f} to {high:.4f}" if positives else "–",
                 "recall_95": _interval(recall),
-                "recall_at_least": clopper_pearson_low(found, positives) if positives else None,
+                "recall_at_least": at_least if positives else None,
+                "positive_groups": patients,
                 "negatives": measured.specificity.n,
                 "specificity": measured.specificity.value,
                 "specificity_95": _interval(measured.specificity),
@@ -130,7 +134,17 @@ def _point_rows(points: Sequence[MeasuredPoint], p: np.ndarray, y: np.ndarray) -
 def _unclaimed_rows(card: BundleCard) -> list[Row]:
     """A row without numbers for each recall that cannot be claimed, saying what it would need."""
     blank: dict[str, Any] = dict.fromkeys(
-        ("threshold", "positives", "missed", "recall", "recall_at_least", "negatives", "specificity", "flagged")
+        (
+            "threshold",
+            "positives",
+            "missed",
+            "recall",
+            "recall_at_least",
+            "positive_groups",
+            "negatives",
+            "specificity",
+            "flagged",
+        )
     )
     return [
         {"point": point.name, **blank, "fitted_on": "–", "recall_exact_95": "–", "recall_95": "–",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from derm_ml import RESEARCH_USE
-from derm_ml.bundle import BundleCard
+from derm_ml.bundle import BundleCard, OperatingPoint
 from derm_ml.explain.answer import attributes_from, explained
 from derm_ml.policy import Policy
 from derm_ml.predictor import Predictor
@@ -51,13 +51,13 @@ def _decision(card: BundleCard, name: str, probability: float) -> dict[str, Any]
             "positive": probability >= point.threshold,
             "threshold": point.threshold,
             "recall": point.sensitivity,
-            "recall_at_least": point.sensitivity_low,
+            "recall_at_least": point.recall_at_least,
             "specificity": point.specificity,
             "positives": point.positives,
+            "groups": point.groups,
             "split": point.split,
             "split_hash": point.split_hash,
-            "why": f"{point.positives} malignant {point.split} images, recall ≥ {point.sensitivity_low:.4f} "
-            "with 95 % confidence",
+            "why": _evidence(point),
         }
     short = next((p for p in card.unclaimed_points if p.name == name), None)
     if short is None:
@@ -65,6 +65,16 @@ def _decision(card: BundleCard, name: str, probability: float) -> dict[str, Any]
         raise ValueError(f"no operating point '{name}'; the model has {known}")
     return {
         "point": name, "positive": None, "threshold": None, "recall": None, "recall_at_least": None,
-        "specificity": None, "positives": short.positives, "split": short.split, "split_hash": short.split_hash,
+        "specificity": None, "positives": short.positives, "groups": short.groups,
+        "split": short.split, "split_hash": short.split_hash,
         "why": f"no decision at {name}: {short.reason}",
     }  # fmt: skip
+
+
+def _evidence(point: OperatingPoint) -> str:
+    several = point.groups is not None and point.groups < point.positives
+    images = f"{point.positives} malignant {point.split} images"
+    images += f" of {point.groups} patients or lesions" if several else ""
+    if point.recall_at_least is None:
+        return f"{images}; the threshold was chosen on these very cases, no recall is promised"
+    return f"{images}, recall ≥ {point.recall_at_least:.4f} with 95 % confidence"
