@@ -19,7 +19,7 @@ from derm_ml.metrics.operating_points import proportion
 
 MINIMUM = 10  # positives and negatives each: with fewer the interval of an AUC spans almost everything
 AGE_BANDS = ((0, 30), (30, 50), (50, 70), (70, 200))
-MOST = 12  # sub-groups shown of one attribute: free text (sites) would flood the report
+MOST = 12  # sub-groups named of one attribute, the rest is pooled: free text (sites) would flood the report
 UNKNOWN = "unknown"
 
 
@@ -34,14 +34,16 @@ def subgroup_table(
     """One row a subgroup: attribute, subgroup, n, positives, negatives, value, low, high, remark.
 
     `rows` (N) holds `attribute.<name>` or `<name>` columns; scores, targets, groups (N,). Attributes the data do
-    not have, or that have one value only, are left out; cases with an unknown value are a subgroup of their own.
+    not have, or that have one value only, are left out; cases with an unknown value are a subgroup of their own. Of
+    more than `MOST` values the rarest are pooled as "other (k values)": no case is left out.
     """
     table = []
     for attribute in attributes:
         members = bands(rows, attribute)
         if members is None or members.nunique() < 2:
             continue
-        for name in _order(members)[:MOST]:
+        members, names = _pooled(members)
+        for name in names:
             inside = (members == name).to_numpy() & known(targets)
             metric = subgroup_metric(scores[inside], targets[inside], np.asarray(groups)[inside], statistic)
             positives = int((targets[inside] == 1).sum())
@@ -78,7 +80,8 @@ def subgroup_decisions(
         members = bands(rows, attribute)
         if members is None or members.nunique() < 2:
             continue
-        for name in _order(members)[:MOST]:
+        members, names = _pooled(members)
+        for name in names:
             inside = (members == name).to_numpy() & known(targets)
             row: dict[str, Any] = {"attribute": attribute, "subgroup": name}
             for word, count, which in (("recall", "positives", 1), ("specificity", "negatives", 0)):
@@ -118,6 +121,17 @@ def bands(rows: pd.DataFrame, attribute: str) -> pd.Series | None:
 
 def _band(low: int, high: int) -> str:
     return f"{low} and over" if high == AGE_BANDS[-1][1] else f"{low} to {high - 1}"
+
+
+def _pooled(members: pd.Series) -> tuple[pd.Series, list[str]]:
+    """The subgroup of each row and the subgroups in order: above `MOST` values the rarest are one."""
+    order = _order(members)
+    named = [name for name in order if name != UNKNOWN]
+    if len(named) <= MOST:
+        return members, order
+    rare = named[MOST - 1 :]
+    other = f"other ({len(rare)} values)"
+    return members.where(~members.isin(rare), other), [*named[: MOST - 1], other, *order[len(named) :]]
 
 
 def _order(members: pd.Series) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from derm_ml.metrics.subgroups import MINIMUM, bands, subgroup_table
+from derm_ml.metrics.subgroups import MINIMUM, MOST, bands, subgroup_decisions, subgroup_table
 
 
 def drawn(n: int = 400) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
@@ -54,6 +54,19 @@ def test_age_is_in_bands_in_the_order_of_age_with_unknown_last():
 def test_attributes_that_are_absent_or_the_same_everywhere_make_no_rows():
     rows, s, y = drawn()
     assert subgroup_table(rows, s, y, np.arange(len(y)), ["source", "site"]) == []
+
+
+def test_of_many_sites_the_rare_are_pooled_and_the_unknown_stay():
+    """Twenty sites in free text: the cases of the rarest, and those of no known site, must not fall out silently."""
+    sites = np.repeat([f"site {k:02d}" for k in range(19)] + [""], np.arange(40, 20, -1))
+    rows, n = pd.DataFrame({"site": sites}), len(sites)
+    y = np.arange(n) % 2.0
+    for table in (
+        subgroup_table(rows, np.arange(n) / n, y, np.arange(n), ["site"]),
+        subgroup_decisions(rows, np.arange(n) % 3 == 0, y, np.arange(n), ["site"]),
+    ):
+        assert [row["subgroup"] for row in table][-3:] == ["site 10", f"other ({19 - MOST + 1} values)", "unknown"]
+        assert sum(row["positives"] + row["negatives"] for row in table) == n
 
 
 def test_every_case_with_a_known_target_is_in_exactly_one_subgroup_of_an_attribute():
