@@ -28,7 +28,10 @@ class Policy(Settings):
     floor: float = Field(description="the primary metric must be at least this")
     margin: float = Field(0.0, ge=0, description="and exceed the champion's by more than this")
     worse_by: float | None = Field(
-        None, ge=0, description="the paired 95 % interval of the difference to the champion must end above minus this"
+        None,
+        ge=0,
+        description="non-inferiority margin: the lower end of the paired 95 % interval of the difference to the "
+        "champion must lie above minus this; it does not prove the candidate better",
     )
     operating_point: str = Field("balanced", description="where the service decides if it is not asked for another")
     recall_bound: float | None = Field(None, gt=0, le=1, description="lower bound of the recall at that point")

@@ -120,7 +120,8 @@ def decide(
 ) -> Decision:
     """Refuse on faults, red blocking gates, an undefined or low metric, another split, a tie or worse.
 
-    `paired` is the difference to the champion on the same cases; the policy may bound how far below it might lie.
+    `paired` is the difference to the champion on the same cases. The test is one of non-inferiority: the candidate
+    must score higher, and its interval may not reach the policy's `worse_by` below the champion.
     """
     against = [*candidate.faults, *(f"blocking gate is red: {text}" for text in candidate.red)]
     value = candidate.value
@@ -143,7 +144,8 @@ def decide(
     elif policy.worse_by is not None and (paired is None or paired.low <= -policy.worse_by):
         found = f"{paired.low:+.4f} to {paired.high:+.4f}" if paired else "cannot be reckoned"
         against.append(
-            f"the paired 95 % interval of {metric} against the champion, {found}, must lie above {-policy.worse_by:+g}"
+            f"not shown to be non-inferior: the paired 95 % interval of {metric} against the champion, {found}, "
+            f"must lie above {-policy.worse_by:+g}"
         )
     else:
         test = f", paired 95 % interval {paired.low:+.4f} to {paired.high:+.4f}" if paired else ""

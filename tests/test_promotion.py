@@ -73,7 +73,7 @@ def test_it_is_refused_with_its_reason(candidate, champion, reason):
     ("low", "high", "promoted"),
     [(0.001, 0.09, True), (-0.019, 0.1, True), (-0.021, 0.1, False), (-0.2, -0.1, False)],
 )
-def test_the_paired_test_bounds_how_much_worse_a_better_looking_model_may_be(low, high, promoted):
+def test_the_paired_test_is_one_of_non_inferiority_to_the_champion(low, high, promoted):
     """A higher AUC on 50 patients can be luck: the interval of the difference says how bad the luck may be."""
     policy = Policy(floor=0.6, worse_by=0.02)
     paired = Difference(0.05, low, high, 0.1, 100)
