@@ -14,8 +14,9 @@ from derm_ml.training.settings import Augmentation, ClassifierRecipe
 class Strong(ClassifierRecipe):
     """A pretrained encoder with strong augmentation, eight views averaged, sized for one machine.
 
-    Cancers are drawn more often, half way to evenness; the temperature fitted afterwards undoes what that does to
-    the probabilities only in part, so look at the reliability plot.
+    Cancers are drawn more often, half way to evenness; temperature and bias, fitted afterwards on validation, undo
+    what that does to the probabilities. The last epoch is kept: validation then chooses no epoch before it fits
+    calibration and thresholds.
 
     Command: `derm fit malignancy_screening --recipe strong`.
     """
@@ -26,6 +27,7 @@ class Strong(ClassifierRecipe):
     weight_decay: float = 0.02
     ema: float = 0.998  # averages the last ~500 steps
     side: int = 224
+    keep: Literal["best", "last"] = "last"
 
 
 class FaithfulResnet18(ClassifierRecipe):
