@@ -31,7 +31,7 @@ from derm_ml.task import Task
 
 MISTAKES = 18  # three rows of pictures: what a person looks through in a minute
 CAPTIONS = {
-    "roc": "Bands hold 95 % of the curves of resampled patients.",
+    "roc": "Bands hold, at each point, 95 % of resampled patients.",
     "confusion_matrix": "Row: truth. Column: what was predicted. The small figure is the share of the row.",
     "reliability": "On the dotted line a probability means what it says. Bins hold equally many cases; bars are "
     "exact 95 % intervals; the grey marks at the foot show where the predictions lie. Dashed: before calibration.",

@@ -26,7 +26,7 @@ def roc_figure(
     groups: Sequence[str] | np.ndarray,
     areas: dict[str, Metric] | None = None,
 ) -> bytes:
-    """One ROC curve a label with the band in which 95 % of the curves of resampled patients lie.
+    """One ROC curve a label with the band that holds, at each point, 95 % of resampled patients.
 
     `areas` label → its AUC, for the legend. A label without positives or negatives is left out.
     """
@@ -62,7 +62,7 @@ def precision_recall_figure(
 ) -> bytes:
     """One precision-recall curve a label; the thin line of the same colour is its chance level, the prevalence.
 
-    With `groups` (N,) patients, the band in which 95 % of the curves of resampled patients lie.
+    With `groups` (N,) patients, the band that holds, at each point, 95 % of resampled patients.
     """
     shown = [k for k in range(len(labels)) if {0.0, 1.0} <= set(targets[known(targets[:, k]), k])]
     if not shown:
