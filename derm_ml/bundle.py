@@ -138,6 +138,7 @@ class BundleCard(_Card):
     temperatures: tuple[float, ...] = ()  # one a label instead, of a sigmoid head with several
     bias: tuple[float, ...] = ()  # of a sigmoid head, one a label: probability = sigmoid(logit / temperature + bias)
     parameters: dict[str, Any] = {}  # settings and fitted numbers of a method that is more than one graph
+    prevalence: dict[str, float] = {}  # of each label in the validation split: what probabilities are calibrated to
     operating_points: tuple[OperatingPoint, ...] = ()
     unclaimed_points: tuple[UnclaimedPoint, ...] = ()
     mask_rule: MaskRule = MaskRule(threshold=0.5)  # for the head "mask", whose graph gives a logit for every pixel

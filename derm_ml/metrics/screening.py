@@ -45,6 +45,22 @@ def precision_metric(
     return measured(precision, groups, flagged, targets, why="nobody is flagged")
 
 
+def precision_limits(recall: Metric, spared: Metric, prevalence: float, resampled: Metric) -> tuple[float, float]:
+    """The 95 % interval of the precision at `prevalence`, of recall and specificity `spared` with their intervals.
+
+    The wider of the `resampled` interval and that from both lower to both upper limits, which is conservative: where
+    no negative is flagged every resample says 1, and only the exact limits know how few negatives that rests on.
+    """
+    ends = []
+    for a, b, blank in ((recall.low, spared.low, 0.0), (recall.high, spared.high, 1.0)):
+        found = None if a is None or b is None else precision_at(a, b, prevalence)
+        ends.append(blank if found is None else found)
+    low, high = ends
+    if resampled.low is not None and resampled.high is not None:
+        low, high = min(low, resampled.low), max(high, resampled.high)
+    return low, high
+
+
 def partial_auc(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Area between the ROC curve and a recall of 0.8: scores (N,), targets (N,), weights (B, N) → (B,) in 0..0.2.
 

@@ -298,4 +298,7 @@ def _calibrated(
                 fit_specificity_point(f"specificity_{wanted:g}", *given, wanted, groups=patients)
                 for wanted in SPECIFICITIES
             ]
-    return card.model_copy(update={"operating_points": tuple(points), "unclaimed_points": tuple(unclaimed)})
+    shares = np.nanmean(targets, axis=0)  # each label has a known target: its operating point was fitted above
+    found = {"operating_points": tuple(points), "unclaimed_points": tuple(unclaimed)}
+    prevalence = {label: float(share) for label, share in zip(card.labels, shares, strict=True)}
+    return card.model_copy(update=found | {"prevalence": prevalence})

@@ -10,12 +10,14 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_score, roc_curve
 
 from derm_ml.metrics.intervals import clopper_pearson_low, estimate, positives_needed
+from derm_ml.metrics.operating_points import proportion
 from derm_ml.metrics.screening import (
     decision_curve,
     net_benefit,
     partial_auc,
     partial_auc_metric,
     precision_at,
+    precision_limits,
     precision_metric,
     specificity_at_recall,
 )
@@ -48,6 +50,19 @@ def test_positives_needed_are_enough_and_one_less_is_not(recall, needed):
 def test_a_certain_recall_can_never_be_proved(recall):
     with pytest.raises(ValueError, match="between 0 and 1"):
         positives_needed(recall)
+
+
+def test_a_set_without_a_false_positive_does_not_prove_a_precision_of_one():
+    """30 benign lesions, none flagged: at a prevalence of 1 % the specificity may be 0.88, the precision 0.07."""
+    y, groups = np.r_[np.ones(30), np.zeros(30)], np.arange(60)
+    flagged = y == 1
+    resampled = precision_metric(flagged, y, groups, 0.01)
+    assert (resampled.low, resampled.high) == (1, 1)
+    recall, spared = (proportion(flagged, y, groups, which) for which in (1, 0))
+    low, high = precision_limits(recall, spared, 0.01, resampled)
+    exact = binomtest(30, 30).proportion_ci(0.95, method="exact").low
+    assert low == pytest.approx(0.01 * exact / (0.01 * exact + 0.99 * (1 - exact)))
+    assert high == 1
 
 
 @given(cases)

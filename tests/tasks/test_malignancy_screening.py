@@ -119,6 +119,10 @@ def test_the_report_holds_what_clinicians_ask_for(evaluation):
     assert costs[0]["precision"] == pytest.approx(y[flagged].mean())
     assert costs[0]["number_needed_to_biopsy"] == pytest.approx(1 / y[flagged].mean(), abs=0.05)
     assert costs[1]["missed_cancers_per_1000"] == pytest.approx(10 * (1 - found / y.sum()), abs=0.01)
+    low, high = (float(end) for end in costs[1]["missed_95"].split(" to "))
+    assert low < costs[1]["missed_cancers_per_1000"] < high or found == y.sum()
+    assert (costs[1]["positives"], costs[1]["negatives"]) == (y.sum(), (~y).sum())
+    assert float(costs[1]["number_needed_95"].split(" to ")[0]) <= costs[1]["number_needed_to_biopsy"]
     attributes = {row["attribute"] for row in evaluation.tables["decisions_by_subgroup"]}
     assert attributes >= {"age", "sex", "site"}
     assert any("not evaluable (n =" in row["recall"] for row in evaluation.tables["decisions_by_subgroup"])
@@ -185,6 +189,24 @@ def test_an_answer_decides_at_the_point_asked_for_and_shows_its_evidence(bundle,
     assert default["decision"]["why"] == "no decision at recall_0.95: needs ≥ 59 positives, has 30"
     with pytest.raises(ValueError, match=r"no operating point 'recall_0\.5'; the model has balanced, recall_0\.9"):
         TASK.answer(predictor, image, {"point": "recall_0.5"})
+
+
+def test_the_probability_comes_with_the_prevalence_it_is_calibrated_to(bundle, dataset):
+    """Half of the drawn lesions are cancers: whoever examines healthy people must see that."""
+    said = TASK.answer(Predictor(bundle), dataset.image(dataset.split("test").iloc[0]), {})
+    assert said["prevalence"] == dataset.targets(dataset.split("validation"))[:, 0].mean() == 0.5
+
+
+def test_a_model_without_the_policy_s_point_answers_and_says_that_it_decides_nothing(bundle, dataset):
+    """The policy may change after a model was trained: its requests must not fail all at once."""
+    predictor = Predictor(bundle)
+    predictor.card = predictor.card.model_copy(update={"unclaimed_points": ()})
+    said = TASK.answer(predictor, dataset.image(dataset.split("test").iloc[0]), {})
+    assert said["predicted"] == "undecided"
+    assert said["decision"]["why"] == (
+        f"no decision: the policy decides at {POINT}, the model has balanced, recall_0.9"
+    )
+    assert f"operating point {POINT} is unknown to this model" in TASK.evaluate(predictor, dataset, "test").notes[-1]
 
 
 def test_the_endpoint_takes_the_point_as_a_parameter(bundle, dataset):

@@ -17,7 +17,14 @@ from derm_ml.metrics import calibration
 from derm_ml.metrics.classification import no_ranking
 from derm_ml.metrics.intervals import clopper_pearson, estimate
 from derm_ml.metrics.operating_points import MeasuredPoint, measure_point, recall_bound
-from derm_ml.metrics.screening import PREVALENCES, decision_curve, partial_auc_metric, precision_at, precision_metric
+from derm_ml.metrics.screening import (
+    PREVALENCES,
+    decision_curve,
+    partial_auc_metric,
+    precision_at,
+    precision_limits,
+    precision_metric,
+)
 from derm_ml.metrics.subgroups import subgroup_decisions
 from derm_ml.policy import Policy
 from derm_ml.predictor import Predictor, concatenate
@@ -27,18 +34,20 @@ LABEL = TASK.labels[0]
 RISKS = np.round(np.r_[np.arange(0.005, 0.1, 0.005), np.arange(0.1, 0.505, 0.02)], 3)  # finer where clinics decide
 TABLED_RISKS = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30)
 CAPTIONS = {
-    "roc": "The band holds 95 % of the curves of resampled patients. The partial AUC is the area between the curve and "
-    "a recall of 0.8: 0.2 is perfect, 0.02 is chance.",
+    "roc": "The band holds, at each point, 95 % of resampled patients. The partial AUC is the area between the curve "
+    "and a recall of 0.8: 0.2 is perfect, 0.02 is chance.",
     "operating_points": "Thresholds were fitted on validation only and are measured here. The exact interval is "
     "Clopper-Pearson's over images; the other is the wider of it and the patient bootstrap. The recall is at least "
-    "(95 %, one-sided) the lower of the exact bounds of images and of patients or lesions, of which one is missed if any of "
-    "its images is. A recall that even faultless validation cases could not prove has no threshold.",
+    "(95 %, one-sided) the lower of the exact bounds of images and of patients or lesions, of which one is missed if "
+    "any of its images is. A recall that even faultless validation cases could not prove has no threshold.",
     "at_prevalence": "Precision is the share of flagged lesions that are malignant; the number needed to biopsy is "
     "its inverse. Each prevalence but this set's own is reckoned by Bayes' theorem from recall and specificity here. "
-    "Found and missed cancers are those among 1000 people examined.",
+    "Found and missed cancers are those among 1000 people examined. The intervals of precision join the patient "
+    "bootstrap with what the lower and the upper ends of recall and specificity together give, so that a set without a "
+    "false positive does not claim a precision of 1; those of the other columns follow from them.",
     "decision_curve": "Net benefit: cancers found less needless biopsies, weighed by the risk at which one would "
-    "biopsy (Vickers & Elkin 2006), at this set's prevalence. The band holds 95 % of resampled patients. Where the "
-    "curve is not above both lines the model is of no use.",
+    "biopsy (Vickers & Elkin 2006), at this set's prevalence. The band: at each risk, 95 % of resampled patients. "
+    "Where the curve is not above both lines the model is of no use.",
     "decisions_by_subgroup": "Recall and specificity in each subgroup at the operating point named below. Fewer than "
     "10 positives (recall) or negatives (specificity) are not evaluable.",
     "calibration": "Temperature and bias were fitted on validation.",
@@ -160,21 +169,33 @@ def _prevalence_rows(measured: MeasuredPoint, p: np.ndarray, y: np.ndarray, grou
     rows = []
     for prevalence in (None, *PREVALENCES):
         share = float((y == 1).mean()) if prevalence is None else prevalence
-        precision = precision_metric(p >= measured.point.threshold, y, groups, prevalence)
+        resampled = precision_metric(p >= measured.point.threshold, y, groups, prevalence)
+        low, high = precision_limits(measured.sensitivity, measured.specificity, share, resampled)
         value = precision_at(recall, spared, share)
         rows.append(
             {
                 "point": measured.point.name,
                 "prevalence": f"{100 * share:.1f} % (this set)" if prevalence is None else f"{100 * share:g} %",
                 "precision": value,
-                "precision_95": _interval(precision),
+                "precision_95": f"{low:.3f} to {high:.3f}",
                 "number_needed_to_biopsy": None if not value else round(1 / value, 1),
+                "number_needed_95": "–" if not value else f"{1 / high:.1f} to {f'{1 / low:.1f}' if low > 0 else '∞'}",
                 "biopsies_per_1000": round(1000 * (share * recall + (1 - share) * (1 - spared)), 1),
                 "cancers_found_per_1000": round(1000 * share * recall, 2),
                 "missed_cancers_per_1000": round(1000 * share * (1 - recall), 2),
+                "missed_95": _missed(measured.sensitivity, share),
+                "positives": measured.sensitivity.n,
+                "negatives": measured.specificity.n,
             }
         )
     return rows
+
+
+def _missed(recall: Metric, share: float) -> str:
+    """The interval of the cancers missed among 1000 people, a `share` of whom have one."""
+    if recall.low is None or recall.high is None:
+        return "–"
+    return f"{1000 * share * (1 - recall.high):.2f} to {1000 * share * (1 - recall.low):.2f}"
 
 
 def _calibration_rows(card: BundleCard, p: np.ndarray, logits: np.ndarray, y: np.ndarray) -> list[Row]:
@@ -197,8 +218,15 @@ def _calibration_rows(card: BundleCard, p: np.ndarray, logits: np.ndarray, y: np
 def _decided(card: BundleCard, point: str, cutoff: float) -> str:
     short = next((p for p in card.unclaimed_points if p.name == point), None)
     if short:
-        return f"{point} could not be fitted ({short.reason}): decisions shown are those at {cutoff:.3f}."
+        return f"{point} could not be fitted ({short.reason}): decisions shown are {_instead(card)}, from {cutoff:.3f}."
+    if point not in card.point_names:
+        unknown = f"The policy's operating point {point} is unknown to this model"
+        return f"{unknown}: decisions shown are {_instead(card)}, from {cutoff:.3f}."
     return f"Decisions (confusion matrix, mistakes, subgroups) are those at {point}: malignant from {cutoff:.3f}."
+
+
+def _instead(card: BundleCard) -> str:
+    return "those at the balanced point" if "balanced" in card.point_names else "the likelier of the two"
 
 
 def _interval(metric: Metric) -> str:

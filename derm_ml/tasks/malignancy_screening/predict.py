@@ -21,16 +21,19 @@ def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) 
     """The calibrated probability, and the decision at an operating point with the evidence behind it.
 
     `options` may give `point` (default: the policy's), and `age` and `sex`, used if the bundle was trained with them.
-    Where validation could not prove the point's recall there is no decision, and `why` says so.
-    Raises `ValueError` for a point the bundle does not have.
+    Where validation could not prove the point's recall, or the bundle was made before the policy asked for its point,
+    there is no decision, and `why` says so. `prevalence` is the share of cancers in the validation split that the
+    probability is calibrated to: where cancers are rarer, the probability is too high.
+    Raises `ValueError` for a point asked for that the bundle does not have.
     """
     outputs = predictor([image], [attributes_from(options)])
     probability = float(outputs.probabilities[0, 0])
-    decision = _decision(predictor.card, options.get("point") or Policy.of(TASK).operating_point, probability)
+    decision = _decision(predictor.card, options.get("point"), probability)
     return {
         "task": predictor.card.task,
         "predicted": {True: LABEL, False: TASK.negative, None: "undecided"}[decision["positive"]],
         "probabilities": {LABEL: probability},
+        "prevalence": predictor.card.prevalence.get(LABEL),
         "decision": decision,
         "model_version": predictor.bundle.version,
         "dataset_md5": predictor.card.dataset_md5,
@@ -43,7 +46,8 @@ def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str])
     return explained(predictor, image, options)
 
 
-def _decision(card: BundleCard, name: str, probability: float) -> dict[str, Any]:
+def _decision(card: BundleCard, asked: str | None, probability: float) -> dict[str, Any]:
+    name = asked or Policy.of(TASK).operating_point
     point = next((p for p in card.operating_points if p.name == name), None)
     if point:
         return {
@@ -60,14 +64,16 @@ def _decision(card: BundleCard, name: str, probability: float) -> dict[str, Any]
             "why": _evidence(point),
         }
     short = next((p for p in card.unclaimed_points if p.name == name), None)
+    if short is None and asked:
+        raise ValueError(f"no operating point '{name}'; the model has {', '.join(card.point_names)}")
+    blank = dict.fromkeys(("positive", "threshold", "recall", "recall_at_least", "specificity"))
     if short is None:
-        known = ", ".join(p.name for p in (*card.operating_points, *card.unclaimed_points))
-        raise ValueError(f"no operating point '{name}'; the model has {known}")
+        why = f"no decision: the policy decides at {name}, the model has {', '.join(card.point_names) or 'no point'}"
+        blank |= dict.fromkeys(("positives", "groups", "split", "split_hash"))
+        return {"point": name, **blank, "why": why}
     return {
-        "point": name, "positive": None, "threshold": None, "recall": None, "recall_at_least": None,
-        "specificity": None, "positives": short.positives, "groups": short.groups,
-        "split": short.split, "split_hash": short.split_hash,
-        "why": f"no decision at {name}: {short.reason}",
+        "point": name, **blank, "positives": short.positives, "groups": short.groups, "split": short.split,
+        "split_hash": short.split_hash, "why": f"no decision at {name}: {short.reason}",
     }  # fmt: skip
 
 

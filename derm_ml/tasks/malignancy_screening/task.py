@@ -28,7 +28,7 @@ LABEL = "malignant"
 
 
 def recall_at_operating_point(evaluation: Evaluation) -> Finding:
-    """At the policy's operating point the 95 % interval of the recall ends above the policy's bound."""
+    """At the policy's operating point the lower end of the recall's 95 % interval is at least the bound."""
     policy = Policy.of(TASK)
     metric = _at_point(evaluation, "sensitivity", policy.operating_point)
     if metric is None or metric.value is None or metric.low is None or policy.recall_bound is None:
