@@ -99,7 +99,7 @@ def fit_classifier(
     identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5, taught], sort_keys=True)
     fitted = fit_network(
         network.to(memory_format=torch.channels_last),  # the layout these convolutions are fastest in
-        training_samples(dataset, train, targets, recipe),
+        training_samples(dataset, train, recipe, targets),
         len(train),
         loss,
         _validation(dataset, validation, recipe, scored, head),
@@ -209,8 +209,14 @@ def _balance(
     return weights, None if even else list(draws)
 
 
-def training_samples(dataset: Dataset, rows: pd.DataFrame, targets: np.ndarray, recipe: ClassifierRecipe) -> LoadSample:
-    """(index, seed) → augmented image (side, side, 3) uint8, targets (L,) float32, attributes (2 · A,) float32."""
+def training_samples(
+    dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRecipe, targets: np.ndarray | None = None
+) -> LoadSample:
+    """(index, seed) → augmented image (side, side, 3) uint8, targets (L,) float32, attributes (2 · A,) float32.
+
+    `targets` (N, L) of the rows, where they are not those of the dataset.
+    """
+    aims = dataset.targets(rows) if targets is None else targets
     rule = preprocessing(recipe, dataset)
     augment = augmentation(recipe.augmentation, recipe.side, recipe.squaring, recipe.smallest_side)
     attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
@@ -220,7 +226,7 @@ def training_samples(dataset: Dataset, rows: pd.DataFrame, targets: np.ndarray, 
     def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
         hidden = generator(seed, "attributes").random() < recipe.attribute_dropout
         picture = augment(conditioned(image(index), rule), seed)
-        return picture, targets[index], unknown if hidden else attributes[index]
+        return picture, aims[index], unknown if hidden else attributes[index]
 
     return load
 
