@@ -60,10 +60,14 @@ class Face:
 
     @property
     def inter_ocular(self) -> float:
-        """Distance of the eyes' middles in pixels; without eyes 0.42 of the box, as in an average face."""
+        """Distance of the eyes' middles in pixels, as if the face were turned to the camera.
+
+        At least 0.42 of the box, which is that of an average face: in a half profile the eyes come close together.
+        """
+        frontal = 0.42 * float(np.sqrt(self.area))
         if all(name in self.landmarks for name in EYES):
-            return float(np.hypot(*np.subtract(self.landmarks[EYES[0]], self.landmarks[EYES[1]])))
-        return 0.42 * float(np.sqrt(self.area))
+            return max(frontal, float(np.hypot(*np.subtract(self.landmarks[EYES[0]], self.landmarks[EYES[1]]))))
+        return frontal
 
     def scaled(self, factor: float) -> Face:
         box = tuple(factor * v for v in self.box)

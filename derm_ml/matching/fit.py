@@ -13,7 +13,8 @@ import numpy as np
 
 from derm_ml.faces.identity import Identity, fit_identity
 from derm_ml.matching import candidates, evidence, hidden
-from derm_ml.matching.cases import Case, in_parallel
+from derm_ml.matching.assign import assign
+from derm_ml.matching.cases import Case, Kind, in_parallel
 from derm_ml.matching.logistic import Logistic, calibrated, fit_logistic
 from derm_ml.matching.matcher import Measured, Numbers, measure
 from derm_ml.pairs import Truth
@@ -22,6 +23,7 @@ from derm_ml.registration.register import NoRegistration, Registrar, Registratio
 
 Progress = Callable[[int, int], None]
 FOLDS = 4  # of people, so that nobody's likeness is measured by what was learned from them
+GATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 NEVER_HIDDEN = Logistic(  # where nothing in the training pairs was covered: everything inside the frame is visible
     names=hidden.NAMES, means=(0.0,) * 4, scales=(1.0,) * 4, weights=(0.0,) * 4, intercept=-6.0
 )
@@ -69,7 +71,8 @@ def fit_numbers(
     cover = NEVER_HIDDEN
     if min((covered == 1).sum(), (covered == 0).sum()) >= 5:
         cover = fit_logistic(hidden.NAMES, covers, covered)
-    return Numbers(match=match, hidden=cover, same=same, same_threshold=threshold, gate=0.5), identity
+    gate = _gate(match, [*seen, *held])
+    return Numbers(match=match, hidden=cover, same=same, same_threshold=threshold, gate=gate), identity
 
 
 def _identity(seen: Sequence[Seen]) -> Identity | None:
@@ -92,21 +95,21 @@ def _fit_same(seen: Sequence[Seen], held: Sequence[Seen], identity: Identity | N
     The identity was learned from the training people, so their likeness is measured by one that has not seen them.
     """
     people = sorted({p for one in seen for p in one.case.people})
-    rows, truth = [], []
+    rows, kinds = [], []
     for fold in (set(people[k::FOLDS]) for k in range(FOLDS)):
         other = _identity([s for s in seen if not fold & set(s.case.people)]) if identity else None
         mine = [s for s in seen if s.case.people[0] in fold and s.registration]
         rows += [_evidence(s, other) for s in mine]
-        truth += [float(s.case.is_right) for s in mine]
-    x, y = np.array(rows).reshape(-1, len(evidence.NAMES)), np.array(truth)
+        kinds += [s.case.kind for s in mine]
+    x = np.array(rows).reshape(-1, len(evidence.NAMES))
+    y = np.array([float(kind != "wrong_person") for kind in kinds])
     try:
         fitted = fit_logistic(evidence.NAMES, x, y, strength=0.3, balanced=True)
     except ValueError as error:
         raise DataError(f"too few pairs of one and of two persons to learn a refusal from ({error})") from None
     later = [s for s in held if s.registration]
     xs = np.array([_evidence(s, identity) for s in later]).reshape(-1, len(evidence.NAMES))
-    ys = np.array([float(s.case.is_right) for s in later])
-    return fitted, _threshold(np.concatenate([fitted(x), fitted(xs)]), np.concatenate([y, ys]))
+    return fitted, _threshold(np.concatenate([fitted(x), fitted(xs)]), kinds + [s.case.kind for s in later])
 
 
 def _evidence(one: Seen, identity: Identity | None) -> np.ndarray:
@@ -115,13 +118,18 @@ def _evidence(one: Seen, identity: Identity | None) -> np.ndarray:
     return evidence.evidence(one.registration, alike)
 
 
-def _threshold(p: np.ndarray, y: np.ndarray) -> float:
-    """Where as large a share of right pairs is refused as of wrong ones is answered; of equals the middle."""
+def _threshold(p: np.ndarray, kinds: Sequence[Kind]) -> float:
+    """Where as large a share of right pairs is refused as of wrong ones is answered; of equals the middle.
+
+    Right pairs are of several kinds, and the hardest kind counts: a made second visit is never in doubt.
+    """
+    names = np.array(kinds)
     cuts = np.unique(np.concatenate([[0.02], p, [0.98]]))
     middles = (cuts[1:] + cuts[:-1]) / 2
-    refused = np.array([(p[y == 1] < c).mean() for c in middles])
-    answered = np.array([(p[y == 0] >= c).mean() for c in middles])
-    worst = np.maximum(refused, answered)
+    shares = [(p[names == "wrong_person"] >= c).mean() for c in middles]
+    worst = np.array(shares)
+    for kind in set(names) - {"wrong_person"}:
+        worst = np.maximum(worst, [(p[names == kind] < c).mean() for c in middles])
     return float(np.median(middles[worst <= worst.min() + 1e-9]))
 
 
@@ -133,6 +141,31 @@ def _candidates(seen: Sequence[Seen]) -> tuple[np.ndarray, np.ndarray]:
             x.append(one.measured.candidates)
             y.append(np.array([float((int(i), int(j)) in there) for i, j in one.measured.numbers]))
     return np.concatenate(x), np.concatenate(y)
+
+
+def _gate(match: Logistic, seen: Sequence[Seen]) -> float:
+    """The probability below which a match is none: the one with the highest F1, of equals that nearest to a half."""
+    known = [(s.measured, s.truth) for s in seen if s.measured is not None and s.truth is not None]
+    scores = []
+    for gate in GATES:
+        right = said = there = 0
+        for measured, truth in known:
+            found = set(assign(gains(match, measured, gate, truth)))
+            right, said, there = (
+                right + len(found & set(truth.matches)), said + len(found), there + len(truth.matches)
+            )  # fmt: skip
+        scores.append(2 * right / (said + there) if said + there else 0.0)
+    best = [gate for gate, score in zip(GATES, scores, strict=True) if score == max(scores)]
+    return min(best, key=lambda gate: abs(gate - 0.5))
+
+
+def gains(match: Logistic, measured: Measured, gate: float, truth: Truth) -> np.ndarray:
+    """(N, M): by how much the log-odds of each candidate match exceed the gate's; −inf where there is none."""
+    table = np.full(tuple(len(side) for side in truth.states), -np.inf)
+    if len(measured.numbers):
+        i, j = measured.numbers.T
+        table[i, j] = match.logits(measured.candidates) - np.log(gate / (1 - gate))
+    return table
 
 
 def _covers(seen: Sequence[Seen]) -> tuple[np.ndarray, np.ndarray]:

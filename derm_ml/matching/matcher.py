@@ -21,7 +21,8 @@ from derm_ml.records import Region
 from derm_ml.registration.geometry import outline, share_inside
 from derm_ml.registration.register import NoRegistration, Registrar, Registration
 
-NEAR = 0.12  # units: boxes this close that are each other's nearest may correct a common offset
+ALIKE = 0.035  # units: offsets of boxes this close say the same
+MOST_VOTES = 400  # of the smallest offsets: a severe face has thousands of pairs of boxes
 
 
 class Numbers(BaseModel):
@@ -112,22 +113,27 @@ def measure(pair: Pair, registration: Registration, any_label: bool = False) -> 
 def common_shift(pair: Pair, registration: Registration) -> np.ndarray:
     """(2,) pixels by which all boxes of the second photo seem to be off, (0, 0) if too few say so.
 
-    Annotators and exporters shift boxes; the median over boxes that are each other's nearest takes it out.
+    Annotators and exporters shift all boxes of a photo. Every candidate match votes for its offset; the offset most
+    boxes agree on counts if they are at least four and more than half, and more than agree on none.
     """
     a, b = candidates.centres(pair.first_regions), candidates.centres(pair.second_regions)
-    if min(len(a), len(b)) < candidates.SETTLED:
+    fewest = max(candidates.SETTLED, min(len(a), len(b)) // 2 + 1)
+    if min(len(a), len(b)) < fewest:
         return np.zeros(2)
-    off = b[None] - registration.forward(a)[:, None]
-    back = registration.backward(b)[None] - a[:, None]
-    apart = np.hypot(back[..., 0], back[..., 1]) / registration.unit
-    labels = [[r.label for r in regions] for regions in pair.regions]
-    apart[np.array(labels[0])[:, None] != np.array(labels[1])[None]] = np.inf
-    nearest = apart.argmin(axis=1)
-    rows = np.arange(len(a))
-    mutual = (apart.argmin(axis=0)[nearest] == rows) & (apart[rows, nearest] < NEAR)
-    if mutual.sum() < candidates.SETTLED:
+    labels = [np.array([r.label for r in regions]) for regions in pair.regions]
+    off = (registration.backward(b)[None] - a[:, None]) / registration.unit
+    off[labels[0][:, None] != labels[1][None]] = np.inf
+    near = np.hypot(off[..., 0], off[..., 1])
+    votes = off[near < candidates.FARTHEST]
+    votes = np.vstack([np.zeros((1, 2)), votes[np.argsort(np.hypot(*votes.T))][:MOST_VOTES]])
+    agree = np.array([(np.hypot(*(off - vote).transpose(2, 0, 1)) < ALIKE).any(axis=1).sum() for vote in votes])
+    best = 0 if agree[0] >= agree.max() else int(agree.argmax())
+    if agree[best] < fewest:
         return np.zeros(2)
-    return np.median(off[rows[mutual], nearest[mutual]], axis=0)
+    away = np.hypot(*(off - votes[best]).transpose(2, 0, 1))
+    nearest = away.argmin(axis=1)
+    rows = np.flatnonzero(away[np.arange(len(a)), nearest] < ALIKE)
+    return np.median(b[nearest[rows]] - registration.forward(a[rows]), axis=0)
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from derm_ml.bundle import WEIGHTS, Bundle, BundleError
+from derm_ml.bundle import Bundle, BundleError
 from derm_ml.faces.choice import FILES, LANDMARKS, FaceSettings, chosen_faces
 from derm_ml.faces.face import FaceModelError
 from derm_ml.faces.identity import Identity
 from derm_ml.images.preprocess import limit_side
 from derm_ml.matching.matcher import Matcher, Numbers, Outcome
 from derm_ml.pairs import Pair
+from derm_ml.registration.learned import Learned
 from derm_ml.registration.register import Registrar
+
+IDENTITY = "identity.safetensors"  # beside the weights of a network, if there is one
 
 
 class Parameters(BaseModel):
@@ -28,6 +32,8 @@ class Parameters(BaseModel):
 
     faces: FaceSettings
     numbers: Numbers
+    version: Literal["classical", "learned", "both"] = "classical"
+    side: int = 0  # of the photos the network sees
 
 
 class PairPredictor:
@@ -42,7 +48,11 @@ class PairPredictor:
         except (ValidationError, FaceModelError) as error:
             raise BundleError(f"{path}: not a bundle that matches pairs: {error}") from error
         self.faces = detector
-        self.matcher = Matcher(Registrar(detector, landmarks), parameters.numbers, read_identity(path))
+        network = None
+        if parameters.version != "classical":
+            network = Learned.open(self.bundle.model, parameters.side)
+        registrar = Registrar(detector, landmarks, network, parameters.version == "learned")
+        self.matcher = Matcher(registrar, parameters.numbers, read_identity(path))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -87,5 +97,5 @@ def read_identity(folder: Path) -> Identity | None:
     """The fitted identity of a bundle, None where it has none."""
     from safetensors.numpy import load_file
 
-    path = folder / WEIGHTS
+    path = folder / IDENTITY
     return Identity.of(load_file(path)) if path.is_file() else None

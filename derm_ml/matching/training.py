@@ -8,17 +8,20 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from derm_ml.bundle import WEIGHTS, BundleCard, Preprocessing, seal, writing_bundle
+from safetensors.numpy import save_file
+
+from derm_ml.bundle import BundleCard, Preprocessing, seal, writing_bundle
 from derm_ml.dataset import Dataset
 from derm_ml.faces.choice import FaceSettings, chosen_faces, resolved
 from derm_ml.files import write_json
 from derm_ml.matching.cases import cases
 from derm_ml.matching.fit import fit_numbers
 from derm_ml.matching.measure import measure_cases, summary
-from derm_ml.matching.predictor import PairPredictor, Parameters, bring_along
+from derm_ml.matching.predictor import IDENTITY, PairPredictor, Parameters, bring_along
 from derm_ml.progress import EpochReport, OnEpoch
+from derm_ml.registration.learned import Learned
 from derm_ml.registration.register import WORK_SIDE, Registrar
 from derm_ml.training.code_version import git_commit
 
@@ -55,30 +58,45 @@ def fit_classical(dataset: Dataset, recipe: PairSettings, out: Path, on_epoch: O
         return bundle
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    faces = face_settings(recipe)
-    registrar = Registrar(*chosen_faces(faces))
-    seed = f"fit {recipe.seed}"
-    train = cases(dataset, "train", recipe.visits, seed=seed)
-    validation = cases(dataset, "validation", recipe.visits, seed=seed)
-    numbers, identity = fit_numbers(train, validation, registrar)
     with writing_bundle(bundle) as folder:
-        if identity:
-            from safetensors.numpy import save_file
-
-            save_file(identity.tensors(), folder / WEIGHTS)
-        card = pair_card(dataset, recipe, Parameters(faces=bring_along(faces, folder), numbers=numbers), "none")
-        seal(folder, card)
-        measured = summary(measure_cases(PairPredictor(folder), validation))
-        seal(folder, card.model_copy(update={"validation": measured}))
+        card, pairs = seal_pairs(dataset, recipe, folder, "classical")
     seconds = time.perf_counter() - started
-    pairs = len(train) + len(validation)
-    report = EpochReport(1, 1, 1 - measured.get("match_f1", 0.0), measured, 0.0, seconds, pairs / seconds, True)
+    figures = card.validation
+    report = EpochReport(1, 1, 1 - figures.get("match_f1", 0.0), figures, 0.0, seconds, pairs / seconds, True)
     write_json(out / "history.json", [asdict(report)])
     on_epoch(report)
     return bundle
 
 
-def pair_card(dataset: Dataset, recipe: PairSettings, parameters: Parameters, backbone: str) -> BundleCard:
+def seal_pairs(
+    dataset: Dataset,
+    recipe: PairSettings,
+    folder: Path,
+    version: Literal["classical", "learned", "both"],
+    network: Learned | None = None,
+    epochs: int = 1,
+) -> tuple[BundleCard, int]:
+    """Fit the numbers of a version, write everything but the network into `folder` and seal it.
+
+    Returns the card, with what was reached on the validation split, and how many pairs were looked at.
+    """
+    faces = face_settings(recipe)
+    registrar = Registrar(*chosen_faces(faces), network, version == "learned")
+    seed = f"fit {recipe.seed}"
+    train = cases(dataset, "train", recipe.visits, seed=seed)
+    validation = cases(dataset, "validation", recipe.visits, seed=seed)
+    numbers, identity = fit_numbers(train, validation, registrar)
+    if identity:
+        save_file(identity.tensors(), folder / IDENTITY)
+    side = network.side if network else 0
+    parameters = Parameters(faces=bring_along(faces, folder), numbers=numbers, version=version, side=side)
+    card = pair_card(dataset, recipe, parameters, "bi_autoencoder" if network else "none", epochs)
+    seal(folder, card)
+    card = card.model_copy(update={"validation": summary(measure_cases(PairPredictor(folder), validation))})
+    return seal(folder, card), len(train) + len(validation)
+
+
+def pair_card(dataset: Dataset, recipe: PairSettings, parameters: Parameters, backbone: str, epochs: int) -> BundleCard:
     """The card of a bundle that matches pairs."""
     return BundleCard(
         task=dataset.task,
@@ -95,5 +113,5 @@ def pair_card(dataset: Dataset, recipe: PairSettings, parameters: Parameters, ba
         backbone=backbone,
         pretrained=f"faces: {parameters.faces.detector}",
         git_commit=git_commit(),
-        epochs=1,
+        epochs=epochs,
     )

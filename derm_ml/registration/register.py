@@ -30,6 +30,7 @@ from derm_ml.registration.features import (
 )
 from derm_ml.registration.flow import as_grey, even_light, flow_between, round_trip, shifted, smoothed
 from derm_ml.registration.geometry import flip, project, similarity
+from derm_ml.registration.learned import Learned
 
 WORK_SIDE = 640  # features and flow are found at this size; lesions of 2 % of a face still have several pixels
 FLOW_SIDE = 448
@@ -144,6 +145,8 @@ class Registrar:
 
     detector: FaceDetector | None = None
     landmarks: LandmarkModel | None = None
+    learned: Learned | None = None  # version 2's network, as one more hypothesis
+    only_learned: bool = False  # or as the only one, without flow: version 2 by itself
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> Registration:
         """Register two RGB photos (H, W, 3) uint8. Raises `NoRegistration` if no hypothesis holds at all."""
@@ -152,7 +155,9 @@ class Registrar:
         if not both:  # a face in one photo alone says nothing of where it is in the other
             views = views[0].faceless(), views[1].faceless()
         unit = _unit(views[0])
-        found = _hypotheses(*views)
+        found = [] if self.only_learned else _hypotheses(*views)
+        if self.learned:
+            found.append(_from_network(self.learned, first, second, *views))
         if not found:
             raise NoRegistration(
                 "the two photos share too few features to be laid over each other"
@@ -165,6 +170,8 @@ class Registrar:
             if candidate["detail"] > measured["detail"]:
                 best, measured = other, candidate
         frame, flow, back, errors = _refine(*views, best)
+        if self.only_learned:
+            flow, back = np.zeros_like(flow), np.zeros_like(back)
         a, b = views
         matrix = np.diag([1 / b.scale, 1 / b.scale, 1]) @ best.matrix @ np.diag([a.scale, a.scale, 1])
         return Registration(
@@ -246,6 +253,13 @@ def _from_features(a: Features, b: Features, is_mirrored: bool) -> _Hypothesis |
     if (np.linalg.det(matrix) < 0) != is_mirrored:
         return None
     return _Hypothesis(matrix, is_mirrored, "features", int(inliers.sum()), float(inliers.mean()))
+
+
+def _from_network(learned: Learned, first: np.ndarray, second: np.ndarray, a: _View, b: _View) -> _Hypothesis:
+    matrix, is_mirrored = learned(first, second)
+    return _Hypothesis(
+        np.diag([b.scale, b.scale, 1]) @ matrix @ np.diag([1 / a.scale, 1 / a.scale, 1]), is_mirrored, "learned"
+    )
 
 
 def _face_to_face(a: Face, b: Face) -> np.ndarray:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from derm_ml.bundle import MODEL, WEIGHTS
+from derm_ml.nets.bi_autoencoder import BiAutoencoder
 from derm_ml.nets.classifier import Classifier
 from derm_ml.nets.segmenter import Segmenter
 
@@ -40,6 +41,24 @@ def export_classifier(network: Classifier, side: int, attributes: int, folder: P
 def export_segmenter(network: Segmenter, side: int, folder: Path) -> None:
     """Write the network's weights, and its graph: image (N, side, side, 3) uint8 → logits (N, 1, side, side)."""
     export_graph(network, network, {"image": torch.zeros(2, side, side, 3, dtype=torch.uint8)}, ["logits"], folder)
+
+
+class _Registered(nn.Module):
+    def __init__(self, network: BiAutoencoder) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.registered(first, second)
+
+
+def export_registration(network: BiAutoencoder, folder: Path) -> None:
+    """Write the bi-autoencoder's weights, and its encoders' graph: first, second (N, side, side, 3) uint8 →
+    transform (N, 3, 3), difference (N,).
+    """
+    photos = torch.zeros(2, network.side, network.side, 3, dtype=torch.uint8)
+    inputs = {"first": photos, "second": photos.clone()}
+    export_graph(network, _Registered(network), inputs, ["transform", "difference"], folder)
 
 
 def export_graph(

@@ -111,3 +111,35 @@ class SegmenterRecipe(TrainingRecipe):
     threshold: float = Field(0.5, gt=0, lt=1, description="a pixel of at least this probability belongs to the mask")
     largest_component: bool = Field(True, description="keep only the largest connected part of a mask")
     fill_holes: bool = Field(True, description="holes in a mask belong to it")
+
+
+class PairRecipe(Recipe):
+    """What both versions of pair matching share: how faces are found, and the pairs the numbers are fitted on."""
+
+    face_detector: Literal["auto", "yunet", "dlib_hog", "dlib_cnn", "none"] = Field(
+        "auto", description="auto: YuNet if its file is there (derm fetch yunet), else dlib's HOG, which needs none"
+    )
+    face_weights: str = Field("", description="file of YuNet or of dlib's CNN; empty: where derm fetch puts it")
+    landmark_weights: str = Field("", description="dlib's 5- or 68-point file, if you have one")
+    visits: int = Field(3, ge=1, le=50, description="second visits made of each photo that stands alone")
+
+
+class BiAutoencoderRecipe(PairRecipe, TrainingRecipe):
+    """The bi-autoencoder with spatial transformers: what version 2 can set."""
+
+    side: int = Field(256, ge=84, le=1024, description="pixels of the square photos the network sees")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of whole feature maps, after the first convolution")
+    first_weight: float = Field(1.0, ge=0, description="of showing the first photo again (cross-entropy)")
+    second_weight: float = Field(1.0, ge=0, description="of showing the second photo again")
+    latent_weight: float = Field(1.0, ge=0, description="of the distance of the two codes")
+    latent: Literal["bce", "cosine", "mse"] = Field("bce", description="that distance; bce is the original's")
+    frozen_epochs: int = Field(
+        0,
+        ge=0,
+        description="epochs at the start in which the encoders' convolutions rest: with random features, moving "
+        "the photos is the only way to make the codes alike; later, blurring them is another",
+    )
+    pairs_per_photo: int = Field(4, ge=1, description="pairs made of each photo in one epoch")
+    version: Literal["learned", "both"] = Field(
+        "learned", description="learned: the network alone registers; both: it is one hypothesis of version 1"
+    )

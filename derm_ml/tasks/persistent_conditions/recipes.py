@@ -4,20 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
-from derm_ml.task import Recipe
-
-
-class PairRecipe(Recipe):
-    """What both versions share: how faces are found, and the pairs the numbers are fitted on."""
-
-    face_detector: Literal["auto", "yunet", "dlib_hog", "dlib_cnn", "none"] = Field(
-        "auto", description="auto: YuNet if its file is there (derm fetch yunet), else dlib's HOG, which needs none"
-    )
-    face_weights: str = Field("", description="file of YuNet or of dlib's CNN; empty: where derm fetch puts it")
-    landmark_weights: str = Field("", description="dlib's 5- or 68-point file, if you have one")
-    visits: int = Field(3, ge=1, le=50, description="second visits made of each photo that stands alone")
+from derm_ml.training.settings import BiAutoencoderRecipe, PairRecipe
 
 
 class Classical(PairRecipe):
@@ -33,3 +20,32 @@ class Drawn(PairRecipe):
 
     face_detector: Literal["auto", "yunet", "dlib_hog", "dlib_cnn", "none"] = "dlib_hog"
     visits: int = 1
+
+
+class Learned(BiAutoencoderRecipe):
+    """Version 2: the bi-autoencoder, all its parts trained; its transforms alone carry the boxes.
+
+    Command: `derm fit persistent_conditions --recipe learned`. See docs/results.md for what it reaches beside
+    version 1.
+    """
+
+    side: int = 128  # a quarter of the cost of the original's 256; what it aligns is coarse either way
+    epochs: int = 12
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    dropout: float = 0.05
+    first_weight: float = 0.3
+    second_weight: float = 0.3
+    latent: Literal["bce", "cosine", "mse"] = "cosine"  # bce and mse are won by codes that say nothing
+    gradient_clip: float = 1.0
+    frozen_epochs: int = 9
+
+
+class Both(Learned):
+    """Versions 1 and 2 together: the network's transform is one more hypothesis, the evidence decides.
+
+    Command: `derm fit persistent_conditions --recipe both`.
+    """
+
+    version: Literal["learned", "both"] = "both"

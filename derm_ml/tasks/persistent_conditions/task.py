@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from derm_ml.rules import images_decode, no_duplicates_across_splits, patients_do_not_cross_splits
 from derm_ml.task import Artifact, DataRule, Finding, Gate, PrepareSettings, Task
-from derm_ml.tasks.persistent_conditions.recipes import Classical, Drawn
+from derm_ml.tasks.persistent_conditions.recipes import Both, Classical, Drawn, Learned
 from derm_ml.tasks.persistent_conditions.rules import (
     a_pair_shows_one_patient,
     boxes_lie_inside_the_picture,
@@ -66,7 +66,7 @@ TASK = Task(
     name="persistent_conditions",
     title="Which skin conditions are still there at the next visit",
     labels=("pimple", "comedone", "dark_spot", "atrophic_scar", "other_scar", "dark_circle", "nodule"),
-    recipes={"classical": Classical, "drawn": Drawn},
+    recipes={"classical": Classical, "learned": Learned, "both": Both, "drawn": Drawn},
     primary_metric="match_f1",
     rules=(
         DataRule("patients_do_not_cross_splits", patients_do_not_cross_splits),

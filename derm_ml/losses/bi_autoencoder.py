@@ -1,0 +1,41 @@
+"""The three terms of the bi-autoencoder: each photo is shown again, and both codes are alike."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from derm_ml.nets.bi_autoencoder import Codes, likeness
+
+Latent = Literal["bce", "cosine", "mse"]
+
+
+def reconstruction_and_latent(said: Codes, first: Tensor, second: Tensor, latent: Latent) -> tuple[Tensor, ...]:
+    """(BCE of the first photo, BCE of the second, distance of the codes), scalars, unweighted.
+
+    Photos (N, 3, S, S) in 0..1. The gradient of the third reaches both encoders: neither code is a fixed target.
+    """
+    shown = [
+        F.binary_cross_entropy_with_logits(logits.float(), photo)
+        for logits, photo in zip(said.logits, (first, second), strict=True)
+    ]
+    return shown[0], shown[1], code_distance(*said.codes, latent)
+
+
+def code_distance(a: Tensor, b: Tensor, latent: Latent) -> Tensor:
+    """How much two codes (N, C, K, K) in 0..1 differ.
+
+    `bce`: cross-entropy, both ways and averaged, as the original means it; it is least for equal codes of zeros and
+    ones. `mse`: least for equal codes, constant ones too. `cosine`: 1 − `likeness`, which constant codes do not win.
+    """
+    a, b = a.float(), b.float()
+    if latent == "mse":
+        return F.mse_loss(a, b)
+    if latent == "cosine":
+        return (1 - likeness(a, b)).mean()
+    logs = [torch.log(torch.stack([x, 1 - x]).clamp_min(1e-6)) for x in (a, b)]
+    cross = [x * lg[0] + (1 - x) * lg[1] for x, lg in ((b, logs[0]), (a, logs[1]))]
+    return -0.5 * (cross[0] + cross[1]).mean()

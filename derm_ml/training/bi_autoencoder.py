@@ -1,0 +1,164 @@
+"""Train version 2 on the photos of a dataset and seal it: network → graph → numbers of its matches → bundle.
+
+A training pair is one photo turned, moved, scaled and lit in two ways, or, where there are two visits, both of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from derm_ml.bundle import MODEL, writing_bundle
+from derm_ml.dataset import Dataset
+from derm_ml.files import write_json
+from derm_ml.images.preprocess import to_square
+from derm_ml.losses.bi_autoencoder import reconstruction_and_latent
+from derm_ml.matching.training import seal_pairs
+from derm_ml.nets.bi_autoencoder import BiAutoencoder
+from derm_ml.pairs import FIRST, SECOND
+from derm_ml.progress import OnEpoch
+from derm_ml.registration.learned import Learned
+from derm_ml.training.export import export_registration
+from derm_ml.training.feeding import LoadSample
+from derm_ml.training.loop import fit_network
+from derm_ml.training.seeding import derived
+from derm_ml.training.settings import BiAutoencoderRecipe
+
+TURN, ZOOM, MOVE = 18.0, 1.2, 0.08  # degrees, factor, share of the side: at most, of each photo of a made pair
+
+
+def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path, on_epoch: OnEpoch) -> Path:
+    """Train (or resume) in `out` and return `out/bundle`. The best epoch aligns the validation pairs best."""
+    bundle = out / "bundle"
+    if (bundle / "bundle.json").exists():
+        return bundle
+    torch.manual_seed(derived(recipe.seed, "weights"))
+    network = BiAutoencoder(recipe.side, recipe.dropout)
+    photos = _photos(dataset, "train", recipe.side)
+    identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5], sort_keys=True)
+    fitted = fit_network(
+        network,
+        training_pairs(photos),
+        len(photos) * recipe.pairs_per_photo,
+        bi_autoencoder_loss(recipe),
+        _validation(_photos(dataset, "validation", recipe.side), recipe),
+        "aligned",
+        recipe,
+        out,
+        identity,
+        on_epoch,
+        before_epoch=lambda epoch: network.freeze_features(epoch < recipe.frozen_epochs),
+    )
+    write_json(out / "history.json", [asdict(report) for report in fitted.history])
+    network.load_state_dict(fitted.state)
+    with writing_bundle(bundle) as folder:
+        export_registration(network, folder)
+        seal_pairs(dataset, recipe, folder, recipe.version, Learned.open(folder / MODEL, recipe.side), fitted.epoch)
+    return bundle
+
+
+def bi_autoencoder_loss(recipe: BiAutoencoderRecipe) -> Callable[[nn.Module, Sequence[Tensor]], Tensor]:
+    """(network, batch of first and second photos uint8, …) → the weighted sum of the three terms."""
+    weights = recipe.first_weight, recipe.second_weight, recipe.latent_weight
+
+    def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
+        first, second = _floats(batch[0]), _floats(batch[1])
+        terms = reconstruction_and_latent(model(first, second), first, second, recipe.latent)
+        return torch.stack([w * term for w, term in zip(weights, terms, strict=True)]).sum()
+
+    return loss
+
+
+def training_pairs(photos: Sequence[Sequence[np.ndarray]]) -> LoadSample:
+    """(index, seed) → first and second photo (side, side, 3) uint8, and the map (3, 3) between them in -1..1.
+
+    Of a real pair the map is not known: it is NaN.
+    """
+
+    def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
+        visits = photos[index % len(photos)]
+        rng = np.random.default_rng(seed)
+        real = len(visits) > 1 and rng.random() < 0.5
+        first, second = (visits[0], visits[1]) if real else (visits[0], visits[0])
+        poses = [_pose(rng) for _ in range(2)]
+        seen = [_relit(_warped(p, pose), rng) for p, pose in zip((first, second), poses, strict=True)]
+        between = poses[1] @ np.linalg.inv(poses[0])
+        return seen[0], seen[1], np.full((3, 3), np.nan, np.float32) if real else between.astype(np.float32)
+
+    return load
+
+
+def _pose(rng: np.random.Generator) -> np.ndarray:
+    """A random similarity (3, 3) of -1..1."""
+    angle, zoom = np.deg2rad(rng.uniform(-TURN, TURN)), ZOOM ** rng.uniform(-1, 1)
+    move = 2 * rng.uniform(-MOVE, MOVE, 2)
+    c, s = zoom * np.cos(angle), zoom * np.sin(angle)
+    return np.array([[c, -s, move[0]], [s, c, move[1]], [0, 0, 1]])
+
+
+def _warped(photo: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    side = photo.shape[0]
+    normal = np.array([[2 / side, 0, 1 / side - 1], [0, 2 / side, 1 / side - 1], [0, 0, 1]])
+    return cv2.warpPerspective(photo, np.linalg.inv(normal) @ pose @ normal, (side, side), flags=cv2.INTER_LINEAR)
+
+
+def _relit(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    gain = np.exp(rng.normal(0, 0.15)) * np.exp(rng.normal(0, 0.05, 3))
+    gamma = np.exp(rng.normal(0, 0.12))
+    return np.clip(255 * (photo / 255.0) ** gamma * gain, 0, 255).astype(np.uint8)
+
+
+def _photos(dataset: Dataset, split: str, side: int) -> list[list[np.ndarray]]:
+    """The photos of a split as squares: one, or the two visits of a pair."""
+    found: list[list[np.ndarray]] = []
+    for row in dataset.split(split).to_dict("records"):
+        roles = [r for r in (FIRST, SECOND) if isinstance(row.get(f"{r}.shard"), str)]
+        found.append([to_square(dataset.image(row, role), side) for role in roles])
+    return found
+
+
+def _floats(photos: Tensor) -> Tensor:
+    """(N, side, side, 3) uint8 → (N, 3, side, side) in 0..1."""
+    return photos.permute(0, 3, 1, 2).float() / 255
+
+
+def _validation(
+    photos: Sequence[Sequence[np.ndarray]], recipe: BiAutoencoderRecipe
+) -> Callable[[nn.Module], dict[str, float]]:
+    """The three terms, and `aligned`: by how much the photos' mean misalignment falls, 0 untrained, 1 at best."""
+    load = training_pairs([visits[:1] for visits in photos])
+    drawn = [load(k, derived(recipe.seed, "validation", k)) for k in range(min(200, 3 * len(photos)))]
+    parts = [torch.from_numpy(np.stack([d[k] for d in drawn])) for k in range(3)]
+    corners = torch.tensor([[-0.5, -0.5, 1], [0.5, -0.5, 1], [0.5, 0.5, 1], [-0.5, 0.5, 1]]).T
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        assert isinstance(network, BiAutoencoder)
+        device = next(network.parameters()).device
+        terms, apart, before = [], [], []
+        for start in range(0, len(drawn), recipe.batch_size):
+            a, b, truth = (part[start : start + recipe.batch_size].to(device) for part in parts)
+            first, second = _floats(a), _floats(b)
+            said = network(first, second)
+            found = reconstruction_and_latent(said, first, second, recipe.latent)
+            terms.append(torch.stack([t.float() for t in found]).cpu() * len(a))
+            between = said.transforms[1].float() @ torch.linalg.inv(said.transforms[0].float())
+            places = corners.to(device)
+            apart.append((between @ places - truth @ places)[:, :2].norm(dim=1).mean(dim=1).cpu())
+            before.append((places - truth @ places)[:, :2].norm(dim=1).mean(dim=1).cpu())
+        mean = torch.stack(terms).sum(dim=0) / len(drawn)
+        after, start_error = torch.cat(apart).mean().item(), torch.cat(before).mean().item()
+        names = ("loss_first", "loss_second", "loss_latent")
+        return {
+            **dict(zip(names, mean.tolist(), strict=True)),
+            "aligned": 1 - after / start_error,
+            "error": after,
+        }
+
+    return validate
