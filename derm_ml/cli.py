@@ -95,6 +95,22 @@ def draw(
 
 
 @app.command()
+def demo(
+    task_name: TaskName,
+    size: Annotated[int, typer.Option(help="pixels a side of the random pictures")] = 256,
+) -> None:
+    """Run a task's network forward on random tensors, untrained: shows that it runs here, and the shapes."""
+    try:
+        found = _task(task_name).demo(size)
+    except ValueError as error:
+        raise DermError(str(error)) from error
+    table = Table("output", "what", title=f"{task_name}, random {size}×{size} pictures")
+    for name, value in found.items():
+        table.add_row(name, str(value))
+    out_console.print(table)
+
+
+@app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="a data set of the catalogue; `derm fetch list` shows them")],
     into: Annotated[Path | None, typer.Option(help="it becomes <into>/<task>/<name>; default: data/raw")] = None,

@@ -52,13 +52,16 @@ class File(Settings):
 
 
 class Entry(Settings):
-    """One data set of the catalogue. `images`: how many pictures it must hold; `gigabytes`: about its download."""
+    """One data set of the catalogue, or the weights of a model (`task: weights`, no images).
+
+    `images`: how many pictures it must hold; `gigabytes`: about its download.
+    """
 
     name: str
     title: str
     task: str
     layout: str
-    images: int = Field(gt=0)
+    images: int = Field(ge=0)
     gigabytes: float
     licence: str
     terms: str

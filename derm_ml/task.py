@@ -185,6 +185,16 @@ class Task:
         """Train (or resume) in `out` and return the path of the finished bundle."""
         return self._module("train").fit(dataset, recipe, out, on_epoch)
 
+    def demo(self, size: int) -> Mapping[str, Any]:
+        """Run the task's network once on random pictures of that size; names of outputs → their shapes and values.
+
+        Raises `ValueError` for a task that has no such demo, or for a size its network cannot take.
+        """
+        own = getattr(self._module("train"), "demo", None)
+        if own is None:
+            raise ValueError(f"{self.name} has no demo on random pictures; draw some with `derm draw {self.name}`")
+        return own(size)
+
     def evaluate(self, predictor: Predictor, dataset: Dataset, split: str = "test") -> Evaluation:
         """Measure a bundle on one frozen split."""
         return self._module("evaluate").evaluate(predictor, dataset, split)

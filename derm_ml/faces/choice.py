@@ -33,7 +33,7 @@ class FaceSettings(BaseModel):
 
 def fetched_yunet() -> Path:
     """Where `derm fetch yunet` puts the detector."""
-    return Path(os.environ.get("DERM_DATA", "data")) / "weights" / "yunet" / "face_detection_yunet_2023mar.onnx"
+    return Path(os.environ.get("DERM_DATA", "data")) / "raw" / "weights" / "yunet" / "face_detection_yunet_2023mar.onnx"
 
 
 def resolved(settings: FaceSettings) -> FaceSettings:

@@ -24,6 +24,8 @@ from derm_ml.registration.register import NoRegistration, Registrar, Registratio
 Progress = Callable[[int, int], None]
 FOLDS = 4  # of people, so that nobody's likeness is measured by what was learned from them
 GATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+FEW = 30  # false candidates of one label; below it those of two labels are learned from as well
+NOTHING = np.zeros((0, len(candidates.NAMES)))
 NEVER_HIDDEN = Logistic(  # where nothing in the training pairs was covered: everything inside the frame is visible
     names=hidden.NAMES, means=(0.0,) * 4, scales=(1.0,) * 4, weights=(0.0,) * 4, intercept=-6.0
 )
@@ -38,6 +40,7 @@ class Seen:
     signatures: tuple[np.ndarray, np.ndarray] | None
     measured: Measured | None
     truth: Truth | None
+    others: np.ndarray  # (O, F) candidates of two labels: never one lesion
 
 
 def look(case: Case, registrar: Registrar) -> Seen:
@@ -46,9 +49,15 @@ def look(case: Case, registrar: Registrar) -> Seen:
     try:
         registration = registrar(pair.first, pair.second)
     except NoRegistration:
-        return Seen(case, None, None, None, truth)
+        return Seen(case, None, None, None, truth, NOTHING)
     known = measure(pair, registration) if truth else None
-    return Seen(case, registration, evidence.signatures(pair, registration), known, truth)
+    others = NOTHING
+    if known is not None:
+        numbers, table = candidates.candidate_table(pair, registration, known.shift, any_label=True)
+        labels = [np.array([r.label for r in regions]) for regions in pair.regions]
+        if len(numbers):
+            others = table[labels[0][numbers[:, 0]] != labels[1][numbers[:, 1]]]
+    return Seen(case, registration, evidence.signatures(pair, registration), known, truth, others)
 
 
 def fit_numbers(
@@ -140,6 +149,9 @@ def _candidates(seen: Sequence[Seen]) -> tuple[np.ndarray, np.ndarray]:
             there = set(one.truth.matches)
             x.append(one.measured.candidates)
             y.append(np.array([float((int(i), int(j)) in there) for i, j in one.measured.numbers]))
+    if np.concatenate(y).size - np.concatenate(y).sum() < FEW:  # few false ones: those of two labels are false too
+        x += [one.others for one in seen]
+        y += [np.zeros(len(one.others)) for one in seen]
     return np.concatenate(x), np.concatenate(y)
 
 

@@ -14,7 +14,7 @@ the same place of the skin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -96,8 +96,7 @@ class Branch(nn.Module):
         return self.deconv1(F.max_unpool2d(shown, indices[0], [2, 2], output_size=sizes[0]))
 
 
-@dataclass(frozen=True, slots=True)
-class Codes:
+class Codes(NamedTuple):
     """Both codes (N, 20, K, K) in 0..1, both reconstructions as logits (N, 3, S, S), and the transforms (N, 3, 3)
     from the frame the codes share to the photos, in -1..1.
     """

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from derm_ml.registration.geometry import project
+
 FEATURES = 3000  # of the strongest; skin has thousands of weak ones
 CONTRAST = 0.012  # skin is flat: OpenCV's 0.04 leaves a cheek empty
 RATIO = 0.82  # Lowe's test; a little above his 0.8, MAGSAC takes the rest out
@@ -62,18 +64,24 @@ def match_features(a: Features, b: Features) -> np.ndarray:
 def agreed_homography(source: np.ndarray, target: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray] | None:
     """The homography (3, 3) most of the matches (M, 2) → (M, 2) agree on to `tolerance` pixels, and which (M,) bool.
 
-    With few matches an affine map, which folds less; None where nothing sensible is found.
+    MAGSAC's homography, RANSAC's and RANSAC's affine map are tried, for each has scenes it fails on; the one with most
+    agreeing matches wins, the affine map unless another has 5 % more. None where nothing sensible is found.
     """
     if len(source) < FEWEST:
         return None
     a, b = source.astype(np.float32), target.astype(np.float32)
-    matrix, inliers = cv2.findHomography(a, b, cv2.USAC_MAGSAC, tolerance, maxIters=5000, confidence=0.999)
-    if matrix is None or int(inliers.sum()) < 4 * FEWEST:
-        affine, inliers = cv2.estimateAffine2D(a, b, method=cv2.RANSAC, ransacReprojThreshold=tolerance, maxIters=5000)
-        matrix = None if affine is None else np.vstack([affine, [0, 0, 1]])
-    if matrix is None or inliers is None or not _sensible(matrix, a[inliers.ravel() > 0]):
-        return None
-    return matrix, inliers.ravel() > 0
+    affine = cv2.estimateAffine2D(a, b, method=cv2.RANSAC, ransacReprojThreshold=tolerance, maxIters=5000)[0]
+    found = [] if affine is None else [np.vstack([affine, [0, 0, 1]])]
+    if len(source) >= 4 * FEWEST:
+        found += [cv2.findHomography(a, b, how, tolerance, maxIters=5000)[0] for how in (cv2.USAC_MAGSAC, cv2.RANSAC)]
+    best, agreeing = None, np.zeros(len(source), bool)
+    for matrix in found:
+        if matrix is None or not np.isfinite(matrix).all():
+            continue
+        inside = np.hypot(*(project(matrix, source) - target).T) < tolerance
+        if inside.sum() > 1.05 * agreeing.sum() and _sensible(matrix, a[inside]):
+            best, agreeing = matrix, inside
+    return None if best is None else (best, agreeing)
 
 
 def _sensible(matrix: np.ndarray, points: np.ndarray) -> bool:

@@ -1,0 +1,101 @@
+"""Assignment, calibration, refusal and states: what a person reads off the answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from derm_ml.matching.assign import assign
+from derm_ml.matching.fit import _threshold
+from derm_ml.matching.logistic import calibrated, fit_logistic
+from derm_ml.matching.matcher import common_shift
+from derm_ml.matching.original import original_matches
+from derm_ml.metrics.matching import count, f1
+from derm_ml.pairs import Pair, truth_of_ids
+from derm_ml.records import Region
+from derm_ml.registration.register import Registrar
+from derm_ml.synthetic.faces import draw_face
+
+
+@given(st.integers(0, 6), st.integers(0, 6), st.integers(0, 2**31))
+@settings(max_examples=60)
+def test_assignment_is_one_to_one_and_beats_every_swap(n, m, seed):
+    gain = np.random.default_rng(seed).normal(0.3, 1, (n, m))
+    pairs = assign(gain)
+    assert len({a for a, _ in pairs}) == len(pairs) == len({b for _, b in pairs})
+    assert all(gain[a, b] > 0 for a, b in pairs)
+    for k, (a, b) in enumerate(pairs):
+        for c, d in pairs[k + 1 :]:
+            assert gain[a, b] + gain[c, d] >= max(0, gain[a, d]) + max(0, gain[c, b]) - 1e-9
+
+
+def test_the_greedy_choice_is_not_taken():
+    """Best first would pair 0 with 0 and leave 1 alone."""
+    assert assign(np.array([[5.0, 4.0], [4.0, -np.inf]])) == [(0, 1), (1, 0)]
+
+
+def test_a_logistic_is_scikit_learn_s():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, 2, (200, 2))
+    y = (x[:, 0] - 0.5 * x[:, 1] + rng.normal(0, 1, 200) > 1.5).astype(float)
+    ours = fit_logistic(("a", "b"), x, y, strength=1e6)
+    theirs = LogisticRegression(C=1e6, max_iter=5000).fit(x, y).predict_proba(x)[:, 1]
+    assert np.abs(ours(x) - theirs).max() < 1e-3
+    copied = type(ours).model_validate_json(ours.model_dump_json())
+    assert np.array_equal(copied(x), ours(x))
+
+
+def test_calibration_on_new_cases_brings_the_mean_right():
+    rng = np.random.default_rng(1)
+    x = rng.normal(0, 1, (400, 1))
+    sure = fit_logistic(("a",), x, (x[:, 0] > 0).astype(float))
+    y = (rng.random(400) < 0.5 + 0.2 * np.sign(x[:, 0])).astype(float)
+    assert abs(calibrated(sure, x, y)(x).mean() - y.mean()) < 0.02
+
+
+def test_the_threshold_of_refusal_looks_at_the_hardest_kind():
+    p = np.array([0.99] * 90 + [0.3, 0.6, 0.7, 0.8] + [0.1, 0.2, 0.25, 0.65])
+    kinds = ["generated"] * 90 + ["same_person"] * 4 + ["wrong_person"] * 4
+    assert 0.25 < _threshold(p, kinds) < 0.6
+
+
+def test_f1_by_hand():
+    counts = count([(0, 0), (1, 2)], [(0, 0), (1, 1), (2, 2)], ["persistent"], ["persistent"])
+    assert (counts.right, counts.said, counts.there, counts.states_right) == (1, 2, 3, 1)
+    table = [np.array([float(v)]) for v in (counts.right, counts.said, counts.there)]
+    assert f1(*table, np.ones((1, 1)))[0] == pytest.approx(2 / 5)
+
+
+def test_boxes_an_exporter_shifted_are_shifted_back():
+    photo = draw_face(3)
+    places = [(60, 90), (90, 140), (120, 150), (150, 100), (110, 190), (80, 180)]
+    first = tuple(Region("pimple", x - 5, y - 5, x + 5, y + 5) for x, y in places)
+    second = tuple(Region("pimple", x + 2, y - 9, x + 12, y + 1) for x, y in places)
+    pair = Pair(photo, photo.copy(), first, second)
+    assert common_shift(pair, Registrar()(photo, photo.copy())) == pytest.approx([7, -4], abs=0.5)
+
+
+def test_the_original_takes_one_box_twice():
+    """What the faithful baseline shows: several lesions may claim the same partner."""
+    from derm_ml.faces.dlib_faces import DlibHog
+
+    photo = draw_face(1)
+    first = (Region("pimple", 100, 100, 120, 120), Region("pimple", 104, 104, 124, 124))
+    found = original_matches(Pair(photo, photo, first, first[:1]), DlibHog())
+    assert [j for _, j, _ in found] == [0, 0]
+
+
+def test_ids_tell_the_truth():
+    a, b, c = (Region("pimple", 0, 0, 5, 5, name) for name in "abc")
+    truth = truth_of_ids(Pair(np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8), (a, b), (c, a)))
+    assert truth.matches == ((0, 1),)
+    assert truth.states == (("persistent", "resolved"), ("new", "persistent"))
+
+
+def test_a_box_outside_its_photo_is_named():
+    with pytest.raises(ValueError, match="box 0 of the second photo lies outside"):
+        Pair(np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8), (), (Region("pimple", 0, 0, 20, 5),))

@@ -1,0 +1,99 @@
+"""Version 2 as TASKS.md describes it; in the original transformers and decoders were never trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from derm_ml.losses.bi_autoencoder import code_distance, reconstruction_and_latent
+from derm_ml.nets.bi_autoencoder import BiAutoencoder
+from derm_ml.registration.geometry import project
+from derm_ml.registration.learned import Learned
+from derm_ml.training.export import export_registration
+
+
+@pytest.fixture
+def network() -> BiAutoencoder:
+    torch.manual_seed(0)
+    return BiAutoencoder(side=88, dropout=0.0)
+
+
+def photos(side: int = 88, n: int = 2) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(1)
+    return torch.nn.functional.interpolate(torch.rand(n, 3, 11, 11, generator=rng), (side, side), mode="bilinear")
+
+
+def test_the_shapes_are_the_original_s():
+    said = BiAutoencoder(256).eval()(photos(256, 1), photos(256, 1))
+    assert said.codes[0].shape == (1, 20, 61, 61)
+    assert said.logits[1].shape == (1, 3, 256, 256)
+    with pytest.raises(ValueError, match="at least 84"):
+        BiAutoencoder(60)
+
+
+@pytest.mark.parametrize("latent", ["bce", "cosine", "mse"])
+def test_every_parameter_gets_a_gradient(network, latent):
+    x = photos()
+    sum(reconstruction_and_latent(network(x, x.flip(3)), x, x.flip(3), latent)).backward()
+    silent = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not silent
+    moved = {n for n, p in network.named_parameters() if p.grad.abs().sum() > 0}
+    assert {"first.see.localiser.transform.2.weight", "second.show.localiser.transform.2.bias"} <= moved
+
+
+@pytest.mark.parametrize("latent", ["bce", "cosine", "mse"])
+def test_the_latent_term_changes_both_encoders(network, latent):
+    """In the original the code was detached: the term was computed and had no effect."""
+    x = photos()
+    code_distance(*network(x, x.flip(3)).codes, latent).backward()
+    for branch in (network.first, network.second):
+        assert branch.conv1.weight.grad.abs().sum() > 0
+        assert branch.look.localiser.transform[-1].bias.grad.abs().sum() > 0
+
+
+def test_transformers_start_at_the_identity(network):
+    said = network(photos(), photos())
+    inner = (88 - 4) / 88
+    assert torch.allclose(said.transforms[0], torch.diag(torch.tensor([inner, inner, 1.0])).expand(2, 3, 3), atol=1e-6)
+
+
+def test_a_known_shift_is_learned(network):
+    """Trained on one pair that is shifted by 12 % of the side, the transforms must come to shift by that."""
+    torch.manual_seed(2)
+    wide = photos(108, 1)
+    first, second = (
+        wide[..., 10:98, 10:98],
+        wide[..., 10:98, 20:108],
+    )  # what is at x in the second is at x + 10 in the first
+    for part in (*network.first.conv1.parameters(), *network.second.conv1.parameters()):
+        part.requires_grad_(False)
+    localisers = [p for n, p in network.named_parameters() if "localiser" in n]
+    optimizer = torch.optim.Adam(localisers, lr=1e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        code_distance(*network(first, second).codes, "mse").backward()
+        optimizer.step()
+    said = network(first, second)
+    between = said.transforms[1] @ torch.linalg.inv(said.transforms[0])
+    assert between[0, 0, 2].item() == pytest.approx(-2 * 10 / 88, abs=0.08)
+    assert abs(between[0, 1, 2].item()) < 0.08
+
+
+def test_the_exported_graph_registers_as_the_network_does(network, tmp_path):
+    with torch.no_grad():  # away from the identity
+        for branch, shift in ((network.first, 0.1), (network.second, -0.2)):
+            branch.see.localiser.transform[-1].bias.copy_(torch.tensor([1.1, 0.1, shift, -0.1, 0.9, 0.05]))
+    export_registration(network, tmp_path)
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(0, 255, (88, 88, 3), np.uint8) for _ in range(2))
+    matrix, is_mirrored = Learned.open(tmp_path / "model.onnx", 88)(a, b)
+    shown = np.ascontiguousarray(b[:, ::-1]) if is_mirrored else b
+    wanted = (
+        network.registered(torch.from_numpy(a)[None], torch.from_numpy(shown)[None])[0][0].double().detach().numpy()
+    )
+    middle = project(matrix, np.array([[43.5, 43.5]]))[0]
+    expected = project(wanted, np.array([[0.0, 0.0]]))[0] * 44 + 43.5
+    if is_mirrored:
+        expected[0] = 87 - expected[0]
+    assert np.abs(middle - expected).max() < 1e-2

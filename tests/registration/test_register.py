@@ -1,0 +1,56 @@
+"""Two photos of one face must lie on each other however the second was held, and two faces must not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from derm_ml.faces.dlib_faces import DlibHog
+from derm_ml.registration.register import NoRegistration, Registrar
+from derm_ml.synthetic.faces import draw_face
+from derm_ml.synthetic.visits import Change, second_visit
+
+PHOTO = draw_face(2)
+
+
+def error(registration, truth) -> float:
+    """Median distance to the true place, in distances between the eyes."""
+    ends = registration.forward(truth.points[:, :2])
+    return float(np.median(np.hypot(*(ends - truth.points[:, 2:]).T)) / registration.unit)
+
+
+@pytest.mark.parametrize("mirrored", [0.0, 1.0])
+def test_a_warped_and_relit_photo_is_registered(mirrored):
+    pair, truth = second_visit(PHOTO, (), 3, Change(mirrored=mirrored))
+    registration = Registrar()(pair.first, pair.second)
+    assert registration.is_mirrored is bool(mirrored)
+    assert error(registration, truth) < 0.03
+    there = registration.forward(truth.points[:, :2])
+    assert np.abs(registration.backward(there) - truth.points[:, :2]).max() < 2
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_photo_held_sideways_is_registered(turns):
+    registration = Registrar()(PHOTO, np.ascontiguousarray(np.rot90(PHOTO, turns)))
+    x, y = 80, 120
+    height, width = PHOTO.shape[:2]
+    wanted = ((x, y), (y, width - 1 - x), (width - 1 - x, height - 1 - y), (height - 1 - y, x))[turns]
+    assert np.abs(registration.forward(np.array([[x, y]]))[0] - wanted).max() < 2
+
+
+def test_faces_keep_the_wall_out():
+    """The same office wall behind two people must not pass for the same person."""
+    wall = np.random.default_rng(0).integers(0, 255, (256, 420, 3), np.uint8)
+    photos = []
+    for seed in (4, 5):
+        photo = wall.copy()
+        photo[:, 100:324] = draw_face(seed)
+        photos.append(photo)
+    assert Registrar()(*photos).evidence["agreeing"] > 100  # the wall alone
+    assert Registrar(DlibHog())(*photos).evidence["agreeing"] < 60
+
+
+def test_nothing_in_common_is_said():
+    flat = np.full((120, 120, 3), 128, np.uint8)
+    with pytest.raises(NoRegistration, match="too few features"):
+        Registrar()(flat, flat)

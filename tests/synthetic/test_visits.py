@@ -1,0 +1,73 @@
+"""Generated second visits: if their truth were off by a pixel, every figure of the evaluation would be too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from derm_ml.matching.original import unregistered_matches
+from derm_ml.metrics.matching import count
+from derm_ml.pairs import STATES
+from derm_ml.records import Region
+from derm_ml.synthetic.faces import draw_face
+from derm_ml.synthetic.visits import Change, second_visit
+
+STILL = Change(healed=0, new=0, changed=0, light=0, softness=0, occluded=0, hand=0, crop=0)
+PHOTO = draw_face(1)
+
+
+def marked(x: float, y: float) -> tuple[np.ndarray, Region]:
+    """A photo with one black dot, and the box around it."""
+    photo = np.full((200, 200, 3), 200, np.uint8)
+    rows, columns = np.mgrid[:200, :200]
+    photo[(columns - x) ** 2 + (rows - y) ** 2 <= 16] = 0
+    return photo, Region("pimple", x - 5, y - 5, x + 5, y + 5)
+
+
+@given(seed=st.integers(0, 2**31), x=st.integers(70, 130), y=st.integers(70, 130))
+@settings(max_examples=12, deadline=None)
+def test_the_place_it_names_is_where_the_pixels_went(seed, x, y):
+    photo, region = marked(x, y)
+    pair, truth = second_visit(photo, [region], seed, STILL)
+    dark = np.argwhere(pair.second.sum(axis=2) < 120)
+    inside = dark[(np.abs(dark[:, ::-1] - truth.points[0, 2:]) < 14).all(axis=1)]
+    assert np.abs(inside.mean(axis=0)[::-1] - truth.points[0, 2:]).max() < 0.7
+
+
+def test_the_same_seed_gives_the_same_pair():
+    one, other = (second_visit(PHOTO, (), 5) for _ in range(2))
+    assert np.array_equal(one[0].second, other[0].second)
+    assert one[0].second_regions == other[0].second_regions
+    assert one[1].matches == other[1].matches
+
+
+def test_states_and_matches_tell_the_same_story():
+    for seed in range(4):
+        pair, truth = second_visit(PHOTO, (), seed)
+        before, after = truth.states
+        assert len(before) == len(pair.first_regions)
+        assert len(after) == len(pair.second_regions)
+        assert {k for k, state in enumerate(before) if state == "persistent"} == {a for a, _ in truth.matches}
+        assert {k for k, state in enumerate(after) if state == "persistent"} == {b for _, b in truth.matches}
+        assert set(before) | set(after) <= set(STATES)
+        assert all(pair.first_regions[a].label == pair.second_regions[b].label for a, b in truth.matches)
+
+
+def test_a_fifth_heals_and_a_fifth_is_new():
+    states = [state for seed in range(12) for side in second_visit(PHOTO, (), seed)[1].states for state in side]
+    persistent = states.count("persistent") / 2
+    assert states.count("resolved") / (persistent + states.count("resolved")) == pytest.approx(0.2, abs=0.08)
+    assert states.count("new") / (persistent + states.count("new")) == pytest.approx(0.2, abs=0.08)
+
+
+def test_it_refuses_to_be_easy():
+    """Overlap without registration must fail, or the figures of a matcher would mean nothing."""
+    right = there = 0
+    for seed in range(10):
+        pair, truth = second_visit(PHOTO, (), seed)
+        counts = count(unregistered_matches(pair), truth.matches)
+        right, there = right + counts.right, there + counts.there
+    assert there > 40
+    assert right / there < 0.3

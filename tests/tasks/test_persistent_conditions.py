@@ -1,0 +1,118 @@
+"""Drawn faces through the whole task: fit, evaluate, answer, serve."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from derm_ml.bundle import Bundle
+from derm_ml.dataset import Dataset, prepare
+from derm_ml.evaluation import Evaluation
+from derm_ml.matching.cases import cases
+from derm_ml.pairs import Pair
+from derm_ml.records import Region
+from derm_ml.registry import get_task
+from serving.factory import make_service
+
+TASK = get_task("persistent_conditions")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Dataset:
+    folder = tmp_path_factory.mktemp("pairs")
+    TASK.draw(folder / "raw", 40, seed=3)
+    return prepare(TASK, folder / "raw", TASK.settings(validation=0.25, test=0.25), folder / "prepared")
+
+
+@pytest.fixture(scope="module")
+def model(dataset, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("model")
+    TASK.fit(dataset, TASK.recipe("drawn"), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def evaluation(dataset, model) -> Evaluation:
+    return TASK.evaluate(TASK.load(model / "bundle"), dataset, "test")
+
+
+def test_the_drawn_pairs_obey_the_rules(dataset):
+    assert all(rule.check(dataset).passed for rule in TASK.rules)
+
+
+def test_rules_name_what_is_wrong(dataset):
+    broken = Dataset(dataset.path, dataset.info, dataset.manifest.copy())
+    broken.manifest["attribute.second_patient"] = "somebody else"
+    broken.manifest["first.regions"] = json.dumps([["wart", 0, 0, 999, 5, ""]])
+    red = {rule.name for rule in TASK.rules if not rule.check(broken).passed}
+    assert red >= {"a_pair_shows_one_patient", "boxes_lie_inside_the_picture", "labels_of_boxes_are_known"}
+
+
+def test_the_bundle_is_numbers_in_a_card(model):
+    card = Bundle.open(model / "bundle").card
+    assert card.head == "pairs"
+    assert len(card.parameters["numbers"]["match"]["weights"]) == 6
+    assert {p.suffix for p in (model / "bundle").iterdir()} <= {".json", ".safetensors"}
+
+
+def test_it_matches_better_than_the_original_and_overlap_alone(evaluation):
+    figures = evaluation.numbers
+    assert figures["match_f1"] > 0.9
+    assert figures["state_accuracy"] > 0.85
+    assert figures["match_f1"] > figures["match_f1_original"]
+    assert figures["match_f1"] > figures["match_f1_unregistered"] + 0.1
+    assert {"methods", "by_kind", "states"} <= set(evaluation.tables)
+    assert {"methods", "states", "same_skin"} <= set(evaluation.figures)
+
+
+def test_the_service_answers_as_evaluated_and_names_what_is_wrong(dataset, model, evaluation):
+    with TestClient(
+        make_service(TASK, model / "bundle", name="pairs_test").to_asgi(), base_url="http://127.0.0.1:3000"
+    ) as client:
+        uploads = list(TASK.held_out(dataset, evaluation, 3))
+        assert len(uploads) == 3
+        for upload in uploads:
+            answer = client.post(upload.path, content=upload.body, headers={"content-type": upload.content_type})
+            assert answer.status_code == 200
+            assert TASK.numbers(answer.json()) == pytest.approx(upload.expected, abs=1e-5)
+        picture = client.post("/explain", content=upload.body, headers={"content-type": upload.content_type})
+        assert picture.content[:4] == b"\x89PNG"
+        only = client.post("/match", files={"first": upload.body})
+        assert (only.status_code, only.json()["error"]) == (400, "the photo 'second' is missing; send first and second")
+        assert client.post("/match", content=b"x", headers={"content-type": "image/png"}).status_code == 415
+        assert client.post("/predict", content=b"x").status_code == 404
+        photo = next(p for p in upload.body.split(b"\r\n\r\n") if p.startswith(b"\x89PNG"))
+        for boxes, said in (
+            ("{", "must be JSON"),
+            ('{"first": [{"label": "<b>", "box": [0, 0, 1, 1]}]}', "unknown label"),
+        ):
+            bad = client.post("/match", files={"first": photo, "second": photo}, data={"boxes": boxes})
+            assert bad.status_code == 400
+            assert said in bad.json()["error"]
+            assert "<b>" not in bad.text
+        plain = client.post("/match", files={"first": photo, "second": photo}).json()
+        assert plain["accepted"]
+        assert plain["matches"] == plain["first"] == []
+        assert plain["registration"]["points_that_return"] > 0.9
+
+
+def test_an_answer_says_how_much_a_lesion_grew(dataset, model):
+    predictor = TASK.load(model / "bundle")
+    pair, _ = next(c for c in cases(dataset, "test") if c.kind == "delivered").load()
+    height, width = pair.first.shape[:2]
+    before = (Region("pimple", width / 2 - 10, height / 2 - 10, width / 2 + 10, height / 2 + 10),)
+    after = (Region("pimple", width / 2 - 14, height / 2 - 14, width / 2 + 14, height / 2 + 14),)
+    (match,) = TASK.answer(predictor, Pair(pair.first, pair.first.copy(), before, after), {})["matches"]
+    assert match["size_change"] == pytest.approx(1.96, rel=0.1)
+
+
+def test_a_blank_photo_is_refused_with_its_reason(model):
+    blank = np.full((100, 100, 3), 90, np.uint8)
+    answer = TASK.answer(TASK.load(model / "bundle"), Pair(blank, blank), {})
+    assert not answer["accepted"]
+    assert "share too few features" in answer["reason"]
+    assert TASK.explain(TASK.load(model / "bundle"), Pair(blank, blank), {}).ndim == 3
