@@ -15,12 +15,13 @@ import dagster as dg
 from derm_assets import steps
 from derm_assets.automation import automation
 from derm_assets.checks import data_rules, gates
-from derm_assets.config import ComparedRuns, chosen_recipe, model_config
+from derm_assets.config import ComparedRuns, chosen_recipe, model_config, recipe_form
 from derm_assets.lineage import latest
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
+from derm_ml.embeddings.recipes import AUTOENCODERS
 from derm_ml.task import Artifact, Task
 
 PARITY = "endpoint_reproduces_evaluation"
@@ -29,7 +30,8 @@ PARITY = "endpoint_reproduces_evaluation"
 def line(task: Task) -> dg.Definitions:
     """All definitions of one task: assets, checks, jobs, the inbox sensor and the weekly schedule."""
     batches = dg.DynamicPartitionsDefinition(name=f"{task.name}_batches")
-    recipe_form = model_config(task)
+    recipe_form_of_model = model_config(task)
+    autoencoder_form = recipe_form(f"{task.name}_autoencoder_config", AUTOENCODERS)
 
     def asset(**options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
         return dg.asset(key_prefix=task.name, group_name=task.name, tags={"task": task.name}, **options)
@@ -47,14 +49,14 @@ def line(task: Task) -> dg.Definitions:
     @asset(kinds={"pytorch", "onnx", "mlflow"}, deps=[dataset], pool="gpu")
     def model(
         context: dg.AssetExecutionContext,
-        config: recipe_form,  # pyright: ignore[reportInvalidTypeForm]  made from the task's recipes
+        config: recipe_form_of_model,  # pyright: ignore[reportInvalidTypeForm]  made from the task's recipes
         places: Places,
         trainer: Trainer,
         registry: ModelRegistry,
     ) -> dg.MaterializeResult:
         """A trained bundle: weights, graph, card. A run that was killed goes on from its last finished epoch."""
         data = latest(context.instance, dataset.key)
-        return steps.train(context, task, chosen_recipe(task, config), data, places, trainer, registry)
+        return steps.train(context, task, chosen_recipe(task.recipes, config), data, places, trainer, registry)
 
     @asset(kinds={"onnx"}, deps=[model, dataset])
     def evaluation(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
@@ -100,10 +102,22 @@ def line(task: Task) -> dg.Definitions:
 
         return extra
 
+    @asset(kinds={"pytorch", "onnx", "mlflow"}, deps=[dataset], pool="gpu")
+    def autoencoder(
+        context: dg.AssetExecutionContext,
+        config: autoencoder_form,  # pyright: ignore[reportInvalidTypeForm]  made from the autoencoder's recipes
+        places: Places,
+        registry: ModelRegistry,
+    ) -> dg.MaterializeResult:
+        """An autoencoder of the same images, with a report: reconstructions, and whether its codes separate classes."""
+        data = latest(context.instance, dataset.key)
+        return steps.autoencode(context, task, chosen_recipe(AUTOENCODERS, config), data, places, registry)
+
+    beside = [comparison, autoencoder] if task.has_embedding else [comparison]
     extras = [artifact_of_model(artifact) for artifact in task.artifacts]
     straight = [incoming_batch, dataset, model, evaluation, registered_model, promoted_model, bento]
     checks = [data_rules(task, dataset.key), gates(task, evaluation.key)]
     return dg.Definitions.merge(
-        dg.Definitions(assets=[*straight, comparison, *extras], asset_checks=checks),
+        dg.Definitions(assets=[*straight, *beside, *extras], asset_checks=checks),
         automation(task, batches, [a.key for a in extras]),
     )

@@ -10,6 +10,7 @@ ops:
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 from typing import Any, Literal, Union, get_args, get_origin
@@ -35,19 +36,24 @@ class ComparedRuns(dg.Config):
 
 def model_config(task: Task) -> type[dg.Config]:
     """The config class of `<task>/model`: one field `recipe`, a choice of the task's recipes with their defaults."""
-    forms = {name: _form(name, recipe) for name, recipe in task.recipes.items()}
+    return recipe_form(f"{task.name}_model_config", task.recipes)
+
+
+def recipe_form(title: str, recipes: Mapping[str, type[Recipe]]) -> type[dg.Config]:
+    """A config class of one field `recipe`: a choice among `recipes` with their defaults, the first by default."""
+    forms = {name: _form(name, recipe) for name, recipe in recipes.items()}
     choice = Field(
-        default_factory=forms[task.default_recipe],
+        default_factory=next(iter(forms.values())),
         discriminator=_CHOICE if len(forms) > 1 else None,
-        description="; ".join(f"{name}: {_first_line(recipe)}" for name, recipe in task.recipes.items()),
+        description="; ".join(f"{name}: {_first_line(recipe)}" for name, recipe in recipes.items()),
     )
-    return create_model(f"{task.name}_model_config", __base__=dg.Config, recipe=(reduce(or_, forms.values()), choice))
+    return create_model(title, __base__=dg.Config, recipe=(reduce(or_, forms.values()), choice))
 
 
-def chosen_recipe(task: Task, config: dg.Config) -> Recipe:
+def chosen_recipe(recipes: Mapping[str, type[Recipe]], config: dg.Config) -> Recipe:
     """The recipe a filled form means, checked by the recipe itself. Raises `ValueError` naming the field."""
     values = config.recipe.model_dump()
-    return task.recipe(values.pop(_CHOICE), **values)
+    return recipes[values.pop(_CHOICE)](**values)
 
 
 def _form(name: str, recipe: type[Recipe]) -> type[dg.Config]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -22,7 +24,7 @@ from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
 from derm_ml.bundle import Bundle
 from derm_ml.files import replacing_file
-from derm_ml.progress import EpochReport
+from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.promotion import CHALLENGER, CHAMPION, SPLIT, ModelVersion
 from derm_ml.replay import Upload
 from derm_ml.task import Artifact, Recipe, Task
@@ -104,6 +106,44 @@ def train(
     registry: ModelRegistry,
 ) -> dg.MaterializeResult:
     """Fit a model (or go on with one that was killed), telling Dagster and MLflow of every epoch."""
+    bundle, shown = _fitted(context, task, recipe, data, places, registry, partial(trainer.fit, task, data.path))
+    return dg.MaterializeResult(data_version=dg.DataVersion(bundle.version), metadata=shown)
+
+
+def autoencode(
+    context: dg.AssetExecutionContext,
+    task: Task,
+    recipe: Recipe,
+    data: Upstream,
+    places: Places,
+    registry: ModelRegistry,
+) -> dg.MaterializeResult:
+    """Fit an autoencoder and report what it reconstructs; the codes of all images lie beside its bundle."""
+    from derm_ml.dataset import Dataset
+    from derm_ml.embeddings.autoencoder import AutoencoderPredictor
+    from derm_ml.embeddings.report import report_autoencoder
+    from derm_ml.training.autoencoder import fit_autoencoder
+
+    dataset = Dataset.open(data.path)
+    bundle, shown = _fitted(context, task, recipe, data, places, registry, partial(fit_autoencoder, dataset))
+    report = report_autoencoder(AutoencoderPredictor(bundle.path), dataset, task.title)
+    folder = report.save(bundle.path.parent / "report")
+    shown |= {"report": dg.MetadataValue.url((folder / "report.html").as_uri())}
+    shown |= {**numbers(report.numbers), **pictures(report.figures)}
+    return dg.MaterializeResult(data_version=dg.DataVersion(bundle.version), metadata=shown)
+
+
+def _fitted(
+    context: dg.AssetExecutionContext,
+    task: Task,
+    recipe: Recipe,
+    data: Upstream,
+    places: Places,
+    registry: ModelRegistry,
+    fit: Callable[[Any, Path, OnEpoch], Path],
+) -> tuple[Bundle, dict[str, Any]]:
+    """`fit(recipe, folder, on_epoch)` in the folder of that recipe and data, told to Dagster and MLflow; its bundle
+    and what to show of it."""
     from derm_ml.dataset import model_folder
     from derm_ml.figures.charts import training_curves
 
@@ -124,25 +164,22 @@ def train(
 
     finished = False
     try:
-        bundle = trainer.fit(task, data.path, recipe, folder, on_epoch)
+        bundle = fit(recipe, folder, on_epoch)
         finished = True
     finally:
         registry.end(run, "FINISHED" if finished else "FAILED")
-    card = Bundle.open(bundle).card
+    opened = Bundle.open(bundle)
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(Bundle.open(bundle).version),
-        metadata={
-            "path": dg.MetadataValue.path(bundle),
-            "curves": picture(training_curves(history)),
-            "recipe": dg.MetadataValue.json({"name": recipe.name, **recipe.model_dump(mode="json")}),
-            "dataset_md5": data.version,
-            "git_commit": card.git_commit,
-            "best_epoch": card.epochs,
-            "mlflow_run": dg.MetadataValue.url(run.link),
-            **numbers({f"validation_{name}": value for name, value in card.validation.items()}),
-        },
-    )
+    return opened, {
+        "path": dg.MetadataValue.path(bundle),
+        "curves": picture(training_curves(history)),
+        "recipe": dg.MetadataValue.json({"name": recipe.name, **recipe.model_dump(mode="json")}),
+        "dataset_md5": data.version,
+        "git_commit": opened.card.git_commit,
+        "best_epoch": opened.card.epochs,
+        "mlflow_run": dg.MetadataValue.url(run.link),
+        **numbers({f"validation_{name}": value for name, value in opened.card.validation.items()}),
+    }
 
 
 def evaluate(
@@ -314,7 +351,7 @@ def _champions_index(context: dg.AssetExecutionContext, task: Task, model: Bundl
     from derm_ml.embeddings.made import similar_of
     from derm_ml.predictor import Predictor
 
-    if SIMILAR not in {artifact.name for artifact in task.artifacts}:
+    if not task.has_embedding:
         return None
     folder = Path(places.out) / task.name / "again" / model.version
     event = context.instance.get_latest_materialization_event(dg.AssetKey([task.name, SIMILAR]))

@@ -178,14 +178,7 @@ def fit(
     folder = out or model_folder(out_root(), task, chosen, dataset.md5)
     notes.print(f"recipe [bold]{chosen.name}[/bold] → {folder}")
 
-    def line(report: EpochReport) -> None:
-        figures = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items())
-        notes.print(
-            f"epoch {report.epoch:3d}/{report.epochs}  loss {report.train_loss:.4f}  {figures}  "
-            f"{report.images_per_second:6.1f} img/s  {report.seconds:5.0f} s{'  best' if report.best else ''}"
-        )
-
-    print(task.fit(dataset, chosen, folder, line).parent)
+    print(task.fit(dataset, chosen, folder, _say_epoch).parent)
 
 
 @app.command()
@@ -410,7 +403,7 @@ def similar(
     from derm_ml.embeddings.similar import answer
 
     task = _task(task_name)
-    if "similar_images" not in {a.name for a in task.artifacts}:
+    if not task.has_embedding:
         raise DermError(f"{task.name} has no index of similar images: its model has no embedding")
     predictor = _predictor(task, model)
     version = predictor.bundle.version
@@ -436,6 +429,45 @@ def similar(
             table.add_row(path.name, near["id"], near["label"], f"{near['score']:.3f}", near["split"], near["licence"])
     if not as_json:
         out_console.print(table)
+
+
+@app.command()
+def autoencode(
+    task_name: TaskName,
+    recipe: Annotated[str, typer.Option(help="strong_autoencoder, faithful_autoencoder or drawn_autoencoder")] = (
+        "strong_autoencoder"
+    ),
+    values: Values = [],  # noqa: B006
+    data: Annotated[Path | None, typer.Option(help="prepared dataset; default: data/prepared/TASK")] = None,
+    out: Annotated[Path | None, typer.Option(help="model folder; default: out/TASK/RECIPE-ID")] = None,
+    against: Annotated[Path | None, typer.Option(help="a classifier's model folder, to compare embeddings")] = None,
+) -> None:
+    """Train an autoencoder on the images of a task and report reconstructions and codes. Labels are not learned."""
+    from derm_ml.dataset import model_folder
+    from derm_ml.embeddings.autoencoder import AutoencoderPredictor
+    from derm_ml.embeddings.made import table_of
+    from derm_ml.embeddings.recipes import AUTOENCODERS
+    from derm_ml.embeddings.report import report_autoencoder
+    from derm_ml.training.autoencoder import fit_autoencoder
+
+    task = _task(task_name)
+    dataset = _dataset(task, data)
+    if recipe not in AUTOENCODERS:
+        raise typer.BadParameter(f"no autoencoder '{recipe}'; there are {', '.join(AUTOENCODERS)}")
+    try:
+        chosen = AUTOENCODERS[recipe](**_values(values))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    folder = out or model_folder(out_root(), task, chosen, dataset.md5)
+    notes.print(f"recipe [bold]{chosen.name}[/bold] → {folder}")
+    bundle = fit_autoencoder(dataset, chosen, folder, _say_epoch)
+    with notes.status("measuring reconstructions and codes"):
+        classifier = table_of(task.load(_bundle(against)), dataset, _bundle(against).parent) if against else None
+        report = report_autoencoder(AutoencoderPredictor(bundle), dataset, task.title, classifier)
+        saved = report.save(folder / "report")
+    for name in ("psnr", "ssim", "checkerboard_energy", "code_silhouette", "code_precision_at_5"):
+        notes.print(f"{name}: {report.metrics[name]}")
+    print(saved / "report.html")
 
 
 @app.command()
@@ -510,14 +542,8 @@ def _settings(task: Task, params: Path) -> PrepareSettings:
 
 
 def _recipe(task: Task, name: str, values: list[str]) -> Recipe:
-    given = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"--set {value}: write NAME=VALUE")
-        given[key] = yaml.safe_load(text)
     try:
-        return task.recipe(name, **given)
+        return task.recipe(name, **_values(values))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -544,6 +570,24 @@ def _is_number(text: str, low: float, high: float) -> bool:
         return low <= float(text) <= high
     except ValueError:
         return False
+
+
+def _say_epoch(report: EpochReport) -> None:
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items())
+    notes.print(
+        f"epoch {report.epoch:3d}/{report.epochs}  loss {report.train_loss:.4f}  {figures}  "
+        f"{report.images_per_second:6.1f} img/s  {report.seconds:5.0f} s{'  best' if report.best else ''}"
+    )
+
+
+def _values(values: list[str]) -> dict[str, Any]:
+    given = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set {value}: write NAME=VALUE")
+        given[key] = yaml.safe_load(text)
+    return given
 
 
 def _dataset(task: Task, path: Path | None) -> Dataset:

@@ -163,6 +163,11 @@ class Task:
     serving_packages: tuple[str, ...] = ()  # what its service needs beside numpy, OpenCV and ONNX Runtime
 
     @property
+    def has_embedding(self) -> bool:
+        """Whether its models give an embedding, from which maps and similar images are made."""
+        return any(artifact.name == "embeddings" for artifact in self.artifacts)
+
+    @property
     def default_recipe(self) -> str:
         return next(iter(self.recipes))
 

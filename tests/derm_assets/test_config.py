@@ -26,7 +26,7 @@ def filled(**recipe):
         model()
 
     training.execute_in_process({"ops": {"model": {"config": {"recipe": recipe}}}} if recipe else {})
-    return chosen_recipe(TASK, seen[0])
+    return chosen_recipe(TASK.recipes, seen[0])
 
 
 def test_an_empty_form_is_the_default_recipe():
@@ -57,7 +57,7 @@ def test_an_unknown_name_is_refused_by_the_form():
 
 def test_every_task_has_a_form():
     for task in all_tasks().values():
-        assert chosen_recipe(task, model_config(task)()) == task.recipe()
+        assert chosen_recipe(task.recipes, model_config(task)()) == task.recipe()
 
 
 def test_choices_are_named_in_the_form():
