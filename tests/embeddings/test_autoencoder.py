@@ -19,7 +19,7 @@ from derm_ml.training.autoencoder import fit_autoencoder
 @pytest.fixture(scope="module")
 def folder(drawn_dataset, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("autoencoder")
-    recipe = AUTOENCODERS["drawn_autoencoder"](epochs=2, side=32, code=16, workers=0)
+    recipe = AUTOENCODERS["drawn_autoencoder"](epochs=20, batch_size=8, side=32, code=16, workers=0)
     fit_autoencoder(drawn_dataset, recipe, out, lambda _: None)
     return out
 
@@ -66,6 +66,6 @@ def test_a_classifier_is_not_taken_for_an_autoencoder_nor_the_other_way(folder, 
 
 def test_a_fit_that_is_done_is_not_done_again(folder, drawn_dataset):
     told = []
-    recipe = AUTOENCODERS["drawn_autoencoder"](epochs=2, side=32, code=16, workers=0)
+    recipe = AUTOENCODERS["drawn_autoencoder"](epochs=20, batch_size=8, side=32, code=16, workers=0)
     assert fit_autoencoder(drawn_dataset, recipe, folder, told.append) == folder / "bundle"
     assert not told
