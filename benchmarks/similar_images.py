@@ -3,8 +3,8 @@
     python benchmarks/similar_images.py --sizes 10000 100000 1000000
 
 For each number of vectors and each kind of index, in a process of its own and on one thread: CPU seconds to build,
-memory the index holds, CPU milliseconds of one query alone and in a batch, recall@10 against the exact answer. The vectors
-are drawn as embeddings lie: 2000 clumps of unequal size in 32 dimensions, turned into `--dimension` and blurred.
+memory the index holds, CPU milliseconds of one query alone and in a batch, recall@10 against the exact answer. The
+vectors are drawn as embeddings lie: 2000 clumps of unequal size in 32 dimensions, turned into `--dimension`, blurred.
 """
 
 from __future__ import annotations
