@@ -215,7 +215,9 @@ def compare(
 
     current = read_run(evaluation.path)
     models = Path(places.out) / task.name
-    others = [read_run(Path(name)) for name in named] or others_of(current, models, task.primary_metric, COMPARED)
+    others = [read_run(Path(name)) for name in named] or others_of(
+        current, models, task.primary_metric, COMPARED, context.log.warning
+    )
     folder = models / "comparison"
     if not others:
         why = f"no other model in {models} was measured on test split {current.evaluation.split_hash}"
@@ -231,6 +233,7 @@ def compare(
             "path": dg.MetadataValue.path(folder),
             "differences": picture(comparison.figure()),
             "table": table([row.plain() for row in comparison.rows]),
+            "by_chance": comparison.by_chance,
             "compared": len(others),
             "n": comparison.n,
             "split_hash": comparison.split_hash,

@@ -234,14 +234,17 @@ def compare(
     title = f"{task.title} · {comparison.split} {comparison.split_hash} · reference {comparison.runs[0].name}"
     table = Table(
         Column("metric", no_wrap=True), "run", "reference", "value", "difference", "95 % interval", "DeLong", "verdict",
-        title=title, caption=f"{comparison.n} cases, {comparison.groups} groups resampled. {RESEARCH_USE}",
+        title=title,
+        caption=f"{comparison.n} cases, {comparison.groups} groups resampled. {comparison.by_chance} {RESEARCH_USE}",
     )  # fmt: skip
     for row in comparison.rows:
         delong = f"{row.delong.low:+.4f} to {row.delong.high:+.4f}" if row.delong else ""
+        values = ["" if value is None else f"{value:.4f}" for value in (row.reference, row.value)]
+        found = row.difference
+        told = [f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}"] if found else ["", ""]
         table.add_row(
-            row.metric, row.run, f"{row.reference:.4f}", f"{row.value:.4f}", f"{row.difference.value:+.4f}",
-            f"{row.difference.low:+.4f} to {row.difference.high:+.4f}", delong, row.verdict,
-        )  # fmt: skip
+            row.metric, row.run, *values, *told, delong, f"{row.verdict}: {row.remark}" if row.remark else row.verdict
+        )
     out_console.print(table)
     print(folder / "comparison.png")
 

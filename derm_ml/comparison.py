@@ -11,9 +11,10 @@ named like a metric and whose mean is that metric, and the ratios of columns the
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from derm_ml.task import Task
 
 RECALLS = (0.90, 0.95, 0.99)  # where specificities are compared: the high-recall end of the ROC curve
+PRECISE = (0.99, 0.999)  # where precisions are: the original claims its gain at 99.9 %
+LOWEST, HIGHEST = 0.90, 0.99  # "most at the high-recall end": the gain in specificity there less that here
 LOWER_IS_BETTER = ("brier", "loss", "error", "distance", "hd95")
 SAME = 1e-6  # a metric reckoned again from saved predictions may differ by this, else it is another metric
 
@@ -50,14 +53,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one run against the reference: `difference` is run − reference."""
+    """One metric of one run against the reference: `difference` is run − reference.
+
+    It is None, and `remark` says why, where the metric or its interval is undefined for one of the two.
+    """
 
     metric: str
     run: str
-    value: float
-    reference: float
-    difference: Difference
+    value: float | None
+    reference: float | None
+    difference: Difference | None
     delong: Difference | None = None
+    remark: str = ""
 
     @property
     def lower_is_better(self) -> bool:
@@ -65,7 +72,9 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, or `not told apart` where the interval holds 0."""
+        """`better`, `worse`, `not told apart` where the interval holds 0, or `not evaluable`."""
+        if self.difference is None:
+            return "not evaluable"
         low, high = self.difference.low, self.difference.high
         if low <= 0 <= high:
             return "not told apart"
@@ -73,19 +82,20 @@ class Row:
 
     def plain(self) -> dict[str, Any]:
         """As a row of a table."""
-        delong = self.delong
+        difference, delong = self.difference, self.delong
         return {
             "metric": self.metric,
             "run": self.run,
-            "n": self.difference.n,
+            "n": difference.n if difference else None,
             "reference": self.reference,
             "value": self.value,
-            "difference": self.difference.value,
-            "low": self.difference.low,
-            "high": self.difference.high,
+            "difference": difference.value if difference else None,
+            "low": difference.low if difference else None,
+            "high": difference.high if difference else None,
             "delong_low": delong.low if delong else None,
             "delong_high": delong.high if delong else None,
             "verdict": self.verdict,
+            "remark": self.remark,
         }
 
 
@@ -102,11 +112,17 @@ class Comparison:
     runs: tuple[Run, ...]
     rows: tuple[Row, ...]
 
+    @property
+    def by_chance(self) -> str:
+        """How many verdicts luck alone would give: the intervals are not widened for how many there are."""
+        n = sum(row.difference is not None for row in self.rows)
+        return f"Of {n} differences about {n / 20:.1f} are told apart by chance alone, were all models the same."
+
     def figure(self) -> bytes:
         """Every difference with its interval, as a PNG."""
         from derm_ml.figures.comparison import comparison_figure
 
-        return comparison_figure(self.rows, self.runs[0].name)
+        return comparison_figure(self.rows, self.runs[0].name, self.by_chance)
 
     def save(self, folder: Path) -> Path:
         """Write comparison.json, comparison.csv and comparison.png at `folder`, whole or not at all."""
@@ -118,7 +134,8 @@ class Comparison:
             ]  # fmt: skip
             stored = {name: getattr(self, name) for name in ("task", "title", "split", "split_hash", "n", "groups")} | {
                 "runs": models,
-                "rows": [asdict(row) for row in self.rows],
+                "rows": [row.plain() for row in self.rows],  # without p, which does not know what less-is-better is
+                "by_chance": self.by_chance,
                 "note": RESEARCH_USE,
             }
             write_json(temporary / "comparison.json", stored)
@@ -142,10 +159,9 @@ def compare(runs: Sequence[Run], task: Task) -> Comparison:
         for measure in _measures([run.evaluation for run in runs], tables, task)
         for run, table in zip(runs[1:], tables[1:], strict=True)
     ]
-    found = [row for row in rows if row is not None]
-    if not found:
+    if not any(row.difference for row in rows):
         raise ComparisonError("the runs have no metric that can be reckoned from their saved predictions")
-    found.sort(key=lambda row: row.metric != task.primary_metric)
+    found = sorted(rows, key=lambda row: row.metric != task.primary_metric)
     first = runs[0].evaluation
     return Comparison(
         first.task,
@@ -196,13 +212,25 @@ def read_run(path: Path, split: str = "test") -> Run:
         raise ComparisonError(str(error)) from error
 
 
-def others_of(current: Run, models: Path, primary_metric: str, most: int) -> list[Run]:
-    """The other models below `models` that were measured on the same frozen split, the best of them, best first."""
+def others_of(
+    current: Run, models: Path, primary_metric: str, most: int, note: Callable[[str], object] = lambda _: None
+) -> list[Run]:
+    """The other models below `models` that were measured on the same frozen split, the best of them, best first.
+
+    One whose files cannot be read is left out, and `note` is called with a sentence: a neighbour's damage is not this
+    model's.
+    """
     found = []
     for path in sorted(models.glob("*/evaluation_*/evaluation.json")):
-        run = read_run(path.parent)
-        same = run.evaluation.split_hash == current.evaluation.split_hash
-        if same and run.evaluation.model_version != current.evaluation.model_version:
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["split_hash"] != current.evaluation.split_hash:
+                continue  # its predictions need not be read
+            run = read_run(path.parent)
+        except (OSError, ValueError, KeyError, TypeError) as error:  # `ComparisonError` is a ValueError
+            note(f"{path.parent} cannot be compared with: {error}")
+            continue
+        if run.evaluation.model_version != current.evaluation.model_version:
             found.append(run)
     found.sort(key=lambda run: -(run.evaluation.numbers.get(primary_metric, -math.inf)))
     return found[:most]
@@ -244,9 +272,16 @@ def _measures(evaluations: Sequence[Evaluation], tables: Sequence[pd.DataFrame],
         yield _Measure(f"auc_{label}", classification.auc, scores, (y,), is_auc=True)
         yield _Measure(f"average_precision_{label}", classification.precision_area, scores, (y,))
         yield _Measure(f"partial_auc_{label}", screening.partial_auc, scores, (y,))
-        for recall in RECALLS:
+        positives = int((y == 1).sum())
+        for recall in (r for r in RECALLS if _has_rank(positives, r)):
             name = f"specificity_{label}_at_recall_{recall:g}_of_the_curve"
             yield _Measure(name, screening.specificity_at_recall(recall), scores, (y,))
+        for recall in (r for r in PRECISE if _has_rank(positives, r)):
+            name = f"precision_{label}_at_recall_{recall:g}_of_the_curve"
+            yield _Measure(name, screening.precision_at_recall(recall), scores, (y,))
+        if _has_rank(positives, HIGHEST):
+            name = f"specificity_{label}_at_recall_{HIGHEST:g}_less_that_at_{LOWEST:g}_of_the_curve"
+            yield _Measure(name, _high_end, scores, (y,))
         yield from _decisions(evaluations, label, y)
     if labels:
         yield _Measure("brier", brier, lambda t, _: _columns(t, "p", labels), (_columns(table, "target", labels),))
@@ -255,6 +290,19 @@ def _measures(evaluations: Sequence[Evaluation], tables: Sequence[pd.DataFrame],
         measure = _Measure(name, _ratio, lambda t, _, above=above, below=below: _sums(t, above, below))
         if all(_is(e, name, estimate(_ratio, measure.own(t, e))) for e, t in zip(evaluations, tables, strict=True)):
             yield measure
+
+
+def _has_rank(positives: int, recall: float) -> bool:
+    """Whether one miss is allowed: with fewer than 1 / (1 − recall) positives the recall is that of missing none."""
+    return positives >= round(1 / (1 - recall))
+
+
+def _high_end(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Specificity at the highest recall less that at the lowest: its difference of two models is the difference of
+    their gains, above 0 where one helps most at the high-recall end.
+    """
+    high, low = (screening.specificity_at_recall(r)(scores, targets, weights) for r in (HIGHEST, LOWEST))
+    return high - low
 
 
 def _decisions(evaluations: Sequence[Evaluation], label: str, y: np.ndarray) -> Iterator[_Measure]:
@@ -314,18 +362,21 @@ def _is_mean(evaluation: Evaluation, metric: str, values: np.ndarray) -> bool:
 
 def _measured(
     measure: _Measure, run: Run, reference: Run, table: pd.DataFrame, base: pd.DataFrame, groups: np.ndarray
-) -> Row | None:
-    """The row of one metric of one run; None where it is undefined for either."""
+) -> Row:
+    """The row of one metric of one run; without a difference and with a remark where there is none."""
     a, b = measure.own(table, run.evaluation), measure.own(base, reference.evaluation)
     values = [estimate(measure.statistic, own, *measure.shared) for own in (a, b)]
     if values[0] is None or values[1] is None:
-        return None
+        return Row(measure.name, run.name, *values, None, remark="undefined on these cases")
     try:
         difference = paired_difference(measure.statistic, groups, a, b, *measure.shared)
+    except ValueError as error:  # one patient, or a class that most resamples miss
+        return Row(measure.name, run.name, *values, None, remark=str(error))
+    try:
         delong = delong_difference(*_of_known(a, b, measure.shared[0])) if measure.is_auc else None
-    except ValueError:  # one patient, or a class that most resamples miss: no interval, no row
-        return None
-    return Row(measure.name, run.name, values[0], values[1], difference, delong)
+    except ValueError as error:  # one positive: the bootstrap may still say something
+        return Row(measure.name, run.name, *values, difference, remark=str(error))
+    return Row(measure.name, run.name, *values, difference, delong)
 
 
 def _of_known(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -17,6 +17,8 @@ from derm_ml import DermError, cli
 from derm_ml.comparison import ComparisonError, Run, compare, named_apart, others_of, primary_difference, read_run
 from derm_ml.evaluation import Evaluation, Metric
 from derm_ml.metrics.classification import roc_auc
+from derm_ml.metrics.intervals import paired_difference
+from derm_ml.metrics.screening import partial_auc
 from derm_ml.promotion import Evidence, ModelVersion, weigh
 from derm_ml.registry import get_task
 
@@ -63,7 +65,11 @@ def test_a_better_model_is_told_apart_and_a_copy_is_not():
     table = good.predictions[good.predictions["target.malignant"] == 1]
     assert point.value == pytest.approx((table["p.malignant"] >= 0.3).mean())
     assert {"partial_auc_malignant", "specificity_malignant_at_recall_0.99_of_the_curve"} <= set(rows)
-    assert not any("0.999" in name for name in rows)  # a point without a threshold decides nothing
+    assert not any("0.999" in name for name in rows)  # a point without a threshold, a recall without a miss
+    end = rows["specificity_malignant_at_recall_0.99_less_that_at_0.9_of_the_curve"].difference.value
+    gains = [rows[f"specificity_malignant_at_recall_{r}_of_the_curve"].difference.value for r in (0.99, 0.9)]
+    assert end == pytest.approx(gains[0] - gains[1])
+    assert "precision_malignant_at_recall_0.99_of_the_curve" in rows
     copies = compare((Run("a", good), Run("b", replace(good))), TASK)
     assert {row.verdict for row in copies.rows} == {"not told apart"}
 
@@ -165,6 +171,7 @@ def test_a_saved_comparison_is_a_table_a_figure_and_its_origin(models, tmp_path)
     stored = json.loads((folder / "comparison.json").read_text())
     assert [run["model_version"] for run in stored["runs"]] == ["plain", "augmented", "strong"]
     assert stored["split_hash"] == "abc"
+    assert "told apart by chance alone" in stored["by_chance"]
     table = pd.read_csv(folder / "comparison.csv")
     assert list(table["run"][:2]) == ["augmented", "strong"]
     assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
@@ -174,6 +181,42 @@ def test_others_are_those_on_the_same_split_best_first(models):
     current = read_run(models / "augmented" / "bundle")
     assert [run.name for run in others_of(current, models, "auc_malignant", 9)] == ["strong", "plain"]
     assert [run.name for run in others_of(current, models, "auc_malignant", 1)] == ["strong"]
+
+
+def test_a_damaged_neighbour_does_not_take_the_comparison_down(models):
+    (models / "plain" / "evaluation_test" / "evaluation.json").write_text('{"split_ha')
+    (models / "older" / "evaluation_test" / "predictions.parquet").unlink(missing_ok=True)
+    noted = []
+    current = read_run(models / "augmented")
+    assert [run.name for run in others_of(current, models, "auc_malignant", 9, noted.append)] == ["strong"]
+    assert len(noted) == 1  # a damaged file on another split is nobody's concern here
+    assert "plain" in noted[0]
+
+
+def test_delong_s_refusal_leaves_the_bootstrap_and_what_is_dropped_says_why(monkeypatch):
+    """With one positive DeLong's test has no variance; the row must not vanish without a word."""
+
+    def refuse(*_):
+        raise ValueError("DeLong's test needs two positives")
+
+    monkeypatch.setattr("derm_ml.comparison.delong_difference", refuse)
+    rows = {r.metric: r for r in compare((Run("a", measured(2.5)), Run("b", measured(0.1))), TASK).rows}
+    area = rows["auc_malignant"]
+    assert (area.verdict, area.delong, area.remark) == ("better", None, "DeLong's test needs two positives")
+
+    def undefined(statistic, groups, a, b, *arrays):
+        if statistic is partial_auc:
+            raise ValueError("the difference is undefined in most resamples")
+        return paired_difference(statistic, groups, a, b, *arrays)
+
+    monkeypatch.setattr("derm_ml.comparison.paired_difference", undefined)
+    comparison = compare((Run("a", measured(2.5)), Run("b", measured(0.1))), TASK)
+    dropped = next(r for r in comparison.rows if r.metric == "partial_auc_malignant")
+    assert (dropped.verdict, dropped.remark) == ("not evaluable", "the difference is undefined in most resamples")
+    assert dropped.plain()["difference"] is None
+    n = len(comparison.rows) - 1
+    assert comparison.by_chance.startswith(f"Of {n} differences about {n / 20:.1f} are told apart by chance alone")
+    assert comparison.figure().startswith(b"\x89PNG")
 
 
 def test_derm_compare_prints_one_table_and_writes_it(models, tmp_path, monkeypatch):

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 MARKS = "osD^vP*"
 
 
-def comparison_figure(rows: Sequence[Row], reference: str) -> bytes:
+def comparison_figure(rows: Sequence[Row], reference: str, caption: str = "") -> bytes:
     """One line a metric, one mark a run: run − reference, with the interval from resampled patients.
 
     An interval that does not touch the line at 0 tells the two apart; filled marks do, open ones do not. The thin bar
-    above an AUC is DeLong's interval. Where less is better the metric says so.
+    above an AUC is DeLong's interval. Where less is better the metric says so. A metric without a difference is in the
+    table alone.
     """
+    rows = [row for row in rows if row.difference]
     metrics = list(dict.fromkeys(row.metric for row in rows))
     runs = list(dict.fromkeys(row.run for row in rows))
     with drawing(9.6, 1.3 + 0.26 * len(metrics) * max(1.0, 0.75 * len(runs)) + 0.2) as picture:
@@ -29,6 +31,8 @@ def comparison_figure(rows: Sequence[Row], reference: str) -> bytes:
             k = runs.index(row.run)
             place = metrics.index(row.metric) + (k - (len(runs) - 1) / 2) * 0.7 / len(runs)
             colour, difference = SERIES[k % len(SERIES)], row.difference
+            if difference is None or row.value is None or row.reference is None:
+                continue
             told = row.verdict != "not told apart"
             ax.plot([difference.low, difference.high], [place, place], color=colour, linewidth=2.2, alpha=0.75)
             ax.plot(
@@ -44,7 +48,7 @@ def comparison_figure(rows: Sequence[Row], reference: str) -> bytes:
         ax.set_yticks(range(len(metrics)), names)
         ax.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
         ax.invert_yaxis()
-        ax.set_xlabel(f"Difference to {reference}, 95 % interval")
+        ax.set_xlabel(f"Difference to {reference}, 95 % interval" + (f"\n{caption}" if caption else ""))
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(runs), handlelength=1.2)
         ax.grid(axis="y", visible=False)
     return picture.png

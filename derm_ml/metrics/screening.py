@@ -101,6 +101,22 @@ def specificity_at_recall(recall: float):
     return statistic
 
 
+def precision_at_recall(recall: float):
+    """The statistic: the precision at the highest threshold that reaches `recall` on these very cases.
+
+    At the prevalence of these cases; like `specificity_at_recall` it compares two curves and promises nothing.
+    """
+
+    def statistic(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        hits, false = (np.cumsum(mass[:, ::-1], axis=1) for mass in mass_by_score(scores, targets, weights))
+        reached = hits >= (recall - 1e-9) * hits[:, -1:]
+        first = np.argmax(reached, axis=1)[:, None]
+        found, needless = (np.take_along_axis(mass, first, axis=1)[:, 0] for mass in (hits, false))
+        return np.where((hits[:, -1] > 0) & (false[:, -1] > 0), ratio(found, found + needless), np.nan)
+
+    return statistic
+
+
 def net_benefit(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray, threshold: float) -> np.ndarray:
     """True positives minus false ones, weighed by the odds of `threshold`, a case: weights (B, N) → (B,).
 

@@ -17,6 +17,7 @@ from derm_ml.metrics.screening import (
     partial_auc,
     partial_auc_metric,
     precision_at,
+    precision_at_recall,
     precision_limits,
     precision_metric,
     specificity_at_recall,
@@ -63,6 +64,13 @@ def test_a_set_without_a_false_positive_does_not_prove_a_precision_of_one():
     exact = binomtest(30, 30).proportion_ci(0.95, method="exact").low
     assert low == pytest.approx(0.01 * exact / (0.01 * exact + 0.99 * (1 - exact)))
     assert high == 1
+
+
+@given(cases, st.sampled_from([0.5, 0.9, 0.99]))
+def test_precision_at_a_recall_is_that_of_the_highest_threshold_that_reaches_it(rows, recall):
+    s, y = arrays(rows)
+    threshold = max(t for t in s if (s[y == 1] >= t).mean() >= recall - 1e-9)
+    assert estimate(precision_at_recall(recall), s, y) == pytest.approx(precision_score(y, s >= threshold))
 
 
 @given(cases)
