@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from derm_ml.bundle import Bundle
 from derm_ml.dataset import Dataset, prepare
 from derm_ml.evaluation import Evaluation, Metric, undefined
+from derm_ml.explain.sheets import heatmap_sheet
 from derm_ml.images.decode import decode
 from derm_ml.metrics.calibration import ece
 from derm_ml.metrics.classification import auc
@@ -167,7 +168,7 @@ def test_a_collapsed_model_is_red_not_a_crash(bundle, dataset):
 
     measured = TASK.evaluate(Constant(), dataset, "test")
     assert "only 1 distinct value" in measured.metrics["auc_malignant"].note
-    assert not any(gate.check(measured).passed for gate in TASK.gates if gate.name.startswith("ranks"))
+    assert not next(gate for gate in TASK.gates if gate.name == "ranks_better_than_chance").check(measured).passed
 
 
 def test_an_answer_decides_at_the_point_asked_for_and_shows_its_evidence(bundle, dataset):
@@ -225,9 +226,26 @@ def test_the_endpoint_takes_the_point_as_a_parameter(bundle, dataset):
         assert client.post("/explain", content=body, headers=headers).headers["content-type"] == "image/png"
 
 
-def test_heatmaps_show_found_and_missed_cancers(bundle, dataset, tmp_path):
-    made = TASK.artifacts[0].make(Predictor(bundle), dataset, tmp_path)
-    assert Image.open(made["heatmaps"]).width > 200
+def test_heatmaps_show_found_and_missed_cancers(bundle, dataset, evaluation, tmp_path, monkeypatch):
+    """What the sheet says of a picture is what was decided of it, at the threshold the service would use."""
+    captions = []
+
+    def sheet(pairs, said, **more):
+        captions.extend(said)
+        return heatmap_sheet(pairs, said, **more)
+
+    monkeypatch.setattr("derm_ml.explain.sheets.heatmap_sheet", sheet)
+    predictor = Predictor(bundle)
+    made = TASK.artifacts[0].make(predictor, dataset, tmp_path)
+    table = evaluation.predictions.set_index("id")
+    flagged = table["p.malignant"] >= predictor.card.threshold("malignant", POINT)
+    told = {caption.split("\n")[0]: not caption.endswith("not flagged") for caption in captions}
+    assert told == {name: flagged[name] for name in told}
+    cancers = [name for name in told if table.loc[name, "target.malignant"] == 1]
+    assert len(cancers) == min(4, (flagged & (table["target.malignant"] == 1)).sum()) + min(
+        4, (~flagged & (table["target.malignant"] == 1)).sum()
+    )
+    assert Image.open(made["heatmaps"]).height > 0
 
 
 def test_a_bundle_moved_onto_its_own_test_split_is_not_opened(bundle, tmp_path):
