@@ -365,8 +365,8 @@ def _measured(
 ) -> Row:
     """The row of one metric of one run; without a difference and with a remark where there is none."""
     a, b = measure.own(table, run.evaluation), measure.own(base, reference.evaluation)
-    values = [estimate(measure.statistic, own, *measure.shared) for own in (a, b)]
-    if values[0] is None or values[1] is None:
+    values = estimate(measure.statistic, a, *measure.shared), estimate(measure.statistic, b, *measure.shared)
+    if None in values:
         return Row(measure.name, run.name, *values, None, remark="undefined on these cases")
     try:
         difference = paired_difference(measure.statistic, groups, a, b, *measure.shared)

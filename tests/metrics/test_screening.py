@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_score, roc_curve
@@ -73,6 +73,7 @@ def test_precision_at_a_recall_is_that_of_the_highest_threshold_that_reaches_it(
     assert estimate(precision_at_recall(recall), s, y) == pytest.approx(precision_score(y, s >= threshold))
 
 
+@settings(deadline=None)  # 200,001 points take longer on a busy machine
 @given(cases)
 def test_partial_area_is_that_of_scikit_learn_s_curve_above_80_per_cent(rows):
     s, y = arrays(rows)
