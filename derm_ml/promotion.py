@@ -97,7 +97,9 @@ def _faults(task: Task, model: Bundle, measured: Evaluation, own_data: bool) -> 
     if own_data and model.card.split_hashes.get(SPLIT) != measured.split_hash:
         faults.append(f"the test split is {measured.split_hash}, the bundle knows {model.card.split_hashes.get(SPLIT)}")
     table = measured.predictions
-    if split_hash(dict.fromkeys(table["id"].astype(str), measured.split), measured.split) != measured.split_hash:
+    # several cases may be made of one sample: a photo beside generated visits, and beside another patient's
+    samples = table["sample" if "sample" in table else "id"].astype(str)
+    if split_hash(dict.fromkeys(samples, measured.split), measured.split) != measured.split_hash:
         faults.append("the predictions do not cover exactly the frozen split")
     if table["id"].duplicated().any() or len(table) != measured.n:
         faults.append(f"{len(table)} predictions for {measured.n} cases")

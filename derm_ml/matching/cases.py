@@ -31,9 +31,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Case:
-    """One pair that will be asked; `load` reads or makes it. `group` is whom an interval resamples."""
+    """One pair that will be asked; `load` reads or makes it.
+
+    `group` is whom an interval resamples, `sample` the row of the dataset the pair was made from.
+    """
 
     id: str
+    sample: str
     group: str
     kind: Kind
     load: Callable[[], tuple[Pair, Truth | None]]
@@ -58,7 +62,9 @@ def cases(
             continue
         known = any(r.id for role in (FIRST, SECOND) for r in dataset.regions(row, role))
         kind: Kind = "delivered" if known else "same_person"
-        found.append(Case(row["id"], row["group"], kind, _delivered(dataset, row, known), (row["patient"],) * 2))
+        found.append(
+            Case(row["id"], row["id"], row["group"], kind, _delivered(dataset, row, known), (row["patient"],) * 2)
+        )
         if not known:
             unboxed += 1
             if unboxed % EVERY == 0:
@@ -95,7 +101,7 @@ def _generated(dataset: Dataset, row: dict[str, Any], number: int, change: Chang
         photo = dataset.image(row, FIRST)
         return second_visit(photo, _regions(dataset, row, FIRST), derived(seed, name), change)
 
-    return Case(name, row["group"], "generated", load, (row["patient"],) * 2)
+    return Case(name, row["id"], row["group"], "generated", load, (row["patient"],) * 2)
 
 
 def _wrong(dataset: Dataset, rows: Sequence[dict[str, Any]], seed: str) -> list[Case]:
@@ -111,7 +117,7 @@ def _wrong(dataset: Dataset, rows: Sequence[dict[str, Any]], seed: str) -> list[
             return _as_pair(dataset, (a, b), (FIRST, FIRST)), None
 
         people = (row["patient"], other["patient"])
-        found.append(Case(f"{row['id']}!{other['id']}", row["group"], "wrong_person", load, people))
+        found.append(Case(f"{row['id']}!{other['id']}", row["id"], row["group"], "wrong_person", load, people))
     return found
 
 

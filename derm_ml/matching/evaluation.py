@@ -282,6 +282,7 @@ def _predictions(rows: Sequence[measure.Row], split: str) -> pd.DataFrame:
         [
             {
                 "id": r.case.id,
+                "sample": r.case.sample,
                 "group": r.case.group,
                 "split": split,
                 "kind": r.case.kind,
@@ -293,6 +294,7 @@ def _predictions(rows: Sequence[measure.Row], split: str) -> pd.DataFrame:
                     for k in ("right", "said", "there", "states_right", "states")
                 },
                 "registration_error": float(np.mean(r.errors)) if r.errors else None,
+                "answer.accepted": float(not r.refused),
                 "answer": json.dumps(r.answer),
             }
             for r in rows

@@ -14,6 +14,7 @@ from derm_ml.dataset import Dataset, prepare
 from derm_ml.evaluation import Evaluation
 from derm_ml.matching.cases import cases
 from derm_ml.pairs import Pair
+from derm_ml.promotion import Evidence
 from derm_ml.records import Region
 from derm_ml.registry import get_task
 from serving.factory import make_service
@@ -67,6 +68,14 @@ def test_it_matches_better_than_the_original_and_overlap_alone(evaluation):
     assert figures["match_f1"] > figures["match_f1_unregistered"] + 0.1
     assert {"methods", "by_kind", "states"} <= set(evaluation.tables)
     assert {"methods", "states", "same_skin"} <= set(evaluation.figures)
+
+
+def test_its_evidence_is_good_enough_to_be_promoted(model, evaluation, tmp_path):
+    """Several cases are made of one photo: the frozen split is covered all the same."""
+    evaluation.save(tmp_path / "evaluation")
+    evidence = Evidence.read(TASK, model / "bundle", tmp_path / "evaluation")
+    assert not evidence.faults
+    assert evidence.value == evaluation.numbers["match_f1"]
 
 
 def test_the_service_answers_as_evaluated_and_names_what_is_wrong(dataset, model, evaluation):
