@@ -6,7 +6,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,28 +38,22 @@ def subgroup_table(
     more than `MOST` values the rarest are pooled as "other (k values)": no case is left out.
     """
     table = []
-    for attribute in attributes:
-        members = bands(rows, attribute)
-        if members is None or members.nunique() < 2:
-            continue
-        members, names = _pooled(members)
-        for name in names:
-            inside = (members == name).to_numpy() & known(targets)
-            metric = subgroup_metric(scores[inside], targets[inside], np.asarray(groups)[inside], statistic)
-            positives = int((targets[inside] == 1).sum())
-            table.append(
-                {
-                    "attribute": attribute,
-                    "subgroup": name,
-                    "n": metric.n,
-                    "positives": positives,
-                    "negatives": metric.n - positives,
-                    "value": metric.value,
-                    "low": metric.low,
-                    "high": metric.high,
-                    "remark": metric.note,
-                }
-            )
+    for attribute, name, inside in _subgroups(rows, attributes, targets):
+        metric = subgroup_metric(scores[inside], targets[inside], np.asarray(groups)[inside], statistic)
+        positives = int((targets[inside] == 1).sum())
+        table.append(
+            {
+                "attribute": attribute,
+                "subgroup": name,
+                "n": metric.n,
+                "positives": positives,
+                "negatives": metric.n - positives,
+                "value": metric.value,
+                "low": metric.low,
+                "high": metric.high,
+                "remark": metric.note,
+            }
+        )
     return table
 
 
@@ -76,25 +70,19 @@ def subgroup_decisions(
     positives the recall is not evaluable, below `MINIMUM` negatives the specificity.
     """
     table = []
-    for attribute in attributes:
-        members = bands(rows, attribute)
-        if members is None or members.nunique() < 2:
-            continue
-        members, names = _pooled(members)
-        for name in names:
-            inside = (members == name).to_numpy() & known(targets)
-            row: dict[str, Any] = {"attribute": attribute, "subgroup": name}
-            for word, count, which in (("recall", "positives", 1), ("specificity", "negatives", 0)):
-                n = int((targets[inside] == which).sum())
-                metric = (
-                    proportion(flagged[inside], targets[inside], np.asarray(groups)[inside], which)
-                    if n >= MINIMUM
-                    else not_evaluable(n)
-                )
-                interval = "" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"
-                row |= {count: n, word: metric.note if metric.value is None else f"{metric.value:.3f}"}
-                row |= {f"{word}_95": interval}
-            table.append(row)
+    for attribute, name, inside in _subgroups(rows, attributes, targets):
+        row: dict[str, Any] = {"attribute": attribute, "subgroup": name}
+        for word, count, which in (("recall", "positives", 1), ("specificity", "negatives", 0)):
+            n = int((targets[inside] == which).sum())
+            metric = (
+                proportion(flagged[inside], targets[inside], np.asarray(groups)[inside], which)
+                if n >= MINIMUM
+                else not_evaluable(n)
+            )
+            interval = "" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"
+            row |= {count: n, word: metric.note if metric.value is None else f"{metric.value:.3f}"}
+            row |= {f"{word}_95": interval}
+        table.append(row)
     return table
 
 
@@ -139,3 +127,16 @@ def _order(members: pd.Series) -> list[str]:
     ages = {_band(low, high): place for place, (low, high) in enumerate(AGE_BANDS)}
     counts = members.value_counts()
     return sorted(counts.index, key=lambda name: (name == UNKNOWN, ages.get(name, 0), -counts[name], name))
+
+
+def _subgroups(
+    rows: pd.DataFrame, attributes: Sequence[str], targets: np.ndarray
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(attribute, subgroup, its cases (N,) bool) of every attribute the data know more than one value of."""
+    for attribute in attributes:
+        members = bands(rows, attribute)
+        if members is None or members.nunique() < 2:
+            continue
+        members, names = _pooled(members)
+        for name in names:
+            yield attribute, name, (members == name).to_numpy() & known(targets)

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -19,7 +14,6 @@ from derm_ml.cli import app
 from derm_ml.comparison import Run, compare
 from derm_ml.dataset import Dataset, prepare
 from derm_ml.evaluation import Evaluation
-from derm_ml.files import sha256
 from derm_ml.metrics.segmentation import score
 from derm_ml.policy import Policy
 from derm_ml.predictor import Predictor
@@ -197,43 +191,3 @@ def test_every_recipe_trains_and_draws(values, dataset, tmp_path):
     assert 0 <= found.confidence <= 1
     assert predictor.card.mask_rule.largest_component == (recipe == "strong")
     assert predictor.card.pretrained.startswith("file:weights" if "backbone" in values else "none")
-
-
-FIT = """
-import sys
-from pathlib import Path
-from derm_ml.dataset import Dataset
-from derm_ml.registry import get_task
-task = get_task("lesion_segmentation")
-recipe = task.recipe("drawn", epochs=3, side=32, dropout=0.3, augmentation="strong", ema=0.9,
-                     workers=int(sys.argv[3]), precision="32-true")
-task.fit(Dataset.open(Path(sys.argv[1])), recipe, Path(sys.argv[2]), lambda r: print("epoch", r.epoch, flush=True))
-"""
-
-
-def start(data, out, workers: int) -> subprocess.Popen:
-    """In a session of its own and with one thread, as tests/training/test_resume.py says why."""
-    return subprocess.Popen(
-        [sys.executable, "-c", FIT, str(data), str(out), str(workers)],
-        stdout=subprocess.PIPE, text=True, start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
-def test_a_run_killed_with_sigkill_resumes_to_bitwise_the_same_weights(dataset, tmp_path):
-    whole = start(dataset.path, tmp_path / "whole", workers=0)
-    assert whole.wait(timeout=300) == 0
-    killed = start(dataset.path, tmp_path / "killed", workers=1)
-    assert killed.stdout is not None
-    for line in killed.stdout:
-        if line.startswith("epoch 1"):
-            time.sleep(0.3)  # in the middle of the second epoch
-            os.killpg(killed.pid, signal.SIGKILL)
-            break
-    assert killed.wait(timeout=60) == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "bundle").exists(), "half a model must not look like a model"
-    resumed = start(dataset.path, tmp_path / "killed", workers=1)
-    output, _ = resumed.communicate(timeout=300)
-    assert "epoch 1" not in output, "a finished epoch was trained again"
-    weights = [sha256(tmp_path / name / "bundle" / "weights.safetensors") for name in ("whole", "killed")]
-    assert weights[0] == weights[1]

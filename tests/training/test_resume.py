@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from derm_ml.dataset import Dataset, prepare
 from derm_ml.files import sha256
 from derm_ml.registry import get_task
 from derm_ml.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -21,27 +22,32 @@ import sys
 from pathlib import Path
 from derm_ml.dataset import Dataset
 from derm_ml.registry import get_task
-task = get_task("lesion_classification")
-recipe = task.recipe("drawn", epochs=3, side=32, workers=int(sys.argv[3]), precision="32-true")
+task = get_task(sys.argv[4])
+recipe = task.recipe("drawn", epochs=3, side=32, workers=int(sys.argv[3]), precision="32-true", dropout=0.3, ema=0.9,
+                     augmentation="strong")
 task.fit(Dataset.open(Path(sys.argv[1])), recipe, Path(sys.argv[2]), lambda r: print("epoch", r.epoch, flush=True))
 """
 
 
-def start(data: Path, out: Path, workers: int) -> subprocess.Popen:
+def start(data: Dataset, out: Path, workers: int) -> subprocess.Popen:
     # A session of its own, so that its workers can be killed with it. One thread: with several, how a busy machine
     # schedules a library's threads can change the order of a sum, and this test is about what is saved and restored.
     return subprocess.Popen(
-        [sys.executable, "-c", FIT, str(data), str(out), str(workers)],
+        [sys.executable, "-c", FIT, str(data.path), str(out), str(workers), data.task],
         stdout=subprocess.PIPE, text=True, start_new_session=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
-def test_a_run_killed_with_sigkill_resumes_to_bitwise_the_same_weights(drawn_dataset, tmp_path):
-    whole = start(drawn_dataset.path, tmp_path / "whole", workers=0)
+@pytest.mark.parametrize("name", ["lesion_classification", "lesion_segmentation"])
+def test_a_run_killed_with_sigkill_resumes_to_bitwise_the_same_weights(name, tmp_path):
+    task = get_task(name)
+    task.draw(tmp_path / "raw", 60, seed=1)
+    data = prepare(task, tmp_path / "raw", task.settings(), tmp_path / "data")
+    whole = start(data, tmp_path / "whole", workers=0)
     assert whole.wait(timeout=300) == 0
 
-    killed = start(drawn_dataset.path, tmp_path / "killed", workers=1)
+    killed = start(data, tmp_path / "killed", workers=1)
     assert killed.stdout is not None
     for line in killed.stdout:
         if line.startswith("epoch 1"):
@@ -51,7 +57,7 @@ def test_a_run_killed_with_sigkill_resumes_to_bitwise_the_same_weights(drawn_dat
     assert killed.wait(timeout=60) == -signal.SIGKILL
     assert not (tmp_path / "killed" / "bundle").exists(), "half a model must not look like a model"
 
-    resumed = start(drawn_dataset.path, tmp_path / "killed", workers=1)
+    resumed = start(data, tmp_path / "killed", workers=1)
     output, _ = resumed.communicate(timeout=300)
     assert "epoch 1" not in output, "a finished epoch was trained again"
     assert sha256(tmp_path / "killed/bundle/weights.safetensors") == sha256(
