@@ -1,0 +1,126 @@
+"""What the verbs share: arguments of one wording, and what a word on the command line names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from derm_ml import DermError
+from derm_ml.registry import get_task
+from derm_ml.task import Recipe, Task
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
+    from derm_ml.promotion import Registry
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="a task, e.g. lesion_classification", show_default=False)]
+PreparedData = Annotated[Path | None, typer.Option(help="prepared dataset; default: data/prepared/TASK")]
+Values = Annotated[
+    list[str], typer.Option("--set", metavar="NAME=VALUE", help="replace a value of the recipe; repeat for more")
+]
+ModelFolder = Annotated[
+    Path, typer.Argument(help="what `derm fit` printed: a model folder or its bundle", show_default=False)
+]
+Model = Annotated[Path | None, typer.Option(help="model folder or bundle; default: the champion")]
+
+
+def data_root() -> Path:
+    return Path(os.environ.get("DERM_DATA", "data"))
+
+
+def out_root() -> Path:
+    return Path(os.environ.get("DERM_OUT", "out"))
+
+
+def task_of(name: str) -> Task:
+    try:
+        return get_task(name)
+    except KeyError as error:
+        raise typer.BadParameter(str(error.args[0])) from None
+
+
+def recipe_of(task: Task, name: str, values: list[str]) -> Recipe:
+    try:
+        return task.recipe(name, **values_of(values))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def values_of(values: list[str]) -> dict[str, Any]:
+    given = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set {value}: write NAME=VALUE")
+        given[key] = yaml.safe_load(text)
+    return given
+
+
+def dataset_of(task: Task, path: Path | None) -> Dataset:
+    from derm_ml.dataset import Dataset
+
+    return Dataset.open(path or data_root() / "prepared" / task.name)
+
+
+def bundle_of(model: Path) -> Path:
+    return model if (model / "bundle.json").exists() else model / "bundle"
+
+
+def predictor_of(task: Task, model: Path | None) -> Any:
+    return task.load(bundle_of(model) if model else open_registry().champion(task))
+
+
+def open_registry() -> Registry:
+    """The model registry, found by entry point: the library itself knows none."""
+    found = entry_points(group="derm.registry")
+    if not found:
+        raise DermError("no model registry is installed; give the model with --model, or install the whole project")
+    return next(iter(found)).load()()
+
+
+def options_of(age: str, sex: str, facts: Path | None, **wishes: str) -> Callable[[Path], dict[str, str]]:
+    """Picture → the options of the task: what was wished, and what is known of the person."""
+    from derm_ml.sources.attributes import OLDEST, read_facts
+
+    if age and not _is_number(age, 0, OLDEST):
+        raise DermError(f"--age {age}: write years, 0 to {OLDEST:g}")
+    if sex and sex.lower() not in ("male", "female"):
+        raise DermError(f"--sex {sex}: write male or female")
+    known = read_facts(facts) if facts else {}
+
+    def options(path: Path) -> dict[str, str]:
+        of_picture = {name: str(value) for name, value in known.get(path.stem, {}).items() if name in ("age", "sex")}
+        return {name: value for name, value in ({"age": age, "sex": sex} | of_picture | wishes).items() if value}
+
+    return options
+
+
+def _is_number(text: str, low: float, high: float) -> bool:
+    try:
+        return low <= float(text) <= high
+    except ValueError:
+        return False
+
+
+def pictures(paths: list[Path]) -> Iterator[tuple[Path, Any]]:
+    """(path, RGB array or the sentence why it cannot be read) of every picture in the files and folders."""
+    from derm_ml.images.containers import ImageError
+    from derm_ml.images.decode import IMAGE_EXTENSIONS, INGEST_FORMATS, decode, read_image_file
+
+    for path in paths:
+        files = [path]
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_EXTENSIONS)
+        for file in files:
+            try:
+                yield file, decode(read_image_file(file), INGEST_FORMATS)
+            except FileNotFoundError:
+                yield file, "there is no such file"
+            except ImageError as error:
+                yield file, str(error)

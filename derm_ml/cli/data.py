@@ -1,0 +1,120 @@
+"""Data from a terminal: list the tasks, draw or fetch a raw folder, prepare it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from pydantic import ValidationError
+from rich.table import Table
+
+from derm_ml import DermError
+from derm_ml.cli.arguments import TaskName, data_root, task_of
+from derm_ml.cli.terminal import notes, out_console, print_rules, progress_bar
+from derm_ml.records import UNLABELLED
+from derm_ml.registry import all_tasks
+from derm_ml.task import PrepareSettings, Task
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
+
+
+def tasks() -> None:
+    """List the tasks and their recipes."""
+    table = Table("task", "what", "recipes (the first is the default)")
+    for task in all_tasks().values():
+        table.add_row(task.name, task.title, ", ".join(task.recipes))
+    out_console.print(table)
+
+
+def draw(
+    task_name: TaskName,
+    n: Annotated[int, typer.Option(help="how many pictures")] = 240,
+    seed: int = 0,
+    into: Annotated[Path | None, typer.Option(help="default: data/raw/TASK")] = None,
+) -> None:
+    """Draw a small labelled image set with exact truth, in a layout as downloaded."""
+    folder = into or data_root() / "raw" / task_name
+    if folder.exists() and any(folder.iterdir()):
+        raise typer.BadParameter(f"{folder} is not empty; drawn pictures are not mixed with yours: choose --into")
+    task_of(task_name).draw(folder, n, seed)
+    notes.print(f"drew {n} pictures into {folder}")
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(help="a data set of the catalogue; `derm fetch list` shows them")],
+    into: Annotated[Path | None, typer.Option(help="it becomes <into>/<task>/<name>; default: data/raw")] = None,
+) -> None:
+    """Download a public data set: resumable, checksummed, unpacked into the layout the tasks read."""
+    from derm_ml.fetch import catalogue, fetch_data_set
+
+    if name == "list":
+        table = Table("name", "images", "size", "licence", "citation")
+        for entry in catalogue().values():
+            table.add_row(entry.name, str(entry.images), entry.size, entry.licence, entry.citation)
+        out_console.print(table)
+        return
+    print(fetch_data_set(name, into or data_root() / "raw", say=notes.print))
+
+
+def prepare(
+    task_name: TaskName,
+    raw: Annotated[Path | None, typer.Option(help="folder as downloaded; default: data/raw/TASK")] = None,
+    out: Annotated[Path | None, typer.Option(help="default: data/prepared/TASK")] = None,
+    params: Annotated[Path, typer.Option(help="parameters of data preparation")] = Path("params.yaml"),
+) -> None:
+    """Turn a raw folder into a dataset: decode, quarantine, find duplicates, freeze splits, write shards."""
+    from derm_ml.dataset import prepare as prepare_dataset
+
+    task = task_of(task_name)
+    settings = _settings(task, params)
+    with progress_bar("prepare") as bar:
+        steps: dict[str, Any] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in steps:
+                steps[stage] = bar.add_task(stage, total=total)
+            bar.update(steps[stage], completed=done, total=total)
+
+        dataset = prepare_dataset(
+            task,
+            raw or data_root() / "raw" / task.name,
+            settings,
+            out or data_root() / "prepared" / task.name,
+            progress,
+        )
+    _print_dataset(dataset)
+    print_rules(task, dataset)
+    print(dataset.path)
+
+
+def _settings(task: Task, params: Path) -> PrepareSettings:
+    given: Mapping[str, Any] = {}
+    if params.exists():
+        sections = (yaml.safe_load(params.read_text(encoding="utf-8")) or {}).get("tasks") or {}
+        if task.name not in sections:  # a section in the wrong place must not pass as "all defaults"
+            raise DermError(f"{params} has no section tasks.{task.name}: write one (`{{}}` for the defaults)")
+        given = sections[task.name] or {}
+    try:
+        return task.settings(**given)
+    except ValidationError as error:
+        raise DermError(f"{params}, section tasks.{task.name}: {error}") from None
+
+
+def _print_dataset(dataset: Dataset) -> None:
+    table = Table(
+        "split", *dataset.labels, "hash", title=f"{dataset.task}: {dataset.info['samples']} images, md5 {dataset.md5}"
+    )
+    for split, counts in dataset.info["counts"].items():
+        table.add_row(split, *(str(counts.get(label, 0)) for label in dataset.labels), dataset.split_hashes[split])
+    notes.print(table)
+    if unlabelled := dataset.info["sizes"].get(UNLABELLED):
+        notes.print(f"{unlabelled} unlabelled images")
+    if left_out := dataset.info["left_out"]:
+        notes.print(f"not modelled: {', '.join(f'{name} ({n})' for name, n in left_out.items())}")
+    if len(dataset.quarantine):
+        notes.print(f"[yellow]{len(dataset.quarantine)} quarantined: {dataset.path / 'quarantine.csv'}")
+    notes.print(f"licences: {', '.join(f'{name} ({n})' for name, n in dataset.licences.items())}")

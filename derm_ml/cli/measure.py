@@ -1,0 +1,99 @@
+"""What a model is worth, from a terminal: evaluate it, compare it with others, make its maps and sheets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Column, Table
+
+from derm_ml import RESEARCH_USE, DermError
+from derm_ml.cli.arguments import ModelFolder, PreparedData, TaskName, bundle_of, dataset_of, out_root, task_of
+from derm_ml.cli.terminal import notes, out_console
+
+
+def evaluate(
+    task_name: TaskName,
+    model: ModelFolder,
+    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    data: PreparedData = None,
+) -> None:
+    """Measure a model on a frozen split: metrics with intervals, figures, one HTML report."""
+    task = task_of(task_name)
+    with notes.status(f"evaluating on {split}"):
+        evaluation = task.evaluate(task.load(bundle_of(model)), dataset_of(task, data), split)
+        folder = bundle_of(model).parent / f"evaluation_{split}"
+        evaluation.save(folder)
+    columns = (Column("metric", no_wrap=True), "value", Column("95 % interval", no_wrap=True), "n")
+    table = Table(*columns, title=f"{task.title} · {split}")
+    for name, metric in evaluation.metrics.items():
+        value = "–" if metric.value is None else f"{metric.value:.4f}"
+        interval = "" if metric.low is None or metric.high is None else f"{metric.low:.4f} to {metric.high:.4f}"
+        table.add_row(name, value, interval, str(metric.n))
+    table.caption = RESEARCH_USE
+    out_console.print(table)
+    for why in dict.fromkeys(metric.note for metric in evaluation.metrics.values() if metric.value is None):
+        notes.print(f"– {why}")
+    for gate in task.gates:
+        finding = gate.check(evaluation)
+        notes.print(f"{'[green]✓' if finding.passed else '[red]✗'}[/] {gate.name}: {finding.message}")
+    print(folder / "report.html")
+
+
+def compare(
+    task_name: TaskName,
+    runs: Annotated[
+        list[Path], typer.Argument(help="evaluated models, two or more; the first is the reference", show_default=False)
+    ],
+    split: Annotated[str, typer.Option(help="the split they were evaluated on")] = "test",
+    into: Annotated[Path | None, typer.Option(help="default: out/TASK/comparison")] = None,
+) -> None:
+    """Set models side by side on the same frozen cases: paired differences with intervals, a table and a figure."""
+    from derm_ml.comparison import compare as compare_runs
+    from derm_ml.comparison import named_apart, read_run
+
+    task = task_of(task_name)
+    found = named_apart([read_run(path, split) for path in runs])
+    other = next((run for run in found if run.evaluation.task != task.name), None)
+    if other:
+        raise DermError(f"{other.name} is a model of {other.evaluation.task}, not of {task.name}")
+    with notes.status("resampling patients"):
+        comparison = compare_runs(found, task)
+        folder = comparison.save(into or out_root() / task.name / "comparison")
+    title = f"{task.title} · {comparison.split} {comparison.split_hash} · reference {comparison.runs[0].name}"
+    table = Table(
+        Column("metric", no_wrap=True), "run", "reference", "value", "difference", "95 % interval", "DeLong", "verdict",
+        title=title,
+        caption=f"{comparison.n} cases, {comparison.groups} groups resampled. {comparison.by_chance} {RESEARCH_USE}",
+    )  # fmt: skip
+    for row in comparison.rows:
+        delong = f"{row.delong.low:+.4f} to {row.delong.high:+.4f}" if row.delong else ""
+        values = ["" if value is None else f"{value:.4f}" for value in (row.reference, row.value)]
+        found = row.difference
+        told = [f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}"] if found else ["", ""]
+        table.add_row(
+            row.metric, row.run, *values, *told, delong, f"{row.verdict}: {row.remark}" if row.remark else row.verdict
+        )
+    out_console.print(table)
+    print(folder / "comparison.png")
+
+
+def make(
+    task_name: TaskName,
+    artifact: Annotated[str, typer.Argument(help="e.g. heatmaps, embeddings, embedding_map", show_default=False)],
+    model: ModelFolder,
+    data: PreparedData = None,
+) -> None:
+    """Make something of a model beside its evaluation: a sheet of heatmaps, an embedding table, a map."""
+    task = task_of(task_name)
+    known = {a.name: a for a in task.artifacts}
+    if artifact not in known:
+        raise typer.BadParameter(f"{task.name} makes no '{artifact}'; it makes {', '.join(known)}")
+    bundle = bundle_of(model)
+    folder = bundle.parent / artifact
+    folder.mkdir(exist_ok=True)
+    with notes.status(f"making {artifact}"):
+        made = known[artifact].make(task.load(bundle), dataset_of(task, data), folder)
+    for path in made.values():
+        print(path)
