@@ -1,4 +1,4 @@
-"""The three terms of the bi-autoencoder: each photo is shown again, and both codes are alike."""
+"""The terms of the bi-autoencoder: each photo is shown again, both codes are alike, and a known map is found."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from derm_ml.nets.bi_autoencoder import Codes, likeness
+from derm_ml.nets.bi_autoencoder import Codes, inverse, likeness
 
 Latent = Literal["bce", "cosine", "mse"]
 
@@ -39,3 +39,21 @@ def code_distance(a: Tensor, b: Tensor, latent: Latent) -> Tensor:
     logs = [torch.log(torch.stack([x, 1 - x]).clamp_min(1e-6)) for x in (a, b)]
     cross = [x * lg[0] + (1 - x) * lg[1] for x, lg in ((b, logs[0]), (a, logs[1]))]
     return -0.5 * (cross[0] + cross[1]).mean()
+
+
+def between(said: Codes) -> Tensor:
+    """The maps (N, 3, 3) from the first photos to the second ones, in -1..1, that the transforms amount to."""
+    first, second = said.transforms
+    return second.float() @ inverse(first.float())
+
+
+def misalignment(found: Tensor, truth: Tensor) -> Tensor:
+    """(N,): how far the maps (N, 3, 3) put the corners of the middle half apart, mean, in half sides of a photo.
+
+    Of a pair whose map is not known (NaN) it is NaN, and without a gradient.
+    """
+    corners = torch.tensor([[-0.5, -0.5, 1], [0.5, -0.5, 1], [0.5, 0.5, 1], [-0.5, 0.5, 1]], device=truth.device).T
+    known = truth.isfinite().all(dim=2).all(dim=1)
+    wanted = torch.where(known[:, None, None], truth, 0.0) @ corners
+    apart = (found @ corners - wanted)[:, :2].norm(dim=1).mean(dim=1)
+    return torch.where(known, apart, torch.nan)

@@ -140,7 +140,7 @@ class BiAutoencoder(nn.Module):
             branch.encode(x.permute(0, 3, 1, 2).float() / 255)[:2]
             for branch, x in ((self.first, first), (self.second, second))
         )
-        return b[1] @ _inverse(a[1]), 1 - likeness(a[0], b[0])
+        return b[1] @ inverse(a[1]), 1 - likeness(a[0], b[0])
 
 
 def likeness(a: Tensor, b: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def _square(theta: Tensor) -> Tensor:
     return torch.cat([theta, last], dim=1)
 
 
-def _inverse(affine: Tensor) -> Tensor:
+def inverse(affine: Tensor) -> Tensor:
     """The inverse of affine maps (N, 3, 3), written out: ONNX has no operator for it."""
     a, b, c = affine[:, 0].unbind(1)
     d, e, f = affine[:, 1].unbind(1)

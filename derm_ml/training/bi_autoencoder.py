@@ -19,7 +19,7 @@ from derm_ml.bundle import MODEL, writing_bundle
 from derm_ml.dataset import Dataset
 from derm_ml.files import write_json
 from derm_ml.images.preprocess import to_square
-from derm_ml.losses.bi_autoencoder import reconstruction_and_latent
+from derm_ml.losses.bi_autoencoder import between, misalignment, reconstruction_and_latent
 from derm_ml.matching.training import seal_pairs
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
 from derm_ml.pairs import FIRST, SECOND
@@ -65,12 +65,16 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
 
 
 def bi_autoencoder_loss(recipe: BiAutoencoderRecipe) -> Callable[[nn.Module, Sequence[Tensor]], Tensor]:
-    """(network, batch of first and second photos uint8, …) → the weighted sum of the three terms."""
-    weights = recipe.first_weight, recipe.second_weight, recipe.latent_weight
+    """(network, batch of first photos, second photos uint8, maps between them) → the weighted sum of the terms."""
+    weights = recipe.first_weight, recipe.second_weight, recipe.latent_weight, recipe.map_weight
 
     def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
         first, second = _floats(batch[0]), _floats(batch[1])
-        terms = reconstruction_and_latent(model(first, second), first, second, recipe.latent)
+        said = model(first, second)
+        terms = reconstruction_and_latent(said, first, second, recipe.latent)
+        apart = misalignment(between(said), batch[2])
+        known = apart.isfinite()
+        terms = *terms, apart[known].sum() / max(1, len(apart))
         return torch.stack([w * term for w, term in zip(weights, terms, strict=True)]).sum()
 
     return loss
@@ -136,7 +140,7 @@ def _validation(
     load = training_pairs([visits[:1] for visits in photos])
     drawn = [load(k, derived(recipe.seed, "validation", k)) for k in range(min(200, 3 * len(photos)))]
     parts = [torch.from_numpy(np.stack([d[k] for d in drawn])) for k in range(3)]
-    corners = torch.tensor([[-0.5, -0.5, 1], [0.5, -0.5, 1], [0.5, 0.5, 1], [-0.5, 0.5, 1]]).T
+    still = torch.eye(3)
 
     def validate(network: nn.Module) -> dict[str, float]:
         assert isinstance(network, BiAutoencoder)
@@ -148,10 +152,8 @@ def _validation(
             said = network(first, second)
             found = reconstruction_and_latent(said, first, second, recipe.latent)
             terms.append(torch.stack([t.float() for t in found]).cpu() * len(a))
-            between = said.transforms[1].float() @ torch.linalg.inv(said.transforms[0].float())
-            places = corners.to(device)
-            apart.append((between @ places - truth @ places)[:, :2].norm(dim=1).mean(dim=1).cpu())
-            before.append((places - truth @ places)[:, :2].norm(dim=1).mean(dim=1).cpu())
+            apart.append(misalignment(between(said), truth).cpu())
+            before.append(misalignment(still.to(device), truth).cpu())
         mean = torch.stack(terms).sum(dim=0) / len(drawn)
         after, start_error = torch.cat(apart).mean().item(), torch.cat(before).mean().item()
         names = ("loss_first", "loss_second", "loss_latent")

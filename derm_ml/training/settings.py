@@ -133,6 +133,9 @@ class BiAutoencoderRecipe(PairRecipe, TrainingRecipe):
     second_weight: float = Field(1.0, ge=0, description="of showing the second photo again")
     latent_weight: float = Field(1.0, ge=0, description="of the distance of the two codes")
     latent: Literal["bce", "cosine", "mse"] = Field("bce", description="that distance; bce is the original's")
+    map_weight: float = Field(
+        0.0, ge=0, description="of the error of the found map, known where both photos are made of one (0: original)"
+    )
     frozen_epochs: int = Field(
         0,
         ge=0,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from derm_ml.losses.bi_autoencoder import code_distance, reconstruction_and_latent
+from derm_ml.losses.bi_autoencoder import between, code_distance, misalignment, reconstruction_and_latent
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
 from derm_ml.registration.geometry import project
 from derm_ml.registration.learned import Learned
@@ -78,6 +78,19 @@ def test_a_known_shift_is_learned(network):
     between = said.transforms[1] @ torch.linalg.inv(said.transforms[0])
     assert between[0, 0, 2].item() == pytest.approx(-2 * 10 / 88, abs=0.08)
     assert abs(between[0, 1, 2].item()) < 0.08
+
+
+def test_a_known_map_teaches_and_an_unknown_one_does_not(network):
+    """Of two real visits the map is NaN: it must not reach the weights."""
+    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    truth = torch.stack([turn, torch.full((3, 3), torch.nan)])
+    apart = misalignment(between(network(photos(), photos())), truth)
+    assert apart[0].item() == pytest.approx(1.0, abs=1e-5)  # a quarter turn moves a corner at √½ from the middle by 1
+    assert apart[1].isnan()
+    apart[apart.isfinite()].sum().backward()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert gradients
+    assert all(g.isfinite().all() for g in gradients)
 
 
 def test_the_exported_graph_registers_as_the_network_does(network, tmp_path):

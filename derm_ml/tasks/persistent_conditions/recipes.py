@@ -37,6 +37,7 @@ class Learned(BiAutoencoderRecipe):
     dropout: float = 0.05
     first_weight: float = 0.3
     second_weight: float = 0.3
+    map_weight: float = 3.0  # alike codes alone are won by zooming into something smooth
     latent: Literal["bce", "cosine", "mse"] = "cosine"  # bce and mse are won by codes that say nothing
     gradient_clip: float = 1.0
     frozen_epochs: int = 9
