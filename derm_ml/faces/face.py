@@ -18,6 +18,7 @@ import numpy as np
 
 from derm_ml import DermError
 from derm_ml.images.preprocess import limit_side
+from derm_ml.registration.geometry import project, resized
 
 logger = logging.getLogger(__name__)
 Point = tuple[float, float]
@@ -69,10 +70,12 @@ class Face:
             return max(frontal, float(np.hypot(*np.subtract(self.landmarks[EYES[0]], self.landmarks[EYES[1]]))))
         return frontal
 
-    def scaled(self, factor: float) -> Face:
-        box = tuple(factor * v for v in self.box)
-        landmarks = {name: (factor * x, factor * y) for name, (x, y) in self.landmarks.items()}
-        return replace(self, box=box, landmarks=landmarks)
+    def resized(self, matrix: np.ndarray) -> Face:
+        """The face in the picture resized by what `geometry.resized` gives."""
+        x1, y1, x2, y2 = self.box
+        (x1, y1), (x2, y2), *points = project(matrix, np.array([(x1, y1), (x2, y2), *self.landmarks.values()])).tolist()
+        landmarks = {name: (x, y) for name, (x, y) in zip(self.landmarks, points, strict=True)}
+        return replace(self, box=(x1, y1, x2, y2), landmarks=landmarks)
 
 
 class FaceDetector(Protocol):
@@ -98,7 +101,6 @@ def find_face(image: np.ndarray, detector: FaceDetector, landmarks: LandmarkMode
     largest is taken, with a warning.
     """
     small = limit_side(image, DETECTION_SIDE)
-    factor = image.shape[1] / small.shape[1]
     best: list[Face] = []
     for turns in range(4):
         upright = np.ascontiguousarray(np.rot90(small, turns))
@@ -112,7 +114,7 @@ def find_face(image: np.ndarray, detector: FaceDetector, landmarks: LandmarkMode
         return None
     if len(best) > 1:
         logger.warning("%d faces in the picture; the largest is taken", len(best))
-    return best[0].scaled(factor)
+    return best[0].resized(resized(small.shape, image.shape))
 
 
 def _surest(faces: list[Face]) -> float:

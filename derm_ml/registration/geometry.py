@@ -36,6 +36,19 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return matrix
 
 
+def scaling(across: float, down: float) -> np.ndarray:
+    """The homography (3, 3) from a picture's pixels to those of the picture resized by these factors.
+
+    (0, 0) is the centre of the first pixel, and it is the edges that a resize keeps: x becomes (x + ½) · s − ½.
+    """
+    return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1.0]])
+
+
+def resized(before: tuple[int, ...], after: tuple[int, ...]) -> np.ndarray:
+    """`scaling` between the pictures of two shapes (height, width, …)."""
+    return scaling(after[1] / before[1], after[0] / before[0])
+
+
 def flip(width: int) -> np.ndarray:
     """The homography (3, 3) that mirrors a picture of that width left to right."""
     return np.array([[-1.0, 0, width - 1], [0, 1, 0], [0, 0, 1]])

@@ -5,14 +5,14 @@
     registration = Registrar(detector)(first, second)
     registration.forward(points)         # pixels of the first → pixels of the second
 
-With a usable face in both photos only the face counts: an office wall behind two people would register well.
-Without one SIFT + MAGSAC alone decide, for any part of the body.
+Where a face is found only the face counts, in a photo where none is found all of it: an office wall behind two people
+would register well. Without any face SIFT + MAGSAC alone decide, for any part of the body.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import cv2
@@ -29,7 +29,7 @@ from derm_ml.registration.features import (
     root,
 )
 from derm_ml.registration.flow import as_grey, even_light, flow_between, round_trip, shifted, smoothed
-from derm_ml.registration.geometry import flip, project, similarity
+from derm_ml.registration.geometry import flip, project, resized, scale_of, similarity
 from derm_ml.registration.learned import Learned
 
 WORK_SIDE = 640  # features and flow are found at this size; lesions of 2 % of a face still have several pixels
@@ -119,15 +119,12 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A photo at work size: grey picture, its scale to the photo, its face and the mask of what counts."""
+    """A photo at work size: grey picture, the map (3, 3) from the photo, its face and the mask of what counts."""
 
     grey: np.ndarray
-    scale: float
+    shrink: np.ndarray
     face: Face | None
     mask: np.ndarray | None
-
-    def faceless(self) -> _View:
-        return _View(self.grey, self.scale, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,40 +148,38 @@ class Registrar:
     def __call__(self, first: np.ndarray, second: np.ndarray) -> Registration:
         """Register two RGB photos (H, W, 3) uint8. Raises `NoRegistration` if no hypothesis holds at all."""
         views = self._view(first), self._view(second)
-        both = all(view.face for view in views)
-        if not both:  # a face in one photo alone says nothing of where it is in the other
-            views = views[0].faceless(), views[1].faceless()
-        unit = _unit(views[0])
         found = [] if self.only_learned else _hypotheses(*views)
         if self.learned:
             found.append(_from_network(self.learned, first, second, *views))
         if not found:
             raise NoRegistration(
                 "the two photos share too few features to be laid over each other"
-                + ("" if both else ", and no face was found in both")
+                + ("" if all(view.face for view in views) else ", and no face was found in both")
             )
         best = found[0]
-        measured = _measure(*views, best)
+        a, b = _with_face(*views, best), views[1]
+        measured = _measure(a, b, best)
         for other in found[1:] if best.agreeing < DECISIVE else ():
-            candidate = _measure(*views, other)
+            seen = _with_face(*views, other)
+            candidate = _measure(seen, b, other)
             if candidate["detail"] > measured["detail"]:
-                best, measured = other, candidate
-        frame, flow, back, errors = _refine(*views, best)
+                best, measured, a = other, candidate, seen
+        frame, flow, back, errors = _refine(a, b, best)
         if self.only_learned:
             flow, back = np.zeros_like(flow), np.zeros_like(back)
-        a, b = views
-        matrix = np.diag([1 / b.scale, 1 / b.scale, 1]) @ best.matrix @ np.diag([a.scale, a.scale, 1])
+        grow = [np.linalg.inv(view.shrink) for view in views]
+        faces = [view.face and view.face.resized(larger) for view, larger in zip(views, grow, strict=True)]
         return Registration(
-            matrix,
-            frame @ np.diag([a.scale, a.scale, 1]),
+            grow[1] @ best.matrix @ a.shrink,
+            frame @ a.shrink,
             flow,
             back,
             errors,
-            unit / a.scale,
+            _unit(a) / a.shrink[0, 0],
             best.is_mirrored,
             best.method,
             (first.shape[:2], second.shape[:2]),
-            (a.face and a.face.scaled(1 / a.scale), b.face and b.face.scaled(1 / b.scale)),
+            (faces[0], faces[1]),
             measured | {"agreeing": float(best.agreeing), "agreeing_share": best.share},
         )
 
@@ -192,7 +187,7 @@ class Registrar:
         small = limit_side(photo, WORK_SIDE)
         face = find_face(small, self.detector, self.landmarks) if self.detector else None
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-        return _View(grey, small.shape[1] / photo.shape[1], face, _face_mask(face, grey.shape) if face else None)
+        return _View(grey, resized(photo.shape, small.shape), face, _face_mask(face, grey.shape) if face else None)
 
 
 def canonical(face: Face) -> np.ndarray:
@@ -221,6 +216,24 @@ def _face_mask(face: Face, shape: tuple[int, ...]) -> np.ndarray:
 
 def _unit(view: _View) -> float:
     return view.face.inter_ocular if view.face else WITHOUT_FACE * max(view.grey.shape)
+
+
+def _with_face(a: _View, b: _View, h: _Hypothesis) -> _View:
+    """The first view; with the second's face, as the hypothesis lays it there, where it has none of its own."""
+    if a.face or not b.face:
+        return a
+    back, face = np.linalg.inv(h.matrix), b.face
+    if h.is_mirrored:
+        width = b.grey.shape[1]
+        back, face = back @ flip(width), mirrored(face, width)
+    x1, y1, x2, y2 = face.box
+    middle = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
+    (x, y), *places = project(back, np.array([middle, *face.anchors.values()])).tolist()
+    if not (0 <= x < a.grey.shape[1] and 0 <= y < a.grey.shape[0]):
+        return a
+    half = scale_of(back, middle) * np.array([x2 - x1, y2 - y1]) / 2
+    landmarks = {name: (u, v) for name, (u, v) in zip(face.anchors, places, strict=True)}
+    return replace(a, face=Face((x - half[0], y - half[1], x + half[0], y + half[1]), face.score, landmarks))
 
 
 def _hypotheses(a: _View, b: _View) -> list[_Hypothesis]:
@@ -257,9 +270,7 @@ def _from_features(a: Features, b: Features, is_mirrored: bool) -> _Hypothesis |
 
 def _from_network(learned: Learned, first: np.ndarray, second: np.ndarray, a: _View, b: _View) -> _Hypothesis:
     matrix, is_mirrored = learned(first, second)
-    return _Hypothesis(
-        np.diag([b.scale, b.scale, 1]) @ matrix @ np.diag([1 / a.scale, 1 / a.scale, 1]), is_mirrored, "learned"
-    )
+    return _Hypothesis(b.shrink @ matrix @ np.linalg.inv(a.shrink), is_mirrored, "learned")
 
 
 def _face_to_face(a: Face, b: Face) -> np.ndarray:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from derm_ml.images.preprocess import limit_side
 from derm_ml.records import Region
-from derm_ml.registration.geometry import area, flip, outline, overlap, project, share_inside, similarity
+from derm_ml.registration.geometry import area, flip, outline, overlap, project, resized, share_inside, similarity
 
 NUMBERS = st.floats(-50, 50, allow_nan=False)
 
@@ -25,6 +26,30 @@ def test_a_similarity_never_mirrors():
     """A face is nearly symmetric: a reflection would put every lesion on the other cheek."""
     points = np.array([[0, 0], [10, 0], [5, 8.0]])
     assert np.linalg.det(similarity(points, points * (-1, 1))[:2, :2]) > 0
+
+
+@given(width=st.integers(40, 400), height=st.integers(40, 400), longest=st.integers(30, 300), x=NUMBERS, y=NUMBERS)
+@settings(deadline=None, max_examples=50)
+def test_a_resize_and_back_leaves_a_point_where_it_was(width, height, longest, x, y):
+    shape = (height, width)
+    small = limit_side(np.zeros((*shape, 3), np.uint8), longest).shape
+    there = project(resized(shape, small), np.array([[x, y]]))
+    assert np.allclose(project(resized(small, shape), there), [[x, y]], atol=1e-9)
+    corners = np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]])  # edges stay edges
+    assert np.allclose(project(resized(shape, small), corners), [[-0.5, -0.5], [small[1] - 0.5, small[0] - 0.5]])
+
+
+@given(x=st.integers(20, 180), y=st.integers(20, 100))
+@settings(deadline=None)
+def test_a_dot_is_where_a_resize_puts_it(x, y):
+    """Against OpenCV itself: half a pixel here is half a pixel in every lesion's place."""
+    picture = np.zeros((120, 200, 3), np.uint8)
+    picture[y, x] = 255
+    small = limit_side(picture, 50)
+    rows, columns = np.mgrid[: small.shape[0], : small.shape[1]]
+    weight = small[..., 0].astype(float)
+    middle = [(columns * weight).sum() / weight.sum(), (rows * weight).sum() / weight.sum()]
+    assert np.abs(project(resized(picture.shape, small.shape), np.array([[x, y]])) - middle).max() < 0.51
 
 
 def test_one_point_fixes_no_similarity():

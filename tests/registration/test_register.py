@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import cv2
 import numpy as np
 import pytest
 
@@ -48,6 +51,36 @@ def test_faces_keep_the_wall_out():
         photos.append(photo)
     assert Registrar()(*photos).evidence["agreeing"] > 100  # the wall alone
     assert Registrar(DlibHog())(*photos).evidence["agreeing"] < 60
+
+
+def test_a_face_found_in_one_photo_alone_keeps_the_wall_out_too():
+    wall = np.random.default_rng(0).integers(0, 255, (256, 420, 3), np.uint8)
+    photo, turned = wall.copy(), wall.copy()
+    photo[:, 100:324] = draw_face(4)
+    turned[:, 100:324] = draw_face(5)[::-1, :, ::-1] // 8  # a head nobody finds
+    for pair in ((photo, turned), (turned, photo)):
+        with contextlib.suppress(NoRegistration):
+            assert Registrar(DlibHog())(*pair).evidence["agreeing"] < 60
+
+
+def test_a_face_the_second_photo_alone_shows_is_measured_in_the_first():
+    """A detector misses a face now and then: the unit stays the distance of the eyes, not a share of the picture."""
+
+    class Once(DlibHog):
+        asked = 0
+
+        def __call__(self, image):
+            self.asked += 1
+            return super().__call__(image) if self.asked > 4 else []  # the first photo, in four orientations
+
+    wide = cv2.copyMakeBorder(PHOTO, 0, 0, 150, 150, cv2.BORDER_CONSTANT, value=(90, 110, 130))
+    both, one = (Registrar(detector)(wide, wide.copy()) for detector in (DlibHog(), Once()))
+    assert one.faces[0] is None
+    assert one.faces[1]
+    assert one.unit == pytest.approx(both.unit, rel=0.02)
+    mirrored = Registrar(Once())(wide, np.ascontiguousarray(wide[:, ::-1]))
+    assert mirrored.is_mirrored
+    assert mirrored.unit == pytest.approx(both.unit, rel=0.1)
 
 
 def test_nothing_in_common_is_said():
