@@ -5,7 +5,7 @@
 * `delivered`: two photos whose boxes carry lesion ids: the truth is known
 * `generated`: a second visit made from one photo (synthetic/visits.py): the truth is exact
 * `same_person`: two photos of one person without known matches: registration must succeed
-* `wrong_person`: first photos of two people of one source: must be refused
+* `wrong_person`: first photos of two people of one source, both named by it: must be refused
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ T = TypeVar("T")
 class Case:
     """One pair that will be asked; `load` reads or makes it.
 
-    `group` is whom an interval resamples, `sample` the row of the dataset the pair was made from.
+    `group` is whom an interval resamples, `sample` the row of the dataset the pair was made from. `people` are whom the
+    photos show: a patient of a source, or the group of a photo whose patient is not named.
     """
 
     id: str
@@ -41,7 +42,7 @@ class Case:
     group: str
     kind: Kind
     load: Callable[[], tuple[Pair, Truth | None]]
-    people: tuple[str, str] = ("", "")
+    people: tuple[str, str]
 
     @property
     def is_right(self) -> bool:
@@ -62,9 +63,7 @@ def cases(
             continue
         known = any(r.id for role in (FIRST, SECOND) for r in dataset.regions(row, role))
         kind: Kind = "delivered" if known else "same_person"
-        found.append(
-            Case(row["id"], row["id"], row["group"], kind, _delivered(dataset, row, known), (row["patient"],) * 2)
-        )
+        found.append(Case(row["id"], row["id"], row["group"], kind, _delivered(dataset, row, known), _people(row, row)))
         if not known:
             unboxed += 1
             if unboxed % EVERY == 0:
@@ -101,14 +100,22 @@ def _generated(dataset: Dataset, row: dict[str, Any], number: int, change: Chang
         photo = dataset.image(row, FIRST)
         return second_visit(photo, _regions(dataset, row, FIRST), derived(seed, name), change)
 
-    return Case(name, row["id"], row["group"], "generated", load, (row["patient"],) * 2)
+    return Case(name, row["id"], row["group"], "generated", load, _people(row, row))
 
 
 def _wrong(dataset: Dataset, rows: Sequence[dict[str, Any]], seed: str) -> list[Case]:
-    """The first photo of each pair with that of another patient of the same source, drawn."""
+    """The first photo of each pair with that of another patient of the same source, drawn.
+
+    A photo whose patient is not named may show anybody: it is in no such pair.
+    """
     found = []
-    for row in rows:
-        others = [r for r in rows if r["source"] == row["source"] and r["group"] != row["group"]]
+    named = [row for row in rows if row["patient"]]
+    for row in named:
+        others = [
+            r
+            for r in named
+            if r["source"] == row["source"] and r["patient"] != row["patient"] and r["group"] != row["group"]
+        ]
         if not others:
             continue
         other = others[derived(seed, "wrong", row["id"]) % len(others)]
@@ -116,9 +123,14 @@ def _wrong(dataset: Dataset, rows: Sequence[dict[str, Any]], seed: str) -> list[
         def load(a: dict[str, Any] = row, b: dict[str, Any] = other) -> tuple[Pair, Truth | None]:
             return _as_pair(dataset, (a, b), (FIRST, FIRST)), None
 
-        people = (row["patient"], other["patient"])
+        people = _people(row, other)
         found.append(Case(f"{row['id']}!{other['id']}", row["id"], row["group"], "wrong_person", load, people))
     return found
+
+
+def _people(first: dict[str, Any], second: dict[str, Any]) -> tuple[str, str]:
+    a, b = (f"{r['source']}/{r['patient']}" if r["patient"] else f"group {r['group']}" for r in (first, second))
+    return a, b
 
 
 def _as_pair(dataset: Dataset, rows: tuple[dict[str, Any], dict[str, Any]], roles: tuple[str, str]) -> Pair:

@@ -24,7 +24,7 @@ from derm_ml.matching.cases import Case, cases
 from derm_ml.matching.original import original_matches, unregistered_matches
 from derm_ml.matching.predictor import PairPredictor
 from derm_ml.metrics import calibration, matching
-from derm_ml.metrics.intervals import measured
+from derm_ml.metrics.intervals import clopper_pearson, measured
 from derm_ml.metrics.matching import Counts
 from derm_ml.pairs import STATES, Pair
 from derm_ml.task import Task
@@ -134,8 +134,16 @@ def _ratio(rows: Sequence[measure.Row], statistic, part: str, whole: str, why: s
 
 
 def _refused(rows: Sequence[measure.Row], why: str) -> Metric:
+    """Share of pairs refused. Its interval is the wider, at either end, of resampled patients and of the exact one:
+    where all or none are refused, every resample says the same.
+    """
     flags = np.array([float(r.refused) for r in rows])
-    return measured(matching.share, [r.case.group for r in rows], flags, np.ones(len(rows)), why=why)
+    metric = measured(matching.share, [r.case.group for r in rows], flags, np.ones(len(rows)), why=why)
+    if metric.value is None:
+        return metric
+    low, high = clopper_pearson(int(flags.sum()), len(flags))
+    ends = [end for end in (metric.low, metric.high) if end is not None]
+    return Metric(metric.value, min([low, *ends]), max([high, *ends]), metric.n)
 
 
 def _registration_error(rows: Sequence[measure.Row]) -> Metric:

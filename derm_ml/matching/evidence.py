@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from derm_ml.faces.identity import Identity, signature
@@ -11,11 +13,10 @@ from derm_ml.registration.register import Registration
 NAMES = ("agreeing", "detail", "returns", "trip", "alike", "correlation", "identity", "has_identity")
 
 
-def evidence(registration: Registration, identity: float | None) -> np.ndarray:
-    """(8,) by `NAMES`: features that agree (logarithm), features found again, how well the flow returns, how alike
-    the skin is after it, and how alike the faces are (0 where that is not known).
+def features(said: Mapping[str, float], identity: float | None) -> np.ndarray:
+    """What a registration's evidence comes to, (8,) by `NAMES`: features that agree (logarithm), features found again,
+    how well the flow returns, how alike the skin is after it, and how alike the faces are (0 where that is not known).
     """
-    said = registration.evidence
     return np.array(
         [
             np.log1p(said["agreeing"]),

@@ -7,6 +7,7 @@ model([[0.02, 0.6]])                                  # probabilities (N,)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -69,16 +70,59 @@ def fit_logistic(
     )
 
 
-def calibrated(model: Logistic, x: np.ndarray, y: np.ndarray) -> Logistic:
-    """The same order of cases with probabilities that mean what they say on (x, y), which it was not fitted on.
+@dataclass(frozen=True)
+class Rows:
+    """What one case gives a regression: x (N, F) and y (N,) of 0 and 1; `folds` are those of the people it shows."""
 
-    With fewer than five cases of either kind the model stays as it is.
+    folds: frozenset[int]
+    x: np.ndarray
+    y: np.ndarray
+
+
+def fit_and_calibrate(
+    names: Sequence[str], train: Sequence[Rows], held: Sequence[Rows], strength: float = 1.0, balanced: bool = False
+) -> tuple[Logistic, list[np.ndarray | None]]:
+    """Fit on `train` and calibrate on log-odds, which are returned too (of `train`, then of `held`).
+
+    They are those of regressions that have not seen the people: for `held` the one that is fitted, for each training
+    case one of the people who share no fold with it; None where these are too few.
+
+    `balanced`: as if both kinds were as frequent. Raises `ValueError` as `fit_logistic` does.
+    """
+    model = fit_logistic(names, *_joined(names, train), strength, balanced)
+    others: dict[frozenset[int], Logistic | None] = {}
+    for folds in {rows.folds for rows in train}:
+        try:
+            rest = _joined(names, [rows for rows in train if not rows.folds & folds])
+            others[folds] = fit_logistic(names, *rest, strength, balanced)
+        except ValueError:
+            others[folds] = None
+    asked = [*((rows, others[rows.folds]) for rows in train), *((rows, model) for rows in held)]
+    unseen = [None if by is None else by.logits(rows.x) for rows, by in asked]
+    known = [(said, rows.y) for (rows, _), said in zip(asked, unseen, strict=True) if said is not None]
+    if known:
+        said, y = (np.concatenate(part) for part in zip(*known, strict=True))
+        model = calibrated(model, said, y, balanced)
+    return model, [None if said is None else model.slope * said + model.offset for said in unseen]
+
+
+def _joined(names: Sequence[str], rows: Sequence[Rows]) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([np.zeros((0, len(names))), *(r.x for r in rows)]), np.concatenate(
+        [np.zeros(0), *(r.y for r in rows)]
+    )
+
+
+def calibrated(model: Logistic, logits: np.ndarray, y: np.ndarray, balanced: bool = False) -> Logistic:
+    """The same order of cases with probabilities that mean what they say. `logits` (N,) are what the model, or one
+    fitted alike, says of cases it was not fitted on, `y` (N,) the truth.
+
+    `balanced`: as if both kinds were as frequent. With fewer than five cases of either kind the model stays as it is.
     """
     from sklearn.linear_model import LogisticRegression
 
     if min((y == 1).sum(), (y == 0).sum()) < FEWEST:
         return model
-    fitted = LogisticRegression(C=10.0).fit(model.logits(x)[:, None], y)
+    fitted = LogisticRegression(C=10.0, class_weight="balanced" if balanced else None).fit(logits[:, None], y)
     slope = float(np.ravel(fitted.coef_)[0])
     if slope <= 0:  # a handful of odd cases must not turn the order round
         return model

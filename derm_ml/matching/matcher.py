@@ -151,7 +151,7 @@ class Matcher:
         except NoRegistration as error:
             return Outcome(False, str(error))
         alike = evidence.likeness(pair, registration, self.identity)
-        same = float(self.numbers.same(evidence.evidence(registration, alike)[None])[0])
+        same = float(self.numbers.same(evidence.features(registration.evidence, alike)[None])[0])
         if same < self.numbers.same_threshold:
             return Outcome(False, _reason(registration, same), same, registration)
         return self.decide(pair, measure(pair, registration), same)

@@ -8,6 +8,9 @@ Boxes are read from any of the formats of `box_files`. What belongs together is 
 * names of one export: `x.rf.<hash>.jpg` are versions of one photo x; if their boxes are as many and of the same
   labels, box i of one is box i of the other
 * else every photo stands alone, as the first visit of a pair whose second is made in training and evaluation
+
+A patient is one that a list names: two photos without one may show one person. Versions of one photo show the same
+lesions, so they share a `lesion`.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ class _Pairing:
     split: str = ""
     row: Row | None = None
     by_order: bool = False  # box i of one is box i of the other
+    lesion: str = ""
 
 
 def recognise(root: Path, labels: LabelMap) -> bool:
@@ -105,7 +109,7 @@ def _pairings(root: Path, files: list[str], boxes: Boxes) -> Iterator[_Pairing]:
     elif tables := _two_tables(root):
         for a, b in zip(*tables, strict=True):
             first, second = (_find(path, files) for path in (a, b))
-            yield _Pairing(first, second, patient=Path(first).stem)
+            yield _Pairing(first, second)
     else:
         yield from _versions(files, boxes)
 
@@ -158,7 +162,7 @@ def _versions(files: list[str], boxes: Boxes) -> Iterator[_Pairing]:
     for name, versions in groups.items():
         for a, b in itertools.combinations(sorted(versions), 2):
             labels = [[r.label for r in boxes.get(f, ())] for f in (a, b)]
-            yield _Pairing(a, b, patient=name, by_order=labels[0] == labels[1])
+            yield _Pairing(a, b, lesion=name, by_order=labels[0] == labels[1])
 
 
 def _pair(pairing: _Pairing, boxes: Boxes, labels: LabelMap) -> Sample:
@@ -173,6 +177,7 @@ def _pair(pairing: _Pairing, boxes: Boxes, labels: LabelMap) -> Sample:
         {FIRST: pairing.first, SECOND: pairing.second},
         _target(itertools.chain(*regions.values()), labels),
         patient=pairing.patient,
+        lesion=pairing.lesion,
         split=pairing.split,
         attributes=attributes,
         regions=regions,
@@ -181,8 +186,8 @@ def _pair(pairing: _Pairing, boxes: Boxes, labels: LabelMap) -> Sample:
 
 def _single(file: str, regions: tuple[Region, ...], labels: LabelMap) -> Sample:
     version = _VERSION.fullmatch(Path(file).stem)
-    patient = version[1] if version else Path(file).stem
-    return Sample(Path(file).stem, {FIRST: file}, _target(regions, labels), patient=patient, regions={FIRST: regions})
+    lesion = version[1] if version else ""
+    return Sample(Path(file).stem, {FIRST: file}, _target(regions, labels), lesion=lesion, regions={FIRST: regions})
 
 
 def _target(regions, labels: LabelMap) -> dict[str, float]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from derm_ml.dataset import Dataset
 from derm_ml.matching.assign import assign
+from derm_ml.matching.cases import cases
 from derm_ml.matching.fit import _threshold
-from derm_ml.matching.logistic import calibrated, fit_logistic
+from derm_ml.matching.logistic import Rows, calibrated, fit_and_calibrate, fit_logistic
 from derm_ml.matching.matcher import common_shift
 from derm_ml.matching.original import original_matches
 from derm_ml.metrics.matching import count, f1
@@ -54,13 +59,55 @@ def test_calibration_on_new_cases_brings_the_mean_right():
     x = rng.normal(0, 1, (400, 1))
     sure = fit_logistic(("a",), x, (x[:, 0] > 0).astype(float))
     y = (rng.random(400) < 0.5 + 0.2 * np.sign(x[:, 0])).astype(float)
-    assert abs(calibrated(sure, x, y)(x).mean() - y.mean()) < 0.02
+    assert abs(calibrated(sure, sure.logits(x), y)(x).mean() - y.mean()) < 0.02
+
+
+def test_what_a_regression_has_seen_does_not_calibrate_it():
+    """Noise learned by heart looks certain on its own people: on others it must be taken back."""
+    rng = np.random.default_rng(2)
+    names = [f"x{k}" for k in range(30)]  # the first tells a little, the others nothing
+    x = rng.normal(0, 1, (100, 30))
+    y = (x[:, 0] + rng.normal(0, 1, 100) > 0).astype(float)
+    rows = [Rows(frozenset({k % 5}), x[k : k + 1], y[k : k + 1]) for k in range(100)]
+    model, unseen = fit_and_calibrate(names, rows, [])
+    assert calibrated(model.model_copy(update={"slope": 1.0, "offset": 0.0}), model.logits(x), y).slope > 1
+    assert 0 < model.slope < 0.7
+    assert all(said is not None for said in unseen)
+
+
+def test_a_regression_judges_only_people_it_has_not_seen():
+    rows = [Rows(frozenset({k % 4}), np.array([[float(k % 2)]]), np.array([float(k % 2)])) for k in range(40)]
+    odd = Rows(frozenset({0, 1, 2, 3}), np.array([[1.0]]), np.array([1.0]))  # shares a fold with everybody
+    _, unseen = fit_and_calibrate(("x",), [*rows, odd], [])
+    assert unseen[-1] is None
+    assert sum(said is None for said in unseen) == 1
 
 
 def test_the_threshold_of_refusal_looks_at_the_hardest_kind():
     p = np.array([0.99] * 90 + [0.3, 0.6, 0.7, 0.8] + [0.1, 0.2, 0.25, 0.65])
     kinds = ["generated"] * 90 + ["same_person"] * 4 + ["wrong_person"] * 4
     assert 0.25 < _threshold(p, kinds) < 0.6
+    assert _threshold(p[:94], kinds[:94]) == 0.5  # nobody to refuse: nothing to choose it by
+
+
+def test_two_people_are_two_only_if_their_list_names_both():
+    """Two photos nobody has named may show one face; patient 1 of one clinic is not patient 1 of another."""
+    names = ["a", "b", "c", "d", "e"]
+    table = pd.DataFrame(
+        {
+            "id": names,
+            "group": names,
+            "split": "test",
+            "source": ["x", "x", "x", "x", "y"],
+            "patient": ["1", "2", "", "", "1"],
+            "second.shard": "00000.tar",
+        }
+    )
+    found = cases(Dataset(Path(), {}, table), "test")
+    wrong = [case for case in found if case.kind == "wrong_person"]
+    assert {case.people for case in wrong} == {("x/1", "x/2"), ("x/2", "x/1")}
+    right = [case.people[0] for case in found if case.kind == "same_person"]
+    assert right == ["x/1", "x/2", "group c", "group d", "y/1"]
 
 
 def test_f1_by_hand():

@@ -40,7 +40,7 @@ def test_versions_of_one_photo_are_pairs_whose_boxes_correspond(tmp_path):
         voc(tmp_path, name, ("papules", 1, 2, 11, 12), ("nodules and cysts", 20, 20, 30, 31))
     pair, alone = read(tmp_path).samples
     assert pair.id == "face+face"
-    assert pair.patient == "face"
+    assert (pair.patient, pair.lesion, alone.patient) == ("", "face", "")  # nobody has named the person
     assert [r.id for r in pair.regions["first"]] == [r.id for r in pair.regions["second"]] == ["0", "1"]
     assert [r.label for r in pair.regions["second"]] == ["pimple", "nodule"]
     assert pair.regions["first"][0].box == (1, 2, 11, 12)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ from starlette.testclient import TestClient
 
 from derm_ml.bundle import Bundle
 from derm_ml.dataset import Dataset, prepare
-from derm_ml.evaluation import Evaluation
+from derm_ml.evaluation import Evaluation, Metric
 from derm_ml.matching.cases import cases
+from derm_ml.metrics.intervals import clopper_pearson
 from derm_ml.pairs import Pair
 from derm_ml.promotion import Evidence
 from derm_ml.records import Region
@@ -68,6 +71,31 @@ def test_it_matches_better_than_the_original_and_overlap_alone(evaluation):
     assert figures["match_f1"] > figures["match_f1_unregistered"] + 0.1
     assert {"methods", "by_kind", "states"} <= set(evaluation.tables)
     assert {"methods", "states", "same_skin"} <= set(evaluation.figures)
+
+
+@pytest.mark.parametrize(
+    ("refused", "n", "passes", "said"),
+    [
+        ((14, 15), 15, True, "93.3% of 15 pairs of two people refused .* too few to claim 95%"),
+        ((9, 15), 15, False, "60.0% of 15 .* below 95%"),
+        ((130, 133), 133, True, "95% is reached, not proven"),
+        ((133, 133), 133, True, "100.0% of 133 .* 95% is reached;"),
+        ((124, 133), 133, False, "93.2% of 133 .* below 95%"),
+    ],
+)
+def test_the_gate_of_refusals_holds_the_bar_where_there_are_pairs_enough(evaluation, refused, n, passes, said):
+    """One wrong person in ten would be answered at the old bar; a demo of 15 pairs must not stop the line by chance."""
+    gate = next(gate for gate in TASK.gates if gate.name == "wrong_persons_are_refused")
+    assert gate.blocking
+    wrong = Metric(refused[0] / n, *clopper_pearson(*refused), n)
+    right = Metric(0.0, 0.0, 0.02, 200)
+    metrics = evaluation.metrics | {"wrong_refused": wrong, "same_person_refused": right}
+    finding = gate.check(replace(evaluation, metrics=metrics))
+    assert finding.passed is passes
+    assert re.search(said, finding.message), finding.message
+    swapped = Metric(1 - wrong.value, 1 - wrong.high, 1 - wrong.low, n)  # as many right ones refused
+    metrics |= {"wrong_refused": Metric(1.0, 0.98, 1.0, 200), "same_person_refused": swapped}
+    assert gate.check(replace(evaluation, metrics=metrics)).passed is passes
 
 
 def test_its_evidence_is_good_enough_to_be_promoted(model, evaluation, tmp_path):
