@@ -33,7 +33,7 @@ import pandas as pd
 from derm_ml.files import folder_md5, replacing_folder, write_json
 from derm_ml.images.containers import ImageError
 from derm_ml.images.decode import INGEST_FORMATS, canonical, canonical_mask, decode, decode_mask, read_image_file
-from derm_ml.images.fingerprints import DuplicatePair, find_duplicates, fingerprint
+from derm_ml.images.fingerprints import DuplicatePair, Fingerprint, find_duplicates, fingerprint
 from derm_ml.records import (
     SPLITS,
     UNLABELLED,
@@ -185,7 +185,7 @@ def prepare(
         writer = _ShardWriter(folder / "shards")
         kept: list[Sample] = []
         rows: dict[str, dict[str, Any]] = {}
-        prints = {}
+        prints: dict[tuple[str, str], Fingerprint] = {}
         samples = sorted(reading.samples, key=lambda s: s.id)
         for done, (sample, result) in enumerate(_in_parallel(samples, raw, settings.store_side), start=1):
             progress("decode", done, len(samples))
@@ -194,11 +194,11 @@ def prepare(
                 continue
             kept.append(sample)
             rows[sample.id] = writer.add(sample, result.files)
-            prints[sample.id] = result.fingerprint
+            prints |= {(sample.id, role): found for role, found in result.fingerprints.items()}
         writer.close()
         if not kept:
             raise DataError(f"{raw}: none of its {len(samples)} samples can be used; the first problem: {problems[:1]}")
-        pairs = find_duplicates(prints)
+        pairs = _duplicate_samples(prints)
         kept, pairs, quarantined = _settle_duplicates(kept, pairs, settings)
         problems += quarantined
         labels = reading.labels or task.labels
@@ -229,7 +229,7 @@ class _Stored:
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     files: dict[str, _Stored]  # by role
-    fingerprint: Any
+    fingerprints: dict[str, Fingerprint]  # of every photo, by role
 
 
 def _in_parallel(samples: Sequence[Sample], raw: Path, side: int) -> Iterator[tuple[Sample, _Prepared | Problem]]:
@@ -257,8 +257,19 @@ def _prepare_one(sample: Sample, raw: Path, side: int) -> _Prepared | Problem:
         if mask != image:
             reason = f"the mask is {mask[0]} × {mask[1]} pixels, its picture {image[0]} × {image[1]}: no pair"
             return Problem(sample.files["mask"], reason)
-    first = next(iter(files.values())).data
-    return _Prepared(files, fingerprint(decode(first, INGEST_FORMATS)))
+    photos = {role: decode(stored.data, INGEST_FORMATS) for role, stored in files.items() if role != "mask"}
+    return _Prepared(files, {role: fingerprint(photo) for role, photo in photos.items()})
+
+
+def _duplicate_samples(prints: Mapping[tuple[str, str], Fingerprint]) -> list[DuplicatePair]:
+    """Samples of which any photo is a duplicate of any photo of the other, sorted by id."""
+    best: dict[tuple[str, str], DuplicatePair] = {}
+    sample_of = {f"{name} {role}": name for name, role in prints}
+    for found in find_duplicates({f"{name} {role}": made for (name, role), made in prints.items()}):
+        a, b = sorted((sample_of[found.a], sample_of[found.b]))
+        if a != b and ((a, b) not in best or found.score > best[a, b].score):
+            best[a, b] = DuplicatePair(a, b, found.kind, found.score)
+    return [best[names] for names in sorted(best)]
 
 
 def _stored(role: str, data: bytes, side: int) -> _Stored:
