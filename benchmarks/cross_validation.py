@@ -78,9 +78,9 @@ def run(options: argparse.Namespace) -> None:
     values = dict(value.split("=", 1) for value in options.set)
     recipe = task.recipe(options.recipe, **{name: yaml.safe_load(text) for name, text in values.items()})
     options.out.mkdir(parents=True, exist_ok=True)
-    for number, part in enumerate(folds(dataset, options.folds)[: options.only or None]):
+    for number, part in enumerate(folds(dataset, options.folds)):
         path = options.out / f"fold-{number}.csv"
-        if path.exists():
+        if path.exists() or number not in (options.only or range(options.folds)):
             continue
         started = time.perf_counter()
         if options.script:
@@ -158,7 +158,7 @@ def main() -> None:
     running.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     running.add_argument("--script", metavar="WEIGHTS", help="the plain script instead of a recipe")
     running.add_argument("--folds", type=int, default=3)
-    running.add_argument("--only", type=int, default=0, help="only the first folds (0: all)")
+    running.add_argument("--only", type=int, nargs="+", metavar="FOLD", help="these folds alone, counted from 0")
     running.set_defaults(verb=run)
     comparing = verbs.add_parser("compare", help="the paired difference of two runs")
     comparing.add_argument("out", type=Path)

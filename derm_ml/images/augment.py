@@ -26,14 +26,16 @@ def augmentation(name: str, side: int, fit: Fit = "squash", smallest_side: int =
 
     `none`: only the square. `flips`: the eight symmetries of the square. `strong`: what winners of the ISIC
     challenges share (symmetries, scale and crop, rotation and shear, brightness, contrast, colour, small
-    occlusions), applied to pictures of skin, which has no up and no left. `screening`: that of the original
-    benign / malignant classifier, a random square cut out of a picture whose shorter side is `smallest_side`.
+    occlusions), applied to pictures of skin, which has no up and no left. `moderate`: symmetries, crops of at least
+    70 % and a little colour, for findings that are small in the picture or for short training. `screening`: that of
+    the original benign / malignant classifier, a random square cut out of a picture whose shorter side is
+    `smallest_side`.
     """
     if name == "screening":
         return _screening(side, smallest_side)
     pipeline, first_side = _pipeline(name, side)
-    # `strong` cuts its own squares out of the whole picture
-    smallest = 0 if name == "strong" else smallest_side
+    # these cut their own squares out of the whole picture
+    smallest = 0 if name in ("strong", "moderate") else smallest_side
 
     def augment(image: np.ndarray, seed: int) -> np.ndarray:
         square = to_square(image, first_side, fit, smallest)
@@ -66,9 +68,17 @@ def _pipeline(name: str, side: int) -> tuple[A.Compose | None, int]:
         return None, side
     if name == "flips":
         return A.Compose([A.D4(p=1)]), side
-    if name != "strong":
-        raise ValueError(f"no augmentation '{name}'; known: none, flips, strong, screening")
+    if name not in ("strong", "moderate"):
+        raise ValueError(f"no augmentation '{name}'; known: none, flips, moderate, strong, screening")
+    first_side = round(side * 1.15)  # so that zooming in by 15 % invents no pixels
     linear: dict[str, Any] = {"interpolation": cv2.INTER_LINEAR, "mask_interpolation": cv2.INTER_LINEAR}
+    if name == "moderate":
+        moderate = [
+            A.RandomResizedCrop((side, side), scale=(0.7, 1.0), **linear, p=1),
+            A.D4(p=1),
+            A.ColorJitter(0.2, 0.2, 0.2, 0.02, p=1),
+        ]
+        return A.Compose(moderate), first_side
     edges: dict[str, Any] = {"border_mode": cv2.BORDER_REFLECT_101, **linear}
     pipeline = A.Compose(
         [
@@ -80,7 +90,7 @@ def _pipeline(name: str, side: int) -> tuple[A.Compose | None, int]:
             A.CoarseDropout((1, 3), hole_height_range=(0.05, 0.15), hole_width_range=(0.05, 0.15), p=0.25),
         ]
     )
-    return pipeline, round(side * 1.15)  # so that zooming in by 15 % invents no pixels
+    return pipeline, first_side
 
 
 def _screening(side: int, smallest_side: int) -> Augment:

@@ -86,6 +86,8 @@ def fit_classifier(
         recipe.head_init,
         recipe.side,
     )
+    if network.flat and recipe.training_side not in (0, recipe.side):
+        raise ValueError(f"{recipe.backbone} flattens its maps: training_side must be side ({recipe.side}) or 0")
     weights, draws = _balance(dataset, train, targets, recipe, head)
     loss_of = _loss(recipe, head)
 
@@ -212,13 +214,14 @@ def _balance(
 def training_samples(
     dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRecipe, targets: np.ndarray | None = None
 ) -> LoadSample:
-    """(index, seed) → augmented image (side, side, 3) uint8, targets (L,) float32, attributes (2 · A,) float32.
+    """(index, seed) → augmented image (S, S, 3) uint8 of the training side, targets (L,), attributes (2 · A,) float32.
 
     `targets` (N, L) of the rows, where they are not those of the dataset.
     """
     aims = dataset.targets(rows) if targets is None else targets
     rule = preprocessing(recipe, dataset)
-    augment = augmentation(recipe.augmentation, recipe.side, recipe.squaring, recipe.smallest_side)
+    side = recipe.training_side or recipe.side
+    augment = augmentation(recipe.augmentation, side, recipe.squaring, recipe.smallest_side)
     attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
     unknown = encode_attributes([{}], recipe.attributes)[0]
     image = dataset.reader(rows)

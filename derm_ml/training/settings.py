@@ -8,7 +8,7 @@ from pydantic import Field
 
 from derm_ml.task import Recipe
 
-Augmentation = Literal["none", "flips", "strong", "screening"]
+Augmentation = Literal["none", "flips", "moderate", "strong", "screening"]
 
 
 class TrainingRecipe(Recipe):
@@ -51,6 +51,13 @@ class ClassifierRecipe(TrainingRecipe):
     dropout: float = Field(0.2, ge=0, lt=1, description="in front of every linear layer of the head")
     frozen_epochs: int = Field(0, ge=0, description="epochs at the start in which only the head learns")
     side: int = Field(224, ge=32, le=1024, description="pixels of the square picture the network sees")
+    training_side: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="pixels of the square in training (0: side); random crops show things larger than they will be, "
+        "so a smaller square shows them as large as they will be, and costs less",
+    )
     squaring: Literal["squash", "crop", "pad"] = Field("squash", description="how a picture becomes a square")
     smallest_side: int = Field(
         0, ge=0, description="with squaring=crop: pixels of the shorter side before the square is cut (0: side)"
@@ -103,7 +110,9 @@ class SegmenterRecipe(TrainingRecipe):
     dropout: float = Field(0.3, ge=0, lt=1, description="of the improved_unet: between the convolutions of a context")
     side: int = Field(256, ge=32, le=1024, multiple_of=32, description="pixels of the square picture the network sees")
     squaring: Literal["squash", "crop", "pad"] = Field("squash", description="how a picture becomes a square")
-    augmentation: Literal["none", "flips", "strong"] = Field("strong", description="see derm_ml/images/augment.py")
+    augmentation: Literal["none", "flips", "moderate", "strong"] = Field(
+        "strong", description="see derm_ml/images/augment.py"
+    )
     loss: Literal["dice", "dice_bce"] = Field("dice_bce", description="soft Dice, alone or with cross-entropy")
     views: Literal["none", "flips", "d4"] = Field(
         "d4", description="test-time augmentation, averaged over 1, 4 or 8 views"

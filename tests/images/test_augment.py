@@ -55,7 +55,7 @@ def test_strong_augmentation_too_moves_both_alike(seed, which):
     assert told_apart.mean() > 0.5, "hardly a pixel was compared"
 
 
-@pytest.mark.parametrize("name", ["none", "flips", "strong"])
+@pytest.mark.parametrize("name", ["none", "flips", "moderate", "strong"])
 def test_with_a_mask_the_picture_is_what_it_is_without(name):
     drawn = draw_lesion("nevus", 1, side=60, width=80)
     alone = augmentation(name, SIDE)(drawn.image, 7)

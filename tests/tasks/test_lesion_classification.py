@@ -44,7 +44,7 @@ def test_training_on_permuted_labels_gives_chance(drawn_dataset, tmp_path):
 
 @pytest.mark.parametrize("recipe", ["strong", "faithful"])
 def test_every_recipe_trains_with_a_file_of_pretrained_weights(recipe, drawn_raw, drawn_dataset, tmp_path):
-    """The path real users take: pretrained weights from a file, age and sex, frozen epochs, weighted loss."""
+    """The path real users take: weights from a file, age and sex, frozen epochs, weighted loss, smaller in training."""
     from safetensors.torch import save_file
     from torchvision.models import get_model
 
@@ -55,7 +55,8 @@ def test_every_recipe_trains_with_a_file_of_pretrained_weights(recipe, drawn_raw
         pretrained=str(tmp_path / "resnet18.safetensors"),
         epochs=2,
         frozen_epochs=1,
-        side=32,
+        side=48,
+        training_side=32,
         workers=0,
         attributes=["age", "sex"],
         class_balance="weights",
