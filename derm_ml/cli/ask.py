@@ -26,7 +26,7 @@ from derm_ml.cli.arguments import (
     predictor_of,
     task_of,
 )
-from derm_ml.cli.terminal import notes, out_console, progress_bar
+from derm_ml.cli.terminal import notes, print_table, progress_bar
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def similar(
         for near in found["neighbours"]:
             table.add_row(path.name, near["id"], near["label"], f"{near['score']:.3f}", near["split"], near["licence"])
     if not as_json:
-        out_console.print(table)
+        print_table(table)
 
 
 def _drawn(task: Task, image: Any, answer: Mapping[str, Any], target: Path) -> dict[str, str]:
@@ -205,4 +205,4 @@ def _print_answers(task: Task, answers: list[dict[str, Any]]) -> None:
     table = Table(*(name.removeprefix("probabilities.") for name in columns), title=task.title, caption=RESEARCH_USE)
     for row in rows:
         table.add_row(*(f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in columns))
-    out_console.print(table)
+    print_table(table)

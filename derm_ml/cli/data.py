@@ -13,7 +13,7 @@ from rich.table import Table
 
 from derm_ml import DermError
 from derm_ml.cli.arguments import TaskName, data_root, task_of
-from derm_ml.cli.terminal import notes, out_console, print_rules, progress_bar
+from derm_ml.cli.terminal import notes, print_rules, print_table, progress_bar
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks
 from derm_ml.task import PrepareSettings, Task
@@ -27,7 +27,7 @@ def tasks() -> None:
     table = Table("task", "what", "recipes (the first is the default)")
     for task in all_tasks().values():
         table.add_row(task.name, task.title, ", ".join(task.recipes))
-    out_console.print(table)
+    print_table(table)
 
 
 def draw(
@@ -55,7 +55,7 @@ def fetch(
         table = Table("name", "images", "size", "licence", "citation")
         for entry in catalogue().values():
             table.add_row(entry.name, str(entry.images), entry.size, entry.licence, entry.citation)
-        out_console.print(table)
+        print_table(table)
         return
     print(fetch_data_set(name, into or data_root() / "raw", say=notes.print))
 

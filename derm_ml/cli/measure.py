@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Column, Table
+from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.cli.arguments import ModelFolder, PreparedData, TaskName, bundle_of, dataset_of, out_root, task_of
-from derm_ml.cli.terminal import notes, out_console
+from derm_ml.cli.terminal import notes, print_table
 
 
 def evaluate(
@@ -25,14 +25,14 @@ def evaluate(
         evaluation = task.evaluate(task.load(bundle_of(model)), dataset_of(task, data), split)
         folder = bundle_of(model).parent / f"evaluation_{split}"
         evaluation.save(folder)
-    columns = (Column("metric", no_wrap=True), "value", Column("95 % interval", no_wrap=True), "n")
+    columns = ("metric", "value", "95 % interval", "n")
     table = Table(*columns, title=f"{task.title} · {split}")
     for name, metric in evaluation.metrics.items():
         value = "–" if metric.value is None else f"{metric.value:.4f}"
         interval = "" if metric.low is None or metric.high is None else f"{metric.low:.4f} to {metric.high:.4f}"
         table.add_row(name, value, interval, str(metric.n))
     table.caption = RESEARCH_USE
-    out_console.print(table)
+    print_table(table)
     for why in dict.fromkeys(metric.note for metric in evaluation.metrics.values() if metric.value is None):
         notes.print(f"– {why}")
     for gate in task.gates:
@@ -63,7 +63,7 @@ def compare(
         folder = comparison.save(into or out_root() / task.name / "comparison")
     title = f"{task.title} · {comparison.split} {comparison.split_hash} · reference {comparison.runs[0].name}"
     table = Table(
-        Column("metric", no_wrap=True), "run", "reference", "value", "difference", "95 % interval", "DeLong", "verdict",
+        "metric", "run", "reference", "value", "difference", "95 % interval", "DeLong", "verdict",
         title=title,
         caption=f"{comparison.n} cases, {comparison.groups} groups resampled. {comparison.by_chance} {RESEARCH_USE}",
     )  # fmt: skip
@@ -75,7 +75,7 @@ def compare(
         table.add_row(
             row.metric, row.run, *values, *told, delong, f"{row.verdict}: {row.remark}" if row.remark else row.verdict
         )
-    out_console.print(table)
+    print_table(table)
     print(folder / "comparison.png")
 
 

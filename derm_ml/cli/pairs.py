@@ -12,7 +12,7 @@ from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.cli.arguments import Model, TaskName, predictor_of, task_of
-from derm_ml.cli.terminal import notes, out_console
+from derm_ml.cli.terminal import notes, out_console, print_table
 from derm_ml.task import Task
 
 
@@ -67,6 +67,6 @@ def _print_pair(task: Task, answer: Mapping[str, Any]) -> None:
             sure = f"{box['confidence']:.2f}" if "confidence" in box else ""
             table.add_row(side, str(box["number"]), box["label"], box.get("state", ""), sure, *extra)
     if table.row_count:
-        out_console.print(table)
+        print_table(table)
     same = answer["probability_same_skin"]
     out_console.print(f"same skin: {'not known' if same is None else f'{same:.2f}'}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 from derm_ml.progress import EpochReport
 from derm_ml.task import Task
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from derm_ml.dataset import Dataset
 
 out_console, notes = Console(), Console(stderr=True)
+
+
+def print_table(table: Table) -> None:
+    """The table at the width it needs: a figure that is cut off helps nobody, and a pipe has no width."""
+    needed = Console(width=1000).measure(table).maximum
+    Console(width=max(out_console.width, needed)).print(table)
 
 
 def progress_bar(title: str) -> Progress:

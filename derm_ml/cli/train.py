@@ -21,7 +21,7 @@ from derm_ml.cli.arguments import (
     task_of,
     values_of,
 )
-from derm_ml.cli.terminal import notes, out_console, print_rules, say_epoch
+from derm_ml.cli.terminal import notes, print_rules, print_table, say_epoch
 
 
 def fit(
@@ -101,7 +101,7 @@ def pseudo_label(
         right = "" if row["precision"] is None else f"{row['precision']:.3f}"
         interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
         table.add_row(row["slice"], row["label"], row["given"], str(row["n"]), right, interval)
-    out_console.print(table)
+    print_table(table)
     given = f"{proposal.used} of {len(proposal.table)} unlabelled images got a label"
     notes.print(f"{given}; {proposal.excluded} of validation or test patients were left out")
     print(made["pseudo_labels"])
@@ -119,4 +119,4 @@ def demo(
     table = Table("output", "what", title=f"{task_name}, random {size}×{size} pictures")
     for name, value in found.items():
         table.add_row(name, str(value))
-    out_console.print(table)
+    print_table(table)
