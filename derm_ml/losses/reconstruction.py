@@ -22,7 +22,15 @@ def reconstruction_loss(
 
 
 def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Mean SSIM over pixels and channels (Wang et al. 2004), borders left out; 1 for equal pictures."""
+    """Mean SSIM over pixels and channels (Wang et al. 2004), borders left out; 1 for equal pictures.
+
+    In full precision, also where the network runs in less: its variances are small differences of large numbers.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        return _similarity(a.float(), b.float())
+
+
+def _similarity(a: Tensor, b: Tensor) -> Tensor:
     channels = a.shape[1]
     offsets = torch.arange(WINDOW, device=a.device, dtype=a.dtype) - WINDOW // 2
     bell = torch.exp(-(offsets**2) / (2 * SIGMA**2))
