@@ -27,7 +27,7 @@ def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
     In full precision, also where the network runs in less: its variances are small differences of large numbers.
     """
     with torch.autocast(a.device.type, enabled=False):
-        return _similarity(a.float(), b.float())
+        return _similarity(a, b)
 
 
 def _similarity(a: Tensor, b: Tensor) -> Tensor:

@@ -54,3 +54,11 @@ def test_a_checkerboard_is_seen_and_a_photograph_is_not_one(pair):
     board = picture + 4 * ((rows + columns) % 2 * 2 - 1)[None, :, :, None] + 4 * (columns % 2)[None, :, :, None]
     assert checkerboard_energy(board) > 5 * checkerboard_energy(picture)
     assert checkerboard_energy(picture) < 3
+
+
+def test_ssim_is_the_same_where_the_network_runs_in_mixed_precision(pair):
+    """In bfloat16 the variances of an even picture come out negative and the figure is lost."""
+    x, y = (torch.from_numpy(p).permute(2, 0, 1)[None].float() / 255 for p in pair)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = structural_similarity(x, y).item()
+    assert mixed == pytest.approx(structural_similarity(x, y).item(), abs=1e-6)
