@@ -25,6 +25,7 @@ STATES: tuple[State, ...] = ("persistent", "resolved", "new", "not_visible")
 class Pair:
     """RGB pictures (H, W, 3) uint8 of any two sizes, and the regions boxed in them.
 
+    `sent`: (height, width) of the photos these pictures are smaller copies of; None: they are the photos.
     Raises `ValueError` naming the box that lies outside its picture or is turned inside out.
     """
 
@@ -32,6 +33,7 @@ class Pair:
     second: np.ndarray
     first_regions: tuple[Region, ...] = ()
     second_regions: tuple[Region, ...] = ()
+    sent: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     def __post_init__(self) -> None:
         sides = ((FIRST, self.first, self.first_regions), (SECOND, self.second, self.second_regions))
@@ -47,6 +49,12 @@ class Pair:
     @property
     def regions(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
         return self.first_regions, self.second_regions
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(height, width) of both photos as they were sent."""
+        (a, b), (c, d) = self.first.shape[:2], self.second.shape[:2]
+        return self.sent or ((a, b), (c, d))
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,9 @@ def application(engine: Engine) -> Starlette:
     async def predict(request: Request) -> Response:
         predictor = engine.ready()
         options, asked = await _read(request, engine, predictor)
-        said = await engine.run(lambda: engine.task.answer(predictor, asked(0), options))
+        # of a pair, only what the predictor looks at: two photos of 40 megapixels are a lot of memory for one question
+        side = predictor.card.preprocessing.store_side if engine.task.pairs else 0
+        said = await engine.run(lambda: engine.task.answer(predictor, asked(side), options))
         identity = _identity(predictor, engine.bento)
         logger.info("prediction %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
         return JSONResponse({**said, **identity, "research_use": RESEARCH_USE}, headers=HEADERS)

@@ -12,13 +12,14 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import numpy as np
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from derm_ml.images.decode import UPLOAD_FORMATS, decode
 from derm_ml.images.preprocess import limit_side
-from derm_ml.pairs import FIRST, SECOND, Pair
+from derm_ml.pairs import FIRST, SECOND, Pair, box_fault
 from derm_ml.records import Region
 from serving.options import OptionError
 
@@ -58,22 +59,30 @@ async def read_form(request: Request) -> dict[str, bytes]:
 
 
 def decoded_pair(parts: dict[str, bytes], labels: tuple[str, ...], longest: int = 0) -> Pair:
-    """The pair of a form; with `longest`, photos are shrunk to that side and boxes with them.
+    """The pair of a form; with `longest`, photos are shrunk to that side and boxes with them, one after the other: no
+    two large pictures are in memory at once.
 
     Raises `ImageError` or `OptionError` with a sentence for the person who sent it; it repeats nothing they sent.
     """
     boxes = _boxes(parts.get(BOXES, b""), labels)
-    pictures, regions = [], []
+    pictures, regions, sizes = [], [], []
     for name in (FIRST, SECOND):
-        picture = decode(parts[name])
-        small = limit_side(picture, longest)
-        across, down = small.shape[1] / picture.shape[1], small.shape[0] / picture.shape[0]
-        pictures.append(small)
+        picture, (height, width) = _small(parts[name], longest)
+        for number, box in enumerate(boxes[name]):
+            if fault := box_fault(box, width, height):
+                raise OptionError(f"box {number} of the {name} photo {fault}")
+        across, down = picture.shape[1] / width, picture.shape[0] / height
+        pictures.append(picture)
         regions.append(tuple(box.scaled(across, down) for box in boxes[name]))
-    try:
-        return Pair(*pictures, *regions)
-    except ValueError as error:
-        raise OptionError(str(error)) from error
+        sizes.append((height, width))
+    return Pair(pictures[0], pictures[1], regions[0], regions[1], (sizes[0], sizes[1]))
+
+
+def _small(data: bytes, longest: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """A picture of at most that side, and its (height, width) as sent."""
+    picture = decode(data)
+    height, width = picture.shape[:2]
+    return limit_side(picture, longest), (height, width)
 
 
 def _boxes(data: bytes, labels: tuple[str, ...]) -> dict[str, tuple[Region, ...]]:

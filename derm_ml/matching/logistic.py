@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 FEWEST = 5  # of either kind: with fewer the fit is a memory, not a rule
 
@@ -21,7 +22,7 @@ class Logistic(BaseModel):
     `slope` and `offset` are Platt's (1999), fitted on cases the weights have not seen.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     names: tuple[str, ...]
     means: tuple[float, ...]
@@ -30,6 +31,12 @@ class Logistic(BaseModel):
     intercept: float
     slope: float = 1.0
     offset: float = 0.0
+
+    @model_validator(mode="after")
+    def _one_number_a_name(self) -> Self:
+        if not len(self.names) == len(self.means) == len(self.scales) == len(self.weights) or min(self.scales) <= 0:
+            raise ValueError("means, scales (above 0) and weights must be one for each name")
+        return self
 
     def logits(self, x: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
         """(N, F) in the order of `names` → log-odds (N,)."""

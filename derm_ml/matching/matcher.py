@@ -8,9 +8,10 @@ One-to-one, optimal, with a gate; confidence is calibrated on pairs whose truth 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from derm_ml.faces.identity import Identity
 from derm_ml.matching import candidates, evidence, hidden
@@ -28,13 +29,20 @@ MOST_VOTES = 400  # of the smallest offsets: a severe face has thousands of pair
 class Numbers(BaseModel):
     """Everything that was fitted, as plain numbers: it stands in bundle.json."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     match: Logistic  # candidates.NAMES → the same lesion
     hidden: Logistic  # hidden.NAMES → covered in the other photo
     same: Logistic  # evidence.NAMES → the same patient's skin
     same_threshold: float = Field(ge=0, le=1)  # below it the pair is refused
     gate: float = Field(0.5, ge=0, le=1)  # a match less likely than this is none
+
+    @model_validator(mode="after")
+    def _of_these_features(self) -> Self:
+        for model, wanted in ((self.match, candidates.NAMES), (self.hidden, hidden.NAMES), (self.same, evidence.NAMES)):
+            if model.names != wanted:
+                raise ValueError(f"a regression on {', '.join(model.names)}, where {', '.join(wanted)} are measured")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +160,7 @@ class Matcher:
             return Outcome(False, str(error))
         alike = evidence.likeness(pair, registration, self.identity)
         same = float(self.numbers.same(evidence.features(registration.evidence, alike)[None])[0])
-        if same < self.numbers.same_threshold:
+        if not same >= self.numbers.same_threshold:  # what is no number refuses too
             return Outcome(False, _reason(registration, same), same, registration)
         return self.decide(pair, measure(pair, registration), same)
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from derm_ml.bundle import Bundle, BundleError
+from derm_ml.bundle import CARD, MODEL, Bundle, BundleError
 from derm_ml.faces.choice import FILES, LANDMARKS, FaceSettings, chosen_faces
 from derm_ml.faces.face import FaceModelError
 from derm_ml.faces.identity import Identity
@@ -42,6 +42,9 @@ class PairPredictor:
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.bundle = Bundle.open(path)
         self.card = self.bundle.card
+        for name in (IDENTITY, *FILES.values(), LANDMARKS, MODEL):
+            if (path / name).exists() and name not in self.card.files:
+                raise BundleError(f"{path / name}: {CARD} does not name it with its sha256; it was put there later")
         try:
             parameters = Parameters.model_validate(self.card.parameters)
             detector, landmarks = chosen_faces(here(parameters.faces, path))
@@ -70,7 +73,7 @@ class PairPredictor:
             across, down = small.shape[1] / picture.shape[1], small.shape[0] / picture.shape[0]
             pictures.append(small)
             regions.append(tuple(box.scaled(across, down) for box in boxes))
-        return Pair(*pictures, *regions)
+        return Pair(pictures[0], pictures[1], regions[0], regions[1], pair.sizes)
 
 
 def here(faces: FaceSettings, folder: Path) -> FaceSettings:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from derm_ml.bundle import Bundle
+from derm_ml.bundle import Bundle, BundleError
 from derm_ml.dataset import Dataset, prepare
 from derm_ml.evaluation import Evaluation, Metric
 from derm_ml.matching.cases import cases
+from derm_ml.matching.replay import form_body
 from derm_ml.metrics.intervals import clopper_pearson
 from derm_ml.pairs import Pair
 from derm_ml.promotion import Evidence
 from derm_ml.records import Region
+from derm_ml.registration.geometry import project
 from derm_ml.registry import get_task
+from derm_ml.synthetic.faces import draw_face
 from serving.factory import make_service
 
 TASK = get_task("persistent_conditions")
@@ -135,6 +140,41 @@ def test_the_service_answers_as_evaluated_and_names_what_is_wrong(dataset, model
         assert plain["accepted"]
         assert plain["matches"] == plain["first"] == []
         assert plain["registration"]["points_that_return"] > 0.9
+
+
+def test_the_homography_of_an_answer_is_in_pixels_as_sent(model, monkeypatch):
+    """Photos are looked at with 1024 pixels; whoever lays the sent ones over each other has those of his camera."""
+    photo = cv2.resize(draw_face(2), (1400, 1600), interpolation=cv2.INTER_CUBIC)
+    other = np.ascontiguousarray(cv2.resize(photo, (700, 800), interpolation=cv2.INTER_AREA)[40:, 30:])
+    looked_at = []
+    answered = type(TASK).answer
+    monkeypatch.setattr(type(TASK), "answer", lambda self, *a: looked_at.append(a[1].first) or answered(self, *a))
+    service = make_service(TASK, model / "bundle", name="pairs_large_test")
+    with TestClient(service.to_asgi(), base_url="http://127.0.0.1:3000") as client:
+        body, content_type = form_body(Pair(photo, other))
+        answer = client.post("/match", content=body, headers={"content-type": content_type}).json()
+    matrix = np.array(answer["registration"]["homography"]).reshape(3, 3)
+    ends = project(matrix, np.array([[500.5, 700.5], [900.5, 900.5]]))
+    assert np.abs(ends - [[220, 310], [420, 410]]).max() < 2
+    assert max(looked_at[0].shape) == 1024  # no more than the model looks at is kept of a photo
+
+
+@pytest.mark.parametrize("change", ["a number that is none", "an identity nobody sealed", "other features"])
+def test_a_bundle_tampered_with_is_refused(model, tmp_path, change):
+    """A threshold of NaN would answer every wrong person; weights that are put beside would say who is who."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(model / "bundle", bundle)
+    card = json.loads((bundle / "bundle.json").read_text())
+    if change == "a number that is none":
+        card["parameters"]["numbers"]["same"]["weights"][0] = float("nan")
+    elif change == "other features":
+        card["parameters"]["numbers"]["match"]["names"][0] = "colour"
+    else:
+        card["files"].pop("identity.safetensors", None)
+        (bundle / "identity.safetensors").write_bytes(b"not what was sealed")
+    (bundle / "bundle.json").write_text(json.dumps(card))
+    with pytest.raises(BundleError):
+        TASK.load(bundle)
 
 
 def test_an_answer_says_how_much_a_lesion_grew(dataset, model):

@@ -15,6 +15,7 @@ from derm_ml.matching.matcher import Fate, Outcome
 from derm_ml.matching.predictor import PairPredictor
 from derm_ml.pairs import Pair
 from derm_ml.records import Region
+from derm_ml.registration.geometry import resized
 from derm_ml.replay import Upload
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def said(predictor: PairPredictor, pair: Pair, outcome: Outcome) -> dict[str, An
         "accepted": outcome.accepted,
         "reason": outcome.reason,
         "probability_same_skin": outcome.same,
-        "registration": _registration(outcome),
+        "registration": _registration(pair, outcome),
         "matches": [
             {
                 "first": m.first,
@@ -119,16 +120,18 @@ def _boxes(regions: tuple[Region, ...], fates: tuple[Fate, ...]) -> list[dict[st
     ]
 
 
-def _registration(outcome: Outcome) -> dict[str, Any] | None:
+def _registration(pair: Pair, outcome: Outcome) -> dict[str, Any] | None:
     found = outcome.registration
     if found is None:
         return None
+    shrunk = [resized(sent, looked_at) for sent, looked_at in zip(pair.sizes, found.sizes, strict=True)]
+    matrix = np.linalg.inv(shrunk[1]) @ found.matrix @ shrunk[0]
     return {
         "method": found.method,
         "mirrored": found.is_mirrored,
         "faces": all(found.faces),
         "points_that_return": found.evidence["returns"],
         "features_that_agree": int(found.evidence["agreeing"]),
-        # pixels of the first photo → pixels of the second, before the smooth rest; row by row
-        "homography": [float(v) for v in (found.matrix / found.matrix[2, 2]).ravel()],
+        # pixels of the first photo → pixels of the second, as sent, before the smooth rest; row by row
+        "homography": [float(v) for v in (matrix / matrix[2, 2]).ravel()],
     }
