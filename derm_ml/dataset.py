@@ -3,7 +3,7 @@
     manifest.parquet   one row a sample: id, source, patient, lesion, group, split, label, target.*, attribute.*,
                        and for each file role: shard, offset, size, sha256, height, width (of the original);
                        for a mask also its area, a share of the picture in 0..1; where pictures have boxes,
-                       regions: JSON rows [label, x1, y1, x2, y2, id] in pixels of the original
+                       regions: JSON rows [label, x1, y1, x2, y2, id(, state)] in pixels of the original
     shards/00000.tar   the files, uncompressed, ≤ 256 MB a shard; `tar tf` lists them
     quarantine.csv     what could not be used: file, row, reason
     duplicates.csv     pairs of samples that show the same picture: a, b, kind, score
@@ -383,7 +383,8 @@ def _manifest(
         record |= {f"target.{label}": sample.target.get(label, float("nan")) for label in labels}
         record |= {f"attribute.{name}": sample.attributes.get(name) for name in names}
         for role in (r for r in roles if r in sample.regions):
-            record[f"{role}.regions"] = json.dumps([[r.label, *r.box, r.id] for r in sample.regions[role]])
+            boxes = [[r.label, *r.box, r.id, *([r.state] if r.state else [])] for r in sample.regions[role]]
+            record[f"{role}.regions"] = json.dumps(boxes)
         records.append(record | dict(rows[sample.id]))
     table = pd.DataFrame.from_records(records)
     for name in names:

@@ -8,7 +8,7 @@ pixel, as OpenCV counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from derm_ml.records import Region
 FIRST, SECOND = "first", "second"  # the roles of a pair's pictures, in order of the visits
 State = Literal["persistent", "resolved", "new", "not_visible"]
 STATES: tuple[State, ...] = ("persistent", "resolved", "new", "not_visible")
+ALONE: tuple[State, State] = ("resolved", "new")  # a condition of the first or second photo that the other has not
+NOT_VISIBLE: State = "not_visible"
 
 
 @dataclass(frozen=True)
@@ -61,24 +63,53 @@ class Pair:
 class Truth:
     """What is known of a pair: which regions are the same lesion, and the state of each region.
 
-    `matches` are (number in first, number in second); `states` one tuple a picture; `parameters` say how hard the
-    pair is (degrees, factors); `centres` (N, 4) are points x, y of the first and where they are in the second.
+    `matches` are (number in first, number in second); `states` one tuple a picture, None where nobody has said it;
+    `open_boxes` the numbers, a picture, of the boxes whose partner nobody has said: no match of theirs is right or
+    wrong. `parameters` say how hard the pair is (degrees, factors); `points` (N, 4) are x, y of the first and where
+    they are in the second; `covers_known`: whether it was said what something in the way hides.
     """
 
     matches: tuple[tuple[int, int], ...]
-    states: tuple[tuple[State, ...], tuple[State, ...]]
+    states: tuple[tuple[State | None, ...], tuple[State | None, ...]]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    open_boxes: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
+    covers_known: bool = False
+
+    def judged(self, matches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those of some said matches that are known to be right or to be wrong."""
+        before, after = self.open_boxes
+        return [(a, b) for a, b in matches if a not in before and b not in after]
 
 
 def truth_of_ids(pair: Pair) -> Truth:
-    """The truth that equal region ids tell: matched ones are persistent, the others resolved or new."""
+    """The truth that region ids and states tell.
+
+    Boxes with one id are one lesion, persistent. Of the others a state that was said holds (`resolved` of the first
+    photo, `new` of the second, `not_visible` of either); an id without a partner is resolved or new, if every box of
+    the other photo is known to be another one. All else is not known.
+    """
     second = {region.id: k for k, region in enumerate(pair.second_regions) if region.id}
     matches = tuple((k, second[r.id]) for k, r in enumerate(pair.first_regions) if r.id in second)
-    kept, found = {a for a, _ in matches}, {b for _, b in matches}
-    before: tuple[State, ...] = tuple("persistent" if k in kept else "resolved" for k in range(len(pair.first_regions)))
-    after: tuple[State, ...] = tuple("persistent" if k in found else "new" for k in range(len(pair.second_regions)))
-    return Truth(matches, (before, after))
+    states, open_boxes = [], []
+    for side, alone in enumerate(ALONE):
+        partnered = {match[side] for match in matches}
+        other = pair.regions[1 - side]
+        others_known = all(r.id or said_state(r, ALONE[1 - side]) for r in other)
+        said: list[State | None] = []
+        for k, region in enumerate(pair.regions[side]):
+            counted = alone if region.id and others_known else None
+            persists = k in partnered or region.state == "persistent"
+            said.append("persistent" if persists else said_state(region, alone) or counted)
+        states.append(tuple(said))
+        open_boxes.append(frozenset(k for k, s in enumerate(said) if s in (None, "persistent") and k not in partnered))
+    stated = any(region.state for side in pair.regions for region in side)
+    return Truth(matches, (states[0], states[1]), open_boxes=(open_boxes[0], open_boxes[1]), covers_known=stated)
+
+
+def said_state(region: Region, alone: State) -> State | None:
+    """The state somebody gave a box without a partner, of a photo where such a one can be `alone` (resolved or new)."""
+    return next((state for state in (alone, NOT_VISIBLE) if region.state == state), None)
 
 
 def box_fault(region: Region, width: float, height: float) -> str:

@@ -36,7 +36,8 @@ class Problem:
 class Region:
     """A labelled box in a picture: pixels of the upright picture, x to the right, y down, x1 < x2 and y1 < y2.
 
-    Two regions of one pair with the same `id` show the same lesion; with "" that is not known.
+    Two regions of one pair with the same `id` show the same lesion; with "" that is not known. `state` is what somebody
+    has said became of it (`resolved`) or how it came (`new`), or `not_visible` in the other photo; "" if nobody has.
     """
 
     label: str
@@ -45,6 +46,7 @@ class Region:
     x2: float
     y2: float
     id: str = ""
+    state: str = ""
 
     @property
     def box(self) -> tuple[float, float, float, float]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
@@ -61,7 +61,7 @@ def cases(
         if single:
             found += [_generated(dataset, row, k, change, seed) for k in range(visits)]
             continue
-        known = any(r.id for role in (FIRST, SECOND) for r in dataset.regions(row, role))
+        known = any(r.id or r.state for role in (FIRST, SECOND) for r in dataset.regions(row, role))
         kind: Kind = "delivered" if known else "same_person"
         found.append(Case(row["id"], row["id"], row["group"], kind, _delivered(dataset, row, known), _people(row, row)))
         if not known:
@@ -149,5 +149,5 @@ def _regions(dataset: Dataset, row: dict[str, Any], role: str) -> tuple[Region, 
     kept = []
     for region in dataset.regions(row, role):
         x1, y1, x2, y2 = np.clip(region.box, 0, ends)
-        kept.append(Region(region.label, float(x1), float(y1), float(x2), float(y2), region.id))
+        kept.append(replace(region, x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2)))
     return tuple(kept)

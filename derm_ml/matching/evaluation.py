@@ -44,7 +44,8 @@ CAPTIONS = {
     "methods": "The same pairs. 'as the original' finds the face, stacks and takes the best overlap, several boxes to "
     "one; 'overlap alone' does not register at all.",
     "by_kind": "delivered: two photos with known matches; generated: a second visit made from one photo, with exact "
-    "truth; same_person: two photos of one person; wrong_person: photos of two people.",
+    "truth; same_person: two photos of one person; wrong_person: photos of two people. Left out are "
+    "boxes without a lesion id or a state: nobody has said what became of them.",
     "by_difficulty": "Generated pairs only, for which it is known how much they differ.",
     "states": "Row: truth. Column: what was said. A refused pair has said nothing, and that counts as wrong.",
     "reliability": "Confidence of a match against how often it is right.",
@@ -219,6 +220,7 @@ def _kind_row(rows: Sequence[measure.Row]) -> Row:
         "f1": _f1(rows).value,
         "state_accuracy": states.value,
         "registration_error": _registration_error(rows).value,
+        "boxes_left_out": sum(r.unknown for r in rows),
     }
 
 
@@ -231,7 +233,7 @@ def _by_difficulty(rows: Sequence[measure.Row]) -> list[Row]:
             if some:
                 where = f"{low:g} to {high:g}" if high < max(edges) else f"{low:g} and more"
                 yes_no = {0: "no", 0.5: "yes"}.get(low, "") if len(edges) == 3 else ""
-                figures = {k: v for k, v in _kind_row(some).items() if k != "refused_share"}
+                figures = {k: v for k, v in _kind_row(some).items() if k not in ("refused_share", "boxes_left_out")}
                 table.append({"difficulty": name, "range": yes_no or f"{where} {unit}", **figures})
     return table
 
@@ -280,7 +282,7 @@ def drawn(predictor: PairPredictor, case: Case, height: int = 300) -> np.ndarray
     pair, truth = case.load()
     outcome = predictor(pair)
     said = [(m.first, m.second) for m in outcome.matches]
-    wrong = sorted(set(said) - set(truth.matches)) if truth else []
+    wrong = sorted(set(truth.judged(said)) - set(truth.matches)) if truth else []
     states = tuple([fate.state for fate in side] for side in outcome.fates)
     return side_by_side(pair, said, (states[0], states[1]), height, wrong)
 

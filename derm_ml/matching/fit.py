@@ -71,7 +71,9 @@ def look(case: Case, registrar: Registrar) -> Seen:
         labels = [np.array([r.label for r in regions]) for regions in pair.regions]
         other = [labels[0][i] != labels[1][j] for i, j in numbers]
         others = table[np.array(other, bool)]
-        lesions = Lesions(known.numbers, known.candidates, others, known.hidden, known.inside, truth)
+        judged = set(truth.judged((int(i), int(j)) for i, j in known.numbers))
+        keep = np.array([(int(i), int(j)) in judged for i, j in known.numbers], bool)
+        lesions = Lesions(known.numbers[keep], known.candidates[keep], others, known.hidden, known.inside, truth)
     return Seen(case, registration.evidence, evidence.signatures(pair, registration), lesions)
 
 
@@ -212,9 +214,9 @@ def _gate(known: Sequence[tuple[Lesions, np.ndarray]]) -> float:
 def _covers(one: Seen) -> tuple[np.ndarray, np.ndarray]:
     """Boxes whose place lies in the other photo: which of them are covered there."""
     x, y = [np.zeros((0, len(hidden.NAMES)))], [np.zeros(0)]
-    if one.lesions and one.case.kind == "generated":
+    if one.lesions and one.lesions.truth.covers_known:
         for table, inside, states in zip(one.lesions.hidden, one.lesions.inside, one.lesions.truth.states, strict=True):
-            keep = inside >= 0.6
+            keep = (inside >= 0.6) & np.array([s is not None for s in states], bool)
             x.append(table[keep])
             y.append(np.array([float(s == "not_visible") for s in states])[keep])
     return np.concatenate(x), np.concatenate(y)

@@ -40,6 +40,7 @@ class Row:
     baselines: dict[str, Counts] = field(default_factory=dict)
     states: tuple[tuple[str, str], ...] = ()  # (true, said)
     answer: dict[str, float] = field(default_factory=dict)
+    unknown: int = 0  # boxes whose state nobody has said: they are left out
 
 
 def measure_cases(
@@ -57,7 +58,7 @@ def measure_cases(
         row = _row(case, outcome, truth, numbers(pair, outcome))
         if truth is not None:
             for name, matching in (baselines or {}).items():
-                row.baselines[name] = count(matching(pair), truth.matches)
+                row.baselines[name] = count(truth.judged(matching(pair)), truth.matches)
         return row
 
     return list(in_parallel(one, of, progress))
@@ -67,22 +68,24 @@ def _row(case: Case, outcome: Outcome, truth: Truth | None, answer: dict[str, fl
     refused = not outcome.accepted
     if truth is None:
         return Row(case, refused, outcome.reason, outcome.same, None, answer=answer)
-    said = [(m.first, m.second) for m in outcome.matches]
-    true = [s for side in truth.states for s in side]
-    states = ["refused"] * len(true) if refused else [f.state for side in outcome.fates for f in side]
+    judged = set(truth.judged((m.first, m.second) for m in outcome.matches))
+    every = [s for side in truth.states for s in side]
+    told = ["refused"] * len(every) if refused else [f.state for side in outcome.fates for f in side]
+    states = [(true, said) for true, said in zip(every, told, strict=True) if true is not None]
     right = set(truth.matches)
     return Row(
         case,
         refused,
         outcome.reason,
         outcome.same,
-        count(said, truth.matches, states, true),
+        count(judged, truth.matches, [said for _, said in states], [true for true, _ in states]),
         tuple(_errors(outcome, truth)),
-        tuple((m.confidence, (m.first, m.second) in right) for m in outcome.matches),
+        tuple((m.confidence, pair in right) for m in outcome.matches if (pair := (m.first, m.second)) in judged),
         {k: v for k, v in truth.parameters.items() if isinstance(v, float | int)},
         {},
-        tuple(zip(true, states, strict=True)),
+        tuple(states),
         answer,
+        len(every) - len(states),
     )
 
 

@@ -4,7 +4,8 @@
 * COCO: a .json with `images`, `annotations`, `categories`; `bbox` is x, y, width, height
 * SCINet's tables: a .json of rows with `image_path` and `image_details`, whose `annotation` entries count where
   `condition` is "Detected"; `bounding_boxes` are "x1,y1,x2,y2" texts
-* boxes.csv: filename,label,x1,y1,x2,y2[,lesion_id]
+* boxes.csv: filename,label,x1,y1,x2,y2[,lesion_id][,state]; state is persistent, resolved (of a first photo), new (of a
+  second), not_visible (in the other photo), or empty where nobody has said
 
 Every function returns paths relative to the root, and regions with the task's own labels.
 """
@@ -15,11 +16,13 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
 from derm_ml.images.decode import IMAGE_EXTENSIONS
+from derm_ml.pairs import STATES
 from derm_ml.records import DataError, Region
 from derm_ml.sources.csv_table import read_csv
 from derm_ml.sources.labels import LabelMap
@@ -135,6 +138,10 @@ def read_boxes_csv(root: Path, labels: LabelMap) -> Boxes:
     for row in read_csv(path, ("filename", "label", "x1", "y1", "x2", "y2")):
         where = f"{path}:{row.line}"
         region = _region(where, row["label"], [row[k] for k in ("x1", "y1", "x2", "y2")], labels, row.get("lesion_id"))
+        state = row.get("state").strip().lower()
+        if state and state not in STATES:
+            raise row.error(f"state is '{state}'", f"write {', '.join(STATES)}, or leave it empty")
+        region = region and replace(region, state=state)
         boxes[_below(root, root, row["filename"], path)] += [region] if region else []
     return {picture: tuple(regions) for picture, regions in boxes.items()}
 

@@ -18,11 +18,11 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from derm_ml.pairs import FIRST, SECOND
+from derm_ml.pairs import ALONE, FIRST, SECOND, said_state
 from derm_ml.records import DataError, Problem, Reading, Region, Sample
 from derm_ml.sources.attributes import attributes_of
 from derm_ml.sources.box_files import Boxes, read_boxes, read_json, scinet_rows
@@ -169,6 +169,7 @@ def _pair(pairing: _Pairing, boxes: Boxes, labels: LabelMap) -> Sample:
     regions = {role: boxes[file] for role, file in ((FIRST, pairing.first), (SECOND, pairing.second)) if file in boxes}
     if pairing.by_order:
         regions = {role: tuple(replace(r, id=str(k)) for k, r in enumerate(found)) for role, found in regions.items()}
+    _agree(pairing, regions)
     attributes = attributes_of(pairing.row) if pairing.row else {}
     if pairing.second_patient:
         attributes = {**attributes, "second_patient": pairing.second_patient}
@@ -182,6 +183,17 @@ def _pair(pairing: _Pairing, boxes: Boxes, labels: LabelMap) -> Sample:
         attributes=attributes,
         regions=regions,
     )
+
+
+def _agree(pairing: _Pairing, regions: Mapping[str, tuple[Region, ...]]) -> None:
+    """Raises `DataError` where a lesion is boxed in both photos and said to be gone, new or out of sight."""
+    ids = [{r.id for r in regions.get(role, ()) if r.id} for role in (FIRST, SECOND)]
+    for role, file, alone in zip((FIRST, SECOND), (pairing.first, pairing.second), ALONE, strict=True):
+        for region in regions.get(role, ()):
+            if region.id in ids[0] & ids[1] and (state := said_state(region, alone)):
+                raise DataError(
+                    f"{file}: lesion {region.id} is {state}, but both photos have a box of it; correct its state or id"
+                )
 
 
 def _single(file: str, regions: tuple[Region, ...], labels: LabelMap) -> Sample:

@@ -112,7 +112,7 @@ def second_visit(
         "growth": {r.id: fate[r.id] for r in first_regions if r.id in fate},
     }
     pair = Pair(first, second, tuple(_anonymous(first_regions)), tuple(_anonymous(second_regions)))
-    return pair, Truth(matches, (tuple(states_first), tuple(states_second)), facts, points)
+    return pair, Truth(matches, (tuple(states_first), tuple(states_second)), facts, points, covers_known=True)
 
 
 def _with_lesions(photo: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Region]]:

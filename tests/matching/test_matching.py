@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 
 from derm_ml.dataset import Dataset
 from derm_ml.matching.assign import assign
-from derm_ml.matching.cases import cases
+from derm_ml.matching.cases import Case, cases
 from derm_ml.matching.fit import _threshold
 from derm_ml.matching.logistic import Rows, calibrated, fit_and_calibrate, fit_logistic
-from derm_ml.matching.matcher import common_shift
+from derm_ml.matching.matcher import Fate, Match, Outcome, common_shift
+from derm_ml.matching.measure import measure_cases
 from derm_ml.matching.original import original_matches
-from derm_ml.metrics.matching import count, f1
+from derm_ml.metrics.matching import Counts, count, f1
 from derm_ml.pairs import Pair, truth_of_ids
 from derm_ml.records import Region
 from derm_ml.registration.register import Registrar
@@ -141,6 +143,26 @@ def test_ids_tell_the_truth():
     truth = truth_of_ids(Pair(np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8), (a, b), (c, a)))
     assert truth.matches == ((0, 1),)
     assert truth.states == (("persistent", "resolved"), ("new", "persistent"))
+
+
+def test_what_nobody_has_said_is_neither_right_nor_wrong():
+    """An annotator numbers the lesions that are still there and leaves the rest: the rest is not healed by that."""
+    box = Region("pimple", 0, 0, 5, 5)
+    photo = np.zeros((9, 9, 3), np.uint8)
+    kept, other = replace(box, id="a"), replace(box, id="b")
+    hidden, gone = replace(box, state="not_visible"), replace(box, state="resolved")
+    truth = truth_of_ids(Pair(photo, photo, (kept, box, other, hidden, gone), (box, kept)))
+    assert truth.matches == ((0, 1),)
+    # b may be the second photo's box without an id
+    assert truth.states == (("persistent", None, None, "not_visible", "resolved"), (None, "persistent"))
+    assert truth.judged([(0, 1), (1, 0), (2, 0), (4, 1), (3, 0)]) == [(0, 1), (4, 1)]
+    before = ("persistent", "persistent", "resolved", "not_visible", "resolved")
+    fates = (tuple(Fate(s, 0.9) for s in before), (Fate("persistent", 0.9), Fate("persistent", 0.9)))
+    outcome = Outcome(True, "", 0.9, None, (Match(0, 1, 0.9, 1, 0, 1), Match(1, 0, 0.9, 1, 0, 1)), fates)
+    case = Case("x", "x", "x", "delivered", lambda: (Pair(photo, photo, (kept, box), (box, kept)), truth), ("p", "p"))
+    (row,) = measure_cases(lambda _: outcome, [case])
+    assert row.counts == Counts(right=1, said=1, there=1, states_right=4, states=4)
+    assert (row.unknown, row.confidences) == (3, ((0.9, True),))
 
 
 def test_a_box_outside_its_photo_is_named():

@@ -89,6 +89,21 @@ def test_lists_name_pairs_patients_and_lesions(tmp_path):
     assert sample.regions["first"][0].id == sample.regions["second"][0].id == "L1"
 
 
+def test_states_are_read_and_must_not_contradict(tmp_path):
+    photos(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "pairs.csv").write_text("first,second\na.jpg,b.jpg\n")
+    head = "filename,label,x1,y1,x2,y2,lesion_id,state\n"
+    (tmp_path / "boxes.csv").write_text(f"{head}a.jpg,pimple,1,1,5,5,,not_visible\nb.jpg,pimple,2,2,6,6,L1,\n")
+    (sample,) = read(tmp_path).samples
+    assert [sample.regions[role][0].state for role in ("first", "second")] == ["not_visible", ""]
+    (tmp_path / "boxes.csv").write_text(f"{head}a.jpg,pimple,1,1,5,5,L1,gone\n")
+    with pytest.raises(DataError, match=r"boxes.csv:2: state is 'gone'; write persistent, resolved"):
+        read(tmp_path)
+    (tmp_path / "boxes.csv").write_text(f"{head}a.jpg,pimple,1,1,5,5,L1,resolved\nb.jpg,pimple,2,2,6,6,L1,\n")
+    with pytest.raises(DataError, match=r"a.jpg: lesion L1 is resolved, but both photos have a box of it"):
+        read(tmp_path)
+
+
 def test_a_series_of_one_person_gives_pairs_without_boxes(tmp_path):
     photos(tmp_path, *(f"images/{name}.jpg" for name in "abcd"))
     (tmp_path / "subjects.csv").write_text("filename,subject\na.jpg,s1\nb.jpg,s1\nc.jpg,s1\nd.jpg,s2\n")

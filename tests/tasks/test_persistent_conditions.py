@@ -25,6 +25,8 @@ from derm_ml.records import Region
 from derm_ml.registration.geometry import project
 from derm_ml.registry import get_task
 from derm_ml.synthetic.faces import draw_face
+from derm_ml.tasks.persistent_conditions.data import _drawn
+from derm_ml.training.seeding import derived
 from serving.factory import make_service
 
 TASK = get_task("persistent_conditions")
@@ -51,6 +53,33 @@ def evaluation(dataset, model) -> Evaluation:
 
 def test_the_drawn_pairs_obey_the_rules(dataset):
     assert all(rule.check(dataset).passed for rule in TASK.rules)
+
+
+def test_what_was_drawn_is_the_truth_that_is_read(dataset):
+    """A plaster over a lesion heals nothing: "not visible" must not come back as "resolved"."""
+    found = [c for split in ("train", "validation", "test") for c in cases(dataset, split) if c.kind == "delivered"]
+    states = []
+    for case in found:
+        number = int(case.id[4:7])
+        _, _, drawn = _drawn(derived("drawn face", 3, number), number)
+        truth = case.load()[1]
+        assert truth
+        assert truth.states == drawn
+        assert truth.covers_known
+        states += [state for side in drawn for state in side]
+    assert states.count("not_visible") > 3
+
+
+def test_a_photo_two_pairs_share_keeps_them_in_one_split(tmp_path):
+    """No patient is named, and the shared photo is the second of both: it must not be learned from and tested on."""
+    (tmp_path / "raw").mkdir()
+    for name, seed in (("a.png", 1), ("b.png", 2), ("c.png", 3), ("b_again.jpg", 2), ("d.png", 4), ("e.png", 5)):
+        cv2.imwrite(str(tmp_path / "raw" / name), draw_face(seed)[..., ::-1])
+    (tmp_path / "raw" / "pairs.csv").write_text("first,second\na.png,b.png\nc.png,b_again.jpg\nd.png,e.png\n")
+    prepared = prepare(TASK, tmp_path / "raw", TASK.settings(), tmp_path / "prepared")
+    groups = dict(zip(prepared.manifest["id"], prepared.manifest["group"], strict=True))
+    assert groups["a+b"] == groups["c+b_again"] != groups["d+e"]
+    assert prepared.duplicates[["a", "b", "kind"]].to_numpy().tolist() == [["a+b", "c+b_again", "near"]]
 
 
 def test_rules_name_what_is_wrong(dataset):

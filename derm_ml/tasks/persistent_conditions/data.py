@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -30,30 +31,32 @@ def read(root: Path, settings: PrepareSettings) -> Reading:
 
 
 def draw(folder: Path, n: int, seed: int = 0) -> None:
-    """Draw `n` photos: n / 2 people at two visits, with `pairs.csv` and `boxes.csv`. Lesion ids tell the truth."""
+    """Draw `n` photos: n / 2 people at two visits, with `pairs.csv` and `boxes.csv`: its ids and states are true."""
     pairs: list[list[object]] = []
     boxes: list[list[object]] = []
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for number in range(max(1, n // 2)):
-        pair, ids = _drawn(derived("drawn face", seed, number), number)
+        pair, ids, states = _drawn(derived("drawn face", seed, number), number)
         names = []
-        for visit, picture, regions, lesions in zip((1, 2), pair.pictures, pair.regions, ids, strict=True):
+        for visit, picture, regions, lesions, said in zip(
+            (1, 2), pair.pictures, pair.regions, ids, states, strict=True
+        ):
             name = f"face{number:03d}_visit{visit}.png"
             names.append(name)
             with replacing_file(folder / "images" / name) as temporary:
                 temporary.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
             rounded = [[round(v, 1) for v in region.box] for region in regions]
             boxes += [
-                [name, region.label, *box, lesion]
-                for region, box, lesion in zip(regions, rounded, lesions, strict=True)
+                [name, region.label, *box, lesion, state]
+                for region, box, lesion, state in zip(regions, rounded, lesions, said, strict=True)
             ]
         pairs.append([*names, f"person{number:03d}"])
     _write_csv(folder / "pairs.csv", ["first", "second", "patient_id"], pairs)
-    _write_csv(folder / "boxes.csv", ["filename", "label", "x1", "y1", "x2", "y2", "lesion_id"], boxes)
+    _write_csv(folder / "boxes.csv", ["filename", "label", "x1", "y1", "x2", "y2", "lesion_id", "state"], boxes)
 
 
-def _drawn(seed: int, number: int) -> tuple[Pair, tuple[list[str], list[str]]]:
-    """A drawn pair and the lesion id of each box; new and healed ones have ids of their own."""
+def _drawn(seed: int, number: int) -> tuple[Pair, tuple[list[str], list[str]], tuple[Sequence[str | None], ...]]:
+    """A drawn pair, the lesion id of each box and its state; new and healed ones have ids of their own."""
     rng = np.random.default_rng(seed)
     photo = draw_face(seed)
     where = skin(photo)
@@ -69,7 +72,7 @@ def _drawn(seed: int, number: int) -> tuple[Pair, tuple[list[str], list[str]]]:
     second = [f"b{k}" for k in range(len(pair.second_regions))]
     for i, j in truth.matches:
         second[j] = first[i]
-    return pair, (first, second)
+    return pair, (first, second), truth.states
 
 
 def _write_csv(path: Path, header: list[str], rows: list[list[object]]) -> None:
