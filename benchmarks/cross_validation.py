@@ -29,8 +29,8 @@ from derm_ml.metrics.classification import auc, mean_auc
 from derm_ml.metrics.intervals import bootstrap, estimate, paired_difference
 from derm_ml.metrics.isic import LABELS as SCORED
 from derm_ml.predictor import Predictor, concatenate
-from derm_ml.records import split_hash
 from derm_ml.registry import get_task
+from derm_ml.splits import split_hash
 from derm_ml.task import Recipe, Task
 
 

@@ -41,9 +41,16 @@ from derm_ml.records import (
     Problem,
     Region,
     Sample,
+)
+from derm_ml.splits import (
+    HELD_OUT,
+    Identity,
     SplitFractions,
     assign_splits,
+    contested,
+    fixed_splits,
     group_samples,
+    known_again,
     split_hash,
 )
 from derm_ml.task import PrepareSettings, Recipe, Task
@@ -177,7 +184,8 @@ def prepare(
     """Read a raw folder as downloaded, decode and fingerprint every image, freeze the splits, write the dataset.
 
     Images that cannot be used are quarantined with their reason; the rest goes on. The folder at `out` is
-    replaced whole or not at all. Raises `DataError` when nothing usable is left.
+    replaced whole or not at all; an image that is in it already stays in its split, as long as `settings.seed` is
+    the same. Raises `DataError` when nothing usable is left.
     """
     reading = task.read(raw, settings)
     problems = list(reading.problems)
@@ -199,10 +207,11 @@ def prepare(
         if not kept:
             raise DataError(f"{raw}: none of its {len(samples)} samples can be used; the first problem: {problems[:1]}")
         pairs = _duplicate_samples(prints)
-        kept, pairs, quarantined = _settle_duplicates(kept, pairs, settings)
+        earlier = _earlier_splits(out, settings.seed, kept, rows)
+        kept, pairs, quarantined = _settle(kept, pairs, settings, earlier)
         problems += quarantined
         labels = reading.labels or task.labels
-        table = _manifest(task, labels, kept, rows, pairs, settings)
+        table = _manifest(task, labels, kept, rows, pairs, settings, earlier)
         _write(folder, task, labels, settings, table, pairs, problems, writer.sizes, reading.left_out)
     return Dataset.open(out)
 
@@ -329,28 +338,59 @@ def _blocks(size: int) -> int:
     return (size + tarfile.BLOCKSIZE - 1) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
 
 
-def _settle_duplicates(
-    samples: list[Sample], pairs: Sequence[DuplicatePair], settings: PrepareSettings
-) -> tuple[list[Sample], list[DuplicatePair], list[Problem]]:
-    """With `duplicates: quarantine`, take the training copy of a pair that lies across splits out of the dataset.
+def _earlier_splits(
+    out: Path, seed: int, samples: Sequence[Sample], rows: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Sample id → its split in the dataset that is about to be replaced; empty for a first one or a new seed.
 
-    Extra (training-only) data count as training. Only conflicts that grouping cannot solve are settled here:
-    those with an official split, or with training-only data, on one side.
+    Raises `DataError` if the old manifest cannot be read.
     """
-    if settings.duplicates != "quarantine":
-        return samples, list(pairs), []
-    where = {s.id: "train" if s.source in settings.training_only else s.split for s in samples}
-    out: dict[str, Problem] = {}
+    if not (out / "dataset.json").exists():
+        return {}
+    try:
+        info = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+        table = pd.read_parquet(io.BytesIO((out / "manifest.parquet").read_bytes()))
+    except (OSError, ValueError) as error:  # ArrowInvalid and JSONDecodeError are ValueErrors
+        raise DataError(
+            f"{out}: the dataset there cannot be read, so its splits cannot be kept ({error}): run `dvc checkout`, "
+            "or remove it to deal all splits anew"
+        ) from None
+    if info["settings"]["seed"] != seed:
+        return {}
+    old = {Identity(row["source"], row["id"], _content(row)): row["split"] for row in table.to_dict("records")}
+    return known_again(old, [Identity(s.source, s.id, _content(rows[s.id])) for s in samples])
+
+
+def _content(row: Mapping[str, Any]) -> str:
+    """The sha256 of a sample's stored pictures; a corrected mask does not make another image of it."""
+    names = sorted(n for n in row if n.endswith(".sha256") and n != "mask.sha256")
+    return " ".join(row[n] for n in names if isinstance(row[n], str))
+
+
+def _settle(
+    samples: list[Sample], pairs: Sequence[DuplicatePair], settings: PrepareSettings, earlier: Mapping[str, str]
+) -> tuple[list[Sample], list[DuplicatePair], list[Problem]]:
+    """Take out what would leak whatever split it were in, with the reason.
+
+    With `duplicates: quarantine` that is the training copy of a pair across splits, of those that grouping cannot
+    solve because neither moves; always it is a new sample that ties samples of different splits together.
+    """
+    training_only = frozenset(settings.training_only)
     by_id = {s.id: s for s in samples}
-    for pair in pairs:
-        for mine, other in ((pair.a, pair.b), (pair.b, pair.a)):
-            if where[mine] == "train" and where[other] in ("validation", "test"):
-                file = next(iter(by_id[mine].files.values()))
-                out[mine] = Problem(file, f"{pair.kind} duplicate of {other} in the {where[other]} split")
+    out: dict[str, str] = {}
+    if settings.duplicates == "quarantine":
+        fixed = fixed_splits(samples, training_only, earlier)
+        where = {s.id: fixed.get(s.id, s.split) for s in samples}
+        for pair in pairs:
+            for mine, other in ((pair.a, pair.b), (pair.b, pair.a)):
+                if where[mine] == "train" and where[other] in HELD_OUT:
+                    out[mine] = f"{pair.kind} duplicate of {other} in the {where[other]} split"
+    left = [s for s in samples if s.id not in out]
+    out |= contested(left, group_samples(left, [(p.a, p.b) for p in pairs]), training_only, earlier)
     return (
-        [s for s in samples if s.id not in out],
+        [s for s in left if s.id not in out],
         [p for p in pairs if p.a not in out and p.b not in out],
-        list(out.values()),
+        [Problem(next(iter(by_id[name].files.values())), reason) for name, reason in out.items()],
     )
 
 
@@ -361,10 +401,11 @@ def _manifest(
     rows: Mapping[str, Mapping[str, Any]],
     pairs: Sequence[DuplicatePair],
     settings: PrepareSettings,
+    earlier: Mapping[str, str],
 ) -> pd.DataFrame:
     groups = group_samples(samples, [(p.a, p.b) for p in pairs])
     fractions = SplitFractions(settings.validation, settings.test, settings.seed)
-    splits = assign_splits(samples, fractions, groups, frozenset(settings.training_only))
+    splits = assign_splits(samples, fractions, groups, frozenset(settings.training_only), earlier)
     names = sorted({name for s in samples for name in s.attributes})
     roles = sorted({role for s in samples for role in s.regions})
     records = []

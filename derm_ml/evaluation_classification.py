@@ -25,8 +25,8 @@ from derm_ml.metrics.intervals import Statistic, estimate, measured, weighted_me
 from derm_ml.metrics.operating_points import MeasuredPoint, measure_point, refuse_fitted_on
 from derm_ml.metrics.subgroups import subgroup_table
 from derm_ml.predictor import Outputs
-from derm_ml.records import split_hash
 from derm_ml.report.words import readable
+from derm_ml.splits import split_hash
 from derm_ml.task import Task
 
 MISTAKES = 18  # three rows of pictures: what a person looks through in a minute

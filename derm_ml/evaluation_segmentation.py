@@ -24,7 +24,7 @@ from derm_ml.images.preprocess import resized_mask
 from derm_ml.metrics.intervals import measured, ratio, weighted_mean
 from derm_ml.metrics.segmentation import score
 from derm_ml.predictor import Predictor
-from derm_ml.records import split_hash
+from derm_ml.splits import split_hash
 from derm_ml.task import Task
 
 BATCH = 8

@@ -22,7 +22,7 @@ from derm_ml.evaluation import Evaluation, EvaluationError
 from derm_ml.files import sha256
 from derm_ml.ledger import Ledger
 from derm_ml.policy import Policy
-from derm_ml.records import split_hash
+from derm_ml.splits import split_hash
 from derm_ml.task import Task
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ class PrepareSettings(Settings):
     store_side: int = Field(512, ge=64, le=4096, description="longer side of a stored image, in pixels")
     validation: float = Field(0.15, ge=0, lt=1, description="share drawn for validation where no official split exists")
     test: float = Field(0.15, ge=0, lt=1, description="share drawn for test where no official split exists")
-    seed: int = Field(0, description="seed of the drawn splits")
+    seed: int = Field(0, description="seed of the drawn splits; a new one deals all of them anew")
     duplicates: str = Field(
         "stop",
         pattern="^(stop|quarantine)$",

@@ -14,8 +14,8 @@ from derm_ml.bundle import BundleCard, OperatingPoint, Preprocessing, UnclaimedP
 from derm_ml.evaluation import Evaluation
 from derm_ml.evaluation_classification import evaluate_classification
 from derm_ml.predictor import Outputs
-from derm_ml.records import split_hash
 from derm_ml.registry import get_task
+from derm_ml.splits import split_hash
 
 LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
 TASK = SimpleNamespace(name="lesion_classification", title="Lesions", negative="none")

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from derm_assets.resources.places import PROJECT, Places
 from derm_ml import DermError
-from derm_ml.files import replacing_folder
+from derm_ml.files import replacing_file, replacing_folder
 from derm_ml.task import PrepareSettings, Task
 
 # what DVC says when another process holds its lock (dvc/lock.py) or is using the same paths (dvc/rwlock.py)
@@ -78,6 +78,7 @@ class DataStore(dg.ConfigurableResource):
         self._set_up()
         if not self.places.raw(task).is_dir():
             raise DataStoreError(f"{self.places.raw(task)} does not exist: put the images there as downloaded")
+        self._restore(task)
         self._repro(task, say)
         md5 = self._locked_md5(task)
         return Prepared(self._freeze(task, md5), md5)
@@ -85,11 +86,27 @@ class DataStore(dg.ConfigurableResource):
     def _set_up(self) -> None:
         root = self.root
         root.mkdir(parents=True, exist_ok=True)
-        for name in ("dvc.yaml", "params.yaml"):
-            if not (root / name).exists():
-                shutil.copyfile(PROJECT / name, root / name)
+        stages = root / "dvc.yaml"  # the code's: a project made by an older version follows
+        if not stages.exists() or stages.read_bytes() != (PROJECT / "dvc.yaml").read_bytes():
+            with replacing_file(stages) as temporary:
+                shutil.copyfile(PROJECT / "dvc.yaml", temporary)
+        if not (root / "params.yaml").exists():  # the user's
+            shutil.copyfile(PROJECT / "params.yaml", root / "params.yaml")
         if not (root / ".dvc").is_dir():
             self._dvc("init", "--no-scm", "--quiet")
+
+    def _restore(self, task: Task) -> None:
+        """Let DVC put back a prepared folder that was removed: when data arrive, its splits are kept."""
+        lock = self.root / "dvc.lock"
+        prepared = Path(self.places.data) / "prepared" / task.name
+        if prepared.exists() or not lock.exists() or f"prepare@{task.name}:" not in lock.read_text(encoding="utf-8"):
+            return
+        status, said = self._dvc("checkout", f"prepare@{task.name}")
+        if status != 0:
+            raise DataStoreError(
+                f"{prepared} is gone and DVC cannot put it back, so its splits cannot be kept: run `dvc pull`, or "
+                f"remove {lock} to deal all splits anew\n{said}"
+            )
 
     def _repro(self, task: Task, say: Callable[[str], None]) -> None:
         deadline = time.monotonic() + self.patience

@@ -29,8 +29,9 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 
 # inside derm_ml a part may import those of its own rank and below
 RANKS = (
-    ("files", "images", "progress", "records", "task", "bundle", "predictor", "evaluation", "evaluation_classification",
-     "evaluation_segmentation", "ledger", "pairs", "faces", "registration", "matching", "replay", "sources",
+    ("files", "images", "progress", "records", "splits", "task", "bundle", "predictor", "evaluation",
+     "evaluation_classification", "evaluation_segmentation", "ledger", "pairs", "faces", "registration", "matching",
+     "replay", "sources",
      "synthetic", "metrics", "figures", "report", "losses", "nets", "explain", "embeddings", "training", "dataset",
      "rules", "incoming", "fetch", "policy", "comparison", "promotion"),
     ("tasks",),
@@ -38,7 +39,7 @@ RANKS = (
     ("cli",),
 )  # fmt: skip
 # the contract and the records know nothing of how they are used
-FOUNDATION = ("files", "records", "progress", "task", "bundle", "ledger")
+FOUNDATION = ("files", "records", "splits", "progress", "task", "bundle", "ledger")
 ABOVE_FOUNDATION = (
     "training", "nets", "losses", "metrics", "explain", "embeddings", "sources", "synthetic", "faces", "registration",
     "matching", "tasks", "registry", "cli",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from derm_assets.resources.data_store import DataStore, DataStoreError
 from derm_assets.resources.places import PROJECT, Places
 from derm_ml.dataset import Dataset
 from derm_ml.files import folder_md5
+from derm_ml.records import SPLITS
 from derm_ml.registry import get_task
 
 TASK = get_task("lesion_classification")
@@ -36,6 +38,44 @@ def test_a_fresh_folder_becomes_a_project_and_new_pictures_a_new_version(store, 
     assert second.md5 != first.md5
     assert len(Dataset.open(first.path).manifest) == 12  # a training on it goes on undisturbed
     assert len(Dataset.open(second.path).manifest) == 24
+
+
+def splits_of(path: Path) -> dict[str, str]:
+    """sha256 of each stored picture → its split."""
+    table = Dataset.open(path).manifest
+    return dict(zip(table["image.sha256"], table["split"], strict=True))
+
+
+def test_pictures_that_arrive_do_not_move_the_others_even_if_the_prepared_folder_was_removed(store, places, tmp_path):
+    """Else the champion is tested on what it learned."""
+    TASK.draw(tmp_path / "drawn", 60, seed=1)
+    pictures = sorted((tmp_path / "drawn").rglob("*.jpg"))
+
+    def deliver(source: str, some: list[Path]) -> None:
+        for number, path in enumerate(some):  # without official splits, and with names that come again
+            target = places.raw(TASK) / source / TASK.labels[number % 3] / f"IMG_{number}.jpg"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+
+    deliver("clinic", pictures[:30])
+    first = splits_of(store.prepare(TASK).path)
+    assert set(first.values()) == set(SPLITS)
+    shutil.rmtree(Path(places.data) / "prepared")
+    deliver("batches/monday", pictures[30:45])  # sorts before, so its pictures get the short ids
+    second = splits_of(store.prepare(TASK).path)
+    deliver("batches/tuesday", pictures[45:])
+    third = splits_of(store.prepare(TASK).path)
+    assert (len(first), len(second), len(third)) == (30, 45, 60)
+    assert first.items() <= second.items() <= third.items()
+
+
+def test_a_dataset_that_cannot_be_put_back_is_not_dealt_anew_in_silence(store, places):
+    TASK.draw(places.raw(TASK), 6, seed=1)
+    store.prepare(TASK)
+    shutil.rmtree(Path(places.data) / "prepared")
+    shutil.rmtree(store.root / ".dvc" / "cache")
+    with pytest.raises(DataStoreError, match="its splits cannot be kept: run `dvc pull`"):
+        store.prepare(TASK)
 
 
 def test_a_wrong_list_fails_with_file_and_line(store, places):

@@ -14,8 +14,8 @@ from derm_ml.evaluation import Evaluation, Metric
 from derm_ml.ledger import Ledger
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, CHAMPION, PREVIOUS, Evidence
-from derm_ml.records import split_hash
 from derm_ml.registry import get_task
+from derm_ml.splits import split_hash
 
 TASK = get_task("lesion_classification")
 IDS = [f"case{n}" for n in range(40)]

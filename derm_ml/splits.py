@@ -1,0 +1,225 @@
+"""Splits that keep patients together and stay as they are when data arrive.
+
+    groups = group_samples(samples, duplicates)                        patient, lesion, duplicates → one group
+    earlier = known_again(old, new)                                    what is in a split already
+    reasons = contested(samples, groups, extra, earlier)               new samples that no split can take
+    splits = assign_splits(samples, shares, groups, extra, earlier)    kept, or dealt: grouped and stratified
+
+Same input, same splits, whatever its order. An image that was in a split of the dataset that is replaced stays in
+it, so that a model is never tested on what it, or the champion before it, has learned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from derm_ml.records import SPLITS, UNLABELLED, DataError, Sample
+
+HELD_OUT = ("validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFractions:
+    """Shares of the samples without an official split that go to validation and test (0..1 each)."""
+
+    validation: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+
+
+def group_samples(samples: Sequence[Sample], duplicates: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Sample id → group id: the union of patient, lesion and duplicate pairs (union-find).
+
+    Patient and lesion ids are only comparable within one source, so they are joined per source;
+    duplicate pairs (sample ids) join across sources. A group is named by its smallest sample id.
+    """
+    parent = {sample.id: sample.id for sample in samples}
+
+    def find(item: str) -> str:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    def join(a: str, b: str) -> None:
+        low, high = sorted((find(a), find(b)))
+        parent[high] = low
+
+    first_of: dict[tuple[str, str, str], str] = {}
+    for sample in samples:
+        for kind, value in (("patient", sample.patient), ("lesion", sample.lesion)):
+            if value:
+                join(first_of.setdefault((sample.source, kind, value), sample.id), sample.id)
+    for a, b in duplicates:
+        if a in parent and b in parent:
+            join(a, b)
+    return {sample.id: find(sample.id) for sample in samples}
+
+
+def assign_splits(
+    samples: Sequence[Sample],
+    fractions: SplitFractions,
+    groups: Mapping[str, str],
+    training_only: frozenset[str] = frozenset(),
+    earlier: Mapping[str, str] = {},
+) -> dict[str, str]:
+    """Sample id → split (`train`, `validation`, `test`, or `unlabelled`), grouped, stratified and frozen.
+
+    * An official split is kept. A split that no official sample fills is drawn from the official training
+      samples, so that a data set with train and validation alone still gets a test split.
+    * `training_only` names sources (extra data) whose samples never leave the training split.
+    * `earlier` maps the samples of an earlier dataset to their splits: none of them moves. What was unlabelled then
+      may have been learned from by a pseudo-label: its group is not dealt, it trains.
+    * A group with a sample that cannot move is not dealt: its other samples go where that one is. Where several lie
+      in different splits, officially or because of what was learned of them later, they stay: the rule
+      `patients_do_not_cross_splits` or `no_duplicates_across_splits` reports it; `contested` names the new ones.
+    * Any other group is dealt to one split as a whole. Groups are ordered by a hash of seed and id, not by input
+      order, and dealt label by label, the label with the fewest positives left first, to the split that lacks most
+      of it (iterative stratification: Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10, over groups), counting
+      what it had before. So every split gets its share of every label: at least its smallest group, as long as one
+      remains for training.
+    * A sample without a known target is `unlabelled`, whatever its group.
+
+    Raises `DataError` for fractions outside 0 ≤ f, validation + test < 1.
+    """
+    if fractions.validation < 0 or fractions.test < 0 or fractions.validation + fractions.test >= 1:
+        raise DataError(f"split fractions must be ≥ 0 and leave training data, got {fractions}")
+    fixed = fixed_splits(samples, training_only, earlier)
+    result = {s.id: fixed.get(s.id, "train") if s.labelled else UNLABELLED for s in samples}
+    used = {groups[s.id] for s in samples if earlier.get(s.id) == UNLABELLED}
+    dealt: dict[str, list[Sample]] = {}
+    before = {split: Counter[str]() for split in SPLITS}
+    for name, group in _members(samples, groups).items():
+        held = {fixed[s.id] for s in group if s.id in fixed}
+        if not held and name not in used:
+            dealt[name] = group
+            continue
+        result |= {s.id: max(held or {"train"}, key=SPLITS.index) for s in _free(group, fixed)}
+        if all(s.source not in training_only and s.split not in HELD_OUT for s in group):
+            for s in group:
+                before[result[s.id]].update(s.positives)
+    official = {s.split for s in samples if s.labelled and s.split and s.source not in training_only}
+    shares = {"validation": fractions.validation, "test": fractions.test}
+    # where the publisher split the data, only the splits left open are drawn from the training data
+    wanted = {split: share for split, share in shares.items() if split not in official}
+    drawn = _stratified(dealt, wanted, fractions.seed, before)
+    return result | {s.id: split for name, split in drawn.items() for s in dealt[name]}
+
+
+def contested(
+    samples: Sequence[Sample],
+    groups: Mapping[str, str],
+    training_only: frozenset[str] = frozenset(),
+    earlier: Mapping[str, str] = {},
+) -> dict[str, str]:
+    """Sample id → why no split can take it: it ties samples together that lie in different splits and do not move."""
+    fixed = fixed_splits(samples, training_only, earlier)
+    reasons = {}
+    for group in _members(samples, groups).values():
+        lying = {fixed[s.id]: s.id for s in reversed(group) if s.id in fixed}
+        if len(lying) > 1:
+            places = " and ".join(f"{lying[split]} ({split})" for split in SPLITS if split in lying)
+            why = f"it shows the same patient, lesion or picture as {places}: in either split it would leak"
+            reasons |= {s.id: why for s in _free(group, fixed)}
+    return reasons
+
+
+def fixed_splits(
+    samples: Sequence[Sample], training_only: frozenset[str], earlier: Mapping[str, str]
+) -> dict[str, str]:
+    """Sample id → the split it cannot leave, for the labelled samples that have one."""
+    fixed = {}
+    for s in (s for s in samples if s.labelled):
+        if s.source in training_only:
+            fixed[s.id] = "train"
+        elif s.split in HELD_OUT:
+            fixed[s.id] = s.split
+        elif earlier.get(s.id) in SPLITS:
+            fixed[s.id] = earlier[s.id]
+    return fixed
+
+
+def _members(samples: Sequence[Sample], groups: Mapping[str, str]) -> dict[str, list[Sample]]:
+    """Group → its labelled samples, in the order of their ids."""
+    members: dict[str, list[Sample]] = {}
+    for sample in sorted((s for s in samples if s.labelled), key=lambda s: s.id):
+        members.setdefault(groups[sample.id], []).append(sample)
+    return members
+
+
+def _free(group: Sequence[Sample], fixed: Mapping[str, str]) -> list[Sample]:
+    """The samples of a group that may go to another of its splits: where the publisher split it, none it placed."""
+    published = any(s.split in HELD_OUT for s in group)
+    return [s for s in group if s.id not in fixed and not (published and s.split)]
+
+
+def _stratified(
+    groups: Mapping[str, Sequence[Sample]], wanted: Mapping[str, float], seed: int, before: Mapping[str, Counter[str]]
+) -> dict[str, str]:
+    """Group → the split it is drawn for; groups that stay in training are absent. `before`: labels dealt earlier."""
+    carried = {name: Counter(label for s in group for label in s.positives) for name, group in groups.items()}
+    totals = sum((*carried.values(), *before.values()), Counter())
+    dealt = {split: Counter(before[split]) for split in wanted}
+    drawn: dict[str, str] = {}
+
+    def deal(name: str, split: str) -> None:
+        drawn[name] = split
+        dealt[split].update(carried[name])
+
+    waiting = sorted(groups, key=lambda name: _rank(seed, name))
+    while waiting:
+        left = sum((carried[name] for name in waiting), Counter())
+        label = min(left, key=lambda name: (left[name], name))
+        turn = [name for name in waiting if carried[name][label]]
+        waiting = [name for name in waiting if not carried[name][label]]
+
+        for name in turn:
+            lacking = {s: wanted[s] * totals[label] - dealt[s][label] for s in wanted}
+            split = max(lacking, key=lambda s: (lacking[s], s), default="")
+            if split and lacking[split] >= carried[name][label] / 2:
+                deal(name, split)
+        for split in sorted(s for s in wanted if wanted[s] > 0 and not dealt[s][label]):
+            stayed = [name for name in turn if name not in drawn]
+            if len(stayed) + bool(before["train"][label]) < 2:  # a label with one group stays in training
+                break
+            deal(min(stayed, key=lambda name: len(groups[name])), split)
+    return drawn
+
+
+class Identity(NamedTuple):
+    """What an image is known again by when data are prepared a second time."""
+
+    source: str
+    id: str
+    content: str  # sha256 of its stored pictures
+
+
+def known_again(old: Mapping[Identity, str], new: Sequence[Identity]) -> dict[str, str]:
+    """Sample id → the split of the old image it is, for those of the new images that are one.
+
+    It is known by source, id and content; else by content (it was renamed or moved, or another took its id); else by
+    source and id (it was stored in another size). An old image is known again once: its copy, delivered later, is new.
+    """
+    found: dict[str, str] = {}
+    left = dict(old)
+    for part in (slice(0, 3), slice(2, 3), slice(0, 2)):
+        known = {key[part]: key for key in left}
+        for key in new:
+            if key.id not in found and key[part] in known:
+                found[key.id] = left.pop(known.pop(key[part]))
+    return found
+
+
+def split_hash(assignment: Mapping[str, str], split: str) -> str:
+    """sha256 (first 16 hex digits) over the sorted ids of one split: the name of a frozen split in every report."""
+    ids = sorted(name for name, where in assignment.items() if where == split)
+    return hashlib.sha256(json.dumps([split, ids]).encode()).hexdigest()[:16]
+
+
+def _rank(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()

@@ -1,0 +1,319 @@
+"""Splits that leak, shift or lose a label make every later number wrong: their promises, as properties."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from derm_ml.records import SPLITS, UNLABELLED, DataError, Sample, one_hot
+from derm_ml.splits import (
+    Identity,
+    SplitFractions,
+    assign_splits,
+    contested,
+    group_samples,
+    known_again,
+    split_hash,
+)
+
+LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
+
+
+def sample(name: str, label: str = "nevus", **facts) -> Sample:
+    return Sample(name, {"image": f"{name}.jpg"}, one_hot(label, LABELS), **facts)
+
+
+@st.composite
+def sample_sets(draw, official: bool = False) -> list[Sample]:
+    """1 to 60 samples of a few patients and lesions, in two sources."""
+    size = draw(st.integers(1, 60))
+    return [
+        sample(
+            f"s{number:03}",
+            draw(st.sampled_from(LABELS)),
+            patient=draw(st.sampled_from(["", "", "p1", "p2", "p3", "p4"])),
+            lesion=draw(st.sampled_from(["", "", "", "l1", "l2", "l3"])),
+            source=draw(st.sampled_from(["hospital", "archive"])),
+            split=draw(st.sampled_from(SPLITS)) if official else "",
+        )
+        for number in range(size)
+    ]
+
+
+@st.composite
+def sets_with_duplicates(draw, official: bool = False):
+    samples = draw(sample_sets(official))
+    ids = st.sampled_from([s.id for s in samples])
+    return samples, draw(st.lists(st.tuples(ids, ids), max_size=8))
+
+
+fractions = st.builds(SplitFractions, validation=st.floats(0, 0.45), test=st.floats(0, 0.45), seed=st.integers(0, 5))
+
+
+@settings(deadline=None)
+@given(sets_with_duplicates(), fractions)
+def test_a_group_never_crosses_splits(made, shares):
+    """The same patient in training and test is the commonest way to report a score that does not hold."""
+    samples, duplicates = made
+    groups = group_samples(samples, duplicates)
+    splits = assign_splits(samples, shares, groups)
+    assert set(splits) == {s.id for s in samples}
+    assert set(splits.values()) <= set(SPLITS)
+    for name in set(groups.values()):
+        assert len({splits[s.id] for s in samples if groups[s.id] == name}) == 1
+
+
+@settings(deadline=None)
+@given(sets_with_duplicates())
+def test_groups_join_what_belongs_together_and_nothing_else(made):
+    samples, duplicates = made
+    groups = group_samples(samples, duplicates)
+    links = {s.id: {s.id} for s in samples}
+    for a in samples:
+        for b in samples:
+            same = a.source == b.source and (
+                (a.patient and a.patient == b.patient) or (a.lesion and a.lesion == b.lesion)
+            )
+            if same or (a.id, b.id) in duplicates or (b.id, a.id) in duplicates:
+                links[a.id].add(b.id)
+    for s in samples:  # reachable by links, the slow and simple way
+        reached, frontier = {s.id}, {s.id}
+        while frontier:
+            frontier = set().union(*(links[i] for i in frontier)) - reached
+            reached |= frontier
+        assert {other for other, name in groups.items() if name == groups[s.id]} == reached
+        assert groups[s.id] == min(reached)
+
+
+@settings(deadline=None)
+@given(sets_with_duplicates(), fractions, st.randoms())
+def test_the_order_of_the_input_does_not_matter(made, shares, random):
+    """A file system that lists differently must not give another test set."""
+    samples, duplicates = made
+    shuffled, turned = list(samples), [(b, a) for a, b in duplicates]
+    random.shuffle(shuffled)
+    random.shuffle(turned)
+    groups = group_samples(samples, duplicates)
+    assert group_samples(shuffled, turned) == groups
+    assert assign_splits(shuffled, shares, groups) == assign_splits(samples, shares, groups)
+
+
+@settings(deadline=None)
+@given(sets_with_duplicates(official=True), fractions)
+def test_official_splits_are_kept(made, shares):
+    """Scores are comparable with published ones only on the published split."""
+    samples, duplicates = made
+    splits = assign_splits(samples, shares, group_samples(samples, duplicates))
+    published = {s.split for s in samples}
+    for s in samples:
+        assert splits[s.id] == s.split or (s.split == "train" and splits[s.id] not in published)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(40, 120), min_size=3, max_size=3),
+    st.floats(0.05, 0.4),
+    st.floats(0.05, 0.4),
+    st.integers(0, 9),
+)
+def test_every_label_gets_its_share(sizes, validation, test, seed):
+    """Without groups the shares are met to one sample a label."""
+    samples = [sample(f"{label}{n}", label) for label, size in zip(LABELS, sizes, strict=True) for n in range(size)]
+    splits = assign_splits(samples, SplitFractions(validation, test, seed), group_samples(samples))
+    for label, size in zip(LABELS, sizes, strict=True):
+        counts = Counter(splits[f"{label}{n}"] for n in range(size))
+        assert abs(counts["validation"] - validation * size) <= 1
+        assert abs(counts["test"] - test * size) <= 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 6), min_size=3, max_size=30), st.integers(0, 9))
+def test_a_rare_label_is_in_every_split_as_soon_as_it_has_three_groups(sizes, seed):
+    """A label that a split lacks cannot be measured there."""
+    samples = [
+        sample(f"m{group}-{n}", "melanoma", patient=f"p{group}")
+        for group, size in enumerate(sizes)
+        for n in range(size)
+    ]
+    samples += [sample(f"n{n}") for n in range(200)]
+    splits = assign_splits(samples, SplitFractions(seed=seed), group_samples(samples))
+    assert {splits[s.id] for s in samples if s.patient} == set(SPLITS)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_with_too_few_groups_training_comes_first(groups):
+    samples = [sample(f"m{n}", "melanoma") for n in range(groups)] + [sample(f"n{n}") for n in range(50)]
+    splits = assign_splits(samples, SplitFractions(), group_samples(samples))
+    assert "train" in {splits[f"m{n}"] for n in range(groups)}
+
+
+@settings(deadline=None)
+@given(sets_with_duplicates(), fractions)
+def test_extra_data_never_leave_training(made, shares):
+    """Nor does anything that shows the same patient or picture as they do."""
+    samples, duplicates = made
+    groups = group_samples(samples, duplicates)
+    splits = assign_splits(samples, shares, groups, training_only=frozenset({"archive"}))
+    tied = {groups[s.id] for s in samples if s.source == "archive"}
+    assert all(splits[s.id] == "train" for s in samples if groups[s.id] in tied)
+
+
+def test_a_split_without_share_stays_empty():
+    samples = [sample(f"n{n}") for n in range(20)]
+    splits = assign_splits(samples, SplitFractions(validation=0.3, test=0), group_samples(samples))
+    assert "test" not in splits.values()
+
+
+def test_a_missing_official_split_is_drawn_from_training_only():
+    """ISIC 2017 as many have it: training and validation. The test set must not eat the validation set."""
+    samples = [sample(f"t{n}", LABELS[n % 3], split="train") for n in range(90)]
+    samples += [sample(f"v{n}", LABELS[n % 3], split="validation") for n in range(30)]
+    splits = assign_splits(samples, SplitFractions(validation=0.2, test=0.2), group_samples(samples))
+    assert Counter(splits.values()) == {"train": 72, "test": 18, "validation": 30}
+
+
+@pytest.mark.parametrize(("validation", "test"), [(-0.1, 0.1), (0.1, -0.1), (0.5, 0.5), (1, 0)])
+def test_impossible_shares_are_refused(validation, test):
+    with pytest.raises(DataError, match="leave training data"):
+        assign_splits([sample("a")], SplitFractions(validation, test), {"a": "a"})
+
+
+def test_seed_changes_the_drawn_split():
+    samples = [sample(f"n{n}") for n in range(60)]
+    groups = group_samples(samples)
+    drawn = [split_hash(assign_splits(samples, SplitFractions(seed=seed), groups), "test") for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_split_hash_names_the_ids_whatever_their_order():
+    splits = {"a": "test", "b": "test", "c": "train"}
+    assert split_hash(splits, "test") == split_hash(dict(reversed(splits.items())), "test")
+    assert split_hash(splits, "test") != split_hash({**splits, "c": "test"}, "test")
+    assert split_hash(splits, "train") != split_hash({"c": "test"}, "test")
+
+
+FINDINGS = ("common", "half", "rare")
+
+
+@given(st.integers(0, 10_000), st.integers(60, 160))
+@settings(max_examples=40)
+def test_every_finding_is_dealt_in_its_share_though_findings_overlap(seed, patients):
+    """Both eyes of a patient stay together, and a rare finding that comes with a common one is not lost to a split."""
+    rng = np.random.default_rng(seed)
+    shares = {"common": 0.5, "half": 0.3, "rare": 0.1}
+    eyes = [
+        Sample(f"{number}_{eye}", {"image": f"{number}_{eye}.jpg"},
+               {f: float(rng.random() < shares[f]) for f in FINDINGS}, patient=str(number), source="eyes")
+        for number in range(patients) for eye in ("left", "right")
+    ]  # fmt: skip
+    splits = assign_splits(eyes, SplitFractions(0.2, 0.2, seed), group_samples(eyes))
+    assert all(splits[f"{n}_left"] == splits[f"{n}_right"] for n in range(patients))
+    for finding in FINDINGS:
+        having = [s.id for s in eyes if s.target[finding] == 1]
+        for split in ("validation", "test"):
+            dealt = sum(splits[name] == split for name in having)
+            assert abs(dealt - 0.2 * len(having)) <= max(3, 0.12 * len(having))
+
+
+def test_an_image_without_a_known_target_is_in_no_split_and_ties_no_other_to_training():
+    known = sample("a", patient="p", source="s")
+    unknown = Sample("b", {"image": "b.jpg"}, dict.fromkeys(LABELS, float("nan")), patient="p", source="s")
+    nothing = Sample("c", {"image": "c.jpg"}, patient="p", source="s")
+    samples = [known, unknown, nothing, *(sample(f"x{k}", source="s") for k in range(3))]
+    splits = assign_splits(samples, SplitFractions(0.0, 0.7, 0), group_samples(samples))
+    assert splits["b"] == splits["c"] == UNLABELLED
+    assert {splits[s.id] for s in samples if s.labelled} == {"train", "test"}
+
+
+@settings(deadline=None)
+@given(sets_with_duplicates(), fractions, st.data())
+def test_growing_the_data_never_moves_an_image(made, shares, data):
+    """An old training image in the new test set: the champion would be measured on what it learned."""
+    samples, duplicates = made
+    known = data.draw(st.sets(st.sampled_from([s.id for s in samples]), min_size=1))
+    old = [s for s in samples if s.id in known]
+    before = assign_splits(old, shares, group_samples(old, duplicates))
+    torn = contested(samples, group_samples(samples, duplicates), earlier=before)
+    assert not known & set(torn)
+    left = [s for s in samples if s.id not in torn]
+    groups = group_samples(left, duplicates)
+    after = assign_splits(left, shares, groups, earlier=before)
+    assert {name: after[name] for name in known} == before
+    for name in set(groups.values()):  # and what arrived ties nothing across the splits
+        assert len({after[s.id] for s in left if groups[s.id] == name}) == 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=6), st.floats(0.05, 0.4), st.floats(0.05, 0.4))
+def test_batch_after_batch_every_split_keeps_its_share(sizes, validation, test):
+    """Splits that freeze must not starve: small batches, each below one test image, still add up to test images."""
+    shares, samples, splits = SplitFractions(validation, test), [], {}
+    for size in sizes:
+        samples += [sample(f"n{len(samples) + n:04}") for n in range(size)]
+        splits = assign_splits(samples, shares, group_samples(samples), earlier=splits)
+    counts = Counter(splits.values())
+    assert abs(counts["validation"] - validation * len(samples)) <= 1
+    assert abs(counts["test"] - test * len(samples)) <= 1
+
+
+def test_a_new_image_goes_where_its_patient_is():
+    old = [sample(f"n{n}", patient=f"p{n}", source="s") for n in range(20)]
+    before = assign_splits(old, SplitFractions(), group_samples(old))
+    new = [sample(f"later{n}", patient=f"p{n}", source="s") for n in range(20)]
+    after = assign_splits([*old, *new], SplitFractions(), group_samples([*old, *new]), earlier=before)
+    assert all(after[f"later{n}"] == before[f"n{n}"] for n in range(20))
+
+
+def test_a_new_image_that_ties_two_splits_together_is_named_with_both():
+    samples = [sample("a"), sample("b"), sample("link"), sample("beside")]
+    groups = group_samples(samples, [("a", "link"), ("link", "b")])
+    torn = contested(samples, groups, earlier={"a": "train", "b": "test"})
+    assert list(torn) == ["link"]
+    assert "a (train) and b (test)" in torn["link"]
+
+
+def test_extra_data_like_a_test_image_do_not_pull_it_into_training():
+    samples = [sample("mine"), sample("extra", source="archive")]
+    groups = group_samples(samples, [("mine", "extra")])
+    extra = frozenset({"archive"})
+    assert assign_splits(samples, SplitFractions(), groups, extra, {"mine": "test"}) == {
+        "mine": "test", "extra": "train",  # the rule `no_duplicates_across_splits` says so
+    }  # fmt: skip
+
+
+def test_what_was_unlabelled_goes_to_training_with_its_label():
+    """A pseudo-label may have been learned from it, so it proves nothing of a later model."""
+    samples = [sample(f"n{n}") for n in range(40)]
+    earlier = {s.id: UNLABELLED for s in samples[:20]} | {s.id: "train" for s in samples[20:30]}
+    after = assign_splits(samples, SplitFractions(0.3, 0.3), group_samples(samples), earlier=earlier)
+    assert {after[s.id] for s in samples[:30]} == {"train"}
+    assert {after[s.id] for s in samples[30:]} == {"validation", "test"}
+
+
+@pytest.mark.parametrize(
+    ("now", "found"),
+    [
+        (Identity("a", "1", "x"), "test"),
+        (Identity("moved", "renamed", "x"), "test"),
+        (Identity("a", "1", "stored smaller"), "test"),
+        (Identity("b", "1", "y"), None),  # a later source brought the same file name
+    ],
+)
+def test_an_image_is_known_again(now, found):
+    assert known_again({Identity("a", "1", "x"): "test"}, [now]).get(now.id) == found
+
+
+def test_an_image_that_took_an_old_ones_id_does_not_take_its_split():
+    old = {Identity("clinic", "IMG_1", "x"): "test"}
+    new = [Identity("batches/a", "IMG_1", "y"), Identity("clinic", "clinic:IMG_1", "x")]
+    assert known_again(old, new) == {"clinic:IMG_1": "test"}
+
+
+def test_a_copy_delivered_later_is_a_new_image():
+    """Else an official training image that is a copy of a test image would slip into the test set unsaid."""
+    old = {Identity("a", "1", "x"): "test"}
+    assert known_again(old, [Identity("a", "1", "x"), Identity("a", "2", "x")]) == {"1": "test"}
