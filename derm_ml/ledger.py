@@ -16,12 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from derm_ml import DermError
-
-
-class LedgerError(DermError, ValueError):
-    """The ledger is damaged, or somebody else is writing a decision."""
-
 
 class Ledger:
     """Decisions about the champion of one task, oldest first."""

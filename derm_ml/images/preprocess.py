@@ -87,13 +87,16 @@ def in_frame(square: np.ndarray, height: int, width: int, fit: Fit = "squash") -
     """
     if fit == "squash" or height == width:
         return _resized(square, height, width)
-    edge = min(height, width) if fit == "crop" else max(height, width)
+    edge, cells = min(height, width) if fit == "crop" else max(height, width), square.shape[0]
     top, left = abs(height - edge) // 2, abs(width - edge) // 2
-    whole = _resized(square, edge, edge)
-    if fit == "pad":
-        return np.ascontiguousarray(whole[top : top + height, left : left + width])
+    if fit == "pad" and height > width:
+        return np.ascontiguousarray(in_frame(np.ascontiguousarray(square.T), width, height, fit).T)
+    if fit == "pad":  # the padding goes before the width comes: a whole square of 16,384 pixels a side takes 268 MB
+        how = cv2.INTER_AREA if edge < cells else cv2.INTER_LINEAR
+        rows = cv2.resize(square, (cells, edge), interpolation=how)[top : top + height]
+        return cv2.resize(rows, (width, height), interpolation=how)
     framed = np.zeros((height, width), square.dtype)
-    framed[top : top + edge, left : left + edge] = whole
+    framed[top : top + edge, left : left + edge] = _resized(square, edge, edge)
     return framed
 
 

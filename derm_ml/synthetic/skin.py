@@ -77,7 +77,8 @@ def fade(image: np.ndarray, region: Region, amount: float, rng: np.random.Genera
 def grow(image: np.ndarray, region: Region, factor: float) -> tuple[np.ndarray, Region]:
     """A region magnified about its centre, the skin around it giving way; and the box it then fills, exactly.
 
-    The magnification falls to one at twice the region's radius. `factor` is at the middle, the box grows less.
+    The magnification falls to one at twice the region's radius. `factor` is at the middle, the box grows less: its
+    longer side less than its shorter.
     """
     x, y = (region.x1 + region.x2) / 2, (region.y1 + region.y2) / 2
     half = max(region.x2 - region.x1, region.y2 - region.y1) / 2
@@ -97,10 +98,10 @@ def grow(image: np.ndarray, region: Region, factor: float) -> tuple[np.ndarray, 
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    # where the old edge went: the radius whose source is the old half side
+    # where the old edges went: the radii whose sources are the old half sides
     radii = np.linspace(0, 1, 2001) * reach
-    larger = float(np.interp(half, radii * (1 - pull * (1 - (radii / reach) ** 2) ** 2), radii)) / half
-    wide, high = (region.x2 - region.x1) / 2 * larger, (region.y2 - region.y1) / 2 * larger
+    sources = radii * (1 - pull * (1 - (radii / reach) ** 2) ** 2)
+    wide, high = (float(np.interp(side / 2, sources, radii)) for side in (region.x2 - region.x1, region.y2 - region.y1))
     box = Region(region.label, max(0, x - wide), max(0, y - high), min(width, x + wide), min(height, y + high))
     return changed, Region(box.label, *box.box, region.id)
 

@@ -109,7 +109,6 @@ def second_visit(
         "expression": float(np.hypot(*shift(centres + corner).T).mean() / side) if len(centres) else 0.0,
         "changed": _share(states_first, "resolved") + _share(states_second, "new"),
         "occluded": float(covered.any()),
-        "growth": {r.id: fate[r.id] for r in first_regions if r.id in fate},
     }
     pair = Pair(first, second, tuple(_anonymous(first_regions)), tuple(_anonymous(second_regions)))
     return pair, Truth(matches, (tuple(states_first), tuple(states_second)), facts, points, covers_known=True)

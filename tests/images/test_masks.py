@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -94,6 +96,16 @@ def test_what_is_drawn_on_the_square_comes_back_where_it_was(size, fit):
     assert back.shape == size
     both, either = (back & (mask > 0)).sum(), (back | (mask > 0)).sum()
     assert both / either > 0.95
+
+
+@pytest.mark.parametrize("size", [(60, 16_000), (16_000, 60)])
+def test_a_long_strip_does_not_cost_the_memory_of_its_square(size):
+    """A panorama of 1 megapixel must not take 256 MB of the service."""
+    tracemalloc.start()
+    in_frame(np.zeros((64, 64), np.uint8), *size, "pad")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
 
 
 def test_what_a_crop_did_not_see_is_nothing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from derm_ml.metrics.matching import count
 from derm_ml.pairs import STATES
 from derm_ml.records import Region
 from derm_ml.synthetic.faces import draw_face
+from derm_ml.synthetic.skin import grow
 from derm_ml.synthetic.visits import Change, second_visit
 
 STILL = Change(healed=0, new=0, changed=0, light=0, softness=0, occluded=0, hand=0, crop=0)
@@ -34,6 +36,18 @@ def test_the_place_it_names_is_where_the_pixels_went(seed, x, y):
     dark = np.argwhere(pair.second.sum(axis=2) < 120)
     inside = dark[(np.abs(dark[:, ::-1] - truth.points[0, 2:]) < 14).all(axis=1)]
     assert np.abs(inside.mean(axis=0)[::-1] - truth.points[0, 2:]).max() < 0.7
+
+
+@given(half_width=st.integers(8, 30), half_height=st.integers(8, 30), factor=st.floats(1.1, 1.6))
+@settings(max_examples=12, deadline=None)
+def test_the_box_of_a_grown_lesion_is_what_it_fills(half_width, half_height, factor):
+    photo = np.full((200, 200, 3), 200, np.uint8)
+    cv2.ellipse(photo, (100, 100), (half_width, half_height), 0, 0, 360, (0, 0, 0), -1)
+    region = Region("pimple", 99.5 - half_width, 99.5 - half_height, 100.5 + half_width, 100.5 + half_height)
+    grown, box = grow(photo, region, factor)
+    rows, columns = np.nonzero(grown[..., 0] < 100)
+    filled = (columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5)
+    assert np.abs(np.subtract(box.box, filled)).max() <= 1.5
 
 
 def test_the_same_seed_gives_the_same_pair():
