@@ -172,6 +172,18 @@ class Dataset:
         across, down = (max(1, round(size * scale)) / size for size in (width, height))  # as `limit_side` rounds
         return tuple(Region(*values).scaled(across, down) for values in json.loads(stored))
 
+    @property
+    def identities(self) -> dict[Identity, str]:
+        """What each sample is known again by, and its split."""
+        rows = self.manifest.to_dict("records")
+        return {Identity(row["source"], row["id"], _content(row)): row["split"] for row in rows}
+
+    def learned_from(self, newer: Dataset, split: str) -> list[str]:
+        """Ids of a newer dataset's split that lie in the training or validation split of this one."""
+        asked = [key for key, where in newer.identities.items() if where == split]
+        known = known_again(self.identities, asked)
+        return [name for name, was in known.items() if was in ("train", "validation")]
+
     def attributes(self, row: Any) -> dict[str, str | float]:
         """Known attributes of a row: `age` in years, `sex`, `site`, `diagnosis`. Unknown ones are absent."""
         found = {c.removeprefix("attribute."): row[c] for c in self.manifest.columns if c.startswith("attribute.")}

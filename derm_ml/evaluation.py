@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from derm_ml import DermError
 from derm_ml.files import replacing_folder, write_json
 from derm_ml.report.html import render
 
@@ -32,7 +33,7 @@ SCHEMA_VERSION = 1
 Row = dict[str, Any]
 
 
-class EvaluationError(ValueError):
+class EvaluationError(DermError, ValueError):
     """A saved evaluation is missing or damaged, or does not say what it must. Nothing may be promoted on it."""
 
 

@@ -2,7 +2,7 @@
 
     evidence = Evidence.read(task, bundle, evaluation)      what the files say now, gates run again
     decision = decide(evidence, champion_evidence, policy)  pure: same evidence, same decision
-    promote(task, candidate, versions, ledger, re_evaluate) the transaction: decide → alias → ledger
+    promote(task, candidate, versions, ledger, data)        the transaction: decide → alias → ledger
 
 `derm promote <task> <model> --dry-run` shows the decision and changes nothing. No registry is known here:
 whoever keeps versions and aliases fulfils `Versions`, and `Registry` towards the command line.
@@ -11,8 +11,7 @@ whoever keeps versions and aliases fulfils `Versions`, and `Registry` towards th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -61,7 +60,7 @@ class Evidence:
     def read(cls, task: Task, bundle: Path, evaluation: Path, own_data: bool = True) -> Evidence:
         """Verify the bundle (sha256), load the evaluation and run the gates again.
 
-        `own_data=False` for a model measured on data it was not trained with: the champion on a newer split.
+        `own_data=False` for a model measured on a newer dataset than the one it was trained with.
         Raises `BundleError` or `EvaluationError` if either cannot be read.
         """
         model, measured = Bundle.open(bundle), Evaluation.load(evaluation)
@@ -193,11 +192,34 @@ class Registry(Protocol):
         ...
 
 
-# (champion's bundle, the candidate's dataset md5) → the folder of the champion's evaluation on that dataset
-ReEvaluate = Callable[[Path, str], Path]
+class Data(Protocol):
+    """The datasets models are measured on."""
+
+    def present(self, task: Task) -> str:
+        """The md5 of the dataset as it is now; empty where there is none."""
+        ...
+
+    def measure(self, task: Task, bundle: Path, dataset_md5: str) -> Path:
+        """The folder of a model's evaluation on the test split of that dataset.
+
+        Raises `DermError` if it cannot be made, or would be no test because the model learned from these images.
+        """
+        ...
 
 
-def weigh(task: Task, candidate: Evidence, champion: ModelVersion | None, re_evaluate: ReEvaluate) -> Decision:
+def evidence_of(task: Task, candidate: ModelVersion, data: Data) -> Evidence:
+    """What speaks for a candidate now: measured again where the data have changed since it was trained."""
+    present = data.present(task)
+    if not present or present == Bundle.open(candidate.bundle).card.dataset_md5:
+        return Evidence.read(task, candidate.bundle, candidate.evaluation)
+    try:
+        return Evidence.read(task, candidate.bundle, data.measure(task, candidate.bundle, present), own_data=False)
+    except DermError as error:
+        why = f"it cannot be measured on the present dataset {present}: {error}"
+        return replace(Evidence.read(task, candidate.bundle, candidate.evaluation), faults=(why,))
+
+
+def weigh(task: Task, candidate: Evidence, champion: ModelVersion | None, data: Data) -> Decision:
     """Decide against the champion, measured again where its evaluation is on another split or other data.
 
     Changes nothing. The same ids may carry corrected labels: only the same dataset makes them the same cases.
@@ -210,13 +232,13 @@ def weigh(task: Task, candidate: Evidence, champion: ModelVersion | None, re_eva
     except EvaluationError as error:
         return Decision(False, (f"the champion's evidence cannot be read: {error}",))
     other = (held.split_hash, held.dataset_md5) != (candidate.split_hash, candidate.dataset_md5)
-    if other and not candidate.faults:
-        measured = re_evaluate(champion.bundle, candidate.dataset_md5)
-        held = Evidence.read(task, champion.bundle, measured, own_data=False)
     try:
+        if other and not candidate.faults:
+            measured = data.measure(task, champion.bundle, candidate.dataset_md5)
+            held = Evidence.read(task, champion.bundle, measured, own_data=False)
         paired = None if policy.worse_by is None else _paired(task, candidate, held)
     except DermError as error:  # no traceback: the refusal and its reason belong into the ledger
-        return Decision(False, (f"the paired test against the champion cannot be made: {error}",))
+        return Decision(False, (f"the comparison with the champion cannot be made: {error}",))
     return decide(candidate, held, policy, task.primary_metric, paired)
 
 
@@ -229,26 +251,24 @@ def _paired(task: Task, candidate: Evidence, champion: Evidence) -> Difference |
     return primary_difference(Evaluation.load(Path(candidate.folder)), Evaluation.load(Path(champion.folder)), task)
 
 
-def promote(
-    task: Task, candidate: ModelVersion, versions: Versions, ledger: Ledger, re_evaluate: ReEvaluate
-) -> Decision:
+def promote(task: Task, candidate: ModelVersion, versions: Versions, ledger: Ledger, data: Data) -> Decision:
     """Decide and, if the decision says so, move `champion` (the old one becomes `previous`); write both down.
 
-    One promotion at a time. The intention is in the ledger before the alias moves and the fact after it, so a
-    crash between the two is completed by the next call.
+    One promotion at a time. The intention is in the ledger before the first alias moves and the fact after the last,
+    so what a crash cuts short is finished by the next call, whatever that asks for.
     """
     with ledger.locked():
-        _finish_rollback(task, versions, ledger)
+        _finish(task, versions, ledger)
         champion = versions.version(task, CHAMPION)
-        evidence = Evidence.read(task, candidate.bundle, candidate.evaluation)
         if champion and champion.number == candidate.number:
-            _complete(ledger, candidate.number)
             return Decision(True, (f"version {candidate.number} is the champion already",))
-        decision = weigh(task, evidence, champion, re_evaluate)
+        evidence = evidence_of(task, candidate, data)
+        decision = weigh(task, evidence, champion, data)
+        before = champion.number if champion else None
         entry: dict[str, Any] = {
             "task": task.name,
             "version": candidate.number,
-            "champion_before": champion.number if champion else None,
+            "champion_before": before,
             "reasons": decision.reasons,
             "policy": Policy.of(task).model_dump(),
             "evidence": asdict(evidence),
@@ -257,10 +277,7 @@ def promote(
             ledger.append({"event": "refused", **entry})
             return decision
         ledger.append({"event": "promoting", **entry})
-        if champion:
-            versions.point(task, PREVIOUS, champion.number)
-        versions.point(task, CHAMPION, candidate.number)
-        ledger.append({"event": "promoted", "task": task.name, "version": candidate.number})
+        _move(task, versions, ledger, "promoted", candidate.number, before)
     return decision
 
 
@@ -271,9 +288,10 @@ def rollback(task: Task, versions: Versions, ledger: Ledger) -> str:
     is then all that happens. Raises `PromotionError` if there is no previous champion.
     """
     with ledger.locked():
-        finished = _finish_rollback(task, versions, ledger)
-        if finished is not None:
-            return f"version {finished} is the champion of {task.name} again: a rollback cut short was finished"
+        finished = _finish(task, versions, ledger)
+        if finished and finished["event"] == "rolled_back":
+            version = finished["version"]
+            return f"version {version} is the champion of {task.name} again: a rollback cut short was finished"
         champion, previous = versions.version(task, CHAMPION), versions.version(task, PREVIOUS)
         if previous is None or (champion and champion.number == previous.number):
             raise PromotionError(f"{task.name} has no previous champion to go back to")
@@ -282,28 +300,29 @@ def rollback(task: Task, versions: Versions, ledger: Ledger) -> str:
         ledger.append(
             {"event": "rolling_back", "task": task.name, "version": previous.number, "champion_before": before}
         )
-        _exchange(task, versions, ledger, previous.number, before)
+        _move(task, versions, ledger, "rolled_back", previous.number, before)
     return f"version {previous.number} is the champion of {task.name} again"
 
 
-def _exchange(task: Task, versions: Versions, ledger: Ledger, champion: int, previous: int | None) -> None:
+def _move(
+    task: Task, versions: Versions, ledger: Ledger, event: str, champion: int, previous: int | None
+) -> dict[str, Any]:
+    """`champion` first: whether it points to the new version says whether the decision took effect."""
     versions.point(task, CHAMPION, champion)
     if previous is not None:
         versions.point(task, PREVIOUS, previous)
-    ledger.append({"event": "rolled_back", "task": task.name, "version": champion})
+    return ledger.append({"event": event, "task": task.name, "version": champion})
 
 
-def _finish_rollback(task: Task, versions: Versions, ledger: Ledger) -> int | None:
-    """Carry out a rollback whose intention is the ledger's last word; the version it led to, None without one."""
-    last = next(iter(ledger.entries()[-1:]), None)
-    if last is None or last["event"] != "rolling_back":
-        return None
-    _exchange(task, versions, ledger, last["version"], last["champion_before"])
-    return last["version"]
+def _finish(task: Task, versions: Versions, ledger: Ledger) -> dict[str, Any] | None:
+    """Carry out what a crash cut short, the ledger's last word being an intention; the entry that ends it, or None.
 
-
-def _complete(ledger: Ledger, number: int) -> None:
-    """Write the fact a crash kept out of the ledger: the alias had moved, the entry was missing."""
-    entries = ledger.entries()
-    if entries and entries[-1]["event"] == "promoting" and entries[-1]["version"] == number:
-        ledger.append({"event": "promoted", "task": entries[-1]["task"], "version": number})
+    A promotion whose `champion` had not moved changed nothing: it is decided again, on the evidence of that day.
+    """
+    last: dict[str, Any] = next(iter(ledger.entries()[-1:]), {"event": ""})
+    if last["event"] == "rolling_back":
+        return _move(task, versions, ledger, "rolled_back", last["version"], last["champion_before"])
+    champion = versions.version(task, CHAMPION)
+    if last["event"] == "promoting" and champion and champion.number == last["version"]:
+        return _move(task, versions, ledger, "promoted", last["version"], last["champion_before"])
+    return None

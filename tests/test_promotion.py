@@ -141,8 +141,23 @@ def events(ledger: Ledger) -> list[tuple[str, int]]:
     return [(entry["event"], entry["version"]) for entry in ledger.entries()]
 
 
-def never(bundle, md5):
-    raise AssertionError("nothing has to be measured again on the same split")
+class Data:
+    """The present dataset (empty: none is prepared); what is measured again says what `then` makes of it."""
+
+    def __init__(self, present: str = "", then=None) -> None:
+        self._present, self._then, self.asked = present, then, []
+
+    def present(self, task) -> str:
+        return self._present
+
+    def measure(self, task, bundle, dataset_md5) -> Path:
+        assert self._then, "nothing has to be measured again on the same split"
+        self.asked.append((str(bundle), dataset_md5))
+        self._then()
+        return Path("again")
+
+
+never = Data()
 
 
 def test_both_decisions_are_written_down(evidence, tmp_path):
@@ -153,23 +168,52 @@ def test_both_decisions_are_written_down(evidence, tmp_path):
     assert events(ledger) == [("promoting", 1), ("promoted", 1), ("promoting", 2), ("promoted", 2), ("refused", 3)]
 
 
-@pytest.mark.parametrize("crash_after", [0, 1])
-def test_a_crash_between_ledger_and_alias_is_made_good_by_the_next_call(evidence, tmp_path, crash_after):
+@pytest.fixture
+def readable(monkeypatch):
+    monkeypatch.setattr("derm_ml.promotion.Bundle.open", lambda path: None)
+
+
+@pytest.mark.parametrize("crash_after", [0, 1, 2])
+@pytest.mark.parametrize("then", ["the same again", "another model", "rollback"])
+def test_whatever_is_called_after_a_crash_finds_the_aliases_of_one_decision(
+    evidence, readable, tmp_path, monkeypatch, crash_after, then
+):
+    """Else champion and previous are one version, and the champion before is out of reach when it is needed."""
     shelf, ledger = Shelf(), Ledger(tmp_path / "ledger.jsonl")
-    promote(TASK, version(1), shelf, ledger, never)
+    evidence["bundle4"] = replace(GOOD, value=0.95)
+    for number in (1, 2):
+        promote(TASK, version(number), shelf, ledger, never)
     shelf.moves_left = crash_after
+    written = ledger.append
+    if crash_after == 2:  # both aliases have moved, the fact is not written
+
+        def dies_at_the_fact(entry):
+            if entry["event"] == "promoted":
+                raise KeyboardInterrupt
+            return written(entry)
+
+        monkeypatch.setattr(ledger, "append", dies_at_the_fact)
     with pytest.raises(KeyboardInterrupt):
-        promote(TASK, version(2), shelf, ledger, never)
+        promote(TASK, version(4), shelf, ledger, never)
     shelf.moves_left = 99
-    promote(TASK, version(2), shelf, ledger, never)
-    assert shelf.aliases == {CHAMPION: 2, PREVIOUS: 1}
-    assert events(ledger)[-1] == ("promoted", 2)
+    monkeypatch.setattr(ledger, "append", written)
+    took_effect = crash_after > 0
+    if then == "the same again":
+        assert promote(TASK, version(4), shelf, ledger, never).promote
+        assert shelf.aliases == {CHAMPION: 4, PREVIOUS: 2}
+    elif then == "another model":
+        assert not promote(TASK, version(3), shelf, ledger, never).promote
+        assert shelf.aliases == ({CHAMPION: 4, PREVIOUS: 2} if took_effect else {CHAMPION: 2, PREVIOUS: 1})
+    else:
+        rollback(TASK, shelf, ledger)
+        assert shelf.aliases == ({CHAMPION: 2, PREVIOUS: 4} if took_effect else {CHAMPION: 1, PREVIOUS: 2})
+    assert events(ledger).count(("promoted", 4)) == (took_effect or then == "the same again")
 
 
 def test_a_crash_after_the_alias_moved_is_completed_in_the_ledger(evidence, tmp_path):
     shelf, ledger = Shelf(), Ledger(tmp_path / "ledger.jsonl")
     shelf.aliases = {CHAMPION: 1}
-    ledger.append({"event": "promoting", "task": TASK.name, "version": 1})
+    ledger.append({"event": "promoting", "task": TASK.name, "version": 1, "champion_before": None})
     assert promote(TASK, version(1), shelf, ledger, never).promote
     assert promote(TASK, version(1), shelf, ledger, never).promote
     assert events(ledger) == [("promoting", 1), ("promoted", 1)]
@@ -178,33 +222,21 @@ def test_a_crash_after_the_alias_moved_is_completed_in_the_ledger(evidence, tmp_
 def test_a_champion_of_another_split_is_measured_again_on_the_candidates(evidence, tmp_path):
     """Two numbers from different images say nothing about which model is better."""
     evidence["bundle1"] = replace(GOOD, value=0.99, split_hash="old")
-    asked = []
-
-    def again(bundle, md5):
-        asked.append((str(bundle), md5))
-        evidence["bundle1"] = replace(GOOD, value=0.75)
-        return Path("again")
-
+    data = Data(then=lambda: evidence.update(bundle1=replace(GOOD, value=0.75)))
     shelf, ledger = Shelf(), Ledger(tmp_path / "ledger.jsonl")
     shelf.aliases = {CHAMPION: 1}
-    assert promote(TASK, version(2), shelf, ledger, again).promote
-    assert asked == [("bundle1", GOOD.dataset_md5)]
+    assert promote(TASK, version(2), shelf, ledger, data).promote
+    assert data.asked == [("bundle1", GOOD.dataset_md5)]
 
 
 def test_a_champion_measured_on_other_labels_of_the_same_images_is_measured_again(evidence, tmp_path):
     """A corrected label leaves every id as it was: by ids alone the two would seem to have seen the same cases."""
     evidence["bundle1"] = replace(GOOD, value=0.75, dataset_md5="before the correction")
-    asked = []
-
-    def again(bundle, md5):
-        asked.append((str(bundle), md5))
-        evidence["bundle1"] = replace(GOOD, value=0.95)
-        return Path("again")
-
+    data = Data(then=lambda: evidence.update(bundle1=replace(GOOD, value=0.95)))
     shelf, ledger = Shelf(), Ledger(tmp_path / "ledger.jsonl")
     shelf.aliases = {CHAMPION: 1}
-    assert not promote(TASK, version(2), shelf, ledger, again).promote
-    assert asked == [("bundle1", GOOD.dataset_md5)]
+    assert not promote(TASK, version(2), shelf, ledger, data).promote
+    assert data.asked == [("bundle1", GOOD.dataset_md5)]
 
 
 def test_a_comparison_that_cannot_be_made_is_a_refusal_in_the_ledger(evidence, tmp_path, monkeypatch):
@@ -229,9 +261,8 @@ def test_without_a_previous_champion_there_is_no_rollback(tmp_path):
 
 
 @pytest.mark.parametrize("crash_after", [0, 1])
-def test_a_rollback_cut_short_is_finished_and_not_undone_by_the_next_call(evidence, tmp_path, monkeypatch, crash_after):
+def test_a_rollback_cut_short_is_finished_and_not_undone_by_the_next_call(evidence, readable, tmp_path, crash_after):
     """Somebody rolls back because the champion is harmful: trying again after a crash must not bring it back."""
-    monkeypatch.setattr("derm_ml.promotion.Bundle.open", lambda path: None)
     shelf, ledger = Shelf(), Ledger(tmp_path / "ledger.jsonl")
     for number in (1, 2):
         promote(TASK, version(number), shelf, ledger, never)

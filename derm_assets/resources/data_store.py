@@ -98,7 +98,7 @@ class DataStore(dg.ConfigurableResource):
     def _restore(self, task: Task) -> None:
         """Let DVC put back a prepared folder that was removed: when data arrive, its splits are kept."""
         lock = self.root / "dvc.lock"
-        prepared = Path(self.places.data) / "prepared" / task.name
+        prepared = self.places.prepared(task)
         if prepared.exists() or not lock.exists() or f"prepare@{task.name}:" not in lock.read_text(encoding="utf-8"):
             return
         status, said = self._dvc("checkout", f"prepare@{task.name}")
@@ -153,7 +153,7 @@ class DataStore(dg.ConfigurableResource):
         """The dataset under its own name, by hard links: a later `dvc repro` cannot pull it from under a training."""
         frozen = self.places.version(task, md5)
         if not frozen.exists():
-            prepared = Path(self.places.data) / "prepared" / task.name
+            prepared = self.places.prepared(task)
             with replacing_folder(frozen) as folder:
                 shutil.copytree(prepared, folder, copy_function=os.link, dirs_exist_ok=True)
         return frozen

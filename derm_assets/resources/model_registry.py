@@ -27,6 +27,7 @@ from pydantic import PrivateAttr
 from derm_assets.resources.places import Places
 from derm_ml import DermError
 from derm_ml.bundle import Bundle
+from derm_ml.evaluation import Evaluation
 from derm_ml.files import replacing_file, replacing_folder, sha256
 from derm_ml.ledger import Ledger
 from derm_ml.progress import EpochReport
@@ -35,9 +36,9 @@ from derm_ml.promotion import (
     CHAMPION,
     SPLIT,
     Decision,
-    Evidence,
     ModelVersion,
-    ReEvaluate,
+    PromotionError,
+    evidence_of,
     promote,
     rollback,
     weigh,
@@ -47,6 +48,8 @@ from derm_ml.task import Recipe, Task
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as StoredVersion
+
+    from derm_ml.dataset import Dataset
 
 RUN_FILE = "mlflow_run"  # beside the checkpoint: a resumed fit goes on in the run it began
 _LONGEST_PARAM = 6000  # MLflow refuses longer ones
@@ -124,9 +127,10 @@ class ModelRegistry(dg.ConfigurableResource):
         """Store bundle and evaluation, verify what was stored, make a version of them, then point `challenger` at it.
 
         In this order, so that no alias ever names missing bytes. The same bundle with the same evaluation is the
-        same version, so registering again after a crash converges.
+        same version, so registering again after a crash converges; a newer evaluation makes a newer version.
         """
         model = Bundle.open(bundle)
+        Evaluation.load(evaluation)
         run = self.run_of(task, bundle.parent)
         evaluation_sha256 = sha256(evaluation / "evaluation.json")
         identity = {"model_version": model.version, "evaluation_sha256": evaluation_sha256}
@@ -168,19 +172,56 @@ class ModelRegistry(dg.ConfigurableResource):
         """Decide whether a bundle becomes the champion; unless `dry_run`, register it and carry the decision out."""
         evaluation = evaluation_of(bundle)
         if dry_run:
-            evidence = Evidence.read(task, bundle, evaluation)
-            return weigh(task, evidence, self.version(task, CHAMPION), self._measure_again(task))
+            evidence = evidence_of(task, ModelVersion(0, bundle, evaluation), self)
+            return weigh(task, evidence, self.version(task, CHAMPION), self)
         return self.promote_version(task, self.register(task, bundle, evaluation))
 
     def promote_version(self, task: Task, candidate: ModelVersion) -> Decision:
         """Decide on a registered version, move the aliases, write the ledger."""
-        return promote(task, candidate, self, Ledger(self.places.ledger(task)), self._measure_again(task))
+        return promote(task, candidate, self, Ledger(self.places.ledger(task)), self)
 
     def rollback(self, task: Task) -> str:
         """Make the previous champion the champion again."""
         return rollback(task, self, Ledger(self.places.ledger(task)))
 
+    # ------------------------------------------------ what a promotion asks
+
+    def present(self, task: Task) -> str:
+        """The md5 of the prepared dataset; empty where nothing is prepared."""
+        from derm_ml.dataset import Dataset
+
+        folder = self.places.prepared(task)
+        return Dataset.open(folder).md5 if folder.exists() else ""
+
+    def measure(self, task: Task, bundle: Path, dataset_md5: str) -> Path:
+        """A model's evaluation on the frozen test split of that dataset: made once, then kept.
+
+        Raises `PromotionError` if test images were in the training or validation split of the model's own dataset.
+        """
+        model = Bundle.open(bundle)
+        folder = Path(self.places.out) / task.name / "again" / f"{model.version}-{dataset_md5[:12]}"
+        if not folder.exists():
+            dataset, own = self._dataset(task, dataset_md5), self._dataset(task, model.card.dataset_md5)
+            if dataset is None:
+                raise PromotionError(f"dataset {dataset_md5} is not on this machine: prepare it again")
+            learned = own.learned_from(dataset, SPLIT) if own else []
+            if learned:
+                raise PromotionError(
+                    f"{len(learned)} of its {SPLIT} images, such as {learned[0]}, were in the training or validation "
+                    f"split of model {model.version}: prepare the data with the splits they had"
+                )
+            task.evaluate(task.load(bundle), dataset, SPLIT).save(folder)
+        return folder
+
     # ---------------------------------------------------------------- inside
+
+    def _dataset(self, task: Task, md5: str) -> Dataset | None:
+        """The dataset of that md5: the frozen version, else the prepared folder while it is still that one."""
+        from derm_ml.dataset import Dataset
+
+        if self.places.version(task, md5).exists():
+            return Dataset.open(self.places.version(task, md5))
+        return Dataset.open(self.places.prepared(task)) if self.present(task) == md5 else None
 
     @property
     def client(self) -> MlflowClient:
@@ -281,20 +322,6 @@ class ModelRegistry(dg.ConfigurableResource):
                     item.rename(temporary / item.name)
                 (temporary / folder).rmdir()
         return fetched
-
-    def _measure_again(self, task: Task) -> ReEvaluate:
-        """How the champion is measured on the candidate's frozen test split: once, then kept."""
-
-        def measure(bundle: Path, dataset_md5: str) -> Path:
-            from derm_ml.dataset import Dataset
-
-            folder = Path(self.places.out) / task.name / "again" / f"{Bundle.open(bundle).version}-{dataset_md5[:12]}"
-            if not folder.exists():
-                dataset = Dataset.open(self.places.version(task, dataset_md5))
-                task.evaluate(task.load(bundle), dataset, SPLIT).save(folder)
-            return folder
-
-        return measure
 
 
 def evaluation_of(bundle: Path) -> Path:

@@ -37,6 +37,10 @@ class Places(dg.ConfigurableResource):
     def raw(self, task: Task) -> Path:
         return Path(self.data) / "raw" / task.name
 
+    def prepared(self, task: Task) -> Path:
+        """The dataset as it is now."""
+        return Path(self.data) / "prepared" / task.name
+
     def version(self, task: Task, md5: str) -> Path:
         """A prepared dataset that never changes: the dataset of that md5."""
         return Path(self.data) / "versions" / task.name / md5.removesuffix(".dir")

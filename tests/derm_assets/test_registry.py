@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +13,12 @@ import pytest
 from derm_assets.resources.model_registry import RegistryError, evaluation_of, open_registry
 from derm_ml import DermError
 from derm_ml.bundle import MODEL, WEIGHTS, Bundle, BundleCard, BundleError, Preprocessing, seal, writing_bundle
-from derm_ml.evaluation import Evaluation, Metric
+from derm_ml.dataset import Dataset
+from derm_ml.evaluation import Evaluation, EvaluationError, Metric
 from derm_ml.ledger import Ledger
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, CHAMPION, PREVIOUS, Evidence
+from derm_ml.records import SPLITS
 from derm_ml.registry import get_task
 from derm_ml.splits import split_hash
 
@@ -22,12 +27,12 @@ IDS = [f"case{n}" for n in range(40)]
 HASH = split_hash(dict.fromkeys(IDS, "test"), "test")
 
 
-def model(tmp_path, name: str, auc: float, low: float = 0.55) -> Path:
+def model(tmp_path, name: str, auc: float, low: float = 0.55, dataset_md5: str = "0" * 32 + ".dir") -> Path:
     """A model folder with a bundle (promotion never runs the graph) and an evaluation whose mean AUC is `auc`."""
     bundle = tmp_path / name / "bundle"
     card = BundleCard(
         task=TASK.name, recipe_name="drawn", recipe={}, labels=TASK.labels, head="softmax",
-        preprocessing=Preprocessing(side=32, store_side=512), dataset_md5="0" * 32 + ".dir",
+        preprocessing=Preprocessing(side=32, store_side=512), dataset_md5=dataset_md5,
         split_hashes={"validation": "v", "test": HASH}, backbone="none", pretrained="none", epochs=1,
     )  # fmt: skip
     with writing_bundle(bundle) as folder:
@@ -108,6 +113,66 @@ def test_a_worse_model_or_a_red_gate_does_not_become_champion(registry, tmp_path
     assert registry.version(TASK, CHAMPION).number == 1
 
 
+def test_a_newer_evaluation_of_the_same_bundle_is_the_one_that_is_judged(registry, tmp_path, places):
+    """Measured again after a fault was found in the first measurement: the old numbers must not promote it."""
+    bundle = model(tmp_path, "a", 0.9)
+    register(registry, bundle)
+    measured = Evaluation.load(evaluation_of(bundle))
+    replace(measured, metrics=measured.metrics | {"auc_mean": Metric(0.55, 0.4, 0.7, 40)}).save(evaluation_of(bundle))
+    version = register(registry, bundle)
+    assert version.number == 2
+    assert registry.version(TASK, CHALLENGER) == version
+    decision = registry.promote_version(TASK, version)
+    assert not decision.promote
+    assert Ledger(places.ledger(TASK)).entries()[-1]["evidence"]["value"] == 0.55
+
+
+def prepared_now(places, dataset: Dataset, change) -> str:
+    """The dataset lies there as a version, and its manifest, changed, as what is prepared now; the md5 of that."""
+    shutil.copytree(dataset.path, places.version(TASK, dataset.md5))
+    folder = Path(shutil.copytree(dataset.path, places.prepared(TASK)))
+    table = change(dataset.manifest.copy())
+    table.to_parquet(folder / "manifest.parquet", index=False)
+    splits = dict(zip(table["id"], table["split"], strict=True))
+    info = dataset.info | {"split_hashes": {split: split_hash(splits, split) for split in SPLITS}}
+    (folder / "dataset.json").write_text(json.dumps(info))
+    return Dataset.open(folder).md5
+
+
+@pytest.fixture
+def measured(trained, drawn_dataset, tmp_path) -> Path:
+    """The bundle of a trained model beside its evaluation on the data it was trained with."""
+    folder = Path(shutil.copytree(trained, tmp_path / "measured"))
+    TASK.evaluate(TASK.load(folder / "bundle"), drawn_dataset).save(evaluation_of(folder / "bundle"))
+    return folder / "bundle"
+
+
+def test_a_model_of_older_data_is_judged_on_the_present_test_split(registry, places, measured, drawn_dataset):
+    """Data arrived between training and promotion: the old test split is no longer what the champion has to face."""
+    first = drawn_dataset.split("test").index[0]
+    now = prepared_now(places, drawn_dataset, lambda table: table.drop(first))
+    registry.promote(TASK, measured)
+    evidence = Ledger(places.ledger(TASK)).entries()[0]["evidence"]
+    assert evidence["dataset_md5"] == now
+    assert evidence["n"] == len(drawn_dataset.split("test")) - 1
+    assert evidence["faults"] == []
+
+
+def test_a_model_is_not_measured_on_images_it_learned_from(registry, places, drawn_dataset, tmp_path):
+    """Splits drawn anew under a model: its score on the new test split would be that of a memory."""
+    learned = drawn_dataset.split("train").index[0]
+
+    def redrawn(table):
+        table.loc[learned, "split"] = "test"
+        return table
+
+    prepared_now(places, drawn_dataset, redrawn)
+    decision = registry.promote(TASK, model(tmp_path, "a", 0.9, dataset_md5=drawn_dataset.md5))
+    assert not decision.promote
+    name = drawn_dataset.manifest.loc[learned, "id"]
+    assert f"1 of its test images, such as {name}, were in the training or validation split" in decision.reasons[0]
+
+
 def test_a_dry_run_changes_nothing(registry, tmp_path, places):
     assert registry.promote(TASK, model(tmp_path, "a", 0.9), dry_run=True).promote
     assert registry.version(TASK, CHALLENGER) is None
@@ -120,6 +185,13 @@ def test_an_evaluation_changed_after_registration_is_refused(registry, tmp_path)
     path.write_text(path.read_text().replace("0.9,", "0.99,"))
     with pytest.raises(RegistryError, match="was changed after it was registered"):
         registry.version(TASK, CHALLENGER)
+
+
+def test_a_model_that_was_not_evaluated_is_told_to_be(registry, tmp_path):
+    bundle = model(tmp_path, "a", 0.9)
+    shutil.rmtree(evaluation_of(bundle))
+    with pytest.raises(EvaluationError, match="run `derm evaluate`"):
+        registry.promote(TASK, bundle)
 
 
 def test_predictions_that_do_not_cover_the_split_are_a_fault(tmp_path):
