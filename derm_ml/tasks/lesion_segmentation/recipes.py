@@ -43,7 +43,7 @@ class Faithful(SegmenterRecipe):
     warmup_epochs: float = 0.0
     gradient_clip: float = 0.0
     side: int = 128
-    augmentation: Literal["none", "flips", "strong"] = "flips"
+    augmentation: Literal["none", "flips", "moderate", "strong"] = "flips"
     loss: Literal["dice", "dice_bce"] = "dice"
     views: Literal["none", "flips", "d4"] = "none"
     largest_component: bool = False
@@ -64,5 +64,5 @@ class Drawn(SegmenterRecipe):
     batch_size: int = 4
     learning_rate: float = 3e-3
     side: int = 64
-    augmentation: Literal["none", "flips", "strong"] = "flips"
+    augmentation: Literal["none", "flips", "moderate", "strong"] = "flips"
     views: Literal["none", "flips", "d4"] = "flips"
