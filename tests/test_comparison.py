@@ -219,8 +219,7 @@ def test_delong_s_refusal_leaves_the_bootstrap_and_what_is_dropped_says_why(monk
     assert comparison.figure().startswith(b"\x89PNG")
 
 
-def test_derm_compare_prints_one_table_and_writes_it(models, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli.out_console, "width", 250)
+def test_derm_compare_prints_one_table_and_writes_it(models, tmp_path):
     arguments = ["compare", "malignancy_screening", str(models / "plain"), str(models / "strong")]
     result = CliRunner().invoke(cli.app, [*arguments, "--into", str(tmp_path / "into")])
     assert result.exit_code == 0, result.output
