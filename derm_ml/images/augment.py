@@ -38,7 +38,7 @@ def augmentation(name: str, side: int, fit: Fit = "squash", smallest_side: int =
     smallest = 0 if name in ("strong", "moderate") else smallest_side
 
     def augment(image: np.ndarray, seed: int) -> np.ndarray:
-        square = to_square(image, first_side, fit, smallest)
+        square = _first_square(image, side, first_side, fit, smallest)
         return square if pipeline is None else np.ascontiguousarray(_seeded(pipeline, seed)(image=square)["image"])
 
     return augment
@@ -53,7 +53,7 @@ def paired_augmentation(name: str, side: int, fit: Fit = "squash") -> PairedAugm
     pipeline, first_side = _pipeline(name, side)
 
     def augment(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = to_square(image, first_side, fit), to_square(mask, first_side, fit)
+        image, mask = (_first_square(picture, side, first_side, fit) for picture in (image, mask))
         if pipeline is not None:
             moved = _seeded(pipeline, seed)(image=image, mask=mask)
             image, mask = np.ascontiguousarray(moved["image"]), moved["mask"]
@@ -91,6 +91,15 @@ def _pipeline(name: str, side: int) -> tuple[A.Compose | None, int]:
         ]
     )
     return pipeline, first_side
+
+
+def _first_square(image: np.ndarray, side: int, first_side: int, fit: Fit, smallest: int = 0) -> np.ndarray:
+    """The square the transforms start from. One from which crops are cut anyway is not resampled twice: a picture that
+    is square and little larger stays as it is."""
+    height, width = image.shape[:2]
+    if first_side > side and not smallest and height == width and first_side <= height <= 1.5 * first_side:
+        return image
+    return to_square(image, first_side, fit, smallest)
 
 
 def _screening(side: int, smallest_side: int) -> Augment:
