@@ -1,4 +1,4 @@
-"""Data rules every image task shares, and a gate every classifier does: sentences that are true of what is usable.
+"""Data rules every image task shares, and gates every classifier does: sentences that are true of what is usable.
 
 A rule takes a `Dataset`, a gate an `Evaluation`; both return a `Finding` with the rows that break it.
 """
@@ -125,6 +125,14 @@ def pseudo_labels_helped(evaluation: Evaluation) -> Finding:
         return Finding(True, "no pseudo-labels were used")
     passed = gain.low is not None and gain.low > 0
     return Finding(passed, f"gain in AUC {gain}; {gain.note}", figures={"pseudo_label_gain": gain.value or 0.0})
+
+
+def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
+    """The expected calibration error, averaged over labels that do not exclude each other, is at most 0.10."""
+    metric = evaluation.metrics["ece"]
+    if metric.value is None:
+        return Finding(False, f"the calibration error is undefined: {metric.note}")
+    return Finding(metric.value <= 0.10, f"ECE {metric.value:.3f} (n = {metric.n})", figures={"ece": metric.value})
 
 
 def _rows(table: pd.DataFrame) -> tuple[dict[str, Any], ...]:

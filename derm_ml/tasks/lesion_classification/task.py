@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE
+from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE, probabilities_are_calibrated
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.lesion_classification.recipes import Drawn, Faithful, Strong
 
@@ -24,14 +24,6 @@ def ranks_better_than_chance(evaluation: Evaluation) -> Finding:
         return Finding(False, f"the mean AUC is undefined: {metric.note}")
     message = f"mean AUC {metric.value:.3f} (95 % interval from {metric.low:.3f}, n = {metric.n})"
     return Finding(metric.low > 0.5, message, figures={"auc_mean": metric.value})
-
-
-def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
-    """The expected calibration error is at most 0.10."""
-    metric = evaluation.metrics["ece"]
-    if metric.value is None:
-        return Finding(False, f"the calibration error is undefined: {metric.note}")
-    return Finding(metric.value <= 0.10, f"ECE {metric.value:.3f} (n = {metric.n})", figures={"ece": metric.value})
 
 
 def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE
+from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE, probabilities_are_calibrated
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.retinal_findings.recipes import Drawn, Faithful, OneVsNormal, Strong
 from derm_ml.tasks.retinal_findings.settings import FINDINGS, RetinalSettings
@@ -27,14 +27,6 @@ def every_finding_ranks_better_than_chance(evaluation: Evaluation) -> Finding:
         rows.append({"finding": label, "auc": str(metric)})
     said = "; ".join(f"{row['finding']} {row['auc']}" for row in rows)
     return Finding(good, said, tuple(rows))
-
-
-def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
-    """The expected calibration error, averaged over the findings, is at most 0.10."""
-    metric = evaluation.metrics["ece"]
-    if metric.value is None:
-        return Finding(False, f"the calibration error is undefined: {metric.note}")
-    return Finding(metric.value <= 0.10, f"ECE {metric.value:.3f} (n = {metric.n})", figures={"ece": metric.value})
 
 
 def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
