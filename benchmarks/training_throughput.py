@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from derm_ml.dataset import Dataset, prepare
 from derm_ml.losses.classification import softmax_loss
-from derm_ml.nets.classifier import Classifier
 from derm_ml.registry import get_task
 from derm_ml.training import classification, segmentation
 from derm_ml.training.ema import MovingAverage
@@ -51,7 +50,7 @@ def classifier(backbone: str, side: int, batch: int) -> Subject:
     recipe = ClassifierRecipe(backbone=backbone, side=side, batch_size=batch, pretrained="none", ema=0.998)
     return Subject(
         recipe,
-        lambda: Classifier(backbone, 3, "none", dropout=recipe.dropout).to(memory_format=torch.channels_last),
+        lambda: classification.build_classifier(recipe, 3),
         lambda model, given: softmax_loss(model(given[0]).float(), given[1]),
         lambda dataset: classification.training_samples(dataset, dataset.split("train"), recipe),
         (_noise(batch, side, 3), torch.eye(3)[torch.randint(3, (batch,))]),

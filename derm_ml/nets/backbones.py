@@ -43,7 +43,7 @@ def backbone(name: str, pretrained: str = "torchvision") -> tuple[nn.Module, int
 
     `pretrained` is `none`, `torchvision` (its best official weights, downloaded once) or the path of a
     .safetensors file: a state dict of the whole torchvision model, or the weights of a bundle with this backbone
-    (training goes on from what that model learnt on other data).
+    (training goes on from what that model, or its first member, learnt on other data).
     Raises `ValueError` for an unknown name, `PretrainedError` if the weights are not to be had.
     """
     if name == alexnet.NAME:
@@ -88,7 +88,7 @@ def _with_weights(name: str, pretrained: str) -> nn.Module:
         )
     model = torchvision.models.get_model(name, weights=None)
     features = _features(model)
-    state = load_file(path)
+    state = {key.removeprefix("members.0."): value for key, value in load_file(path).items()}
     from_bundle = any(key.startswith("head.") for key in state)
     if from_bundle:
         state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}

@@ -123,14 +123,19 @@ class Classifier(nn.Module):
 
         The embedding is the pooled maps, or, where they are flattened, what the last linear layer gets.
         """
+        logits, embedding, evidence = self.evidence(images, attributes)
+        return logits, embedding, evidence.relu()
+
+    def evidence(self, images: Tensor, attributes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """As `explained`, the maps with what speaks against a label too: Σ_k α_k A_k before the ReLU."""
         maps = self.activations(images)
         features, extra = self._pooled(maps), self._attributes(attributes)
         alpha = self.head.jacobian(features, extra)
         if not self.flat:  # each cell has an equal share in the mean
             alpha = alpha / (maps.shape[2] * maps.shape[3])
-        cams = (alpha @ maps.flatten(2)).relu().unflatten(2, maps.shape[2:])
+        evidence = (alpha @ maps.flatten(2)).unflatten(2, maps.shape[2:])
         embedding = self.head.penultimate(features, extra) if self.flat else features
-        return self.head(features, extra), embedding, cams
+        return self.head(features, extra), embedding, evidence
 
     def freeze_features(self, frozen: bool) -> None:
         """Let only the head learn: no gradients, and batch statistics stay as pretrained."""

@@ -1,6 +1,7 @@
 """Train a classifier on a dataset and seal it into a bundle: what every classification task's `fit` does.
 
-network → best weights (training/loop.py) → graph → calibration and operating points on the validation split → bundle
+network(s) → best weights (training/loop.py, members.py) → graph
+→ calibration and operating points on the validation split → bundle
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from derm_ml.records import DataError
 from derm_ml.training.code_version import git_commit
 from derm_ml.training.export import export_classifier
 from derm_ml.training.feeding import LoadSample, in_order
-from derm_ml.training.loop import fit_network
+from derm_ml.training.loop import Fitted, fit_network
+from derm_ml.training.members import fit_members
 from derm_ml.training.seeding import derived, generator
 from derm_ml.training.settings import ClassifierRecipe
 
@@ -74,20 +76,7 @@ def fit_classifier(
         train = pd.concat([train, given.rows])
         targets = np.concatenate([targets, training_targets(given.targets)])
     _check_targets(dataset, targets, recipe)
-    torch.manual_seed(derived(recipe.seed, "weights"))
     columns = 2 * len(recipe.attributes)
-    network = Classifier(
-        recipe.backbone,
-        len(dataset.labels),
-        recipe.pretrained,
-        recipe.hidden,
-        recipe.dropout,
-        columns,
-        recipe.head_init,
-        recipe.side,
-    )
-    if network.flat and recipe.training_side not in (0, recipe.side):
-        raise ValueError(f"{recipe.backbone} flattens its maps: training_side must be side ({recipe.side}) or 0")
     weights, draws = _balance(dataset, train, targets, recipe, head)
     loss_of = _loss(recipe, head)
 
@@ -98,23 +87,30 @@ def fit_classifier(
         return loss_of(logits, target, scale)
 
     taught = given.source if given else ""
-    identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5, taught], sort_keys=True)
-    fitted = fit_network(
-        network.to(memory_format=torch.channels_last),  # the layout these convolutions are fastest in
-        training_samples(dataset, train, recipe, targets),
-        len(train),
-        loss,
-        _validation(dataset, validation, recipe, scored, head),
-        "auc_mean" if len(scored) > 1 else f"auc_{scored[0]}",
-        recipe,
-        out,
-        identity,
-        on_epoch,
-        draws,
-        before_epoch=lambda epoch: network.freeze_features(epoch < recipe.frozen_epochs),
-    )
-    write_json(out / "history.json", [asdict(report) for report in fitted.history])
-    network.load_state_dict(fitted.state)
+
+    def member(settings: ClassifierRecipe, folder: Path, tell: OnEpoch) -> tuple[Classifier, Fitted]:
+        torch.manual_seed(derived(settings.seed, "weights"))
+        network = build_classifier(settings, len(dataset.labels))
+        identity = [settings.name, settings.model_dump(mode="json", exclude={"members"}), dataset.md5, taught]
+        fitted = fit_network(
+            network,
+            training_samples(dataset, train, settings, targets),
+            len(train),
+            loss,
+            _validation(dataset, validation, settings, scored, head),
+            "auc_mean" if len(scored) > 1 else f"auc_{scored[0]}",
+            settings,
+            folder,
+            json.dumps(identity, sort_keys=True),
+            tell,
+            draws,
+            before_epoch=lambda epoch: network.freeze_features(epoch < settings.frozen_epochs),
+        )
+        network.load_state_dict(fitted.state)
+        return network, fitted
+
+    trained = fit_members(member, recipe, out, on_epoch)
+    write_json(out / "history.json", [asdict(report) for report in trained.history])
     card = BundleCard(
         task=dataset.task,
         recipe_name=recipe.name,
@@ -130,11 +126,11 @@ def fit_classifier(
         backbone=recipe.backbone,
         pretrained=describe_weights(recipe.pretrained),
         git_commit=git_commit(),
-        epochs=fitted.epoch,
-        validation=fitted.history[fitted.epoch - 1].metrics,
+        epochs=trained.epoch,
+        validation=trained.validation,
     )
     with writing_bundle(bundle) as folder:
-        export_classifier(network, recipe.side, columns, folder)
+        export_classifier(trained.network, recipe.side, columns, folder)
         seal(folder, card)
         card = _calibrated(card, Predictor(folder), dataset, validation, head, recalls)
         if given:
@@ -143,6 +139,26 @@ def fit_classifier(
             card = card.model_copy(update={"pseudo_labels": outcome})
         seal(folder, card)
     return bundle
+
+
+def build_classifier(recipe: ClassifierRecipe, labels: int) -> Classifier:
+    """The network of a recipe, its weights in the memory layout its convolutions are fastest in.
+
+    Raises `ValueError` if it cannot be trained at the recipe's training side.
+    """
+    network = Classifier(
+        recipe.backbone,
+        labels,
+        recipe.pretrained,
+        recipe.hidden,
+        recipe.dropout,
+        2 * len(recipe.attributes),
+        recipe.head_init,
+        recipe.side,
+    )
+    if network.flat and recipe.training_side not in (0, recipe.side):
+        raise ValueError(f"{recipe.backbone} flattens its maps: training_side must be side ({recipe.side}) or 0")
+    return network.to(memory_format=torch.channels_last)
 
 
 def preprocessing(recipe: ClassifierRecipe, dataset: Dataset) -> Preprocessing:

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from derm_ml.bundle import MODEL, WEIGHTS
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
 from derm_ml.nets.classifier import Classifier
+from derm_ml.nets.members import Members
 from derm_ml.nets.segmenter import Segmenter
 
 
 class _Explained(nn.Module):
-    def __init__(self, network: Classifier) -> None:
+    def __init__(self, network: Classifier | Members) -> None:
         super().__init__()
         self.network = network
 
@@ -29,7 +30,7 @@ class _Explained(nn.Module):
         return self.network.explained(image, attributes)
 
 
-def export_classifier(network: Classifier, side: int, attributes: int, folder: Path) -> None:
+def export_classifier(network: Classifier | Members, side: int, attributes: int, folder: Path) -> None:
     """Write the network's weights, and its graph: image (N, side, side, 3) uint8 [, attributes (N, A) float32] →
     logits (N, L), embedding (N, C), maps (N, L, h, w), with a free batch dimension.
     """
@@ -38,7 +39,7 @@ def export_classifier(network: Classifier, side: int, attributes: int, folder: P
     export_graph(network, _Explained(network), inputs, ["logits", "embedding", "maps"], folder)
 
 
-def export_segmenter(network: Segmenter, side: int, folder: Path) -> None:
+def export_segmenter(network: Segmenter | Members, side: int, folder: Path) -> None:
     """Write the network's weights, and its graph: image (N, side, side, 3) uint8 → logits (N, 1, side, side)."""
     export_graph(network, network, {"image": torch.zeros(2, side, side, 3, dtype=torch.uint8)}, ["logits"], folder)
 

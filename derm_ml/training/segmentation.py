@@ -1,6 +1,6 @@
 """Train a segmenter on a dataset of pictures with masks and seal it into a bundle: what such a task's `fit` does.
 
-network → best weights (training/loop.py) → graph → temperature on the validation split → bundle
+network(s) → best weights (training/loop.py, members.py) → graph → temperature on the validation split → bundle
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from derm_ml.records import DataError
 from derm_ml.training.code_version import git_commit
 from derm_ml.training.export import export_segmenter
 from derm_ml.training.feeding import LoadSample, in_order
-from derm_ml.training.loop import fit_network
+from derm_ml.training.loop import Fitted, fit_network
+from derm_ml.training.members import fit_members
 from derm_ml.training.seeding import derived, generator
 from derm_ml.training.settings import SegmenterRecipe
 
@@ -52,23 +53,28 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
     for name, rows in (("train", train), ("validation", validation)):
         if not (rows["mask.area"].to_numpy(float) > 0).any():
             raise DataError(f"the {name} split of {dataset.path} has no mask with a lesion ({len(rows)} images)")
-    torch.manual_seed(derived(recipe.seed, "weights"))
-    network = build_segmenter(recipe)
-    identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5], sort_keys=True)
-    fitted = fit_network(
-        network,
-        training_samples(dataset, train, recipe),
-        len(train),
-        segmentation_loss(recipe),
-        _validation(dataset, validation, recipe),
-        "dice",
-        recipe,
-        out,
-        identity,
-        on_epoch,
-    )
-    write_json(out / "history.json", [asdict(report) for report in fitted.history])
-    network.load_state_dict(fitted.state)
+
+    def member(settings: SegmenterRecipe, folder: Path, tell: OnEpoch) -> tuple[Segmenter, Fitted]:
+        torch.manual_seed(derived(settings.seed, "weights"))
+        network = build_segmenter(settings)
+        identity = [settings.name, settings.model_dump(mode="json", exclude={"members"}), dataset.md5]
+        fitted = fit_network(
+            network,
+            training_samples(dataset, train, settings),
+            len(train),
+            segmentation_loss(settings),
+            _validation(dataset, validation, settings),
+            "dice",
+            settings,
+            folder,
+            json.dumps(identity, sort_keys=True),
+            tell,
+        )
+        network.load_state_dict(fitted.state)
+        return network, fitted
+
+    trained = fit_members(member, recipe, out, on_epoch)
+    write_json(out / "history.json", [asdict(report) for report in trained.history])
     uses_backbone = recipe.network == "unet"
     card = BundleCard(
         temperature=1.0,  # until it is fitted below
@@ -90,11 +96,11 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
         backbone=recipe.backbone if uses_backbone else recipe.network,
         pretrained=describe_weights(recipe.pretrained) if uses_backbone else "none",
         git_commit=git_commit(),
-        epochs=fitted.epoch,
-        validation=fitted.history[fitted.epoch - 1].metrics,
+        epochs=trained.epoch,
+        validation=trained.validation,
     )
     with writing_bundle(bundle) as folder:
-        export_segmenter(network, recipe.side, folder)
+        export_segmenter(trained.network, recipe.side, folder)
         seal(folder, card)
         temperature = _temperature(Predictor(folder), dataset, validation, recipe.seed)
         seal(folder, card.model_copy(update={"temperature": temperature}))

@@ -39,7 +39,15 @@ class TrainingRecipe(Recipe):
     workers: int = Field(-1, ge=-1, description="processes that prepare images; -1: all cores but one, at most 16")
 
 
-class ClassifierRecipe(TrainingRecipe):
+class PictureRecipe(TrainingRecipe):
+    """What the recipes of networks for single pictures share."""
+
+    members: int = Field(
+        1, ge=1, le=8, description="networks trained from seed, seed + 1, …, whose logits are averaged"
+    )
+
+
+class ClassifierRecipe(PictureRecipe):
     """Backbone + head on square pictures: what every classification task can set."""
 
     backbone: str = Field("mobilenet_v2", description="a torchvision classification model, without its head")
@@ -98,7 +106,7 @@ class ClassifierRecipe(TrainingRecipe):
     negative_gamma: float = Field(4.0, ge=0, description="of the asymmetric loss: the focal exponent of negatives")
 
 
-class SegmenterRecipe(TrainingRecipe):
+class SegmenterRecipe(PictureRecipe):
     """Network, picture and mask: what every segmentation task can set."""
 
     network: Literal["unet", "improved_unet"] = Field("unet", description="see derm_ml/nets")

@@ -1,0 +1,60 @@
+"""Train the members of an ensemble one after the other, each as if it were alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from torch import nn
+
+from derm_ml.nets.members import Members
+from derm_ml.progress import EpochReport, OnEpoch
+from derm_ml.training.loop import Fitted
+from derm_ml.training.settings import PictureRecipe
+
+R = TypeVar("R", bound=PictureRecipe)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The network whose graph becomes the model, and how its training went.
+
+    `history` counts the epochs of all members on; `epoch` is the kept one of the last member in that count;
+    `validation` are the figures of the kept epochs, averaged over the members: the ensemble itself is measured later.
+    """
+
+    network: nn.Module
+    history: list[EpochReport]
+    epoch: int
+    validation: dict[str, float]
+
+
+def fit_members(
+    train: Callable[[R, Path, OnEpoch], tuple[nn.Module, Fitted]], recipe: R, out: Path, on_epoch: OnEpoch
+) -> Trained:
+    """`recipe.members` networks of `train(recipe, folder, on_epoch)`, which returns a network with its kept weights.
+
+    Member k is what the same recipe gives alone with seed + k. It trains (or resumes) in `out/member-<k>`, the only
+    member in `out` itself.
+    """
+    networks, history, epoch = [], [], 0
+    figures: list[dict[str, float]] = []
+    for k in range(recipe.members):
+        alone = recipe.model_copy(update={"seed": recipe.seed + k, "members": 1})
+        before = k * recipe.epochs
+
+        def counted(report: EpochReport, before: int = before) -> EpochReport:
+            return replace(report, epoch=before + report.epoch, epochs=recipe.members * recipe.epochs)
+
+        folder = out if recipe.members == 1 else out / f"member-{k + 1}"
+        network, fitted = train(alone, folder, lambda report, counted=counted: on_epoch(counted(report)))
+        networks.append(network)
+        history += [counted(report) for report in fitted.history]
+        epoch = before + fitted.epoch
+        figures.append(fitted.history[fitted.epoch - 1].metrics)
+    shared = set.intersection(*(set(f) for f in figures))
+    validation = {name: float(np.mean([f[name] for f in figures])) for name in figures[0] if name in shared}
+    return Trained(networks[0] if len(networks) == 1 else Members(networks), history, epoch, validation)
