@@ -21,7 +21,7 @@ class Members(nn.Module):
     Its weights are named `members.<k>.<name in the member>`.
     """
 
-    def __init__(self, members: Sequence[Classifier] | Sequence[Segmenter]) -> None:
+    def __init__(self, members: Sequence[Classifier | Segmenter]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 

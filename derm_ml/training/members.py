@@ -5,43 +5,47 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
-from torch import nn
 
+from derm_ml.nets.classifier import Classifier
 from derm_ml.nets.members import Members
+from derm_ml.nets.segmenter import Segmenter
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.training.loop import Fitted
 from derm_ml.training.settings import PictureRecipe
 
 R = TypeVar("R", bound=PictureRecipe)
+N = TypeVar("N", Classifier, Segmenter)
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Generic[N]):
     """The network whose graph becomes the model, and how its training went.
 
     `history` counts the epochs of all members on; `epoch` is the kept one of the last member in that count;
     `validation` are the figures of the kept epochs, averaged over the members: the ensemble itself is measured later.
     """
 
-    network: nn.Module
+    network: N | Members
     history: list[EpochReport]
     epoch: int
     validation: dict[str, float]
 
 
 def fit_members(
-    train: Callable[[R, Path, OnEpoch], tuple[nn.Module, Fitted]], recipe: R, out: Path, on_epoch: OnEpoch
-) -> Trained:
+    train: Callable[[R, Path, OnEpoch], tuple[N, Fitted]], recipe: R, out: Path, on_epoch: OnEpoch
+) -> Trained[N]:
     """`recipe.members` networks of `train(recipe, folder, on_epoch)`, which returns a network with its kept weights.
 
     Member k is what the same recipe gives alone with seed + k. It trains (or resumes) in `out/member-<k>`, the only
     member in `out` itself.
     """
-    networks, history, epoch = [], [], 0
+    networks: list[N] = []
+    history: list[EpochReport] = []
     figures: list[dict[str, float]] = []
+    epoch = 0
     for k in range(recipe.members):
         alone = recipe.model_copy(update={"seed": recipe.seed + k, "members": 1})
         before = k * recipe.epochs
