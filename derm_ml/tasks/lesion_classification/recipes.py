@@ -20,6 +20,7 @@ class Strong(ClassifierRecipe):
     Command: `derm fit lesion_classification --recipe strong`.
     """
 
+    members: int = 2  # each alone has a mean AUC 0.006 lower
     epochs: int = 12
     batch_size: int = 32
     learning_rate: float = 1e-3  # AdamW with warm-up

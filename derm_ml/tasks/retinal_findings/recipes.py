@@ -27,6 +27,7 @@ class Strong(RetinalRecipe):
     Command: `derm fit retinal_findings --recipe strong`.
     """
 
+    members: int = 2
     epochs: int = 8
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
