@@ -1,13 +1,15 @@
 """`derm`: every step of the platform from a terminal, with the defaults Dagster uses.
 
-    derm draw lesion_classification --n 240        draw a small labelled set
-    derm prepare lesion_classification             raw folder → dataset
-    derm fit lesion_classification --recipe strong dataset → bundle
-    derm evaluate lesion_classification MODEL      bundle → report with intervals
-    derm compare lesion_classification MODEL…      models side by side on the same frozen cases
-    derm predict lesion_classification IMG…        pictures → probabilities (masks and overlays, where a task draws)
-    derm similar lesion_classification IMG…        pictures → known images like them
-    derm make lesion_classification embedding_map MODEL    heatmaps, embeddings, a map …
+One task from pictures to answers:
+
+    derm draw lesion_classification --n 240         draw a small labelled set
+    derm prepare lesion_classification              raw folder → dataset
+    derm fit lesion_classification                  dataset → bundle
+    derm evaluate lesion_classification MODEL       report with intervals
+    derm compare lesion_classification A B          models side by side
+    derm predict lesion_classification IMG…         probabilities or masks
+    derm similar lesion_classification IMG…         known images like them
+    derm make lesion_classification heatmaps MODEL  or embedding_map, …
 
 Research use only: nothing here is a diagnosis.
 """
