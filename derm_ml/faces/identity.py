@@ -24,9 +24,9 @@ from derm_ml.registration.register import CANONICAL, canonical, dense, face_oval
 
 SCALES = ((12.0, 12), (20.0, 14))  # (size of a descriptor, step of the grid) in pixels of the canonical face
 KEPT = 24  # directions kept of a descriptor's 128
-MOST = 100  # directions of the whole face
+MOST = 256  # directions of the whole face; with fewer than there are, one person in another light was two
 FEWEST = 6  # people; with fewer, what differs between people is not told from what differs between photos
-RIDGE = 0.2  # of the mean within-class variance, added to all directions
+RIDGE = 0.1  # of the mean within-class variance, added to all directions
 
 
 @dataclass(frozen=True)

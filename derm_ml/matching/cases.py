@@ -25,6 +25,7 @@ from derm_ml.synthetic.visits import Change, second_visit
 from derm_ml.training.seeding import derived
 
 Kind = Literal["delivered", "generated", "same_person", "wrong_person"]
+UNNAMED = "group "  # what a person is called whom the source does not name
 EVERY = 4  # of photos without boxes, one in so many also becomes a generated pair
 T = TypeVar("T")
 
@@ -43,6 +44,11 @@ class Case:
     kind: Kind
     load: Callable[[], tuple[Pair, Truth | None]]
     people: tuple[str, str]
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the source says whom the photos show; copies of one photo may pass for several otherwise."""
+        return not any(person.startswith(UNNAMED) for person in self.people)
 
     @property
     def is_right(self) -> bool:
@@ -129,7 +135,7 @@ def _wrong(dataset: Dataset, rows: Sequence[dict[str, Any]], seed: str) -> list[
 
 
 def _people(first: dict[str, Any], second: dict[str, Any]) -> tuple[str, str]:
-    a, b = (f"{r['source']}/{r['patient']}" if r["patient"] else f"group {r['group']}" for r in (first, second))
+    a, b = (f"{r['source']}/{r['patient']}" if r["patient"] else f"{UNNAMED}{r['group']}" for r in (first, second))
     return a, b
 
 

@@ -31,12 +31,15 @@ def features(said: Mapping[str, float], identity: float | None) -> np.ndarray:
     )
 
 
-def signatures(pair: Pair, registration: Registration) -> tuple[np.ndarray, np.ndarray] | None:
-    """The signatures of both faces, or None where one has no face with known eyes."""
+def signatures(pair: Pair, registration: Registration, twins: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
+    """The signatures of both faces, or None where one has no face with known eyes.
+
+    `twins`: of the faces as a mirror shows them, which are faces of two other people.
+    """
     a, b = registration.faces
     if a is None or b is None:
         return None
-    found = signature(pair.first, a), signature(pair.second, b, registration.is_mirrored)
+    found = signature(pair.first, a, twins), signature(pair.second, b, registration.is_mirrored != twins)
     return None if found[0] is None or found[1] is None else (found[0], found[1])
 
 

@@ -48,12 +48,14 @@ class Lesions:
 class Seen:
     """What is kept of one measured case, some hundred kB: photos and flow take megabytes and are not needed again.
 
-    `evidence` of its registration, None where nothing could be registered; `signatures` of its faces.
+    `evidence` of its registration, None where nothing could be registered; `signatures` of its faces, and of the faces
+    a mirror would show, `twins`.
     """
 
     case: Case
     evidence: Mapping[str, float] | None = None
     signatures: tuple[np.ndarray, np.ndarray] | None = None
+    twins: tuple[np.ndarray, np.ndarray] | None = None
     lesions: Lesions | None = None
 
 
@@ -74,7 +76,8 @@ def look(case: Case, registrar: Registrar) -> Seen:
         judged = set(truth.judged((int(i), int(j)) for i, j in known.numbers))
         keep = np.array([(int(i), int(j)) in judged for i, j in known.numbers], bool)
         lesions = Lesions(known.numbers[keep], known.candidates[keep], others, known.hidden, known.inside, truth)
-    return Seen(case, registration.evidence, evidence.signatures(pair, registration), lesions)
+    faces, twins = (evidence.signatures(pair, registration, twins) for twins in (False, True))
+    return Seen(case, registration.evidence, faces, twins, lesions)
 
 
 def fit_numbers(
@@ -104,16 +107,18 @@ def _folds(seen: Sequence[Seen]) -> Folds:
 
 
 def _identity(seen: Sequence[Seen]) -> Identity | None:
+    """Learned from the people a source names, and as many again in the mirror: people are few, their photos many."""
     vectors, people, known = [], [], set()
     for one in seen:
-        if one.signatures is None:
+        if one.case.kind == "generated" or not one.case.is_named:
             continue
-        for vector, person in zip(one.signatures, one.case.people, strict=True):
-            key = (person, vector[:256].tobytes())
-            if key not in known and one.case.kind != "generated":
-                known.add(key)
-                vectors.append(vector)
-                people.append(person)
+        for found, twin in ((one.signatures, ""), (one.twins, " in the mirror")):
+            for vector, person in zip(found or (), one.case.people, strict=False):
+                key = (person + twin, vector[:256].tobytes())
+                if key not in known:
+                    known.add(key)
+                    vectors.append(vector)
+                    people.append(person + twin)
     return fit_identity(np.array(vectors), people) if vectors else None
 
 
