@@ -16,8 +16,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from derm_ml.dataset import prepare
 from derm_ml.predictor import Predictor
+from derm_ml.prepare import prepare
 from derm_ml.registry import get_task
 from derm_ml.task import Recipe, Task
 

@@ -41,7 +41,7 @@ def drawn_raw(tmp_path_factory):
 @pytest.fixture(scope="session")
 def drawn_dataset(drawn_raw, tmp_path_factory):
     """The prepared dataset of the drawn pictures."""
-    from derm_ml.dataset import prepare
+    from derm_ml.prepare import prepare
     from derm_ml.registry import get_task
 
     task = get_task("lesion_classification")
@@ -72,7 +72,7 @@ def retinal_raw(tmp_path_factory):
 @pytest.fixture(scope="session")
 def retinal_dataset(retinal_raw, tmp_path_factory):
     """The prepared dataset of the drawn eyes."""
-    from derm_ml.dataset import prepare
+    from derm_ml.prepare import prepare
     from derm_ml.registry import get_task
 
     task = get_task("retinal_findings")

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from derm_ml.dataset import Dataset, model_folder, prepare
+from derm_ml.dataset import Dataset, model_folder
 from derm_ml.files import folder_md5
 from derm_ml.images.decode import INGEST_FORMATS, decode
 from derm_ml.images.preprocess import limit_side
+from derm_ml.prepare import prepare
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
 from derm_ml.rules import every_class_in_every_split, no_duplicates_across_splits

@@ -67,7 +67,7 @@ def prepare(
     params: Annotated[Path, typer.Option(help="parameters of data preparation")] = Path("params.yaml"),
 ) -> None:
     """Turn a raw folder into a dataset: decode, quarantine, find duplicates, freeze splits, write shards."""
-    from derm_ml.dataset import prepare as prepare_dataset
+    from derm_ml.prepare import prepare as prepare_dataset
 
     task = task_of(task_name)
     settings = _settings(task, params)

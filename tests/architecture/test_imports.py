@@ -33,6 +33,7 @@ RANKS = (
      "evaluation_classification", "evaluation_segmentation", "ledger", "pairs", "faces", "registration", "matching",
      "replay", "sources",
      "synthetic", "metrics", "figures", "report", "losses", "nets", "explain", "embeddings", "training", "dataset",
+     "prepare",
      "rules", "incoming", "fetch", "policy", "comparison", "promotion"),
     ("tasks",),
     ("registry",),

@@ -93,7 +93,7 @@ def test_a_submission_is_scored_by_the_official_rule(trained, drawn_raw, drawn_d
 
 
 def test_extra_data_are_used_for_training_alone(drawn_raw, tmp_path):
-    from derm_ml.dataset import prepare
+    from derm_ml.prepare import prepare
 
     raw = tmp_path / "raw"
     raw.mkdir()

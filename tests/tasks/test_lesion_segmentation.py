@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 
 from derm_ml.cli import app
 from derm_ml.comparison import Run, compare
-from derm_ml.dataset import Dataset, prepare
+from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation
 from derm_ml.metrics.segmentation import score
 from derm_ml.policy import Policy
 from derm_ml.predictor import Predictor
+from derm_ml.prepare import prepare
 from derm_ml.promotion import Evidence, decide
 from derm_ml.registry import get_task
 from derm_ml.task import Finding

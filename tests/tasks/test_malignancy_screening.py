@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from derm_ml.bundle import Bundle
-from derm_ml.dataset import Dataset, prepare
+from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation, Metric, undefined
 from derm_ml.explain.sheets import heatmap_sheet
 from derm_ml.images.decode import decode
@@ -23,6 +23,7 @@ from derm_ml.metrics.classification import auc
 from derm_ml.metrics.intervals import clopper_pearson, estimate
 from derm_ml.policy import Policy
 from derm_ml.predictor import Predictor
+from derm_ml.prepare import prepare
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
 from serving.factory import make_service

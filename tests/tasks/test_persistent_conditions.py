@@ -14,12 +14,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from derm_ml.bundle import Bundle, BundleError
-from derm_ml.dataset import Dataset, prepare
+from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation, Metric
 from derm_ml.matching.cases import cases
 from derm_ml.matching.replay import form_body
 from derm_ml.metrics.intervals import clopper_pearson
 from derm_ml.pairs import Pair
+from derm_ml.prepare import prepare
 from derm_ml.promotion import Evidence
 from derm_ml.records import Region
 from derm_ml.registration.geometry import project

@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from derm_ml.dataset import prepare
 from derm_ml.nets.backbones import backbone
 from derm_ml.predictor import Predictor
+from derm_ml.prepare import prepare
 from derm_ml.progress import silent
 from derm_ml.registry import get_task
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from derm_ml.dataset import Dataset, prepare
+from derm_ml.dataset import Dataset
 from derm_ml.files import sha256
+from derm_ml.prepare import prepare
 from derm_ml.registry import get_task
 from derm_ml.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
