@@ -127,6 +127,15 @@ def pseudo_labels_helped(evaluation: Evaluation) -> Finding:
     return Finding(passed, f"gain in AUC {gain}; {gain.note}", figures={"pseudo_label_gain": gain.value or 0.0})
 
 
+def ranks_better_than_chance(evaluation: Evaluation) -> Finding:
+    """The lower bound of the AUC, of several labels that of their mean, lies above 0.5."""
+    name = "auc_mean" if "auc_mean" in evaluation.metrics else f"auc_{evaluation.labels[0]}"
+    metric = evaluation.metrics[name]
+    if metric.value is None or metric.low is None:
+        return Finding(False, f"the AUC is undefined: {metric.note}")
+    return Finding(metric.low > 0.5, f"AUC {metric}", figures={name: metric.value})
+
+
 def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
     """The expected calibration error, averaged over labels that do not exclude each other, is at most 0.10."""
     metric = evaluation.metrics["ece"]

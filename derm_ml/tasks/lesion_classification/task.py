@@ -7,23 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE, probabilities_are_calibrated
-from derm_ml.task import Artifact, Finding, Gate, Task
+from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE, probabilities_are_calibrated, ranks_better_than_chance
+from derm_ml.task import Artifact, Gate, Task
 from derm_ml.tasks.lesion_classification.recipes import Drawn, Faithful, Strong
 
 if TYPE_CHECKING:
     from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation
     from derm_ml.predictor import Predictor
-
-
-def ranks_better_than_chance(evaluation: Evaluation) -> Finding:
-    """The lower bound of the mean AUC lies above 0.5."""
-    metric = evaluation.metrics["auc_mean"]
-    if metric.value is None or metric.low is None:
-        return Finding(False, f"the mean AUC is undefined: {metric.note}")
-    message = f"mean AUC {metric.value:.3f} (95 % interval from {metric.low:.3f}, n = {metric.n})"
-    return Finding(metric.low > 0.5, message, figures={"auc_mean": metric.value})
 
 
 def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:

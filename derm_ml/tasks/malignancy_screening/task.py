@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.policy import Policy
-from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE
+from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE, ranks_better_than_chance
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.malignancy_screening.recipes import (
     Drawn,
@@ -48,14 +48,6 @@ def specificity_at_operating_point(evaluation: Evaluation) -> Finding:
         return _unknown("specificity", policy.operating_point, metric)
     message = f"specificity {metric} at {policy.operating_point}; asked for is {policy.specificity:.3f}"
     return Finding(metric.value >= policy.specificity, message, figures={"specificity": metric.value})
-
-
-def ranks_better_than_chance(evaluation: Evaluation) -> Finding:
-    """The lower bound of the AUC lies above 0.5."""
-    metric = evaluation.metrics[f"auc_{LABEL}"]
-    if metric.value is None or metric.low is None:
-        return Finding(False, f"the AUC is undefined: {metric.note}")
-    return Finding(metric.low > 0.5, f"AUC {metric}", figures={"auc": metric.value})
 
 
 def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
