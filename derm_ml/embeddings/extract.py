@@ -87,6 +87,13 @@ def embeddings_of(
     return read_embeddings(path)
 
 
+def table_of(
+    model: Embedder, dataset: Dataset, model_folder: Path, progress: Callable[[int], None] | None = None
+) -> pd.DataFrame:
+    """The model's embedding table, where all artifacts look for it."""
+    return embeddings_of(model, dataset, model_folder / "embeddings" / "embeddings.parquet", progress)
+
+
 def vectors(table: pd.DataFrame) -> np.ndarray:
     """The embeddings of a table as (N, D) float32."""
     return np.stack(table["embedding"].tolist()).astype(np.float32, copy=False)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from derm_ml import RESEARCH_USE
 from derm_ml.dataset import Dataset
-from derm_ml.embeddings.extract import embeddings_of, unit, vectors
+from derm_ml.embeddings.extract import table_of, unit, vectors
 from derm_ml.embeddings.map import drawn_rows, project, render_map
 from derm_ml.embeddings.quality import K, precision_at_k, quality, retrieve
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError, build_similar
@@ -29,13 +29,6 @@ from derm_ml.predictor import Predictor
 
 QUERIES = 2  # of each label on the contact sheet
 Progress = Callable[[int], None]
-
-
-def table_of(
-    predictor: Predictor, dataset: Dataset, model_folder: Path, progress: Progress | None = None
-) -> pd.DataFrame:
-    """The model's embedding table, where all artifacts look for it."""
-    return embeddings_of(predictor, dataset, model_folder / "embeddings" / "embeddings.parquet", progress)
 
 
 def similar_of(

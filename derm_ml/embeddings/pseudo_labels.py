@@ -28,7 +28,7 @@ import pandas as pd
 
 from derm_ml.bundle import Bundle, PseudoLabelling
 from derm_ml.dataset import Dataset
-from derm_ml.embeddings.extract import embed, unit, vectors
+from derm_ml.embeddings.extract import table_of, unit, vectors
 from derm_ml.evaluation import Metric, undefined
 from derm_ml.figures.sheets import contact_sheet
 from derm_ml.files import replacing_file, sha256, write_json
@@ -86,7 +86,8 @@ def unlabelled_rows(dataset: Dataset, labelled: pd.DataFrame) -> tuple[pd.DataFr
 def propose(predictor: Predictor, dataset: Dataset) -> Proposal:
     """Labels for the unlabelled images of a dataset by the model's own neighbours, and their audited precision.
 
-    Which training labels the model knew is read from its card. Raises `DataError` if it was trained on other data.
+    The embeddings are those of the model's table, which is made if it is not there yet. Which training labels the model
+    knew is read from its card. Raises `DataError` if it was trained on other data.
     """
     card = predictor.card
     if card.dataset_md5 != dataset.md5:
@@ -94,8 +95,9 @@ def propose(predictor: Predictor, dataset: Dataset) -> Proposal:
     labelled = labelled_rows(dataset, card.recipe.get("labelled_share", 1.0), card.recipe["seed"])
     pool, excluded = unlabelled_rows(dataset, labelled)
     hidden = dataset.split("validation")
-    known, aside = (vectors(embed(predictor, dataset, rows)) for rows in (labelled, hidden))
-    others = vectors(embed(predictor, dataset, pool)) if len(pool) else known[:0]
+    embedded = table_of(predictor, dataset, predictor.bundle.path.parent).set_index("id")
+    known, aside = (vectors(embedded.loc[rows["id"]]) for rows in (labelled, hidden))
+    others = vectors(embedded.loc[pool["id"]]) if len(pool) else known[:0]
     known, others, aside = _reduced(known, others, aside)
     targets = dataset.targets(labelled)
     exclusive = card.head == "softmax"

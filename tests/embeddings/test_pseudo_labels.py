@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from derm_ml.embeddings.extract import table_of, write_embeddings
 from derm_ml.embeddings.pseudo_labels import (
     MOST_ENTROPY,
     accepted,
@@ -88,15 +91,16 @@ def test_a_share_of_labels_takes_whole_patients(retinal_dataset):
     assert len(kept) / (len(kept) + len(rest)) == pytest.approx(SHARE, abs=0.1)
 
 
-def test_test_images_take_part_in_nothing_and_a_changed_table_is_refused(
-    retinal_trained, retinal_dataset, tmp_path, monkeypatch
-):
-    seen: set[str] = set()
-    image = type(retinal_dataset).image
-    monkeypatch.setattr(type(retinal_dataset), "image", lambda self, row: seen.add(row["id"]) or image(self, row))
-    predictor = Predictor(retinal_trained / "bundle")
+def test_test_images_take_part_in_nothing_and_a_changed_table_is_refused(retinal_trained, retinal_dataset, tmp_path):
+    shutil.copytree(retinal_trained / "bundle", tmp_path / "bundle")
+    predictor = Predictor(tmp_path / "bundle")
     proposal = propose(predictor, retinal_dataset)
-    assert not seen & set(retinal_dataset.split("test")["id"])
+    embedded = table_of(predictor, retinal_dataset, tmp_path)
+    elsewhere = [v + 100 * (split == "test") for v, split in zip(embedded["embedding"], embedded["split"], strict=True)]
+    write_embeddings(embedded.assign(embedding=elsewhere), tmp_path / "embeddings" / "embeddings.parquet")
+    again = propose(predictor, retinal_dataset)
+    pd.testing.assert_frame_equal(proposal.table, again.table)
+    assert proposal.audit == again.audit
     assert set(proposal.table["id"]) <= set(retinal_dataset.split("unlabelled")["id"])
     made = write_proposal(proposal, predictor, retinal_dataset, tmp_path)
     share, seed = 1.0, predictor.card.recipe["seed"]

@@ -62,6 +62,10 @@ TASK = Task(
         Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
         PSEUDO_LABEL_GATE,
     ),
-    artifacts=(Artifact("heatmaps", heatmaps), Artifact("pseudo_labels", pseudo_labels), *EMBEDDING_ARTIFACTS),
+    artifacts=(
+        Artifact("heatmaps", heatmaps),
+        Artifact("pseudo_labels", pseudo_labels, after=("embeddings",)),
+        *EMBEDDING_ARTIFACTS,
+    ),
     settings=RetinalSettings,
 )
