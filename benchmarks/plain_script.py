@@ -30,11 +30,16 @@ def train_and_predict(
     batch: int = 32,
     seed: int = 0,
 ) -> np.ndarray:
-    """Train on `images` (N, H, W, 3) uint8 and `classes` (N,) int; probabilities (M, C) of `unseen` (M, H, W, 3)."""
+    """Train on `images` (N, H, W, 3) uint8 and `classes`; probabilities (M, C) of `unseen` (M, H, W, 3).
+
+    `classes` are (N,) int where they exclude each other, (N, C) float32 of 0 and 1 where they do not.
+    """
     torch.manual_seed(seed)
+    exclusive = classes.ndim == 1
+    loss_of = F.cross_entropy if exclusive else F.binary_cross_entropy_with_logits
     model = torchvision.models.mobilenet_v2(weights=None)
     model.load_state_dict(load_file(weights), strict=False)
-    model.classifier[1] = nn.Linear(model.last_channel, int(classes.max()) + 1)
+    model.classifier[1] = nn.Linear(model.last_channel, int(classes.max()) + 1 if exclusive else classes.shape[1])
     model = model.to(memory_format=torch.channels_last)
     augment = v2.Compose(
         [
@@ -59,7 +64,7 @@ def train_and_predict(
             turned = [torch.rot90(augment(pictures[i]), int(torch.randint(4, ())), (1, 2)) for i in some]
             with torch.autocast("cpu", torch.bfloat16):
                 logits = model(normal(torch.stack(turned)).contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), targets[some])
+            loss = loss_of(logits.float(), targets[some])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -70,5 +75,6 @@ def train_and_predict(
         for chunk in torch.from_numpy(unseen).permute(0, 3, 1, 2).split(64):
             x = normal(v2.functional.resize(chunk, [side, side], antialias=True))
             views = [x, x.flip(2), x.flip(3), x.flip(2, 3)]
-            found.append(torch.stack([model(v).softmax(1) for v in views]).mean(0))
+            logits = [model(v) for v in views]
+            found.append(torch.stack([z.softmax(1) if exclusive else z.sigmoid() for z in logits]).mean(0))
     return torch.cat(found).numpy()
