@@ -47,7 +47,7 @@ class Case:
 
     @property
     def is_named(self) -> bool:
-        """Whether the source says whom the photos show; copies of one photo may pass for several otherwise."""
+        """Whether the source says whom the photos show. Those it does not name may be copies of one photo."""
         return not any(person.startswith(UNNAMED) for person in self.people)
 
     @property

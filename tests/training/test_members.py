@@ -58,10 +58,9 @@ def test_a_run_killed_during_the_last_member_keeps_the_finished_ones(ensemble, t
     assert (tmp_path / made).read_bytes() == (folder / "both" / made).read_bytes()
 
 
+@pytest.mark.parametrize("ensemble", ["lesion_classification"], indirect=True)
 def test_another_training_may_start_from_the_first_member(ensemble):
     task, _, folder, _ = ensemble
-    if task.name == "lesion_segmentation":
-        pytest.skip("segmenters start from encoders of classifiers")
     name = task.recipe("drawn").backbone
     features, _ = backbone(name, str(folder / "both/bundle/weights.safetensors"))
     fresh, _ = backbone(name, "none")
