@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from derm_ml.files import folder_md5
-from derm_ml.images.decode import INGEST_FORMATS, decode, decode_mask
+from derm_ml.images.decode import INGEST_FORMATS, decode, stored_mask
 from derm_ml.records import (
     SPLITS,
     UNLABELLED,
@@ -128,7 +128,7 @@ class Dataset:
 
     def mask(self, row: Any) -> np.ndarray:
         """The mask of a manifest row at its original resolution: (H, W) uint8 of 0 and 255."""
-        return decode_mask(self.read(row, "mask"))
+        return stored_mask(self.read(row, "mask"))
 
     def reader(self, rows: pd.DataFrame, role: str = "image") -> Callable[[int], np.ndarray]:
         """i → the RGB image (or the mask) of `rows.iloc[i]`, from three small arrays: cheap to hand to workers."""

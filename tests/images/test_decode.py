@@ -22,10 +22,12 @@ from derm_ml.images.decode import (
     Formats,
     ImageError,
     canonical,
+    canonical_mask,
     decode,
     decode_mask,
     format_of,
     read_image_file,
+    stored_mask,
 )
 from derm_ml.images.preprocess import limit_side
 
@@ -406,6 +408,14 @@ MASKS = {
 @pytest.mark.parametrize("name", MASKS)
 def test_every_honest_mask_is_read(name):
     assert np.array_equal(decode_mask(MASKS[name]), DISC)
+    stored, mask = canonical_mask(MASKS[name])
+    assert np.array_equal(mask, DISC) and np.array_equal(stored_mask(stored), DISC)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"no picture", canonical_mask(MASKS["one bit"])[0][:40]])
+def test_a_stored_mask_that_is_damaged_is_said_to_be(damaged):
+    with pytest.raises(ImageError, match="damaged"):
+        stored_mask(damaged)
 
 
 @pytest.mark.parametrize("value", [0, 255])
