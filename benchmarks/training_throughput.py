@@ -60,9 +60,9 @@ def classifier(backbone: str, side: int, batch: int) -> Subject:
 
 def segmenter(backbone: str, side: int, batch: int) -> Subject:
     """`backbone` may be `improved_unet`, which has none."""
-    network = "improved_unet" if backbone == "improved_unet" else "unet"
+    networks = ("improved_unet" if backbone == "improved_unet" else "unet",)
     recipe = SegmenterRecipe(
-        network=network, backbone=backbone, side=side, batch_size=batch, pretrained="none", ema=0.998
+        networks=networks, backbone=backbone, side=side, batch_size=batch, pretrained="none", ema=0.998
     )
     return Subject(
         recipe,

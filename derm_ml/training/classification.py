@@ -38,7 +38,7 @@ from derm_ml.training.export import export_classifier
 from derm_ml.training.feeding import LoadSample, in_order
 from derm_ml.training.loop import Fitted, fit_network
 from derm_ml.training.members import fit_members
-from derm_ml.training.seeding import derived, generator
+from derm_ml.training.seeding import generator
 from derm_ml.training.settings import ClassifierRecipe
 
 RECALLS = (0.90, 0.95)  # the recalls an operating point is fitted for, where a task names no others
@@ -88,11 +88,9 @@ def fit_classifier(
 
     taught = given.source if given else ""
 
-    def member(settings: ClassifierRecipe, folder: Path, tell: OnEpoch) -> tuple[Classifier, Fitted]:
-        torch.manual_seed(derived(settings.seed, "weights"))
-        network = build_classifier(settings, len(dataset.labels))
+    def fit(network: Classifier, settings: ClassifierRecipe, folder: Path, tell: OnEpoch) -> Fitted:
         identity = [settings.name, settings.model_dump(mode="json", exclude={"members"}), dataset.md5, taught]
-        fitted = fit_network(
+        return fit_network(
             network,
             training_samples(dataset, train, settings, targets),
             len(train),
@@ -106,10 +104,8 @@ def fit_classifier(
             draws,
             before_epoch=lambda epoch: network.freeze_features(epoch < settings.frozen_epochs),
         )
-        network.load_state_dict(fitted.state)
-        return network, fitted
 
-    trained = fit_members(member, recipe, out, on_epoch)
+    trained = fit_members(lambda settings: build_classifier(settings, len(dataset.labels)), fit, recipe, out, on_epoch)
     write_json(out / "history.json", [asdict(report) for report in trained.history])
     card = BundleCard(
         task=dataset.task,

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 
 from derm_ml.nets.classifier import Classifier
 from derm_ml.nets.members import Members
 from derm_ml.nets.segmenter import Segmenter
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.training.loop import Fitted
+from derm_ml.training.seeding import derived
 from derm_ml.training.settings import PictureRecipe
 
 R = TypeVar("R", bound=PictureRecipe)
@@ -35,26 +37,29 @@ class Trained(Generic[N]):
 
 
 def fit_members(
-    train: Callable[[R, Path, OnEpoch], tuple[N, Fitted]], recipe: R, out: Path, on_epoch: OnEpoch
+    build: Callable[[R], N], train: Callable[[N, R, Path, OnEpoch], Fitted], recipe: R, out: Path, on_epoch: OnEpoch
 ) -> Trained[N]:
-    """`recipe.members` networks of `train(recipe, folder, on_epoch)`, which returns a network with its kept weights.
+    """`recipe.members` networks as `build(recipe)` makes them and `train(network, recipe, folder, on_epoch)` fits them.
 
-    Member k is what the same recipe gives alone with seed + k. It trains (or resumes) in `out/member-<k>`, the only
-    member in `out` itself.
+    Member k is what `recipe.member(k)` gives alone. It trains (or resumes) in `out/member-<k + 1>`, the only member in
+    `out` itself.
     """
     networks: list[N] = []
     history: list[EpochReport] = []
     figures: list[dict[str, float]] = []
     epoch = 0
     for k in range(recipe.members):
-        alone = recipe.model_copy(update={"seed": recipe.seed + k, "members": 1})
+        alone = recipe.member(k)
         before = k * recipe.epochs
 
         def counted(report: EpochReport, before: int = before) -> EpochReport:
             return replace(report, epoch=before + report.epoch, epochs=recipe.members * recipe.epochs)
 
         folder = out if recipe.members == 1 else out / f"member-{k + 1}"
-        network, fitted = train(alone, folder, lambda report, counted=counted: on_epoch(counted(report)))
+        torch.manual_seed(derived(alone.seed, "weights"))
+        network = build(alone)
+        fitted = train(network, alone, folder, lambda report, counted=counted: on_epoch(counted(report)))
+        network.load_state_dict(fitted.state)
         networks.append(network)
         history += [counted(report) for report in fitted.history]
         epoch = before + fitted.epoch

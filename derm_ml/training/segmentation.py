@@ -34,7 +34,7 @@ from derm_ml.training.export import export_segmenter
 from derm_ml.training.feeding import LoadSample, in_order
 from derm_ml.training.loop import Fitted, fit_network
 from derm_ml.training.members import fit_members
-from derm_ml.training.seeding import derived, generator
+from derm_ml.training.seeding import generator
 from derm_ml.training.settings import SegmenterRecipe
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"dice": soft_dice_loss, "dice_bce": dice_bce_loss}
@@ -54,11 +54,9 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
         if not (rows["mask.area"].to_numpy(float) > 0).any():
             raise DataError(f"the {name} split of {dataset.path} has no mask with a lesion ({len(rows)} images)")
 
-    def member(settings: SegmenterRecipe, folder: Path, tell: OnEpoch) -> tuple[Segmenter, Fitted]:
-        torch.manual_seed(derived(settings.seed, "weights"))
-        network = build_segmenter(settings)
+    def fit(network: Segmenter, settings: SegmenterRecipe, folder: Path, tell: OnEpoch) -> Fitted:
         identity = [settings.name, settings.model_dump(mode="json", exclude={"members"}), dataset.md5]
-        fitted = fit_network(
+        return fit_network(
             network,
             training_samples(dataset, train, settings),
             len(train),
@@ -70,12 +68,10 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
             json.dumps(identity, sort_keys=True),
             tell,
         )
-        network.load_state_dict(fitted.state)
-        return network, fitted
 
-    trained = fit_members(member, recipe, out, on_epoch)
+    trained = fit_members(build_segmenter, fit, recipe, out, on_epoch)
     write_json(out / "history.json", [asdict(report) for report in trained.history])
-    uses_backbone = recipe.network == "unet"
+    kinds = [recipe.backbone if kind == "unet" else kind for kind in recipe.networks[: recipe.members]]
     card = BundleCard(
         temperature=1.0,  # until it is fitted below
         task=dataset.task,
@@ -93,8 +89,8 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
         dataset_md5=dataset.md5,
         split_hashes=dataset.split_hashes,
         licences=dataset.licences,
-        backbone=recipe.backbone if uses_backbone else recipe.network,
-        pretrained=describe_weights(recipe.pretrained) if uses_backbone else "none",
+        backbone=" + ".join(kinds),
+        pretrained=describe_weights(recipe.pretrained) if recipe.backbone in kinds else "none",
         git_commit=git_commit(),
         epochs=trained.epoch,
         validation=trained.validation,
@@ -108,8 +104,8 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
 
 
 def build_segmenter(recipe: SegmenterRecipe) -> Segmenter:
-    """The network of a recipe, its weights in the memory layout it is fastest in on a CPU."""
-    if recipe.network == "improved_unet":  # instance normalisation has no kernel for channels_last
+    """The first network of a recipe, its weights in the memory layout it is fastest in on a CPU."""
+    if recipe.networks[0] == "improved_unet":  # instance normalisation has no kernel for channels_last
         return Segmenter(ImprovedUNet(recipe.width, recipe.dropout))
     return Segmenter(UNet(recipe.backbone, recipe.pretrained)).to(memory_format=torch.channels_last)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
 from derm_ml.task import Recipe
 
+SegmentationNetwork = Literal["unet", "improved_unet"]
 Augmentation = Literal["none", "flips", "moderate", "strong", "screening"]
 
 
@@ -45,6 +46,10 @@ class PictureRecipe(TrainingRecipe):
     members: int = Field(
         1, ge=1, le=8, description="networks trained from seed, seed + 1, …, whose logits are averaged"
     )
+
+    def member(self, k: int) -> Self:
+        """The recipe of the k-th member alone, counted from 0."""
+        return self.model_copy(update={"seed": self.seed + k, "members": 1})
 
 
 class ClassifierRecipe(PictureRecipe):
@@ -109,7 +114,9 @@ class ClassifierRecipe(PictureRecipe):
 class SegmenterRecipe(PictureRecipe):
     """Network, picture and mask: what every segmentation task can set."""
 
-    network: Literal["unet", "improved_unet"] = Field("unet", description="see derm_ml/nets")
+    networks: tuple[SegmentationNetwork, ...] = Field(
+        ("unet",), min_length=1, description="see derm_ml/nets; several: the members are these by turns"
+    )
     backbone: str = Field("mobilenet_v2", description="of the unet: a torchvision classification model as its encoder")
     pretrained: str = Field(
         "torchvision", description="of the unet: 'none', 'torchvision' (downloads once) or a .safetensors path"
@@ -128,6 +135,10 @@ class SegmenterRecipe(PictureRecipe):
     threshold: float = Field(0.5, gt=0, lt=1, description="a pixel of at least this probability belongs to the mask")
     largest_component: bool = Field(True, description="keep only the largest connected part of a mask")
     fill_holes: bool = Field(True, description="holes in a mask belong to it")
+
+    def member(self, k: int) -> Self:
+        alone = super().member(k)
+        return alone.model_copy(update={"networks": (self.networks[k % len(self.networks)],)})
 
 
 class PairRecipe(Recipe):

@@ -409,7 +409,8 @@ MASKS = {
 def test_every_honest_mask_is_read(name):
     assert np.array_equal(decode_mask(MASKS[name]), DISC)
     stored, mask = canonical_mask(MASKS[name])
-    assert np.array_equal(mask, DISC) and np.array_equal(stored_mask(stored), DISC)
+    assert np.array_equal(mask, DISC)
+    assert np.array_equal(stored_mask(stored), DISC)
 
 
 @pytest.mark.parametrize("damaged", [b"", b"no picture", canonical_mask(MASKS["one bit"])[0][:40]])

@@ -14,24 +14,26 @@ from derm_ml.prepare import prepare
 from derm_ml.progress import silent
 from derm_ml.registry import get_task
 
-SMALL = {"side": 32, "epochs": 2, "workers": 0, "precision": "32-true"}
+SMALL = {"side": 32, "epochs": 2, "workers": 0, "precision": "32-true", "members": 2, "seed": 5}
+OWN = {"lesion_classification": {}, "lesion_segmentation": {"networks": ("unet", "improved_unet")}}
 
 
-@pytest.fixture(scope="module", params=["lesion_classification", "lesion_segmentation"])
+@pytest.fixture(scope="module", params=list(OWN))
 def ensemble(request, tmp_path_factory):
-    """Task, dataset, folder of a model with two members, and what was reported while it trained."""
+    """Task, dataset, recipe and folder of a model with two members, and what was reported while it trained."""
     folder, task = tmp_path_factory.mktemp(request.param), get_task(request.param)
     task.draw(folder / "raw", 60, seed=1)
     dataset = prepare(task, folder / "raw", task.settings(), folder / "data")
     reports = []
-    task.fit(dataset, task.recipe("drawn", **SMALL, members=2, seed=5), folder / "both", reports.append)
-    return task, dataset, folder, reports
+    recipe = task.recipe("drawn", **SMALL, **OWN[task.name])
+    task.fit(dataset, recipe, folder / "both", reports.append)
+    return task, dataset, recipe, folder, reports
 
 
 def test_two_members_answer_with_the_mean_of_what_each_says_alone(ensemble):
-    task, dataset, folder, _ = ensemble
-    for seed in (5, 6):
-        task.fit(dataset, task.recipe("drawn", **SMALL, seed=seed), folder / f"alone-{seed}", silent)
+    task, dataset, recipe, folder, _ = ensemble
+    for k in (0, 1):
+        task.fit(dataset, recipe.member(k), folder / f"alone-{5 + k}", silent)
     images = [dataset.image(row) for _, row in dataset.split("test").head(4).iterrows()]
     both, first, second = (
         Predictor(folder / name / "bundle").logits(images) for name in ("both", "alone-5", "alone-6")
@@ -41,18 +43,18 @@ def test_two_members_answer_with_the_mean_of_what_each_says_alone(ensemble):
 
 
 def test_their_epochs_are_counted_on_and_all_reported(ensemble):
-    _, _, folder, reports = ensemble
+    *_, folder, reports = ensemble
     assert [(r.epoch, r.epochs) for r in reports] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     history = json.loads((folder / "both/history.json").read_text(encoding="utf-8"))
     assert [r["epoch"] for r in history] == [1, 2, 3, 4]
 
 
 def test_a_run_killed_during_the_last_member_keeps_the_finished_ones(ensemble, tmp_path):
-    task, dataset, folder, _ = ensemble
+    task, dataset, recipe, folder, _ = ensemble
     (tmp_path / "member-1").mkdir()
     shutil.copy(folder / "both/member-1/checkpoint.safetensors", tmp_path / "member-1")
     reports = []
-    task.fit(dataset, task.recipe("drawn", **SMALL, members=2, seed=5), tmp_path, reports.append)
+    task.fit(dataset, recipe, tmp_path, reports.append)
     assert [r.epoch for r in reports] == [3, 4], "a finished member was trained again"
     made = "bundle/weights.safetensors"
     assert (tmp_path / made).read_bytes() == (folder / "both" / made).read_bytes()
@@ -60,7 +62,7 @@ def test_a_run_killed_during_the_last_member_keeps_the_finished_ones(ensemble, t
 
 @pytest.mark.parametrize("ensemble", ["lesion_classification"], indirect=True)
 def test_another_training_may_start_from_the_first_member(ensemble):
-    task, _, folder, _ = ensemble
+    task, _, _, folder, _ = ensemble
     name = task.recipe("drawn").backbone
     features, _ = backbone(name, str(folder / "both/bundle/weights.safetensors"))
     fresh, _ = backbone(name, "none")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from derm_ml.training.settings import SegmenterRecipe
+from derm_ml.training.settings import SegmentationNetwork, SegmenterRecipe
 
 
 class Strong(SegmenterRecipe):
@@ -32,7 +32,7 @@ class Faithful(SegmenterRecipe):
     one busy CPU thread) its mean Dice was 0.898 on 291 unseen images.
     """
 
-    network: Literal["unet", "improved_unet"] = "improved_unet"
+    networks: tuple[SegmentationNetwork, ...] = ("improved_unet",)
     pretrained: str = "none"
     epochs: int = 70  # the original's 30 + 40
     batch_size: int = 4  # instance normalisation needs no large batch, and more steps learn faster at this rate
@@ -56,7 +56,7 @@ class Drawn(SegmenterRecipe):
     Expected on 240 drawn pictures: mean Dice above 0.9 on the drawn test split.
     """
 
-    network: Literal["unet", "improved_unet"] = "improved_unet"
+    networks: tuple[SegmentationNetwork, ...] = ("improved_unet",)
     pretrained: str = "none"
     width: int = 6
     dropout: float = 0.0
