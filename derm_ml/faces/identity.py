@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 
 from derm_ml.faces.face import EYES, Face
+from derm_ml.faces.upright import CANONICAL, canonical, face_oval
+from derm_ml.registration.features import dense
 from derm_ml.registration.flow import as_grey, even_light
-from derm_ml.registration.register import CANONICAL, canonical, dense, face_oval
 
 SCALES = ((12.0, 12), (20.0, 14))  # (size of a descriptor, step of the grid) in pixels of the canonical face
 LIGHT = 32.0  # pixels of the canonical face over which light is evened; at 8, what tells faces apart goes with it

@@ -14,7 +14,7 @@ import numpy as np
 from derm_ml.pairs import Pair
 from derm_ml.records import Region
 from derm_ml.registration.geometry import outline, overlap
-from derm_ml.registration.register import Registration
+from derm_ml.registration.registration import Registration
 
 NAMES = ("distance", "offset", "overlap", "size", "appearance", "round_trip")
 FARTHEST = 0.35  # units: a third of the distance between the eyes. No expression moves skin farther

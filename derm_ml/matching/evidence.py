@@ -8,7 +8,7 @@ import numpy as np
 
 from derm_ml.faces.identity import Identity, signature
 from derm_ml.pairs import Pair
-from derm_ml.registration.register import Registration
+from derm_ml.registration.registration import Registration
 
 NAMES = ("agreeing", "detail", "returns", "trip", "alike", "correlation", "identity", "has_identity")
 

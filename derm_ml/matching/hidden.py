@@ -13,7 +13,7 @@ import numpy as np
 
 from derm_ml.faces.face import Face
 from derm_ml.records import Region
-from derm_ml.registration.register import Registration
+from derm_ml.registration.registration import Registration
 
 NAMES = ("ring", "ring_share", "lesion", "round_trip")
 SIDE = 320  # the comparison is of areas, not of details

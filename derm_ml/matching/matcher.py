@@ -20,7 +20,8 @@ from derm_ml.matching.logistic import Logistic, probability
 from derm_ml.pairs import Pair, State
 from derm_ml.records import Region
 from derm_ml.registration.geometry import outline, share_inside
-from derm_ml.registration.register import NoRegistration, Registrar, Registration
+from derm_ml.registration.register import NoRegistration, Registrar
+from derm_ml.registration.registration import Registration
 
 ALIKE = 0.035  # units: offsets of boxes this close say the same
 MOST_VOTES = 400  # of the smallest offsets: a severe face has thousands of pairs of boxes

@@ -13,10 +13,10 @@ from __future__ import annotations
 import numpy as np
 
 from derm_ml.faces.face import Face, FaceDetector, find_face
+from derm_ml.faces.upright import canonical
 from derm_ml.pairs import Pair
 from derm_ml.records import Region
 from derm_ml.registration.geometry import outline, overlap, project
-from derm_ml.registration.register import canonical
 
 
 def original_matches(pair: Pair, detector: FaceDetector) -> list[tuple[int, int, float]]:

@@ -92,3 +92,13 @@ def _sensible(matrix: np.ndarray, points: np.ndarray) -> bool:
     depth = points @ matrix[2, :2] + matrix[2, 2]
     enlarged = np.linalg.det(matrix) / (matrix[2] @ (x, y, 1)) ** 3
     return bool((depth > 0).all() or (depth < 0).all()) and 1 / 16 < abs(enlarged) < 16
+
+
+def dense(grey: np.ndarray, places: np.ndarray, size: float = 16.0) -> np.ndarray:
+    """RootSIFT (N, 128) at given places (N, 2), upright, over `size` pixels."""
+    height, width = grey.shape
+    kept = np.clip(places, 0, (width - 1, height - 1))  # SIFT leaves points outside out, and all rows would shift
+    points = [cv2.KeyPoint(float(x), float(y), size) for x, y in kept]
+    found, descriptors = cv2.SIFT_create().compute(grey, points)
+    assert len(found) == len(points)
+    return root(descriptors)

@@ -11,110 +11,30 @@ would register well. Without any face SIFT + MAGSAC alone decide, for any part o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from derm_ml.faces.face import Face, FaceDetector, LandmarkModel, find_face, mirrored
+from derm_ml.faces.upright import CANONICAL, EYES_APART, canonical, face_oval, head_mask
 from derm_ml.images.preprocess import limit_side
-from derm_ml.registration.features import (
-    Features,
-    agreed_homography,
-    find_features,
-    flipped,
-    match_features,
-    root,
-)
-from derm_ml.registration.flow import as_grey, even_light, flow_between, round_trip, shifted, smoothed
+from derm_ml.registration.features import Features, agreed_homography, find_features, flipped, match_features
+from derm_ml.registration.flow import as_grey, even_light, flow_between, round_trip, smoothed
 from derm_ml.registration.geometry import flip, project, resized, scale_of, similarity
 from derm_ml.registration.learned import Learned
+from derm_ml.registration.likeness import likeness
+from derm_ml.registration.registration import Registration
 
 WORK_SIDE = 640  # features and flow are found at this size; lesions of 2 % of a face still have several pixels
 FLOW_SIDE = 448
-CANONICAL = 192  # side of the frame in which evidence is measured, so that it means the same for every camera
-EYES_APART = 0.32 * CANONICAL
 TOLERANCE = 0.018  # of the work side: what an expression moves a point off the common homography
 DECISIVE = 40  # features that agree; fewer, and every hypothesis is looked at
 WITHOUT_FACE = 0.25  # of the longer side: what stands for the distance of the eyes where there is no face
-PLACES = {  # the average upright face in the canonical frame, as shares of its side
-    "right_eye": (0.34, 0.40),
-    "left_eye": (0.66, 0.40),
-    "nose": (0.50, 0.58),
-    "right_mouth": (0.37, 0.74),
-    "left_mouth": (0.63, 0.74),
-    "right_eye_corner": (0.26, 0.40),
-    "left_eye_corner": (0.74, 0.40),
-    "nose_base": (0.50, 0.61),
-    "right_top": (0.16, 0.20),
-    "left_top": (0.84, 0.20),
-    "left_bottom": (0.84, 0.88),
-    "right_bottom": (0.16, 0.88),
-}
 
 
 class NoRegistration(ValueError):
     """The two photos cannot be laid over each other at all; the message says why."""
-
-
-@dataclass(frozen=True)
-class Registration:
-    """A map between two photos.
-
-    `matrix` (3, 3) takes pixels of the first to the second; `flow` and `back` (h, w, 2) refine it in the frame
-    `frame` (3, 3) maps the first's pixels to; `round_trip` (h, w) is the forward-backward error in that frame.
-    `unit` is the distance of the eyes (or what stands for it) in pixels of the first. `evidence` are the numbers a
-    refusal is decided on; `method` says which hypothesis won.
-    """
-
-    matrix: np.ndarray
-    frame: np.ndarray
-    flow: np.ndarray
-    back: np.ndarray
-    round_trip: np.ndarray
-    unit: float
-    is_mirrored: bool
-    method: str
-    sizes: tuple[tuple[int, int], tuple[int, int]]  # (height, width) of both photos
-    faces: tuple[Face | None, Face | None] = (None, None)
-    evidence: Mapping[str, float] = field(default_factory=dict)
-
-    @cached_property
-    def _inverse(self) -> np.ndarray:
-        return np.linalg.inv(self.matrix)
-
-    @cached_property
-    def _unframe(self) -> np.ndarray:
-        return np.linalg.inv(self.frame)
-
-    def forward(self, points: np.ndarray) -> np.ndarray:
-        """Points (N, 2) of the first photo → the second."""
-        at = project(self.frame, points)
-        return project(self.matrix @ self._unframe, at + _sample(self.flow, at))
-
-    def backward(self, points: np.ndarray) -> np.ndarray:
-        """Points (N, 2) of the second photo → the first."""
-        at = project(self.frame @ self._inverse, points)
-        return project(self._unframe, at + _sample(self.back, at))
-
-    def error(self, points: np.ndarray) -> np.ndarray:
-        """(N,) forward-backward error at points of the first photo, in units."""
-        pixels = _sample(self.round_trip[..., None], project(self.frame, points))[:, 0]
-        return pixels / (self.frame[0, 0] * self.unit)
-
-    def second_in_first(self, second: np.ndarray, flow: bool = True) -> np.ndarray:
-        """The second photo as it would look from where the first was taken: (H, W, 3) uint8 of the first's size."""
-        height, width = self.sizes[0]
-        step = 8  # the map is smooth: every eighth pixel and interpolation between
-        columns, rows = np.arange(0, width + step, step), np.arange(0, height + step, step)
-        grid = np.column_stack([a.ravel() for a in np.meshgrid(columns, rows)]).astype(float)
-        there = self.forward(grid) if flow else project(self.matrix, grid)
-        coarse = there.reshape(len(rows), len(columns), 2).astype(np.float32)
-        y, x = np.mgrid[:height, :width].astype(np.float32) / step
-        where = cv2.remap(coarse, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return cv2.remap(second, where[..., 0], where[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,31 +107,7 @@ class Registrar:
         small = limit_side(photo, WORK_SIDE)
         face = find_face(small, self.detector, self.landmarks) if self.detector else None
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-        return _View(grey, resized(photo.shape, small.shape), face, _face_mask(face, grey.shape) if face else None)
-
-
-def canonical(face: Face) -> np.ndarray:
-    """The similarity (3, 3) from a photo's pixels to the canonical frame in which its face stands upright."""
-    names = [name for name in face.anchors if name in PLACES]
-    source = np.array([face.anchors[name] for name in names])
-    return similarity(source, CANONICAL * np.array([PLACES[name] for name in names]))
-
-
-def face_oval() -> np.ndarray:
-    """(CANONICAL, CANONICAL) uint8: 255 where a face is, from brow to chin."""
-    mask = np.zeros((CANONICAL, CANONICAL), np.uint8)
-    middle, axes = (CANONICAL // 2, round(0.52 * CANONICAL)), (round(0.36 * CANONICAL), round(0.46 * CANONICAL))
-    cv2.ellipse(mask, middle, axes, 0, 0, 360, 255, -1)
-    return mask
-
-
-def _face_mask(face: Face, shape: tuple[int, ...]) -> np.ndarray:
-    """The head in a photo: wider than the oval, for a half profile shows a cheek beyond it."""
-    x1, y1, x2, y2 = face.box
-    mask = np.zeros(shape, np.uint8)
-    centre = (round((x1 + x2) / 2), round((y1 + y2) / 2))
-    cv2.ellipse(mask, centre, (round(0.75 * (x2 - x1)), round(0.72 * (y2 - y1))), 0, 0, 360, 255, -1)
-    return mask
+        return _View(grey, resized(photo.shape, small.shape), face, head_mask(face, grey.shape) if face else None)
 
 
 def _unit(view: _View) -> float:
@@ -304,71 +200,9 @@ def _aligned(a: _View, b: _View, h: _Hypothesis, frame: np.ndarray, size: tuple[
 
 
 def _measure(a: _View, b: _View, h: _Hypothesis) -> dict[str, float]:
-    """Evidence that the two photos show the same skin, measured where both show it, in the canonical frame.
-
-    detail: features found again within 8 % of the frame, per 100 of the fewer; returns: share of pixels that come
-    back to within one pixel of the canonical frame (1.6 % of the eyes' distance); trip: median of that error in
-    pixels; alike: mean cosine of SIFT descriptors after the flow; correlation: of the even-lit pictures after it;
-    shared: share of the frame both show.
-    """
-    frame, size = _frame(a)
-    first, second, there = _aligned(a, b, h, frame, size)
-    if a.face:
-        there = cv2.bitwise_and(there, face_oval())
-    inside = there > 0
-    if inside.mean() < 0.05:
-        return {"detail": 0.0, "returns": 0.0, "trip": 10.0, "alike": 0.0, "correlation": 0.0, "shared": 0.0}
-    even = [even_light(g) for g in (first, second)]
-    grey = [as_grey(e) for e in even]
-    flow, back = flow_between(*grey), flow_between(*grey[::-1])
-    trip = round_trip(flow, back)[inside]
-    carried = shifted(even[1], flow)
-    return {
-        "detail": _detail(grey[0], grey[1], there),
-        "returns": float((trip < 1).mean()),
-        "trip": float(np.median(trip)),
-        "alike": _alike(grey, flow, inside),
-        "correlation": float(np.corrcoef(even[0][inside], carried[inside])[0, 1]),
-        "shared": float(inside.mean()),
-    }
-
-
-def _detail(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> float:
-    """Features of one that the other has at nearly the same place, of 100."""
-    double = [cv2.resize(g, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for g in (a, b)]
-    wide = cv2.resize(mask, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
-    found = [find_features(g, wide) for g in double]
-    if min(len(f.points) for f in found) < 2:
-        return 0.0
-    alike = found[0].descriptors @ found[1].descriptors.T
-    apart = np.hypot(*(found[0].points[:, None] - found[1].points[None]).transpose(2, 0, 1))
-    alike[apart > 0.16 * max(a.shape)] = 0
-    best = alike.argmax(axis=1)
-    mutual = alike.argmax(axis=0)[best] == np.arange(len(best))
-    same = (mutual & (alike.max(axis=1) > 0.9)).sum()
-    return 100 * float(same) / min(len(f.points) for f in found)
-
-
-def _alike(grey: list[np.ndarray], flow: np.ndarray, inside: np.ndarray) -> float:
-    height, width = inside.shape
-    rows, columns = np.mgrid[16 : height - 8 : 10, 16 : width - 8 : 10]
-    keep = inside[rows, columns]
-    places = np.column_stack([columns[keep], rows[keep]]).astype(float)
-    if not len(places):
-        return 0.0
-    ends = places + flow[rows[keep], columns[keep]]
-    pair = [dense(g, p) for g, p in zip(grey, (places, ends), strict=True)]
-    return float((pair[0] * pair[1]).sum(axis=1).mean())
-
-
-def dense(grey: np.ndarray, places: np.ndarray, size: float = 16.0) -> np.ndarray:
-    """RootSIFT (N, 128) at given places (N, 2), upright, over `size` pixels."""
-    height, width = grey.shape
-    kept = np.clip(places, 0, (width - 1, height - 1))  # SIFT leaves points outside out, and all rows would shift
-    points = [cv2.KeyPoint(float(x), float(y), size) for x, y in kept]
-    found, descriptors = cv2.SIFT_create().compute(grey, points)
-    assert len(found) == len(points)
-    return root(descriptors)
+    """`likeness` where both photos show the skin, in the canonical frame."""
+    first, second, there = _aligned(a, b, h, *_frame(a))
+    return likeness(first, second, cv2.bitwise_and(there, face_oval()) if a.face else there)
 
 
 def _refine(a: _View, b: _View, h: _Hypothesis) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -395,15 +229,3 @@ def _refine(a: _View, b: _View, h: _Hypothesis) -> tuple[np.ndarray, np.ndarray,
     trust = np.exp(-((errors / limit) ** 2)) * seen + 1e-4
     trust_back = np.exp(-((round_trip(back, flow) / limit) ** 2)) * seen + 1e-4
     return frame, smoothed(flow, trust, reach), smoothed(back, trust_back, reach), errors
-
-
-def _sample(field: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """`field` (h, w, C) at points (N, 2), the edge beyond the edge."""
-    at = np.asarray(points, np.float32).reshape(1, -1, 2)
-    if not at.size:  # OpenCV refuses to look up nothing
-        return np.zeros((0, field.shape[2]))
-    found = [
-        cv2.remap(field, part[..., 0], part[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        for part in np.array_split(at, max(1, -(-at.shape[1] // 30_000)), axis=1)
-    ]
-    return np.concatenate(found, axis=1).reshape(at.shape[1], -1)
