@@ -24,7 +24,6 @@ from derm_ml.registration.features import dense
 from derm_ml.registration.flow import as_grey, even_light
 
 SCALES = ((12.0, 12), (20.0, 14))  # (size of a descriptor, step of the grid) in pixels of the canonical face
-LIGHT = 32.0  # pixels of the canonical face over which light is evened; at 8, what tells faces apart goes with it
 KEPT = 24  # directions kept of a descriptor's 128
 MOST = 256  # directions of the whole face; with fewer than there are, one person in another light was two
 FEWEST = 6  # people; with fewer, what differs between people is not told from what differs between photos
@@ -75,7 +74,7 @@ def signature(photo: np.ndarray, face: Face, is_mirrored: bool = False) -> np.nd
     upright = cv2.warpAffine(grey, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     if is_mirrored:
         upright = np.ascontiguousarray(upright[:, ::-1])
-    even = as_grey(even_light(upright, LIGHT))
+    even = as_grey(even_light(upright))
     oval = face_oval() > 0
     parts = []
     for reach, step in SCALES:

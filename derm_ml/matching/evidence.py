@@ -10,21 +10,18 @@ from derm_ml.faces.identity import Identity, signature
 from derm_ml.pairs import Pair
 from derm_ml.registration.registration import Registration
 
-NAMES = ("agreeing", "detail", "returns", "trip", "alike", "correlation", "identity", "has_identity")
+NAMES = ("agreeing", "returns", "alike", "identity", "has_identity")
 
 
 def features(said: Mapping[str, float], identity: float | None) -> np.ndarray:
-    """What a registration's evidence comes to, (8,) by `NAMES`: features that agree (logarithm), features found again,
-    how well the flow returns, how alike the skin is after it, and how alike the faces are (0 where that is not known).
+    """What a registration's evidence comes to, (5,) by `NAMES`: features that agree (logarithm), share of the flow that
+    returns, how alike the skin is after it, and how alike the faces are (0 where that is not known).
     """
     return np.array(
         [
             np.log1p(said["agreeing"]),
-            np.log1p(said["detail"]),
             said["returns"],
-            np.log(said["trip"] + 0.1),
             said["alike"],
-            said["correlation"],
             0.0 if identity is None else identity,
             float(identity is not None),
         ]

@@ -140,7 +140,7 @@ def _fit_same(
     train = [_same_rows(s, folds[s.case.people], strangers.get(folds[s.case.people])) for s in known]
     try:
         fitted, logits = fit_and_calibrate(
-            evidence.NAMES, train, [_same_rows(s, frozenset(), identity) for s in later], strength=0.3, balanced=True
+            evidence.NAMES, train, [_same_rows(s, frozenset(), identity) for s in later], strength=3.0, balanced=True
         )
     except ValueError as error:
         raise DataError(f"too few pairs of one and of two persons to learn a refusal from ({error})") from None

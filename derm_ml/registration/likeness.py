@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from derm_ml.registration.features import dense, find_features
-from derm_ml.registration.flow import as_grey, even_light, flow_between, round_trip, shifted
+from derm_ml.registration.flow import as_grey, even_light, flow_between, round_trip
 
 LEAST = 0.05  # of the frame; where both show less of it, nothing speaks for them
 
@@ -15,25 +15,18 @@ def likeness(first: np.ndarray, second: np.ndarray, there: np.ndarray) -> dict[s
     """Evidence that two aligned grey pictures (H, W) uint8 show the same skin where `there` (H, W) uint8 is not 0.
 
     detail: features found again within 8 % of the frame, per 100 of the fewer; returns: share of pixels that come
-    back to within one pixel (of the canonical face: 1.6 % of the eyes' distance); trip: median of that error in
-    pixels; alike: mean cosine of SIFT descriptors after the flow; correlation: of the even-lit pictures after it;
-    shared: share of the frame both show.
+    back to within one pixel (of the canonical face: 1.6 % of the eyes' distance); alike: mean cosine of SIFT
+    descriptors after the flow.
     """
     inside = there > 0
     if inside.mean() < LEAST:
-        return {"detail": 0.0, "returns": 0.0, "trip": 10.0, "alike": 0.0, "correlation": 0.0, "shared": 0.0}
-    even = [even_light(g) for g in (first, second)]
-    grey = [as_grey(e) for e in even]
+        return {"detail": 0.0, "returns": 0.0, "alike": 0.0}
+    grey = [as_grey(even_light(g)) for g in (first, second)]
     flow, back = flow_between(*grey), flow_between(*grey[::-1])
-    trip = round_trip(flow, back)[inside]
-    carried = shifted(even[1], flow)
     return {
         "detail": _found_again(grey[0], grey[1], there),
-        "returns": float((trip < 1).mean()),
-        "trip": float(np.median(trip)),
+        "returns": float((round_trip(flow, back)[inside] < 1).mean()),
         "alike": _alike_after(grey, flow, inside),
-        "correlation": float(np.corrcoef(even[0][inside], carried[inside])[0, 1]),
-        "shared": float(inside.mean()),
     }
 
 
