@@ -42,18 +42,21 @@ def code_distance(a: Tensor, b: Tensor, latent: Latent) -> Tensor:
 
 
 def between(said: Codes) -> Tensor:
-    """The maps (N, 3, 3) from the first photos to the second ones, in -1..1, that the transforms amount to."""
+    """The maps (N, 2, 3, 3) from the first photos to the second ones, in -1..1, that the transforms amount to: the
+    encoders' first transformers alone, and both.
+    """
     first, second = said.transforms
     return second.float() @ inverse(first.float())
 
 
 def misalignment(found: Tensor, truth: Tensor) -> Tensor:
-    """(N,): how far the maps (N, 3, 3) put the corners of the middle half apart, mean, in half sides of a photo.
+    """(N, K): how far K maps (N, K, 3, 3) of each pair put the corners of the middle half from where the true one
+    (N, 3, 3) does, mean, in half sides of a photo.
 
     Of a pair whose map is not known (NaN) it is NaN, and without a gradient.
     """
     corners = torch.tensor([[-0.5, -0.5, 1], [0.5, -0.5, 1], [0.5, 0.5, 1], [-0.5, 0.5, 1]], device=truth.device).T
     known = truth.isfinite().all(dim=2).all(dim=1)
     wanted = torch.where(known[:, None, None], truth, 0.0) @ corners
-    apart = (found @ corners - wanted)[:, :2].norm(dim=1).mean(dim=1)
-    return torch.where(known, apart, torch.nan)
+    apart = (found @ corners - wanted[:, None])[:, :, :2].norm(dim=2).mean(dim=2)
+    return torch.where(known[:, None], apart, torch.nan)

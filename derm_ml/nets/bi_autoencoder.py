@@ -5,7 +5,7 @@
 
 Everything is built once and registered, so everything is trained. Spatial transformers: Jaderberg et al. 2015
 (arXiv 1506.02025). The transforms of the encoder carry boxes: what two photos show at one place of the code's frame is
-the same place of the skin.
+the same place of the skin. The second transformer sees what the first one has straightened, so it corrects it.
 
     >>> network = BiAutoencoder(side=256)                                        # doctest: +SKIP
     >>> network(torch.rand(1, 3, 256, 256), torch.rand(1, 3, 256, 256)).codes[0].shape    # doctest: +SKIP
@@ -14,7 +14,7 @@ the same place of the skin.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +74,9 @@ class Branch(nn.Module):
         self.deconv1 = nn.ConvTranspose2d(10, 3, KERNEL)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[torch.Size]]:
-        """(code, transform of the whole encoder (N, 3, 3), indices of both poolings, sizes before them)."""
+        """(code, transforms (N, 2, 3, 3) of the first transformer and of both, indices of both poolings, sizes before
+        them).
+        """
         side = x.shape[-1]
         seen, first = self.see(x)
         wide = self.dropout(self.conv1(seen))
@@ -85,8 +87,9 @@ class Branch(nn.Module):
         # the map's frame is the picture's without the margin the convolution took
         inner = (side - KERNEL + 1) / side
         shrink = torch.diag(torch.tensor([inner, inner, 1.0], device=x.device)).expand(len(x), 3, 3)
-        whole = _square(first) @ shrink @ _square(second)
-        return torch.sigmoid(small), whole, [index1, index2], [wide.shape, deep.shape]
+        inside = _square(first) @ shrink
+        transforms = torch.stack([inside, inside @ _square(second)], dim=1)
+        return torch.sigmoid(small), transforms, [index1, index2], [wide.shape, deep.shape]
 
     def decode(self, code: Tensor, indices: list[Tensor], sizes: list[torch.Size]) -> Tensor:
         """The picture (N, 3, side, side) as logits of its values."""
@@ -97,8 +100,8 @@ class Branch(nn.Module):
 
 
 class Codes(NamedTuple):
-    """Both codes (N, 20, K, K) in 0..1, both reconstructions as logits (N, 3, S, S), and the transforms (N, 3, 3)
-    from the frame the codes share to the photos, in -1..1.
+    """Both codes (N, 20, K, K) in 0..1, both reconstructions as logits (N, 3, S, S), and the transforms (N, 2, 3, 3)
+    from the frame the codes share to the photos, in -1..1: of the encoder's first transformer, and of both.
     """
 
     codes: tuple[Tensor, Tensor]
@@ -107,15 +110,27 @@ class Codes(NamedTuple):
 
 
 class BiAutoencoder(nn.Module):
-    """Two photos (N, 3, side, side) in 0..1 → `Codes`. Raises `ValueError` for a side below 84."""
+    """Two photos (N, 3, side, side) in 0..1 → `Codes`. Raises `ValueError` for a side below 84.
 
-    def __init__(self, side: int = 256, dropout: float = 0.1) -> None:
+    With `shared`, both photos go through one branch: which visit comes first then makes no difference, and what the
+    branch gets wrong about a face it gets wrong twice, which cancels.
+    """
+
+    def __init__(self, side: int = 256, dropout: float = 0.1, shared: bool = False) -> None:
         super().__init__()
         if side < SMALLEST:
             raise ValueError(f"the photos must have at least {SMALLEST} pixels a side, not {side}")
         self.side = side
-        self.first, self.second = Branch(side, dropout), Branch(side, dropout)
+        self.branches = nn.ModuleList(Branch(side, dropout) for _ in range(1 if shared else 2))
         self.second.load_state_dict(self.first.state_dict())  # two photos of one person: both start out alike
+
+    @property
+    def first(self) -> Branch:
+        return cast(Branch, self.branches[0])
+
+    @property
+    def second(self) -> Branch:
+        return cast(Branch, self.branches[-1])
 
     def forward(self, first: Tensor, second: Tensor) -> Codes:
         encoded = [branch.encode(x) for branch, x in ((self.first, first), (self.second, second))]
@@ -126,12 +141,6 @@ class BiAutoencoder(nn.Module):
         a, b = encoded
         return Codes((a[0], b[0]), (logits[0], logits[1]), (a[1], b[1]))
 
-    def freeze_features(self, frozen: bool) -> None:
-        """Stop (or let) the encoders' convolutions learn; transformers and decoders always do."""
-        for branch in (self.first, self.second):
-            for part in (branch.conv1, branch.conv2):
-                part.requires_grad_(not frozen)
-
     def registered(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 photos (N, side, side, 3) → (transform (N, 3, 3) from the first's to the second's coordinates, -1..1,
         how much the codes differ (N,)): what matching needs, without the decoders.
@@ -140,7 +149,7 @@ class BiAutoencoder(nn.Module):
             branch.encode(x.permute(0, 3, 1, 2).float() / 255)[:2]
             for branch, x in ((self.first, first), (self.second, second))
         )
-        return b[1] @ inverse(a[1]), 1 - likeness(a[0], b[0])
+        return b[1][:, -1] @ inverse(a[1][:, -1]), 1 - likeness(a[0], b[0])
 
 
 def likeness(a: Tensor, b: Tensor) -> Tensor:
@@ -158,11 +167,11 @@ def _square(theta: Tensor) -> Tensor:
 
 
 def inverse(affine: Tensor) -> Tensor:
-    """The inverse of affine maps (N, 3, 3), written out: ONNX has no operator for it."""
-    a, b, c = affine[:, 0].unbind(1)
-    d, e, f = affine[:, 1].unbind(1)
+    """The inverse of affine maps (…, 3, 3), written out: ONNX has no operator for it."""
+    a, b, c = affine[..., 0, :].unbind(-1)
+    d, e, f = affine[..., 1, :].unbind(-1)
     scale = a * e - b * d
     scale = torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale)
     zero, one = torch.zeros_like(a), torch.ones_like(a)
     rows = [e / scale, -b / scale, (b * f - c * e) / scale, -d / scale, a / scale, (c * d - a * f) / scale]
-    return torch.stack([*rows, zero, zero, one], dim=1).view(-1, 3, 3)
+    return torch.stack([*rows, zero, zero, one], dim=-1).view(affine.shape)

@@ -31,7 +31,8 @@ from derm_ml.training.loop import fit_network
 from derm_ml.training.seeding import derived
 from derm_ml.training.settings import BiAutoencoderRecipe
 
-TURN, ZOOM, MOVE = 18.0, 1.2, 0.08  # degrees, factor, share of the side: at most, of each photo of a made pair
+TURN, ZOOM, MOVE = 25.0, 1.2, 0.08  # degrees, factor, share of the side: at most, of each photo of a made pair
+REAL = 0.2  # share of the training pairs that are two visits, where there are two: their map is not known
 
 
 def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path, on_epoch: OnEpoch) -> Path:
@@ -40,7 +41,7 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
     if (bundle / "bundle.json").exists():
         return bundle
     torch.manual_seed(derived(recipe.seed, "weights"))
-    network = BiAutoencoder(recipe.side, recipe.dropout)
+    network = BiAutoencoder(recipe.side, recipe.dropout, recipe.shared)
     photos = _photos(dataset, "train", recipe.side)
     identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5], sort_keys=True)
     fitted = fit_network(
@@ -54,7 +55,6 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
         out,
         identity,
         on_epoch,
-        before_epoch=lambda epoch: network.freeze_features(epoch < recipe.frozen_epochs),
     )
     write_json(out / "history.json", [asdict(report) for report in fitted.history])
     network.load_state_dict(fitted.state)
@@ -74,7 +74,7 @@ def bi_autoencoder_loss(recipe: BiAutoencoderRecipe) -> Callable[[nn.Module, Seq
         terms = reconstruction_and_latent(said, first, second, recipe.latent)
         apart = misalignment(between(said), batch[2])
         known = apart.isfinite()
-        terms = *terms, apart[known].sum() / max(1, len(apart))
+        terms = *terms, apart[known].sum() / apart.numel()
         return torch.stack([w * term for w, term in zip(weights, terms, strict=True)]).sum()
 
     return loss
@@ -83,16 +83,19 @@ def bi_autoencoder_loss(recipe: BiAutoencoderRecipe) -> Callable[[nn.Module, Seq
 def training_pairs(photos: Sequence[Sequence[np.ndarray]]) -> LoadSample:
     """(index, seed) → first and second photo (side, side, 3) uint8, and the map (3, 3) between them in -1..1.
 
-    Of a real pair the map is not known: it is NaN.
+    Both are mirrored half the time. Of a real pair the map is not known: it is NaN.
     """
 
     def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
-        visits = photos[index % len(photos)]
         rng = np.random.default_rng(seed)
-        real = len(visits) > 1 and rng.random() < 0.5
-        first, second = (visits[0], visits[1]) if real else (visits[0], visits[0])
+        visits = photos[index % len(photos)]
+        if rng.random() < 0.5:
+            visits = [np.ascontiguousarray(photo[:, ::-1]) for photo in visits]
+        real = len(visits) > 1 and rng.random() < REAL
+        one = int(rng.integers(len(visits)))
+        chosen = visits[one], visits[1 - one if real else one]
         poses = [_pose(rng) for _ in range(2)]
-        seen = [_relit(_warped(p, pose), rng) for p, pose in zip((first, second), poses, strict=True)]
+        seen = [_relit(_warped(p, pose), rng) for p, pose in zip(chosen, poses, strict=True)]
         between = poses[1] @ np.linalg.inv(poses[0])
         return seen[0], seen[1], np.full((3, 3), np.nan, np.float32) if real else between.astype(np.float32)
 
@@ -140,7 +143,7 @@ def _validation(
     load = training_pairs([visits[:1] for visits in photos])
     drawn = [load(k, derived(recipe.seed, "validation", k)) for k in range(min(200, 3 * len(photos)))]
     parts = [torch.from_numpy(np.stack([d[k] for d in drawn])) for k in range(3)]
-    still = torch.eye(3)
+    still = torch.eye(3)[None, None]
 
     def validate(network: nn.Module) -> dict[str, float]:
         assert isinstance(network, BiAutoencoder)
@@ -152,7 +155,7 @@ def _validation(
             said = network(first, second)
             found = reconstruction_and_latent(said, first, second, recipe.latent)
             terms.append(torch.stack([t.float() for t in found]).cpu() * len(a))
-            apart.append(misalignment(between(said), truth).cpu())
+            apart.append(misalignment(between(said), truth)[:, -1].cpu())
             before.append(misalignment(still.to(device), truth).cpu())
         mean = torch.stack(terms).sum(dim=0) / len(drawn)
         after, start_error = torch.cat(apart).mean().item(), torch.cat(before).mean().item()
