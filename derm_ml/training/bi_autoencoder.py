@@ -55,6 +55,7 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
         out,
         identity,
         on_epoch,
+        before_epoch=lambda epoch: network.freeze_features(epoch < recipe.frozen_epochs),
     )
     write_json(out / "history.json", [asdict(report) for report in fitted.history])
     network.load_state_dict(fitted.state)

@@ -164,6 +164,12 @@ class BiAutoencoderRecipe(PairRecipe, TrainingRecipe):
     map_weight: float = Field(
         0.0, ge=0, description="of the error of the found map, known where both photos are made of one (0: original)"
     )
+    frozen_epochs: int = Field(
+        0,
+        ge=0,
+        description="epochs at the start in which the encoders' convolutions rest: with random features, moving "
+        "the photos is the only way to make the codes alike; later, blurring them is another",
+    )
     shared: bool = Field(False, description="one branch for both photos (the original has two)")
     pairs_per_photo: int = Field(4, ge=1, description="pairs made of each photo in one epoch")
     version: Literal["learned", "both"] = Field(

@@ -38,9 +38,11 @@ class Learned(BiAutoencoderRecipe):
     dropout: float = 0.05
     first_weight: float = 0.3
     second_weight: float = 0.3
+    latent_weight: float = 0.3
     map_weight: float = 3.0  # alike codes alone are won by zooming into something smooth
     latent: Literal["bce", "cosine", "mse"] = "cosine"  # bce and mse are won by codes that say nothing
     gradient_clip: float = 1.0
+    frozen_epochs: int = 13
     shared: bool = True
     pairs_per_photo: int = 16
 
