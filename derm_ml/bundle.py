@@ -70,12 +70,9 @@ class PseudoLabelling(_Card):
 
 
 class MaskRule(_Card):
-    """How a probability map becomes a mask, in this order: threshold, largest connected part, holes filled.
+    """How a probability map becomes a mask, in this order: threshold, largest connected part, holes filled."""
 
-    Without a threshold each map has its own: that of the mask with the highest expected Dice.
-    """
-
-    threshold: float | None = Field(0.5, gt=0, lt=1)
+    threshold: float = Field(0.5, gt=0, lt=1)
     largest_component: bool = False
     fill_holes: bool = False
 

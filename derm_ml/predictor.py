@@ -20,7 +20,7 @@ import onnxruntime.capi.onnxruntime_pybind11_state as ort_errors  # pyright: ign
 
 from derm_ml.bundle import Bundle, BundleError
 from derm_ml.images.condition import in_picture, square
-from derm_ml.images.masks import cleaned, dice_threshold
+from derm_ml.images.masks import cleaned
 from derm_ml.images.preprocess import Fit, in_frame, without_padding
 
 # what ONNX Runtime raises for a graph it cannot load or run; they share no base but Exception
@@ -156,12 +156,11 @@ class Predictor:
     def _framed(self, square: np.ndarray, height: int, width: int) -> Segmentation:
         rule, fit = self.card.mask_rule, self.card.preprocessing.fit
         square = without_padding(square, height, width, fit)
-        threshold = dice_threshold(square) if rule.threshold is None else rule.threshold
-        kept = cleaned(square, rule, threshold)
-        inside = kept >= threshold
+        kept = cleaned(square, rule)
+        inside = kept >= rule.threshold
         # in 255 steps: the map of a 40-megapixel photo in float would take 160 MB a request
         fine = in_frame(np.round(kept * 255).astype(np.uint8), height, width, fit)
-        mask = np.where(fine >= threshold * 255, np.uint8(255), np.uint8(0))
+        mask = np.where(fine >= rule.threshold * 255, np.uint8(255), np.uint8(0))
         expected = 2 * square[inside].sum() / (inside.sum() + square.sum()) if inside.any() else 1 - square.max()
         return Segmentation(mask, square, float(expected), fit)
 

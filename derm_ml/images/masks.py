@@ -11,24 +11,12 @@ import numpy as np
 from derm_ml.bundle import MaskRule
 
 
-def dice_threshold(probability: np.ndarray) -> float:
-    """The threshold of the mask whose expected Dice is highest, each pixel of the map (H, W) being lesion with its
-    probability: half of that Dice (Lipton et al. 2014, arXiv 1402.1892). A doubtful lesion is drawn wider.
-
-    Where an empty mask is the better guess it lies above the map.
-    """
-    falling = np.sort(probability.ravel().astype(np.float64))[::-1]
-    expected = 2 * falling.cumsum() / (np.arange(1, falling.size + 1) + falling.sum())
-    best, empty = float(expected.max()), 1 - float(falling[0])
-    return best / 2 if best > empty else 1.0
-
-
-def cleaned(probability: np.ndarray, rule: MaskRule, threshold: float) -> np.ndarray:
+def cleaned(probability: np.ndarray, rule: MaskRule) -> np.ndarray:
     """A probability map (H, W) float32 after the rule: what is left out becomes 0, a hole that is filled 1.
 
     The map, not the mask, is cleaned: it is then enlarged to the picture and its edge stays as fine as it was.
     """
-    mask = (probability >= threshold).astype(np.uint8)
+    mask = (probability >= rule.threshold).astype(np.uint8)
     kept = _largest(mask) if rule.largest_component else mask
     filled = _filled(kept) if rule.fill_holes else kept
     result = np.where(mask & ~kept.astype(bool), np.float32(0), probability)

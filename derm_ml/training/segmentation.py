@@ -145,7 +145,7 @@ def _validation(
         for images, masks in in_order(lambda i: load(i, 0), len(rows), recipe.batch_size):
             logits, truth = network(images.to(device)).float().cpu(), (masks[:, None] > 0).float()
             losses += [loss_of(logits[i : i + 1], truth[i : i + 1]).item() for i in range(len(logits))]
-            said, there = (logits.sigmoid() >= (recipe.threshold or 0.5)).float().flatten(1), truth.flatten(1)
+            said, there = (logits.sigmoid() >= recipe.threshold).float().flatten(1), truth.flatten(1)
             sums = said.sum(1) + there.sum(1)
             dice += torch.where(sums > 0, 2 * (said * there).sum(1) / sums.clamp(min=1), 1.0).tolist()
         return {"loss": float(np.mean(losses)), "dice": float(np.mean(dice))}

@@ -135,13 +135,7 @@ class SegmenterRecipe(PictureRecipe):
     views: Literal["none", "flips", "d4"] = Field(
         "d4", description="test-time augmentation, averaged over 1, 4 or 8 views"
     )
-    threshold: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="a pixel of at least this probability belongs to the mask; none: of each picture by itself, where "
-        "the expected Dice is highest",
-    )
+    threshold: float = Field(0.5, gt=0, lt=1, description="a pixel of at least this probability belongs to the mask")
     largest_component: bool = Field(True, description="keep only the largest connected part of a mask")
     fill_holes: bool = Field(True, description="holes in a mask belong to it")
 

@@ -12,16 +12,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from derm_ml.bundle import MaskRule
-from derm_ml.images.masks import bounding_box, cleaned, dice_threshold, png, polygons, run_lengths
+from derm_ml.images.masks import bounding_box, cleaned, png, polygons, run_lengths
 from derm_ml.images.preprocess import in_frame, to_square
 
 masks = arrays(np.uint8, st.tuples(st.integers(1, 16), st.integers(1, 16)), elements=st.sampled_from([0, 255]))
 
 
+def plain(threshold=0.5, **rule):
+    return MaskRule(threshold=threshold, **rule)
+
+
 def test_only_the_largest_part_is_kept_and_its_edge_stays_fine():
     p = np.zeros((8, 10), np.float32)
     p[1:4, 1:4], p[6, 7:9], p[5, 0] = 0.9, 0.8, 0.2
-    kept = cleaned(p, MaskRule(largest_component=True), 0.5)
+    kept = cleaned(p, plain(largest_component=True))
     assert (kept[6, 7:9] == 0).all()
     untouched = np.ones_like(p, bool)
     untouched[6, 7:9] = False
@@ -33,35 +37,14 @@ def test_a_hole_is_filled_and_a_bay_is_not():
     p[1:8, 1:8] = 0.9
     p[3, 3] = 0.1  # a hole
     p[5, 5:] = 0.1  # a bay, open to the right
-    filled = cleaned(p, MaskRule(fill_holes=True), 0.5)
+    filled = cleaned(p, plain(fill_holes=True))
     assert filled[3, 3] == 1
     np.testing.assert_array_equal(filled[5, 5:], p[5, 5:])
 
 
 def test_a_lesion_that_fills_the_picture_is_no_hole_of_nothing():
-    assert (cleaned(np.zeros((5, 5), np.float32), MaskRule(fill_holes=True, largest_component=True), 0.5) == 0).all()
-    assert (cleaned(np.ones((5, 5), np.float32), MaskRule(fill_holes=True, largest_component=True), 0.5) == 1).all()
-
-
-@settings(max_examples=80, deadline=None)
-@given(arrays(np.float32, (3, 4), elements=st.floats(0.0, 1.0, width=32)))
-def test_no_other_threshold_has_a_higher_expected_dice(p):
-    """Tried one by one: the mask of every threshold there is, and the empty one."""
-
-    def expected(threshold):
-        said = p >= threshold
-        return 2 * p[said].sum() / (said.sum() + p.sum()) if said.any() else 1 - p.max()
-
-    best = max(expected(t) for t in [*np.unique(p), 1.01])
-    assert expected(dice_threshold(p) + 1e-9) == pytest.approx(best, abs=1e-5)
-
-
-def test_a_doubtful_lesion_is_drawn_wider_and_bare_skin_stays_bare():
-    certain, doubtful = np.full((20, 20), 0.01, np.float32), np.full((20, 20), 0.01, np.float32)
-    certain[5:15, 5:15], doubtful[5:15, 5:15] = 0.99, 0.45
-    assert 0.4 < dice_threshold(certain) < 0.5
-    assert dice_threshold(doubtful) < 0.35
-    assert dice_threshold(np.full((20, 20), 0.02, np.float32)) > 0.02
+    assert (cleaned(np.zeros((5, 5), np.float32), plain(fill_holes=True, largest_component=True)) == 0).all()
+    assert (cleaned(np.ones((5, 5), np.float32), plain(fill_holes=True, largest_component=True)) == 1).all()
 
 
 @settings(max_examples=80, deadline=None)

@@ -48,7 +48,6 @@ class Faithful(SegmenterRecipe):
     side: int = 128
     augmentation: Literal["none", "flips", "moderate", "strong"] = "flips"
     loss: Literal["dice", "dice_bce"] = "dice"
-    threshold: float | None = 0.5
     views: Literal["none", "flips", "d4"] = "none"
     largest_component: bool = False
     fill_holes: bool = False
