@@ -1,7 +1,6 @@
 """A prepared dataset: few, plain, deterministic files that any tool opens. `derm prepare <task>` writes one.
 
     manifest.parquet   one row a sample: id, source, patient, lesion, group, split, label, target.*, attribute.*,
-                       beside.* (what is known of labels the task does not answer for),
                        and for each file role: shard, offset, size, sha256, height, width (of the original);
                        for a mask also its area, a share of the picture in 0..1; where pictures have boxes,
                        regions: JSON rows [label, x1, y1, x2, y2, id(, state)] in pixels of the original
@@ -116,10 +115,6 @@ class Dataset:
     def targets(self, rows: pd.DataFrame) -> np.ndarray:
         """(N, L) float32 of 1, 0 or NaN in the order of `labels`."""
         return rows[[f"target.{label}" for label in self.labels]].to_numpy(np.float32, copy=True)
-
-    def beside(self, rows: pd.DataFrame) -> np.ndarray:
-        """(N, B) float32 of 1, 0 or NaN: what is known of the rows beside the labels the task answers for."""
-        return rows[[c for c in rows.columns if c.startswith("beside.")]].to_numpy(np.float32, copy=True)
 
     def read(self, row: Any, role: str = "image") -> bytes:
         """The stored bytes of one file of a manifest row (a Series, or a dict)."""

@@ -262,7 +262,6 @@ def _manifest(
     fractions = SplitFractions(settings.validation, settings.test, settings.seed)
     splits = assign_splits(samples, fractions, groups, frozenset(settings.training_only), earlier)
     names = sorted({name for s in samples for name in s.attributes})
-    beside = sorted({name for s in samples for name in s.beside})
     roles = sorted({role for s in samples for role in s.regions})
     records = []
     for sample in samples:
@@ -278,7 +277,6 @@ def _manifest(
             "licence": sample.licence if sample.licence != "unknown" else settings.licence,
         }
         record |= {f"target.{label}": sample.target.get(label, float("nan")) for label in labels}
-        record |= {f"beside.{name}": sample.beside.get(name, float("nan")) for name in beside}
         record |= {f"attribute.{name}": sample.attributes.get(name) for name in names}
         for role in (r for r in roles if r in sample.regions):
             boxes = [[r.label, *r.box, r.id, *([r.state] if r.state else [])] for r in sample.regions[role]]

@@ -59,8 +59,7 @@ class Sample:
 
     `files` maps a role (`image`, `mask`, `first`, `second`) to a path relative to the source's root.
     `regions` maps a role to the boxes in that picture; a role without an entry was not looked at.
-    `target` maps a label to 1.0, 0.0 or NaN (not known); it is empty for an unlabelled sample. `beside` does the same
-    for what the source tells and the task does not answer for: a network may learn it beside its labels.
+    `target` maps a label to 1.0, 0.0 or NaN (not known); it is empty for an unlabelled sample.
     `attributes` may hold `age` (years), `sex` (`male`, `female`), `site`, `eye`, `diagnosis`; an unknown one is absent.
     """
 
@@ -74,7 +73,6 @@ class Sample:
     source: str = ""
     licence: str = "unknown"
     regions: Mapping[str, tuple[Region, ...]] = field(default_factory=dict)
-    beside: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def labelled(self) -> bool:

@@ -81,8 +81,7 @@ def retinal_dataset(retinal_raw, tmp_path_factory):
     from derm_ml.registry import get_task
 
     task = get_task("retinal_findings")
-    settings = task.settings(minimum_positives=10)  # so that some findings are learned beside the three
-    return prepare(task, retinal_raw, settings, tmp_path_factory.mktemp("prepared") / "retinal_findings")
+    return prepare(task, retinal_raw, task.settings(), tmp_path_factory.mktemp("prepared") / "retinal_findings")
 
 
 @pytest.fixture(scope="session")

@@ -49,14 +49,6 @@ class Head(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def keep(self, labels: int) -> None:
-        """Forget all labels but the first so many."""
-        last = self.layers[-1]
-        assert isinstance(last, nn.Linear)
-        kept = nn.Linear(last.in_features, labels)
-        kept.load_state_dict({name: value[:labels] for name, value in last.state_dict().items()})
-        self.layers[-1] = kept
-
     def forward(self, features: Tensor, attributes: Tensor | None = None) -> Tensor:
         return self.layers[-1](self.dropout(self.penultimate(features, attributes)))
 

@@ -60,8 +60,7 @@ def fit_classifier(
     """Train (or resume) in `out` and return `out/bundle`.
 
     `scored` are the labels whose (mean) AUC on the validation split chooses the best epoch; `training_targets` may
-    hide some of the targets (N, L) from training by making them NaN, where labels are independent. With
-    `recipe.beside` the network learns what is known beside the labels and forgets it before it is exported.
+    hide some of the targets (N, L) from training by making them NaN, where labels are independent.
     Raises `DataError` if a split or a label has no images, `TrainingError` if training fails.
     """
     bundle = out / "bundle"
@@ -71,17 +70,12 @@ def fit_classifier(
     validation = dataset.split("validation")
     train = labelled_rows(dataset, recipe.labelled_share, recipe.seed)
     targets = training_targets(dataset.targets(train))
-    beside = dataset.beside(train)[:, : None if recipe.beside else 0]
     given = None
     if recipe.pseudo_labels:
         given = read_pseudo_labels(Path(recipe.pseudo_labels), dataset, recipe.labelled_share, recipe.seed)
         train = pd.concat([train, given.rows])
         targets = np.concatenate([targets, training_targets(given.targets)])
-        beside = np.pad(beside, ((0, len(given.rows)), (0, 0)), constant_values=np.nan)
     _check_targets(dataset, targets, recipe)
-    if head == "softmax" and beside.size:
-        raise ValueError("beside=true is for independent labels; this task's classes exclude each other")
-    targets = np.concatenate([targets, beside], axis=1)
     columns = 2 * len(recipe.attributes)
     weights, draws = _balance(dataset, train, targets, recipe, head)
     loss_of = _loss(recipe, head)
@@ -111,9 +105,7 @@ def fit_classifier(
             before_epoch=lambda epoch: network.freeze_features(epoch < settings.frozen_epochs),
         )
 
-    trained = fit_members(lambda settings: build_classifier(settings, targets.shape[1]), fit, recipe, out, on_epoch)
-    for network in trained.networks:
-        network.head.keep(len(dataset.labels))
+    trained = fit_members(lambda settings: build_classifier(settings, len(dataset.labels)), fit, recipe, out, on_epoch)
     write_json(out / "history.json", [asdict(report) for report in trained.history])
     card = BundleCard(
         task=dataset.task,
@@ -277,7 +269,6 @@ def _validation(
             extra = facts.to(device) if recipe.attributes else None
             parts.append(network(images.to(device), extra).float().cpu())
         logits = torch.cat(parts)
-        logits = logits[:, : len(dataset.labels)]  # the loss is that of the labels, whatever was learned beside them
         scores = (logits.softmax(1) if head == "softmax" else logits.sigmoid()).numpy()
         figures: dict[str, Any] = {"loss": loss_of(logits, targets, None).item()}
         for label in scored:

@@ -24,21 +24,16 @@ N = TypeVar("N", Classifier, Segmenter)
 
 @dataclass(frozen=True)
 class Trained(Generic[N]):
-    """The network(s) whose graph becomes the model, and how their training went.
+    """The network whose graph becomes the model, and how its training went.
 
     `history` counts the epochs of all members on; `epoch` is the kept one of the last member in that count;
     `validation` are the figures of the kept epochs, averaged over the members: the ensemble itself is measured later.
     """
 
-    networks: list[N]
+    network: N | Members
     history: list[EpochReport]
     epoch: int
     validation: dict[str, float]
-
-    @property
-    def network(self) -> N | Members:
-        """What is exported."""
-        return self.networks[0] if len(self.networks) == 1 else Members(self.networks)
 
 
 def fit_members(
@@ -71,4 +66,4 @@ def fit_members(
         figures.append(fitted.history[fitted.epoch - 1].metrics)
     shared = set.intersection(*(set(f) for f in figures))
     validation = {name: float(np.mean([f[name] for f in figures])) for name in figures[0] if name in shared}
-    return Trained(networks, history, epoch, validation)
+    return Trained(networks[0] if len(networks) == 1 else Members(networks), history, epoch, validation)

@@ -97,9 +97,6 @@ class ClassifierRecipe(PictureRecipe):
     labelled_share: float = Field(
         1.0, gt=0, le=1, description="share of the training patients whose labels are used; the others' are put aside"
     )
-    beside: bool = Field(
-        False, description="learn what the data tell beside the labels too, where labels are independent; not answered"
-    )
     pseudo_labels: str = Field(
         "", description="path of a table `derm pseudo-label` made: its images are trained on too"
     )

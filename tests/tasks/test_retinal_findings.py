@@ -10,7 +10,6 @@ from starlette.testclient import TestClient
 from derm_ml.dataset import Dataset
 from derm_ml.embeddings.pseudo_labels import propose, write_proposal
 from derm_ml.predictor import Predictor
-from derm_ml.prepare import prepare
 from derm_ml.registry import get_task
 from derm_ml.rules import pseudo_labels_helped
 from derm_ml.synthetic.fundus import draw_fundus
@@ -44,23 +43,6 @@ def test_all_findings_with_enough_positives_are_modelled_where_none_are_named(re
     few = TASK.read(retinal_raw, TASK.settings(findings=["glaucoma", "macular_edema"]))
     assert few.labels == ("glaucoma",)
     assert few.left_out["macular_edema"] == 0
-
-
-def test_what_is_known_beside_the_findings_moves_no_split_and_is_learned_but_not_answered(
-    retinal_raw, retinal_dataset, tmp_path
-):
-    alone = prepare(TASK, retinal_raw, TASK.settings(minimum_positives=1000), tmp_path / "alone")
-    assert alone.split_hashes == retinal_dataset.split_hashes
-    assert alone.beside(alone.manifest).shape[1] == 0 < retinal_dataset.beside(retinal_dataset.manifest).shape[1]
-    values = {"backbone": "resnet18", "pretrained": "none", "side": 32, "epochs": 1, "workers": 0, "views": "none"}
-    answers = []
-    for name, beside in (("with", True), ("without", False)):
-        bundle = TASK.fit(retinal_dataset, TASK.recipe("strong", beside=beside, **values), tmp_path / name)
-        predictor = Predictor(bundle)
-        assert predictor.labels == LABELS
-        answers.append(predictor([retinal_dataset.image(retinal_dataset.split("test").iloc[0])]).logits)
-    assert answers[0].shape == answers[1].shape == (1, len(LABELS))
-    assert not np.allclose(*answers)  # what is learned beside does reach the features
 
 
 def test_the_report_has_every_finding_by_itself(evaluation, predictor):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,25 +33,19 @@ EYES = (
 def read(root: Path, settings: RetinalSettings) -> Reading:
     """Read a table of findings with its images, ODIR-5K for one, or a folder of such folders.
 
-    A finding that is not modelled, for want of positives or of a wish, is named in `left_out` with its count; one that
-    has enough positives all the same is kept `beside`.
+    A finding that is not modelled, for want of positives or of a wish, is named in `left_out` with its count.
     """
     reading = read_source(root, settings.source, labels=())
     positives = Counter({name: 0 for sample in reading.samples for name in sample.target})
     positives.update(name for s in reading.samples for name, value in s.target.items() if value == 1)
     wanted = settings.findings or [n for n in positives if positives[n] >= settings.minimum_positives]
     labels = tuple(name for name in wanted if positives[name])
-    enough = [name for name in positives if positives[name] >= settings.minimum_positives and name not in labels]
     samples = tuple(
-        replace(s, target=_of(s.target, labels), beside=_of(s.target, enough)) if s.target else s
+        replace(s, target={name: s.target.get(name, float("nan")) for name in labels} if s.target else {})
         for s in reading.samples
     )
     others = {name: positives[name] for name in sorted({*wanted, *positives} - set(labels))}
     return replace(reading, samples=samples, labels=labels, left_out={**reading.left_out, **others})
-
-
-def _of(target: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    return {name: target.get(name, float("nan")) for name in names}
 
 
 def draw(folder: Path, n: int, seed: int = 0) -> None:

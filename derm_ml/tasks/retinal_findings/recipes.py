@@ -36,7 +36,6 @@ class Strong(RetinalRecipe):
     field_of_view: bool = True
     augmentation: Augmentation = "moderate"  # small bleedings do not survive being resampled twice
     class_balance: Literal["none", "weights", "sampler"] = "none"
-    beside: bool = True  # an eye with a cataract is not normal: what it has is more to learn than that it is not
     negative_gamma: float = 2.0  # of loss=asymmetric: 4 is for eighty labels of which two are true
 
 
