@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -136,10 +136,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=800, help="how many pictures to draw")
+    parser.add_argument("--workers", type=int, default=-1, help="processes that prepare samples; -1: as `derm fit`")
     parser.add_argument("--data", type=Path, help="a prepared dataset of the task instead")
     options = parser.parse_args()
     task = get_task(options.task)
     subject = SUBJECTS[task.name](options.backbone, options.side, options.batch)
+    subject = replace(subject, recipe=subject.recipe.model_copy(update={"workers": options.workers}))
     with tempfile.TemporaryDirectory() as folder:
         if options.data:
             dataset = Dataset.open(options.data)
