@@ -8,6 +8,7 @@ not. `LICENCE.txt` and `source.json` go with it; the source reader carries the l
 
 from __future__ import annotations
 
+import bz2
 import json
 import os
 import shutil
@@ -227,12 +228,16 @@ def _read_pins(pins: Path) -> dict[str, str]:
 
 
 def _place(archive: Path, folder: Path) -> None:
-    """Unpack a ZIP into `folder`, or copy any other file there."""
+    """Unpack a ZIP or a file compressed by bzip2 into `folder`, or copy any other file there."""
     folder.mkdir(parents=True, exist_ok=True)
-    if archive.suffix.lower() != ".zip":
+    kind = archive.suffix.lower()
+    if kind not in (".zip", ".bz2"):
         shutil.copy(archive, folder / archive.name)
         return
     try:
+        if kind == ".bz2":
+            _decompress(archive, folder / archive.stem)
+            return
         with zipfile.ZipFile(archive) as pack:
             members = [m for m in pack.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
             _check_members(archive, members, folder)
@@ -243,6 +248,15 @@ def _place(archive: Path, folder: Path) -> None:
                     shutil.copyfileobj(source, out, _CHUNK)
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise DataError(f"{archive.name} is damaged ({error}); remove {archive} and run the command again") from error
+
+
+def _decompress(archive: Path, target: Path) -> None:
+    """Raises `EOFError` for a damaged file, `OSError` for a disk that is full."""
+    with bz2.open(archive) as source, target.open("wb") as out:
+        try:
+            shutil.copyfileobj(source, out, _CHUNK)
+        except OSError as error:
+            raise (EOFError(error) if error.errno is None else error) from error
 
 
 def _check_members(archive: Path, members: list[zipfile.ZipInfo], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import functools
 import hashlib
 import io
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from derm_ml.fetch import Downloader, Entry, catalogue, fetch_data_set
+from derm_ml.fetch import Downloader, Entry, File, catalogue, fetch_data_set
 from derm_ml.records import DataError
 from derm_ml.sources import LAYOUTS, read_source
 
@@ -251,6 +252,18 @@ def test_a_bad_archive_leaves_nothing(fetch, shelf, tmp_path, archive, message):
         fetch()
     assert [p.name for p in (tmp_path / "raw" / "lesion_classification").iterdir()] == [".tiny.downloads"]
     assert not list(tmp_path.rglob("evil*"))
+
+
+def test_a_file_compressed_by_bzip2_is_unpacked_or_called_damaged(fetch, shelf, tmp_path):
+    entry = catalogue()["dlib_recognition"].model_copy(update={"files": (File(url=f"{shelf.address}/net.dat.bz2"),)})
+    shelf.files["/net.dat.bz2"] = bz2.compress(b"weights")[:-9] + bytes(9)
+    wanted = {"entries": {"net": entry}, "pins": tmp_path / "pins.json", "downloader": Downloader(progress=False)}
+    with pytest.raises(DataError, match=r"net\.dat\.bz2 is damaged"):
+        fetch_data_set("net", tmp_path, **wanted)
+    shelf.files["/net.dat.bz2"] = bz2.compress(b"weights")
+    (tmp_path / "pins.json").unlink()
+    folder = fetch_data_set("net", tmp_path / "again", **wanted)
+    assert (folder / "net.dat").read_bytes() == b"weights"
 
 
 def test_a_missing_file_at_the_publisher_is_said(fetch, shelf):

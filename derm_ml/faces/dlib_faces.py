@@ -53,7 +53,7 @@ class DlibCnn:
     def __init__(self, weights: Path, upsample: int = 0) -> None:
         import dlib
 
-        self._detector = _load(
+        self._detector = loaded(
             weights, dlib.cnn_face_detection_model_v1, "mmod_human_face_detector.dat from dlib's model collection"
         )
         self._upsample = upsample
@@ -73,7 +73,7 @@ class DlibLandmarks:
     def __init__(self, weights: Path) -> None:
         import dlib
 
-        self._predictor = _load(
+        self._predictor = loaded(
             weights, dlib.shape_predictor, "shape_predictor_5_face_landmarks.dat from dlib's model collection"
         )
 
@@ -119,7 +119,8 @@ def _box(rectangle) -> tuple[float, float, float, float]:
     )  # fmt: skip
 
 
-def _load(weights: Path, kind, what: str):
+def loaded(weights: Path, kind, what: str):
+    """The model `kind` makes of a file. Raises `FaceModelError` saying `what` to supply."""
     if not weights.is_file():
         raise FaceModelError(f"{weights}: there is no such file; supply {what}")
     try:

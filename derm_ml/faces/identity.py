@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
+from scipy.linalg import svd
 
 from derm_ml.faces.face import EYES, Face
-from derm_ml.faces.upright import CANONICAL, canonical, face_oval
+from derm_ml.faces.upright import CANONICAL, canonical, face_oval, upright
 from derm_ml.registration.features import dense
 from derm_ml.registration.flow import as_grey, even_light
 
@@ -30,6 +32,14 @@ FEWEST = 6  # people; with fewer, what differs between people is not told from w
 RIDGE = 0.1  # of the mean within-class variance, added to all directions
 
 
+class Likeness(Protocol):
+    """Tells whether two faces are one person's."""
+
+    def signature(self, photo: np.ndarray, face: Face, is_mirrored: bool = False) -> np.ndarray | None: ...
+
+    def alike(self, a: np.ndarray, b: np.ndarray) -> float: ...
+
+
 @dataclass(frozen=True)
 class Identity:
     """`local` (128, KEPT) reduces a descriptor, `mean` (D,) and `whole` (K, D) a face."""
@@ -37,6 +47,10 @@ class Identity:
     local: np.ndarray
     mean: np.ndarray
     whole: np.ndarray
+
+    def signature(self, photo: np.ndarray, face: Face, is_mirrored: bool = False) -> np.ndarray | None:
+        """As the function of this name."""
+        return signature(photo, face, is_mirrored)
 
     def code(self, vector: np.ndarray) -> np.ndarray:
         """(K,) of length one from what `signature` gives."""
@@ -66,15 +80,7 @@ def signature(photo: np.ndarray, face: Face, is_mirrored: bool = False) -> np.nd
     if not all(name in face.landmarks for name in EYES):
         return None
     grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
-    size = (CANONICAL, CANONICAL)
-    matrix = canonical(face)[:2]
-    shrink = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    if shrink < 0.5:  # area averaging, which warpAffine does not do
-        grey = cv2.GaussianBlur(grey, (0, 0), 0.4 / shrink)
-    upright = cv2.warpAffine(grey, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    if is_mirrored:
-        upright = np.ascontiguousarray(upright[:, ::-1])
-    even = as_grey(even_light(upright))
+    even = as_grey(even_light(upright(grey, canonical(face), CANONICAL, is_mirrored)))
     oval = face_oval() > 0
     parts = []
     for reach, step in SCALES:
@@ -95,7 +101,8 @@ def fit_identity(vectors: np.ndarray, people: Sequence[str]) -> Identity | None:
     local = _directions(vectors.reshape(-1, 128)[:: max(1, vectors.size // 128 // 20_000)], KEPT)
     small = (vectors.reshape(len(vectors), -1, 128) @ local).reshape(len(vectors), -1)
     mean = small.mean(axis=0)
-    basis = np.linalg.svd(small - mean, full_matrices=False)[2][: min(MOST, len(small) - len(several))]
+    # the slower driver: the default one now and then does not converge on photos that are nearly alike
+    basis = svd(small - mean, full_matrices=False, lapack_driver="gesvd")[2][: min(MOST, len(small) - len(several))]
     codes = (small - mean) @ basis.T
     scatter = [np.cov(codes[names == n].T, bias=True) * (names == n).sum() for n in several]
     within = np.sum(scatter, axis=0) / len(codes)

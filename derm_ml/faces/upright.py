@@ -33,6 +33,19 @@ def canonical(face: Face) -> np.ndarray:
     return similarity(source, CANONICAL * np.array([PLACES[name] for name in names]))
 
 
+def upright(photo: np.ndarray, matrix: np.ndarray, side: int, is_mirrored: bool = False) -> np.ndarray:
+    """The square (side, side, …) to which a similarity (3, 3) takes a photo.
+
+    `is_mirrored`: the photo shows the face mirrored, as a selfie camera does; it is turned back.
+    """
+    matrix = matrix[:2]
+    shrink = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    if shrink < 0.5:  # area averaging, which warpAffine does not do
+        photo = cv2.GaussianBlur(photo, (0, 0), 0.4 / shrink)
+    found = cv2.warpAffine(photo, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.ascontiguousarray(found[:, ::-1]) if is_mirrored else found
+
+
 def face_oval() -> np.ndarray:
     """(CANONICAL, CANONICAL) uint8: 255 where a face is, from brow to chin."""
     mask = np.zeros((CANONICAL, CANONICAL), np.uint8)

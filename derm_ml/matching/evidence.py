@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from derm_ml.faces.identity import Identity, signature
+from derm_ml.faces.face import Face
+from derm_ml.faces.identity import Likeness
 from derm_ml.pairs import Pair
 from derm_ml.registration.registration import Registration
 
+Signer = Callable[[np.ndarray, Face, bool], np.ndarray | None]
 NAMES = ("agreeing", "returns", "alike", "identity", "has_identity")
 
 
@@ -28,19 +30,21 @@ def features(said: Mapping[str, float], identity: float | None) -> np.ndarray:
     )
 
 
-def signatures(pair: Pair, registration: Registration, twins: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
-    """The signatures of both faces, or None where one has no face with known eyes.
+def signatures(
+    sign: Signer, pair: Pair, registration: Registration, twins: bool = False
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """What `sign` makes of both faces, or None where one has no face with known eyes.
 
     `twins`: of the faces as a mirror shows them, which are faces of two other people.
     """
     a, b = registration.faces
     if a is None or b is None:
         return None
-    found = signature(pair.first, a, twins), signature(pair.second, b, registration.is_mirrored != twins)
+    found = sign(pair.first, a, twins), sign(pair.second, b, registration.is_mirrored != twins)
     return None if found[0] is None or found[1] is None else (found[0], found[1])
 
 
-def likeness(pair: Pair, registration: Registration, identity: Identity | None) -> float | None:
-    """How alike the two faces are, -1..1; None without faces or without a fitted identity."""
-    found = signatures(pair, registration) if identity else None
+def likeness(pair: Pair, registration: Registration, identity: Likeness | None) -> float | None:
+    """How alike the two faces are, -1..1; None without faces or without a way to compare them."""
+    found = signatures(identity.signature, pair, registration) if identity else None
     return identity.alike(*found) if identity and found else None

@@ -1,8 +1,8 @@
 """Fits the numbers of version 1 on pairs whose truth is known.
 
-measure every training pair → who is alike (identity) → is it one person (same) → is it one lesion (match)
-→ is it covered (hidden); then Platt, the gate and the threshold of refusal on what none of them has seen: validation
-pairs, and each training pair as judged by what was fitted on the other people
+measure every training pair → who is alike (identity, unless a network knows it) → is it one person (same) → is it one
+lesion (match) → is it covered (hidden); then Platt, the gate and the threshold of refusal on what none of them has
+seen: validation pairs, and each training pair as judged by what was fitted on the other people
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from derm_ml.faces.identity import Identity, fit_identity
+from derm_ml.faces.identity import Identity, Likeness, fit_identity, signature
 from derm_ml.matching import candidates, evidence, hidden
 from derm_ml.matching.assign import assign
 from derm_ml.matching.cases import Case, in_parallel
@@ -49,7 +49,7 @@ class Seen:
     """What is kept of one measured case, some hundred kB: photos and flow take megabytes and are not needed again.
 
     `evidence` of its registration, None where nothing could be registered; `signatures` of its faces, and of the faces
-    a mirror would show, `twins`.
+    a mirror would show, `twins`, where a likeness is learned from them.
     """
 
     case: Case
@@ -59,7 +59,7 @@ class Seen:
     lesions: Lesions | None = None
 
 
-def look(case: Case, registrar: Registrar) -> Seen:
+def look(case: Case, registrar: Registrar, recognition: Likeness | None = None) -> Seen:
     """Register one case and measure what there is to learn from it."""
     pair, truth = case.load()
     try:
@@ -76,20 +76,30 @@ def look(case: Case, registrar: Registrar) -> Seen:
         judged = set(truth.judged((int(i), int(j)) for i, j in known.numbers))
         keep = np.array([(int(i), int(j)) in judged for i, j in known.numbers], bool)
         lesions = Lesions(known.numbers[keep], known.candidates[keep], others, known.hidden, known.inside, truth)
-    faces, twins = (evidence.signatures(pair, registration, twins) for twins in (False, True))
+    faces = evidence.signatures(recognition.signature if recognition else signature, pair, registration)
+    twins = None if recognition else evidence.signatures(signature, pair, registration, twins=True)
     return Seen(case, registration.evidence, faces, twins, lesions)
 
 
 def fit_numbers(
-    train: Sequence[Case], validation: Sequence[Case], registrar: Registrar, progress: Progress = lambda *_: None
+    train: Sequence[Case],
+    validation: Sequence[Case],
+    registrar: Registrar,
+    recognition: Likeness | None = None,
+    progress: Progress = lambda *_: None,
 ) -> tuple[Numbers, Identity | None]:
-    """Measure both splits and fit. Raises `DataError` if the training pairs hold too little to learn from."""
+    """Measure both splits and fit: the numbers, and how faces are compared where `recognition` does not know it.
+
+    Raises `DataError` if the training pairs hold too little to learn from.
+    """
     total = len(train) + len(validation)
-    seen = list(in_parallel(lambda c: look(c, registrar), train, lambda n: progress(n, total)))
-    held = list(in_parallel(lambda c: look(c, registrar), validation, lambda n: progress(len(train) + n, total)))
+    seen = list(in_parallel(lambda c: look(c, registrar, recognition), train, lambda n: progress(n, total)))
+    held = list(
+        in_parallel(lambda c: look(c, registrar, recognition), validation, lambda n: progress(len(train) + n, total))
+    )
     folds = _folds(seen)
-    identity = _identity(seen)
-    same, threshold = _fit_same(seen, held, identity, folds)
+    identity = None if recognition else _identity(seen)
+    same, threshold = _fit_same(seen, held, recognition or identity, folds)
     match, gate = _fit_match(seen, held, folds)
     cover = NEVER_HIDDEN
     covers = [Rows(folds[s.case.people], *_covers(s)) for s in seen], [Rows(frozenset(), *_covers(s)) for s in held]
@@ -110,7 +120,7 @@ def _identity(seen: Sequence[Seen]) -> Identity | None:
     """Learned from the people a source names, and as many again in the mirror: people are few, their photos many."""
     vectors, people, known = [], [], set()
     for one in seen:
-        if one.case.kind == "generated" or not one.case.is_named:
+        if one.case.kind == "generated" or not one.case.is_named or not one.case.is_right:
             continue
         for found, twin in ((one.signatures, ""), (one.twins, " in the mirror")):
             for vector, person in zip(found or (), one.case.people, strict=False):
@@ -125,19 +135,19 @@ def _identity(seen: Sequence[Seen]) -> Identity | None:
 def _fit_same(
     seen: Sequence[Seen],
     held: Sequence[Seen],
-    identity: Identity | None,
+    identity: Likeness | None,
     folds: Folds,
 ) -> tuple[Logistic, float]:
     """The probability of one person, and where it refuses.
 
     The identity was learned from the training people, so their likeness is measured by one that has not seen them.
     """
-    strangers: dict[frozenset[int], Identity | None] = {}
-    for mine in set(folds.values()) if identity else ():
+    strangers: dict[frozenset[int], Likeness | None] = dict.fromkeys(folds.values(), identity)
+    for mine in strangers if isinstance(identity, Identity) else ():
         strangers[mine] = _identity([s for s in seen if not mine & folds[s.case.people]])
     known = [s for s in seen if s.evidence is not None]
     later = [s for s in held if s.evidence is not None]
-    train = [_same_rows(s, folds[s.case.people], strangers.get(folds[s.case.people])) for s in known]
+    train = [_same_rows(s, folds[s.case.people], strangers[folds[s.case.people]]) for s in known]
     try:
         fitted, logits = fit_and_calibrate(
             evidence.NAMES, train, [_same_rows(s, frozenset(), identity) for s in later], strength=3.0, balanced=True
@@ -149,7 +159,7 @@ def _fit_same(
     return fitted, _threshold(p, [kind for _, kind in asked])
 
 
-def _same_rows(one: Seen, folds: frozenset[int], identity: Identity | None) -> Rows:
+def _same_rows(one: Seen, folds: frozenset[int], identity: Likeness | None) -> Rows:
     assert one.evidence is not None
     alike = identity.alike(*one.signatures) if identity and one.signatures else None
     return Rows(folds, evidence.features(one.evidence, alike)[None], np.array([float(one.case.is_right)]))

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from derm_ml.faces.identity import Identity
+from derm_ml.faces.identity import Likeness
 from derm_ml.matching import candidates, evidence, hidden
 from derm_ml.matching.assign import assign
 from derm_ml.matching.logistic import Logistic, probability
@@ -151,7 +151,7 @@ class Matcher:
 
     registrar: Registrar
     numbers: Numbers
-    identity: Identity | None = None
+    identity: Likeness | None = None
 
     def __call__(self, pair: Pair) -> Outcome:
         """Register, decide, match. Never raises for a pair of decoded pictures: what cannot be done is a refusal."""

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from derm_ml.bundle import CARD, MODEL, Bundle, BundleError
-from derm_ml.faces.choice import FILES, LANDMARKS, FaceSettings, chosen_faces
+from derm_ml.faces.choice import FILES, LANDMARKS, RECOGNITION, FaceSettings, chosen_faces, chosen_recognition
 from derm_ml.faces.face import FaceModelError
 from derm_ml.faces.identity import Identity
 from derm_ml.images.preprocess import limit_side
@@ -42,12 +42,14 @@ class PairPredictor:
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.bundle = Bundle.open(path)
         self.card = self.bundle.card
-        for name in (IDENTITY, *FILES.values(), LANDMARKS, MODEL):
+        for name in (IDENTITY, *FILES.values(), LANDMARKS, RECOGNITION, MODEL):
             if (path / name).exists() and name not in self.card.files:
                 raise BundleError(f"{path / name}: {CARD} does not name it with its sha256; it was put there later")
         try:
             parameters = Parameters.model_validate(self.card.parameters)
-            detector, landmarks = chosen_faces(here(parameters.faces, path))
+            faces = here(parameters.faces, path)
+            detector, landmarks = chosen_faces(faces)
+            recognition = chosen_recognition(faces)
         except (ValidationError, FaceModelError) as error:
             raise BundleError(f"{path}: not a bundle that matches pairs: {error}") from error
         self.faces = detector
@@ -55,7 +57,7 @@ class PairPredictor:
         if parameters.version != "classical":
             network = Learned.open(self.bundle.model, parameters.side)
         registrar = Registrar(detector, landmarks, network, parameters.version == "learned")
-        self.matcher = Matcher(registrar, parameters.numbers, read_identity(path))
+        self.matcher = Matcher(registrar, parameters.numbers, recognition or read_identity(path))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -83,6 +85,8 @@ def here(faces: FaceSettings, folder: Path) -> FaceSettings:
         update["weights"] = str(folder / FILES[faces.detector])
     if faces.landmarks:
         update["landmarks"] = str(folder / LANDMARKS)
+    if faces.recognition:
+        update["recognition"] = str(folder / RECOGNITION)
     return faces.model_copy(update=update)
 
 
@@ -92,6 +96,8 @@ def bring_along(faces: FaceSettings, folder: Path) -> FaceSettings:
         shutil.copyfile(faces.weights, folder / FILES[faces.detector])
     if faces.landmarks:
         shutil.copyfile(faces.landmarks, folder / LANDMARKS)
+    if faces.recognition:
+        shutil.copyfile(faces.recognition, folder / RECOGNITION)
     named = here(faces, Path())
     return named.model_copy(update={"weights": Path(named.weights).name if named.weights else ""})
 

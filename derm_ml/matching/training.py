@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from derm_ml.bundle import BundleCard, Preprocessing, seal, writing_bundle
 from derm_ml.dataset import Dataset
-from derm_ml.faces.choice import FaceSettings, chosen_faces, resolved
+from derm_ml.faces.choice import FaceSettings, chosen_faces, chosen_recognition, resolved
 from derm_ml.files import write_json
 from derm_ml.matching.cases import cases
 from derm_ml.matching.fit import fit_numbers
@@ -33,6 +33,7 @@ class PairSettings(Protocol):
     face_detector: Any
     face_weights: str
     landmark_weights: str
+    recognition_weights: str
     visits: int
 
     @property
@@ -44,7 +45,12 @@ class PairSettings(Protocol):
 def face_settings(recipe: PairSettings) -> FaceSettings:
     """The faces a recipe asks for, `auto` decided."""
     return resolved(
-        FaceSettings(detector=recipe.face_detector, weights=recipe.face_weights, landmarks=recipe.landmark_weights)
+        FaceSettings(
+            detector=recipe.face_detector,
+            weights=recipe.face_weights,
+            landmarks=recipe.landmark_weights,
+            recognition=recipe.recognition_weights,
+        )
     )
 
 
@@ -85,7 +91,7 @@ def seal_pairs(
     seed = f"fit {recipe.seed}"
     train = cases(dataset, "train", recipe.visits, seed=seed)
     validation = cases(dataset, "validation", recipe.visits, seed=seed)
-    numbers, identity = fit_numbers(train, validation, registrar)
+    numbers, identity = fit_numbers(train, validation, registrar, chosen_recognition(faces))
     if identity:
         save_file(identity.tensors(), folder / IDENTITY)
     side = network.side if network else 0

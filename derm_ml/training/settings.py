@@ -149,6 +149,11 @@ class PairRecipe(Recipe):
     )
     face_weights: str = Field("", description="file of YuNet or of dlib's CNN; empty: where derm fetch puts it")
     landmark_weights: str = Field("", description="dlib's 5- or 68-point file, if you have one")
+    recognition_weights: str = Field(
+        "",
+        description="file of dlib's face recognition; empty: where derm fetch dlib_recognition puts it, and without it "
+        "the training photos teach who is alike",
+    )
     visits: int = Field(3, ge=1, le=50, description="second visits made of each photo that stands alone")
 
 

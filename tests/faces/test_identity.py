@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from derm_ml.faces.face import Face, mirrored
+from derm_ml.faces.choice import FaceSettings, resolved
+from derm_ml.faces.face import Face, FaceModelError, mirrored
 from derm_ml.faces.identity import FEWEST, Identity, fit_identity, signature
+from derm_ml.faces.recognition import DlibRecognition
 from derm_ml.synthetic.faces import draw_face
 
 CELLS = 40
@@ -73,6 +77,31 @@ def test_a_mirrored_face_is_turned_back():
     assert twin is not None
     assert back is not None
     assert cosine(straight, back) > 0.99 > cosine(straight, twin)
+
+
+@pytest.fixture(scope="module")
+def recognition() -> DlibRecognition:
+    settings = resolved(FaceSettings())
+    if not settings.recognition:
+        pytest.skip("dlib's face recognition is not here: derm fetch dlib_recognition")
+    return DlibRecognition(Path(settings.recognition))
+
+
+def test_dlib_knows_a_face_in_another_light_and_in_the_mirror(recognition):
+    photo = draw_face(3)
+    darker = (photo * 0.6).astype(np.uint8)
+    flipped = np.ascontiguousarray(photo[:, ::-1])
+    face = recognition.signature(photo, FACE)
+    dim = recognition.signature(darker, FACE)
+    back = recognition.signature(flipped, mirrored(FACE, photo.shape[1]), is_mirrored=True)
+    assert recognition.alike(face, back) > 0.95
+    assert recognition.alike(face, dim) > 0.4, "one person is closer than 0.6"
+    assert recognition.signature(photo, replace(FACE, landmarks={})) is None
+
+
+def test_a_missing_recognition_file_is_named(tmp_path):
+    with pytest.raises(FaceModelError, match=r"nowhere\.dat: there is no such file; .*derm fetch dlib_recognition"):
+        DlibRecognition(tmp_path / "nowhere.dat")
 
 
 def test_without_eyes_there_is_no_signature():
