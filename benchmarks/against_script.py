@@ -18,11 +18,12 @@ import pandas as pd
 from plain_script import train_and_predict
 
 from derm_ml.dataset import Dataset
+from derm_ml.explain.findings import findings_of
 from derm_ml.files import replacing_file
 from derm_ml.images.preprocess import to_square
 from derm_ml.metrics.classification import auc, mean_auc
 from derm_ml.metrics.intervals import estimate, paired_difference
-from derm_ml.predictor import Predictor, concatenate
+from derm_ml.predictor import Predictor
 
 SPLITS = (["validation"], ["test"], ["validation", "test"])
 
@@ -38,10 +39,8 @@ def by_script(dataset: Dataset, unseen: pd.DataFrame, weights: str) -> np.ndarra
 
 
 def by_model(dataset: Dataset, unseen: pd.DataFrame, bundle: Path) -> np.ndarray:
-    """Probabilities (M, L) of the bundle."""
-    return concatenate(
-        Predictor(bundle).batches((dataset.image(row), {}) for _, row in unseen.iterrows())
-    ).probabilities
+    """Probabilities (M, L) of the bundle, with the photo of the other eye as its card says."""
+    return findings_of(Predictor(bundle), dataset, unseen).probabilities
 
 
 def main() -> None:

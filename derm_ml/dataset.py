@@ -116,6 +116,15 @@ class Dataset:
         """(N, L) float32 of 1, 0 or NaN in the order of `labels`."""
         return rows[[f"target.{label}" for label in self.labels]].to_numpy(np.float32, copy=True)
 
+    def fellows(self, rows: pd.DataFrame) -> np.ndarray:
+        """(N,) int: the place in `rows` of the same patient's other eye, -1 where there is no photo of it."""
+        if "attribute.eye" not in rows:
+            return np.full(len(rows), -1)
+        eyes = list(rows[["source", "patient", "attribute.eye"]].itertuples(index=False, name=None))
+        places = {eye: k for k, eye in reversed(list(enumerate(eyes)))}
+        other = {"left": "right", "right": "left"}
+        return np.array([places.get((s, p, other.get(eye, "")), -1) if p else -1 for s, p, eye in eyes], int)
+
     def read(self, row: Any, role: str = "image") -> bytes:
         """The stored bytes of one file of a manifest row (a Series, or a dict)."""
         with (self.path / "shards" / row[f"{role}.shard"]).open("rb") as shard:

@@ -11,7 +11,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +119,16 @@ class Predictor:
         undone = [undo(v[2].transpose(0, 2, 3, 1)) for (_, undo), v in zip(VIEWS[self.card.views], views, strict=True)]
         maps = np.stack(undone).mean(axis=0).transpose(0, 3, 1, 2)
         return Outputs(logits, self.calibrated(logits), embedding, maps)
+
+    def with_fellows(self, outputs: Outputs, fellows: np.ndarray) -> Outputs:
+        """The same outputs (N), each logit averaged with that of the person's other eye as the bundle says.
+
+        `fellows` (N,) int: the place of the other eye's photo among the outputs, -1 where there is none.
+        """
+        share, known = self.card.fellow, fellows >= 0
+        logits = outputs.logits.copy()
+        logits[known] += share * (outputs.logits[fellows[known]] - logits[known])
+        return replace(outputs, logits=logits, probabilities=self.calibrated(logits))
 
     def square(self, image: np.ndarray) -> np.ndarray:
         """The square (side, side, 3) uint8 the network sees of an RGB picture of any size."""

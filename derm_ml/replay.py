@@ -6,6 +6,7 @@ Evaluation said something of each held-out case; the service, asked with the sam
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,19 @@ def picture_uploads(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterato
         expected = {column.partition(".")[2]: float(said.at[row["id"], column]) for column in answered}
         query = known_attributes(dataset.attributes(row))
         yield Upload(str(row["id"]), dataset.read(row), expected, query=query)
+
+
+def form_body(files: Mapping[str, bytes], fields: Mapping[str, str] | None = None) -> tuple[bytes, str]:
+    """(body, content type) of a multipart/form-data request with pictures and values by name."""
+    mark = uuid.uuid4().hex
+    parts = [
+        b'Content-Disposition: form-data; name="%s"; filename="%s"\r\n\r\n%s' % (name.encode(), name.encode(), data)
+        for name, data in files.items()
+    ]
+    for name, value in (fields or {}).items():
+        parts.append(b'Content-Disposition: form-data; name="%s"\r\n\r\n%s' % (name.encode(), value.encode()))
+    body = b"".join(b"--%s\r\n%s\r\n" % (mark.encode(), part) for part in parts) + b"--%s--\r\n" % mark.encode()
+    return body, f"multipart/form-data; boundary={mark}"
 
 
 def numbers_of(answer: Mapping[str, Any]) -> Mapping[str, float]:

@@ -160,6 +160,7 @@ class Task:
     # {"match_f1": ({"right": 2}, {"said": 1, "there": 1})}
     ratios: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]] = field(default_factory=dict)
     pairs: bool = False  # asked about two photos with boxes, not about one picture
+    fellow: bool = False  # may be asked with the photo of the person's other eye: the eye in question first
     serving_packages: tuple[str, ...] = ()  # what its service needs beside numpy, OpenCV and ONNX Runtime
 
     @property

@@ -47,8 +47,8 @@ def application(engine: Engine) -> Starlette:
     async def predict(request: Request) -> Response:
         predictor = engine.ready()
         options, asked = await _read(request, engine, predictor)
-        # of a pair, only what the predictor looks at: two photos of 40 megapixels are a lot of memory for one question
-        side = predictor.card.preprocessing.store_side if engine.task.pairs else 0
+        # of two photos, only what the predictor looks at: twice 40 megapixels are a lot of memory for one question
+        side = predictor.card.preprocessing.store_side if engine.task.pairs or engine.task.fellow else 0
         said = await engine.run(lambda: engine.task.answer(predictor, asked(side), options))
         identity = _identity(predictor, engine.bento)
         logger.info("prediction %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
@@ -72,7 +72,7 @@ def application(engine: Engine) -> Starlette:
 
     async def similar(request: Request) -> Response:
         predictor, known = engine.ready(), engine.searchable()
-        options, asked = await _read(request, engine, predictor, SIMILAR_OPTIONS)
+        options, asked = await _read(request, engine, predictor, SIMILAR_OPTIONS, one_picture=True)
 
         def find() -> dict[str, Any]:
             picture = asked(0)
@@ -106,22 +106,32 @@ Asked = Callable[[int], np.ndarray | Pair]  # longest side (0: as sent) → what
 
 
 async def _read(
-    request: Request, engine: Engine, predictor: Predictor, known: Mapping[str, str] = OPTIONS
+    request: Request,
+    engine: Engine,
+    predictor: Predictor,
+    known: Mapping[str, str] = OPTIONS,
+    one_picture: bool = False,
 ) -> tuple[dict[str, str], Asked]:
-    """Options and body of a request, the cheap refusals first. Raises `OptionError` or an `HTTPException`."""
+    """Options and body of a request, the cheap refusals first. Raises `OptionError` or an `HTTPException`.
+
+    `one_picture`: the photo of the other eye is not taken, even where the task takes it.
+    """
+    fellow = engine.task.fellow and not one_picture
     kinds = request.headers.getlist("content-type")
     kind = kinds[0].partition(";")[0].strip().lower() if len(kinds) == 1 else ""
-    if engine.task.pairs and kind != FORM:
+    is_form = kind == FORM and (engine.task.pairs or fellow)
+    if engine.task.pairs and not is_form:
         raise HTTPException(415, f"send the photos first and second (and boxes) as {FORM}")
-    if not engine.task.pairs and kind not in BODIES:
-        raise HTTPException(415, f"send the picture's bytes as the body, with Content-Type {' or '.join(BODIES)}")
+    if not is_form and kind not in BODIES:
+        both = f", or, with the photo of the other eye, first and second as {FORM}" if fellow else ""
+        raise HTTPException(415, f"send the picture's bytes as the body, with Content-Type {' or '.join(BODIES)}{both}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HTTPException(415, "compressed bodies are not accepted; send the picture as it is")
     given = request.query_params.multi_items()
     options = read_options(given, predictor.labels, predictor.card.point_names, known)
     engine.admit()
-    if engine.task.pairs:
-        parts = await read_form(request)
+    if is_form:
+        parts = await read_form(request, with_boxes=engine.task.pairs)
         return options, lambda longest: decoded_pair(parts, predictor.labels, longest)
     body = await request.body()
     return options, lambda longest: limit_side(decode(body), longest)

@@ -48,7 +48,7 @@ def make_service(
     `name` (default: the task's) names the service and its metrics: two services in one process need two names.
     The token is read from the environment variable DERM_TOKEN.
     """
-    limits = limits or (Limits(body_bytes=BODY_BYTES) if task.pairs else Limits())
+    limits = limits or (Limits(body_bytes=BODY_BYTES) if task.pairs or task.fellow else Limits())
     token = os.environ.get(TOKEN, "").strip()
     engine = Engine(task, limits.waiting)
     reference = BentoModel(model) if isinstance(model, str) else None
@@ -75,6 +75,7 @@ def make_service(
                 raise SystemExit(f"refusing to listen on {host} without a token: set {TOKEN}, or bind to 127.0.0.1")
 
     sent = "two photos and their boxes as a form" if task.pairs else "the bytes of a JPEG or PNG picture"
+    sent += ", or both eyes' photos as a form," if task.fellow else ""
     Inference.__doc__ = f"{task.title}. POST {sent} to {asked_at(task)} or /explain."
     settings: dict[str, Any] = {
         "workers": 1,  # the model's threads share one session: one process uses all cores and loads the model once

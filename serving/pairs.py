@@ -37,18 +37,22 @@ class _InMemory(MultiPartParser):
     spool_max_size = BODY_BYTES
 
 
-async def read_form(request: Request) -> dict[str, bytes]:
-    """The parts of a request by name. Raises `OptionError` for a body that is not what it should be."""
+async def read_form(request: Request, with_boxes: bool = True) -> dict[str, bytes]:
+    """The parts of a request by name: first, second and boxes, or the two photos alone.
+
+    Raises `OptionError` for a body that is not what it should be.
+    """
+    known = (FIRST, SECOND, BOXES) if with_boxes else (FIRST, SECOND)
     parser = _InMemory(request.headers, _body(request), max_files=3, max_fields=1, max_part_size=BOX_BYTES)
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
-        raise OptionError("the form cannot be read; send first, second and boxes as multipart/form-data") from error
+        raise OptionError(f"the form cannot be read; send {', '.join(known)} as multipart/form-data") from error
     parts: dict[str, bytes] = {}
     try:
         for name, value in form.multi_items():
-            if name not in (FIRST, SECOND, BOXES) or name in parts:
-                raise OptionError(f"the form may hold {FIRST}, {SECOND} and {BOXES}, once each")
+            if name not in known or name in parts:
+                raise OptionError(f"the form may hold {', '.join(known)}, once each")
             parts[name] = await value.read() if isinstance(value, UploadFile) else value.encode("utf-8", "replace")
     finally:
         await form.close()

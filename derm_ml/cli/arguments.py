@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,6 +99,22 @@ def options_of(age: str, sex: str, facts: Path | None, **wishes: str) -> Callabl
         return {name: value for name, value in ({"age": age, "sex": sex} | of_picture | wishes).items() if value}
 
     return options
+
+
+def fellow_of(task: Task, images: Sequence[Path], path: Path | None) -> Callable[[Any], Any]:
+    """What a task is asked of a picture: the picture, or it and the photo of the person's other eye in `path`."""
+    if path is None:
+        return lambda image: image
+    if not task.fellow:
+        raise DermError(f"--fellow: {task.name} is asked about one picture")
+    if len(images) != 1 or images[0].is_dir():
+        raise DermError("--fellow: give one picture, of the eye in question")
+    from derm_ml.pairs import Pair
+
+    ((_, other),) = pictures([path])
+    if isinstance(other, str):
+        raise DermError(f"{path}: {other}")
+    return lambda image: Pair(image, other)
 
 
 def _is_number(text: str, low: float, high: float) -> bool:

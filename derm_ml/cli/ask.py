@@ -20,6 +20,7 @@ from derm_ml.cli.arguments import (
     TaskName,
     bundle_of,
     dataset_of,
+    fellow_of,
     options_of,
     out_root,
     pictures,
@@ -39,6 +40,10 @@ Facts = Annotated[
     Path | None, typer.Option(help="a CSV of age and sex by picture: image_id (or filename), age, sex; ISIC's metadata")
 ]
 
+Fellow = Annotated[
+    Path | None, typer.Option(help="retinal_findings: photo of the same person's other eye, of one picture")
+]
+
 
 def predict(
     task_name: TaskName,
@@ -48,6 +53,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="a CSV table")] = False,
     into: Annotated[Path | None, typer.Option(help="folder for drawn masks; default: out/TASK/predicted")] = None,
+    fellow: Fellow = None,
     age: Age = "",
     sex: Sex = "",
     facts: Facts = None,
@@ -63,6 +69,7 @@ def predict(
     answers: list[dict[str, Any]] = []
     failures, predictor = 0, None
     named: Counter[str] = Counter()
+    with_fellow = fellow_of(task, images, fellow)
     for path, image in pictures(images):
         if isinstance(image, str):
             failures += 1
@@ -73,7 +80,7 @@ def predict(
             raise DermError(
                 f"the model has no operating point '{point}'; it has {', '.join(predictor.card.point_names)}"
             )
-        answer = {"file": str(path), **task.answer(predictor, image, options(path))}
+        answer = {"file": str(path), **task.answer(predictor, with_fellow(image), options(path))}
         named[path.stem] += 1  # two folders may hold pictures of one name
         stem = path.stem if named[path.stem] == 1 else f"{path.stem}-{named[path.stem]}"
         answer |= _drawn(task, image, answer, (into or out_root() / task.name / "predicted") / stem)
@@ -95,6 +102,7 @@ def explain(
     model: Model = None,
     label: Annotated[str, typer.Option(help="explain this label; default: the most likely")] = "",
     into: Annotated[Path, typer.Option(help="folder for the overlays")] = Path("out/explained"),
+    fellow: Fellow = None,
     age: Age = "",
     sex: Sex = "",
     facts: Facts = None,
@@ -107,11 +115,12 @@ def explain(
         raise DermError(f"{task.name} is asked about two photos: use `derm match` with --picture")
     predictor = predictor_of(task, model)
     options = options_of(age, sex, facts, label=label)
+    with_fellow = fellow_of(task, images, fellow)
     into.mkdir(parents=True, exist_ok=True)
     for path, image in pictures(images):
         if isinstance(image, str):
             raise DermError(f"{path}: {image}")
-        picture = task.explain(predictor, image, options(path))
+        picture = task.explain(predictor, with_fellow(image), options(path))
         target = into / f"{path.stem}.explained.png"
         cv2.imwrite(str(target), picture[..., ::-1])
         print(target)

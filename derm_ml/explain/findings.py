@@ -13,20 +13,38 @@ from derm_ml import RESEARCH_USE
 from derm_ml.dataset import Dataset
 from derm_ml.explain.overlay import captioned, overlay
 from derm_ml.figures.sheets import heatmap_sheet
-from derm_ml.predictor import Outputs, Predictor
+from derm_ml.pairs import Pair
+from derm_ml.predictor import Outputs, Predictor, concatenate
 from derm_ml.report.words import readable
 
 FOUND, MISSED, FALSE = 6, 3, 3  # pictures of a finding's sheet: right, overlooked, wrongly found
 
 
-def explained(predictor: Predictor, image: np.ndarray, label: str = "") -> np.ndarray:
+def findings_of(predictor: Predictor, dataset: Dataset, rows: pd.DataFrame) -> Outputs:
+    """What the predictor says of the rows of a split, each photo with that of the other eye where there is one."""
+    asked = ((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
+    return predictor.with_fellows(concatenate(predictor.batches(asked)), dataset.fellows(rows))
+
+
+def finding_of(predictor: Predictor, asked: np.ndarray | Pair) -> Outputs:
+    """What the predictor says of one eye: its photo (H, W, 3) uint8, or a pair with the photo of the other eye."""
+    if not isinstance(asked, Pair):
+        return predictor([asked])
+    both = [predictor([picture]) for picture in asked.pictures]
+    return predictor.with_fellows(concatenate(both), np.array([1, 0]))
+
+
+def explained(predictor: Predictor, asked: np.ndarray | Pair, label: str = "") -> np.ndarray:
     """RGB (H, W, 3) uint8 with the map of `label`; without one, a panel for each finding present, side by side.
+
+    Of a pair it is the first photo; the second, of the person's other eye, only takes part in the probabilities.
 
     Where none is present the most likely one is shown. Raises `ValueError` for a label the model does not know.
     """
     if label and label not in predictor.labels:
         raise ValueError(f"no label '{label}'; the model knows {', '.join(predictor.labels)}")
-    outputs = predictor([image])
+    outputs = finding_of(predictor, asked)
+    image = asked.first if isinstance(asked, Pair) else asked
     p = dict(zip(predictor.labels, outputs.probabilities[0].tolist(), strict=True))
     thresholds = {name: predictor.card.threshold(name) for name in predictor.labels}
     present = [name for name in predictor.labels if p[name] >= thresholds[name]]

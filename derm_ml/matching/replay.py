@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import uuid
 from collections.abc import Iterator
 
 from PIL import Image
@@ -12,8 +11,8 @@ from PIL import Image
 from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation
 from derm_ml.matching.cases import cases
-from derm_ml.pairs import Pair
-from derm_ml.replay import TEST, Upload, spread
+from derm_ml.pairs import FIRST, SECOND, Pair
+from derm_ml.replay import TEST, Upload, form_body, spread
 
 
 def pair_uploads(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
@@ -22,25 +21,18 @@ def pair_uploads(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[U
     of = {case.id: case for case in cases(dataset, TEST)}
     shown = spread(evaluation.predictions.loc[evaluation.predictions["id"].isin(list(of))], n)
     for name in shown["id"]:
-        body, content_type = form_body(of[name].load()[0])
+        body, content_type = pair_body(of[name].load()[0])
         yield Upload(name, body, json.loads(str(said.at[name, "answer"])), "/match", content_type)
 
 
-def form_body(pair: Pair) -> tuple[bytes, str]:
+def pair_body(pair: Pair) -> tuple[bytes, str]:
     """(body, content type) of a pair as multipart/form-data: `first`, `second` (PNG) and `boxes` (JSON)."""
     boxes = {
         side: [{"label": r.label, "box": list(r.box)} for r in regions]
-        for side, regions in zip(("first", "second"), pair.regions, strict=True)
+        for side, regions in zip((FIRST, SECOND), pair.regions, strict=True)
     }
-    mark = uuid.uuid4().hex
-    parts = [
-        b'Content-Disposition: form-data; name="%s"; filename="%s.png"\r\nContent-Type: image/png\r\n\r\n%s'
-        % (name.encode(), name.encode(), _png(picture))
-        for name, picture in zip(("first", "second"), pair.pictures, strict=True)
-    ]
-    parts.append(b'Content-Disposition: form-data; name="boxes"\r\n\r\n' + json.dumps(boxes).encode())
-    body = b"".join(b"--%s\r\n%s\r\n" % (mark.encode(), part) for part in parts) + b"--%s--\r\n" % mark.encode()
-    return body, f"multipart/form-data; boundary={mark}"
+    photos = {side: _png(picture) for side, picture in zip((FIRST, SECOND), pair.pictures, strict=True)}
+    return form_body(photos, {"boxes": json.dumps(boxes)})
 
 
 def _png(picture) -> bytes:

@@ -115,6 +115,7 @@ def fit_classifier(
         head=head,
         preprocessing=preprocessing(recipe, dataset),
         views=recipe.views,
+        fellow=recipe.fellow,
         attributes=recipe.attributes,
         dataset_md5=dataset.md5,
         split_hashes=dataset.split_hashes,
@@ -294,6 +295,7 @@ def _calibrated(
     outputs = concatenate(
         predictor.batches((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
     )
+    outputs = predictor.with_fellows(outputs, dataset.fellows(rows))
     targets = dataset.targets(rows)
     if head == "softmax":
         calibration = {"temperature": fit_temperature(outputs.logits, targets, head)}

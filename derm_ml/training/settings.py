@@ -84,6 +84,9 @@ class ClassifierRecipe(PictureRecipe):
     views: Literal["none", "flips", "d4"] = Field(
         "d4", description="test-time augmentation, averaged over 1, 4 or 8 views"
     )
+    fellow: float = Field(
+        0.0, ge=0, le=0.5, description="share of the same person's other eye in the logits, where its photo is there"
+    )
     attributes: tuple[Literal["age", "sex"], ...] = Field(
         (), description="patient facts the network is told, missing ones flagged"
     )

@@ -17,7 +17,7 @@ from derm_ml.bundle import Bundle, BundleError
 from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation, Metric
 from derm_ml.matching.cases import cases
-from derm_ml.matching.replay import form_body
+from derm_ml.matching.replay import pair_body
 from derm_ml.metrics.intervals import clopper_pearson
 from derm_ml.pairs import Pair
 from derm_ml.prepare import prepare
@@ -181,7 +181,7 @@ def test_the_homography_of_an_answer_is_in_pixels_as_sent(model, monkeypatch):
     monkeypatch.setattr(type(TASK), "answer", lambda self, *a: looked_at.append(a[1].first) or answered(self, *a))
     service = make_service(TASK, model / "bundle", name="pairs_large_test")
     with TestClient(service.to_asgi(), base_url="http://127.0.0.1:3000") as client:
-        body, content_type = form_body(Pair(photo, other))
+        body, content_type = pair_body(Pair(photo, other))
         answer = client.post("/match", content=body, headers={"content-type": content_type}).json()
     matrix = np.array(answer["registration"]["homography"]).reshape(3, 3)
     ends = project(matrix, np.array([[500.5, 700.5], [900.5, 900.5]]))

@@ -9,8 +9,9 @@ from starlette.testclient import TestClient
 
 from derm_ml.dataset import Dataset
 from derm_ml.embeddings.pseudo_labels import propose, write_proposal
-from derm_ml.predictor import Predictor
+from derm_ml.predictor import Predictor, concatenate
 from derm_ml.registry import get_task
+from derm_ml.replay import form_body
 from derm_ml.rules import pseudo_labels_helped
 from derm_ml.synthetic.fundus import draw_fundus
 from derm_ml.tasks.retinal_findings.train import against_normal
@@ -80,17 +81,40 @@ def test_each_finding_has_its_own_map_and_an_unasked_one_shows_all_that_are_pres
 def test_the_endpoint_answers_as_the_evaluation_did(retinal_trained, retinal_dataset, evaluation):
     from serving.factory import make_service
 
-    row = retinal_dataset.split("test").iloc[0]
+    rows = retinal_dataset.split("test")
+    number = int(np.flatnonzero(retinal_dataset.fellows(rows) >= 0)[0])
+    row, other = rows.iloc[number], rows.iloc[retinal_dataset.fellows(rows)[number]]
+    assert (row["patient"], {row["attribute.eye"], other["attribute.eye"]}) == (other["patient"], {"left", "right"})
     service = make_service(TASK, retinal_trained / "bundle", name="retinal_test")
     with TestClient(service.to_asgi(), base_url="http://127.0.0.1") as client:
         body = retinal_dataset.read(row)
-        said = client.post("/predict", content=body, headers={"content-type": "image/jpeg"}).json()
+        both, kind = form_body({"first": body, "second": retinal_dataset.read(other)})
+        said = client.post("/predict", content=both, headers={"content-type": kind}).json()
+        alone = client.post("/predict", content=body, headers={"content-type": "image/jpeg"}).json()
+        shown = client.post("/explain?label=glaucoma", content=both, headers={"content-type": kind})
+        alike = client.post("/similar", content=both, headers={"content-type": kind})
         drawn = client.post("/explain?label=glaucoma", content=body, headers={"content-type": "image/jpeg"})
         wrong = client.post("/explain?label=wart", content=body, headers={"content-type": "image/jpeg"})
     measured = evaluation.predictions.set_index("id").loc[row["id"]]
     assert all(said["probabilities"][label] == pytest.approx(measured[f"p.{label}"], abs=1e-5) for label in LABELS)
     assert cv2.imdecode(np.frombuffer(drawn.content, np.uint8), cv2.IMREAD_COLOR).shape[1] == row["image.width"]
     assert wrong.status_code == 400
+    assert (said["fellow_share"], alone["fellow_share"]) == (0.25, 0.0)
+    assert said["probabilities"] != alone["probabilities"]
+    assert shown.status_code == 200
+    assert alike.status_code in (415, 503), "an index is searched by one picture"
+
+
+def test_the_other_eye_counts_where_its_photo_is_there_and_only_there(predictor, retinal_dataset):
+    rows = retinal_dataset.split("test")
+    alone = concatenate(predictor.batches((retinal_dataset.image(row), {}) for _, row in rows.iterrows()))
+    fellows = retinal_dataset.fellows(rows)
+    fellows[0] = -1
+    told = predictor.with_fellows(alone, fellows)
+    np.testing.assert_array_equal(told.logits[0], alone.logits[0])
+    k = int(np.flatnonzero(fellows >= 0)[-1])
+    np.testing.assert_allclose(told.logits[k], 0.75 * alone.logits[k] + 0.25 * alone.logits[fellows[k]], rtol=1e-5)
+    assert (retinal_dataset.fellows(rows.drop(columns="attribute.eye")) == -1).all()
 
 
 def test_against_normal_hides_the_absence_of_a_finding_in_eyes_with_others():

@@ -7,18 +7,19 @@ from dataclasses import replace
 from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation
 from derm_ml.evaluation_classification import evaluate_classification
-from derm_ml.explain.findings import finding_sheets
-from derm_ml.predictor import Predictor, concatenate
+from derm_ml.explain.findings import finding_sheets, findings_of
+from derm_ml.predictor import Predictor
 from derm_ml.tasks.retinal_findings.task import TASK
 
 
 def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
     """AUC, average precision and decisions of each finding, and everything beside it.
 
-    Every picture is asked as the endpoint would be: from its stored bytes, by the Predictor.
+    Every picture is asked as the endpoint would be: from its stored bytes, by the Predictor, with the photo of the
+    other eye where the split has one.
     """
     rows = dataset.split(split)
-    outputs = concatenate(predictor.batches((dataset.image(r), dataset.attributes(r)) for _, r in rows.iterrows()))
+    outputs = findings_of(predictor, dataset, rows)
     measured = evaluate_classification(
         TASK,
         predictor.card,

@@ -31,11 +31,10 @@ def every_finding_ranks_better_than_chance(evaluation: Evaluation) -> Finding:
 
 def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """A sheet for each finding: test pictures with its Grad-CAM, found, overlooked and wrongly found."""
-    from derm_ml.explain.findings import finding_sheets
-    from derm_ml.predictor import concatenate
+    from derm_ml.explain.findings import finding_sheets, findings_of
 
     rows = dataset.split("test")
-    outputs = concatenate(predictor.batches((dataset.image(r), dataset.attributes(r)) for _, r in rows.iterrows()))
+    outputs = findings_of(predictor, dataset, rows)
     made = {}
     for label, sheet in finding_sheets(predictor, dataset, rows, outputs).items():
         made[f"heatmaps_{label}"] = folder / f"heatmaps_{label}.png"
@@ -56,6 +55,7 @@ TASK = Task(
     labels=FINDINGS,
     recipes={"strong": Strong, "faithful": Faithful, "one_vs_normal": OneVsNormal, "drawn": Drawn},
     primary_metric="auc_mean",
+    fellow=True,
     rules=IMAGE_RULES,
     gates=(
         Gate("every_finding_ranks_better_than_chance", every_finding_ranks_better_than_chance),
