@@ -16,6 +16,8 @@ from starlette.testclient import TestClient
 from derm_ml.bundle import Bundle, BundleError
 from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation, Metric
+from derm_ml.faces.choice import FaceSettings, resolved
+from derm_ml.faces.recognition import DlibRecognition
 from derm_ml.matching.cases import cases
 from derm_ml.matching.replay import pair_body
 from derm_ml.metrics.intervals import clopper_pearson
@@ -223,3 +225,15 @@ def test_a_blank_photo_is_refused_with_its_reason(model):
     assert not answer["accepted"]
     assert "share too few features" in answer["reason"]
     assert TASK.explain(TASK.load(model / "bundle"), Pair(blank, blank), {}).ndim == 3
+
+
+def test_a_bundle_takes_the_face_recognition_along(dataset, tmp_path):
+    """A model that is served must not depend on a file of the machine it was fitted on."""
+    found = resolved(FaceSettings()).recognition
+    if not found:
+        pytest.skip("dlib's face recognition is not here: derm fetch dlib_recognition")
+    elsewhere = shutil.copy(found, tmp_path / "elsewhere.dat")
+    bundle = TASK.fit(dataset, TASK.recipe("drawn", recognition_weights=str(elsewhere)), tmp_path / "model")
+    elsewhere.unlink()
+    assert isinstance(TASK.load(bundle).matcher.identity, DlibRecognition)
+    assert str(tmp_path) not in json.dumps(Bundle.open(bundle).card.parameters)
