@@ -12,9 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from derm_ml.faces.dlib_faces import DlibCnn, DlibHog, DlibLandmarks
+from derm_ml.faces.dlib_faces import DlibCnn, DlibHog, DlibLandmarks, DlibRecognition
 from derm_ml.faces.face import FaceDetector, LandmarkModel
-from derm_ml.faces.recognition import DlibRecognition
 from derm_ml.faces.yunet import YuNet
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from derm_ml.bundle import Bundle, BundleError
 from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation, Metric
 from derm_ml.faces.choice import FaceSettings, resolved
-from derm_ml.faces.recognition import DlibRecognition
+from derm_ml.faces.dlib_faces import DlibRecognition
 from derm_ml.matching.cases import cases
 from derm_ml.matching.replay import pair_body
 from derm_ml.metrics.intervals import clopper_pearson
