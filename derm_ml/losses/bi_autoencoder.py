@@ -42,21 +42,22 @@ def code_distance(a: Tensor, b: Tensor, latent: Latent) -> Tensor:
 
 
 def between(said: Codes) -> Tensor:
-    """The maps (N, 2, 3, 3) from the first photos to the second ones, in -1..1, that the transforms amount to: the
-    encoders' first transformers alone, and both.
+    """The maps (N, L, 3, 3) from the first photos to the second ones, in -1..1, after one look, after two, …, after
+    all.
     """
     first, second = said.transforms
     return second.float() @ inverse(first.float())
 
 
 def misalignment(found: Tensor, truth: Tensor) -> Tensor:
-    """(N, K): how far K maps (N, K, 3, 3) of each pair put the corners of the middle half from where the true one
-    (N, 3, 3) does, mean, in half sides of a photo.
+    """(N, K): how far K affine maps (N, K, 3, 3) of each pair put the corners of the middle half from where the true
+    homography (N, 3, 3) does, mean, in half sides of a photo.
 
     Of a pair whose map is not known (NaN) it is NaN, and without a gradient.
     """
     corners = torch.tensor([[-0.5, -0.5, 1], [0.5, -0.5, 1], [0.5, 0.5, 1], [-0.5, 0.5, 1]], device=truth.device).T
     known = truth.isfinite().all(dim=2).all(dim=1)
-    wanted = torch.where(known[:, None, None], truth, 0.0) @ corners
-    apart = (found @ corners - wanted[:, None])[:, :, :2].norm(dim=2).mean(dim=2)
+    wanted = torch.where(known[:, None, None], truth, torch.eye(3, device=truth.device)) @ corners
+    wanted = wanted[:, :2] / wanted[:, 2:]
+    apart = ((found @ corners)[:, :, :2] - wanted[:, None]).norm(dim=2).mean(dim=2)
     return torch.where(known[:, None], apart, torch.nan)

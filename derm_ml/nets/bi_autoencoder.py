@@ -7,6 +7,9 @@ Everything is built once and registered, so everything is trained. Spatial trans
 (arXiv 1506.02025). The transforms of the encoder carry boxes: what two photos show at one place of the code's frame is
 the same place of the skin. The second transformer sees what the first one has straightened, so it corrects it.
 
+In the original each transformer sees one photo and would have to know where a face belongs. With `looks`, those of the
+encoders compare the two photos (nets/comparer.py), several times, each time what the looks before have laid together.
+
     >>> network = BiAutoencoder(side=256)                                        # doctest: +SKIP
     >>> network(torch.rand(1, 3, 256, 256), torch.rand(1, 3, 256, 256)).codes[0].shape    # doctest: +SKIP
     torch.Size([1, 20, 61, 61])
@@ -14,11 +17,14 @@ the same place of the skin. The second transformer sees what the first one has s
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from derm_ml.nets.comparer import Comparer
 
 KERNEL = 5
 SMALLEST = 84  # pixels a side: below it the localiser of the code has nothing left to see
@@ -44,64 +50,47 @@ class Localiser(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Samples its input where its localiser says. Returns (sampled (N, C, S, S), transform (N, 2, 3))."""
+    """Samples its input (N, C, S, S) where its localiser says."""
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
         self.localiser = Localiser(channels, side)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        theta = self.localiser(x).float()
-        grid = F.affine_grid(theta, list(x.shape), align_corners=False).to(x.dtype)
-        return F.grid_sample(x, grid, padding_mode="border", align_corners=False), theta
+    def forward(self, x: Tensor) -> Tensor:
+        return sampled(x, square(self.localiser(x)))
 
 
 class Branch(nn.Module):
-    """One autoencoder for pictures (N, 3, side, side) in 0..1; `code_side` is the side of its code."""
+    """One autoencoder for pictures (N, 3, side, side) in 0..1; `code_side` is the side of its code.
 
-    def __init__(self, side: int, dropout: float) -> None:
+    `see` and `look` are the encoder's transformers, None where the two photos are compared instead.
+    """
+
+    def __init__(self, side: int, dropout: float, alone: bool) -> None:
         super().__init__()
         middle = (side - KERNEL + 1) // 2
         self.code_side = (middle - KERNEL + 1) // 2
-        self.see = SpatialTransformer(3, side)
+        self.see = SpatialTransformer(3, side) if alone else None
         self.conv1 = nn.Conv2d(3, 10, KERNEL)
         self.dropout = nn.Dropout2d(dropout)
-        self.look = SpatialTransformer(10, middle)
+        self.look = SpatialTransformer(10, middle) if alone else None
         self.conv2 = nn.Conv2d(10, 20, KERNEL)
         self.recall = SpatialTransformer(20, self.code_side)
         self.deconv2 = nn.ConvTranspose2d(20, 10, KERNEL)
         self.show = SpatialTransformer(10, middle)
         self.deconv1 = nn.ConvTranspose2d(10, 3, KERNEL)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[torch.Size]]:
-        """(code, transforms (N, 2, 3, 3) of the first transformer and of both, indices of both poolings, sizes before
-        them).
-        """
-        side = x.shape[-1]
-        seen, first = self.see(x)
-        wide = self.dropout(self.conv1(seen))
-        pooled, index1 = F.max_pool2d(wide, 2, return_indices=True)
-        looked, second = self.look(F.relu(pooled))
-        deep = self.conv2(looked)
-        small, index2 = F.max_pool2d(deep, 2, return_indices=True)
-        # the map's frame is the picture's without the margin the convolution took
-        inner = (side - KERNEL + 1) / side
-        shrink = torch.diag(torch.tensor([inner, inner, 1.0], device=x.device)).expand(len(x), 3, 3)
-        inside = _square(first) @ shrink
-        transforms = torch.stack([inside, inside @ _square(second)], dim=1)
-        return torch.sigmoid(small), transforms, [index1, index2], [wide.shape, deep.shape]
-
     def decode(self, code: Tensor, indices: list[Tensor], sizes: list[torch.Size]) -> Tensor:
         """The picture (N, 3, side, side) as logits of its values."""
-        recalled = self.recall(code)[0]
+        recalled = self.recall(code)
         wide = F.relu(self.deconv2(F.max_unpool2d(recalled, indices[1], [2, 2], output_size=sizes[1])))
-        shown = self.show(wide)[0]
+        shown = self.show(wide)
         return self.deconv1(F.max_unpool2d(shown, indices[0], [2, 2], output_size=sizes[0]))
 
 
 class Codes(NamedTuple):
-    """Both codes (N, 20, K, K) in 0..1, both reconstructions as logits (N, 3, S, S), and the transforms (N, 2, 3, 3)
-    from the frame the codes share to the photos, in -1..1: of the encoder's first transformer, and of both.
+    """Both codes (N, 20, K, K) in 0..1, both reconstructions as logits (N, 3, S, S), and the transforms (N, L, 3, 3)
+    from the frame the codes share to the photos, in -1..1: after one look, after two, …, after all.
     """
 
     codes: tuple[Tensor, Tensor]
@@ -109,20 +98,34 @@ class Codes(NamedTuple):
     transforms: tuple[Tensor, Tensor]
 
 
+Maps = tuple[Tensor, Tensor]  # (N, 3, 3) of either photo
+REACH = (4.0, 0.5)  # half sides, of each look: the first may turn the photo, the later ones correct
+
+
+class _Encoded(NamedTuple):
+    code: Tensor
+    transforms: Tensor  # (N, L, 3, 3)
+    indices: list[Tensor]  # of both poolings
+    sizes: list[torch.Size]  # before them
+
+
 class BiAutoencoder(nn.Module):
     """Two photos (N, 3, side, side) in 0..1 → `Codes`. Raises `ValueError` for a side below 84.
 
     With `shared`, both photos go through one branch: which visit comes first then makes no difference, and what the
-    branch gets wrong about a face it gets wrong twice, which cancels.
+    branch gets wrong about a face it gets wrong twice, which cancels. With `looks`, the photos are compared so often
+    before the first convolution and once after it; with 0 each transformer sees one photo alone, as in the original.
     """
 
-    def __init__(self, side: int = 256, dropout: float = 0.1, shared: bool = False) -> None:
+    def __init__(self, side: int = 256, dropout: float = 0.1, shared: bool = False, looks: int = 0) -> None:
         super().__init__()
         if side < SMALLEST:
             raise ValueError(f"the photos must have at least {SMALLEST} pixels a side, not {side}")
         self.side = side
-        self.branches = nn.ModuleList(Branch(side, dropout) for _ in range(1 if shared else 2))
+        self.branches = nn.ModuleList(Branch(side, dropout, not looks) for _ in range(1 if shared else 2))
         self.second.load_state_dict(self.first.state_dict())  # two photos of one person: both start out alike
+        self.photo_looks = nn.ModuleList(Comparer(3, side, REACH[min(k, len(REACH) - 1)]) for k in range(looks))
+        self.code_look = Comparer(10, (side - KERNEL + 1) // 2, REACH[-1]) if looks else None
 
     @property
     def first(self) -> Branch:
@@ -133,13 +136,46 @@ class BiAutoencoder(nn.Module):
         return cast(Branch, self.branches[-1])
 
     def forward(self, first: Tensor, second: Tensor) -> Codes:
-        encoded = [branch.encode(x) for branch, x in ((self.first, first), (self.second, second))]
+        a, b = self.encode(first, second)
         logits = [
-            branch.decode(code, indices, sizes)
-            for branch, (code, _, indices, sizes) in zip((self.first, self.second), encoded, strict=True)
+            branch.decode(encoded.code, encoded.indices, encoded.sizes)
+            for branch, encoded in ((self.first, a), (self.second, b))
         ]
-        a, b = encoded
-        return Codes((a[0], b[0]), (logits[0], logits[1]), (a[1], b[1]))
+        return Codes((a.code, b.code), (logits[0], logits[1]), (a.transforms, b.transforms))
+
+    def encode(self, first: Tensor, second: Tensor) -> tuple[_Encoded, _Encoded]:
+        """Both photos encoded, each sampled so that both show a place of the skin at one place."""
+        branches, photos = (self.first, self.second), (first, second)
+        still = torch.eye(3, device=first.device).expand(len(first), 3, 3)
+        now, trail, seen = (still, still), [], list(photos)
+        for look in list(self.photo_looks) or [_each([branch.see for branch in branches])]:
+            now = _composed(now, look(*seen))
+            trail.append(now)
+            # what the next look sees is given: it learns to correct the looks before it, not to be helped by them
+            seen = [sampled(x, at.detach()) for x, at in zip(photos, now, strict=True)]
+        seen = [sampled(x, at) for x, at in zip(photos, now, strict=True)]
+        wide = [branch.dropout(branch.conv1(x)) for branch, x in zip(branches, seen, strict=True)]
+        pooled, index1 = zip(*(F.max_pool2d(x, 2, return_indices=True) for x in wide), strict=True)
+        middle = [F.relu(x) for x in pooled]
+        steps = (self.code_look or _each([branch.look for branch in branches]))(*middle)
+        looked = [sampled(x, step) for x, step in zip(middle, steps, strict=True)]
+        deep = [branch.conv2(x) for branch, x in zip(branches, looked, strict=True)]
+        small, index2 = zip(*(F.max_pool2d(x, 2, return_indices=True) for x in deep), strict=True)
+        # the map's frame is the picture's without the margin the convolution took
+        inner = (self.side - KERNEL + 1) / self.side
+        shrink = torch.diag(torch.tensor([inner, inner, 1.0], device=first.device)).expand_as(still)
+        trail = [_composed(at, (shrink, shrink)) for at in trail]
+        trail.append(_composed(trail[-1], steps))
+        a, b = (
+            _Encoded(
+                torch.sigmoid(small[k]),
+                torch.stack([at[k] for at in trail], dim=1),
+                [index1[k], index2[k]],
+                [wide[k].shape, deep[k].shape],
+            )
+            for k in range(2)
+        )
+        return a, b
 
     def freeze_features(self, frozen: bool) -> None:
         """Stop (or let) the encoders' convolutions learn; transformers and decoders always do."""
@@ -151,11 +187,22 @@ class BiAutoencoder(nn.Module):
         """uint8 photos (N, side, side, 3) → (transform (N, 3, 3) from the first's to the second's coordinates, -1..1,
         how much the codes differ (N,)): what matching needs, without the decoders.
         """
-        a, b = (
-            branch.encode(x.permute(0, 3, 1, 2).float() / 255)[:2]
-            for branch, x in ((self.first, first), (self.second, second))
-        )
-        return b[1][:, -1] @ inverse(a[1][:, -1]), 1 - likeness(a[0], b[0])
+        a, b = self.encode(*(x.permute(0, 3, 1, 2).float() / 255 for x in (first, second)))
+        return b.transforms[:, -1] @ inverse(a.transforms[:, -1]), 1 - likeness(a.code, b.code)
+
+
+def _each(transformers: Sequence[SpatialTransformer]) -> Callable[[Tensor, Tensor], Maps]:
+    """A look of the original's: each transformer sees one picture alone."""
+
+    def look(first: Tensor, second: Tensor) -> Maps:
+        a, b = (square(t.localiser(x)) for t, x in zip(transformers, (first, second), strict=True))
+        return a, b
+
+    return look
+
+
+def _composed(before: Maps, then: Maps) -> Maps:
+    return before[0] @ then[0], before[1] @ then[1]
 
 
 def likeness(a: Tensor, b: Tensor) -> Tensor:
@@ -167,7 +214,13 @@ def likeness(a: Tensor, b: Tensor) -> Tensor:
     return F.cosine_similarity(flat[0], flat[1], dim=1, eps=1e-4)
 
 
-def _square(theta: Tensor) -> Tensor:
+def sampled(x: Tensor, transform: Tensor) -> Tensor:
+    """Pictures (N, C, S, S) seen through maps (N, 3, 3): what they show at the map of a place is shown at the place."""
+    grid = F.affine_grid(transform[:, :2].float(), list(x.shape), align_corners=False).to(x.dtype)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def square(theta: Tensor) -> Tensor:
     last = torch.tensor([0.0, 0, 1], device=theta.device).expand(len(theta), 1, 3)
     return torch.cat([theta, last], dim=1)
 

@@ -179,6 +179,13 @@ class BiAutoencoderRecipe(PairRecipe, TrainingRecipe):
         "the photos is the only way to make the codes alike; later, blurring them is another",
     )
     shared: bool = Field(False, description="one branch for both photos (the original has two)")
+    looks: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="how often the two photos are compared and moved before they are encoded, and once more after the "
+        "first convolution (0: original; each transformer then sees one photo alone)",
+    )
     pairs_per_photo: int = Field(4, ge=1, description="pairs made of each photo in one epoch")
     version: Literal["learned", "both"] = Field(
         "learned", description="learned: the network alone registers; both: it is one hypothesis of version 1"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from derm_ml.losses.bi_autoencoder import between, code_distance, misalignment, reconstruction_and_latent
-from derm_ml.nets.bi_autoencoder import BiAutoencoder
+from derm_ml.nets.bi_autoencoder import BiAutoencoder, sampled
 from derm_ml.registration.geometry import project
 from derm_ml.registration.learned import Learned
 from derm_ml.training.export import export_registration
@@ -42,6 +42,16 @@ def test_every_parameter_gets_a_gradient(network, latent):
     assert {"branches.0.see.localiser.transform.2.weight", "branches.1.show.localiser.transform.2.bias"} <= moved
 
 
+def test_with_looks_every_parameter_gets_a_gradient():
+    network = BiAutoencoder(88, dropout=0.0, looks=2)
+    x = photos()
+    sum(reconstruction_and_latent(network(x, x.flip(3)), x, x.flip(3), "cosine")).backward()
+    assert not [n for n, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    believed = [p.grad for n, p in network.named_parameters() if n.endswith("trust")]
+    assert len(believed) == 3
+    assert all(g.abs().sum() > 0 for g in believed)
+
+
 def moved_away(network: BiAutoencoder) -> None:
     """From the identity, so that what a transformer says depends on what it sees."""
     with torch.no_grad():
@@ -61,6 +71,27 @@ def test_of_one_branch_it_does_not_matter_which_visit_comes_first():
     assert not torch.allclose(there, still, atol=1e-2)
     assert torch.allclose(there @ back, still, atol=1e-4)
     assert sum(p.numel() for p in network.parameters()) * 2 == sum(p.numel() for p in BiAutoencoder(88).parameters())
+
+
+def test_the_looks_lay_a_photo_on_itself_turned():
+    """Of comparing looks the map there and back is one answer too, and even untrained features find a small turn."""
+    torch.manual_seed(0)
+    network = BiAutoencoder(88, dropout=0.0, shared=True, looks=2)
+    x, turn = photos(), torch.tensor([[1, 0.1, 0.1], [-0.1, 1, 0], [0, 0, 1]]).expand(2, 3, 3)
+    still = between(network(x, sampled(x, turn)))
+    assert still.shape == (2, 3, 3, 3)
+    assert torch.allclose(still, torch.eye(3).expand(2, 3, 3, 3), atol=1e-5)
+    believing(network)
+    there, back = between(network(sampled(x, turn), x)), between(network(x, sampled(x, turn)))
+    assert torch.allclose(there[:, -1] @ back[:, -1], torch.eye(3).expand(2, 3, 3), atol=1e-3)
+    assert misalignment(there, turn).mean() < 0.5 * misalignment(still, turn).mean()
+
+
+def believing(network: BiAutoencoder) -> None:
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if name.endswith("trust"):
+                value.fill_(0.1)
 
 
 def test_the_second_transformer_corrects_the_first(network):
@@ -123,6 +154,20 @@ def test_a_known_map_teaches_and_an_unknown_one_does_not(network):
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     assert gradients
     assert all(g.isfinite().all() for g in gradients)
+
+
+def test_the_exported_graph_compares_as_the_network_does(tmp_path):
+    torch.manual_seed(0)
+    network = BiAutoencoder(88, dropout=0.0, shared=True, looks=2).eval()
+    believing(network)
+    export_registration(network, tmp_path)
+    pair = [(255 * x.permute(0, 2, 3, 1)).to(torch.uint8) for x in (photos(), photos().flip(2))]
+    session = Learned.open(tmp_path / "model.onnx", 88).session
+    told = session.run(None, {"first": pair[0].numpy(), "second": pair[1].numpy()})
+    with torch.no_grad():
+        wanted = network.registered(*pair)
+    for said, right in zip(told, wanted, strict=True):
+        assert np.abs(said - right.numpy()).max() < 1e-4
 
 
 def test_the_exported_graph_registers_as_the_network_does(network, tmp_path):

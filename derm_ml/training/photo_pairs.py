@@ -1,0 +1,101 @@
+"""The pairs version 2 learns from: one photo as two visits might show it, and the map between them.
+
+    load = training_pairs(photos, side=96)
+    first, second, between = load(0, seed)      # uint8 (side, side, 3) twice, float32 (3, 3) of -1..1
+
+In this order: mirrored, both or neither → turned, zoomed, sheared, tilted, cut out and squashed to a square, each for
+itself, in one resampling with the expression → something in the way → light → blur → noise. A millisecond a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from derm_ml.training.feeding import LoadSample
+
+REAL = 0.1  # share of the training pairs that are two visits, where there are two: their map is not known
+TURN, ZOOM, SHEAR, MOVE = 22.0, 1.2, 0.1, 0.05  # degrees, factor, factor, share of the side: at most
+TILT, CUT = 0.04, 0.14  # share of the side: at most, of each corner and of each edge
+EXPRESSION = 0.008  # of the side, standard deviation of a grid of 5×5 shifts
+
+
+def training_pairs(photos: Sequence[Sequence[np.ndarray]], side: int) -> LoadSample:
+    """(index, seed) → first and second picture (side, side, 3) uint8, and the map (3, 3) between them in -1..1.
+
+    `photos` holds one photo or two visits, of any size. Of a real pair the map is not known: it is NaN.
+    """
+    grid = _grid(side)
+
+    def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
+        rng = np.random.default_rng(seed)
+        visits = photos[index % len(photos)]
+        real = len(visits) > 1 and rng.random() < REAL
+        one = int(rng.integers(len(visits)))
+        mirrored = rng.random() < 0.5
+        seen, poses = [], []
+        for photo in (visits[one], visits[1 - one if real else one]):
+            if mirrored:
+                photo = photo[:, ::-1]  # a view: the resampling reads it
+            pose = _pose(rng)
+            seen.append(_taken(_posed(np.ascontiguousarray(photo), pose, grid, rng), rng))
+            poses.append(pose)
+        between = poses[1] @ np.linalg.inv(poses[0])
+        return seen[0], seen[1], np.full((3, 3), np.nan) if real else (between / between[2, 2]).astype(np.float32)
+
+    return load
+
+
+def _grid(side: int) -> np.ndarray:
+    """The middles of a picture's pixels (side², 3), -1..1, homogeneous."""
+    at = ((2 * np.arange(side) + 1) / side - 1).astype(np.float32)
+    return np.stack([np.tile(at, side), np.repeat(at, side), np.ones(side * side, np.float32)], axis=1)
+
+
+def _pose(rng: np.random.Generator) -> np.ndarray:
+    """A random homography (3, 3) from a photo to what is shown of it, both -1..1."""
+    angle, zoom = np.deg2rad(rng.uniform(-TURN, TURN)), ZOOM ** rng.uniform(-1, 1)
+    c, s = zoom * np.cos(angle), zoom * np.sin(angle)
+    shear = np.eye(3)
+    shear[[0, 1], [1, 0]] = rng.uniform(-SHEAR, SHEAR, 2)
+    turn = np.array([[c, -s, 2 * rng.uniform(-MOVE, MOVE)], [s, c, 2 * rng.uniform(-MOVE, MOVE)], [0, 0, 1]])
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
+    moved = corners + 2 * rng.uniform(-TILT, TILT, (4, 2)).astype(np.float32)
+    left, top, right, bottom = 2 * rng.uniform(0, CUT, 4) * (rng.random() < 0.7) - (0, 0, 0, 0)
+    low, high = np.array([left - 1, top - 1]), np.array([1 - right, 1 - bottom])
+    wide = 2 / (high - low)
+    cut = np.array([[wide[0], 0, -1 - wide[0] * low[0]], [0, wide[1], -1 - wide[1] * low[1]], [0, 0, 1]])
+    return cut @ cv2.getPerspectiveTransform(corners, moved) @ shear @ turn
+
+
+def _posed(photo: np.ndarray, pose: np.ndarray, grid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What a pose shows of a photo (side, side, 3); black beyond it, as exporters and cameras' software fill it."""
+    height, width = photo.shape[:2]
+    side = round(len(grid) ** 0.5)
+    pixels = np.array([[width / 2, 0, (width - 1) / 2], [0, height / 2, (height - 1) / 2], [0, 0, 1]])
+    there = grid @ (pixels @ np.linalg.inv(pose)).T.astype(np.float32)
+    at = (there[:, :2] / there[:, 2:]).reshape(side, side, 2)
+    shifts = rng.normal(0, EXPRESSION * min(height, width), (5, 5, 2)).astype(np.float32)
+    at += cv2.resize(shifts, (side, side), interpolation=cv2.INTER_CUBIC)
+    return cv2.remap(photo, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+def _taken(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Something in the way, another light, another camera."""
+    side = len(picture)
+    if rng.random() < 0.2:
+        place, size = rng.uniform(0.2, 0.8, 2) * side, rng.uniform(0.04, 0.2, 2) * side
+        corners = cv2.boxPoints((tuple(place.tolist()), tuple(size.tolist()), float(rng.uniform(0, 180))))
+        cv2.fillPoly(picture, [corners.astype(np.int32)], rng.integers(0, 220, 3).tolist())
+    gain = np.exp(rng.normal(0, 0.2)) * np.exp(rng.normal(0, 0.07, 3))
+    curve = 255 * np.linspace(0, 1, 256)[:, None] ** np.exp(rng.normal(0, 0.18)) * gain
+    lit = cv2.LUT(picture, np.clip(curve, 0, 255).astype(np.uint8)[None].transpose(1, 0, 2)).astype(np.float32)
+    across, down = rng.normal(0, 0.15, 2)
+    ramp = np.linspace(-1, 1, side, dtype=np.float32)
+    lit *= (1 + across * ramp + down * ramp[:, None])[..., None]
+    if rng.random() < 0.4:
+        lit = cv2.GaussianBlur(lit, (0, 0), float(rng.uniform(0.3, 1.0)))
+    lit += rng.standard_normal(lit.shape, np.float32) * np.float32(abs(rng.normal(0, 4)))
+    return np.clip(lit, 0, 255).astype(np.uint8)
