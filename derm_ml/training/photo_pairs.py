@@ -43,7 +43,8 @@ def training_pairs(photos: Sequence[Sequence[np.ndarray]], side: int) -> LoadSam
             seen.append(_taken(_posed(np.ascontiguousarray(photo), pose, grid, rng), rng))
             poses.append(pose)
         between = poses[1] @ np.linalg.inv(poses[0])
-        return seen[0], seen[1], np.full((3, 3), np.nan) if real else (between / between[2, 2]).astype(np.float32)
+        known = np.full((3, 3), np.nan) if real else between / between[2, 2]
+        return seen[0], seen[1], known.astype(np.float32)
 
     return load
 
@@ -63,7 +64,7 @@ def _pose(rng: np.random.Generator) -> np.ndarray:
     turn = np.array([[c, -s, 2 * rng.uniform(-MOVE, MOVE)], [s, c, 2 * rng.uniform(-MOVE, MOVE)], [0, 0, 1]])
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
     moved = corners + 2 * rng.uniform(-TILT, TILT, (4, 2)).astype(np.float32)
-    left, top, right, bottom = 2 * rng.uniform(0, CUT, 4) * (rng.random() < 0.7) - (0, 0, 0, 0)
+    left, top, right, bottom = 2 * rng.uniform(0, CUT, 4)
     low, high = np.array([left - 1, top - 1]), np.array([1 - right, 1 - bottom])
     wide = 2 / (high - low)
     cut = np.array([[wide[0], 0, -1 - wide[0] * low[0]], [0, wide[1], -1 - wide[1] * low[1]], [0, 0, 1]])
