@@ -147,12 +147,12 @@ class BiAutoencoder(nn.Module):
         """Both photos encoded, each sampled so that both show a place of the skin at one place."""
         branches, photos = (self.first, self.second), (first, second)
         still = torch.eye(3, device=first.device).expand(len(first), 3, 3)
-        now, trail, seen = (still, still), [], list(photos)
-        for look in list(self.photo_looks) or [_each([branch.see for branch in branches])]:
+        now, trail = (still, still), []
+        for look in self.photo_looks or [_each([branch.see for branch in branches])]:
+            # what a look sees is given: it learns to correct the looks before it, not to be helped by them
+            seen = [sampled(x, at.detach()) for x, at in zip(photos, now, strict=True)] if trail else photos
             now = _composed(now, look(*seen))
             trail.append(now)
-            # what the next look sees is given: it learns to correct the looks before it, not to be helped by them
-            seen = [sampled(x, at.detach()) for x, at in zip(photos, now, strict=True)]
         seen = [sampled(x, at) for x, at in zip(photos, now, strict=True)]
         wide = [branch.dropout(branch.conv1(x)) for branch, x in zip(branches, seen, strict=True)]
         pooled, index1 = zip(*(F.max_pool2d(x, 2, return_indices=True) for x in wide), strict=True)
@@ -191,11 +191,12 @@ class BiAutoencoder(nn.Module):
         return b.transforms[:, -1] @ inverse(a.transforms[:, -1]), 1 - likeness(a.code, b.code)
 
 
-def _each(transformers: Sequence[SpatialTransformer]) -> Callable[[Tensor, Tensor], Maps]:
+def _each(transformers: Sequence[SpatialTransformer | None]) -> Callable[[Tensor, Tensor], Maps]:
     """A look of the original's: each transformer sees one picture alone."""
+    localisers = [t.localiser for t in transformers if t]
 
     def look(first: Tensor, second: Tensor) -> Maps:
-        a, b = (square(t.localiser(x)) for t, x in zip(transformers, (first, second), strict=True))
+        a, b = (square(localiser(x)) for localiser, x in zip(localisers, (first, second), strict=True))
         return a, b
 
     return look

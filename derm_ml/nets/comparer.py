@@ -26,6 +26,10 @@ class Comparer(nn.Module):
     places are less and less likely to be the same.
     """
 
+    places: Tensor  # (places, 3): x, y, 1
+    here: Tensor  # (places, 4)
+    there: Tensor  # (places, 4)
+
     def __init__(self, channels: int, side: int, reach: float, width: int = 32) -> None:
         super().__init__()
         self.features = nn.Sequential(
@@ -78,11 +82,11 @@ class Comparer(nn.Module):
         both = alike.square()
         from_first = of_first * (both @ (of_second * p))  # (N, places, 3)
         from_second = of_second * (both.transpose(1, 2) @ of_first)  # (N, places, 1)
-        all_ = from_second.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        agreed = from_second.sum(dim=1, keepdim=True).clamp_min(1e-12)
         prior = PRIOR * p.T @ p / len(p)
-        x = p.T @ (from_first[..., 2:] * p) / all_ + prior
-        y = p.T @ (from_second * p) / all_ + prior
-        return x, y, p.T @ from_first / all_ + prior
+        x = p.T @ (from_first[..., 2:] * p) / agreed + prior
+        y = p.T @ (from_second * p) / agreed + prior
+        return x, y, p.T @ from_first / agreed + prior
 
 
 def inverse3(m: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def _posed(photo: np.ndarray, pose: np.ndarray, grid: np.ndarray, rng: np.random
     at = (there[:, :2] / there[:, 2:]).reshape(side, side, 2)
     shifts = rng.normal(0, EXPRESSION * min(height, width), (5, 5, 2)).astype(np.float32)
     at += cv2.resize(shifts, (side, side), interpolation=cv2.INTER_CUBIC)
-    return cv2.remap(photo, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return cv2.remap(photo, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
 def _taken(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
