@@ -28,6 +28,8 @@ from derm_ml.nets.comparer import Comparer
 
 KERNEL = 5
 SMALLEST = 84  # pixels a side: below it the localiser of the code has nothing left to see
+REACH = (4.0, 0.5)  # half sides, of the first look, which may turn the photo, and of the later ones, which correct
+Maps = tuple[Tensor, Tensor]  # (N, 3, 3) of either photo
 
 
 class Localiser(nn.Module):
@@ -96,10 +98,6 @@ class Codes(NamedTuple):
     codes: tuple[Tensor, Tensor]
     logits: tuple[Tensor, Tensor]
     transforms: tuple[Tensor, Tensor]
-
-
-Maps = tuple[Tensor, Tensor]  # (N, 3, 3) of either photo
-REACH = (4.0, 0.5)  # half sides, of each look: the first may turn the photo, the later ones correct
 
 
 class _Encoded(NamedTuple):
