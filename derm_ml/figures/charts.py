@@ -140,8 +140,9 @@ def class_balance_figure(counts: Mapping[str, Mapping[str, int]], sizes: Mapping
 
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
-    """Epoch reports (as mappings: epoch, train_loss, metrics, learning_rate, best) as three panels over the epochs.
+    """Epoch reports (as mappings: epoch, train_loss, metrics, learning_rate, best) as panels over the epochs.
 
+    What is called `loss_…` is a term of a sum: each has a panel of its own, for one may be a tenth of another.
     The marked epoch is the last that was the best so far: the one the bundle holds.
     """
     from matplotlib.ticker import MaxNLocator
@@ -152,15 +153,20 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
     kept = max((report["epoch"] for report in history if report["best"]), default=None)
     losses = {"training": [report["train_loss"] for report in history]}
     scores: dict[str, list[float]] = {}
+    terms: dict[str, list[float]] = {}
     for name in dict.fromkeys(name for report in history for name in report["metrics"]):
         title = readable(name.removeprefix("validation_"))
         target, title = (losses, "validation") if title == "loss" else (scores, title)
+        if name.startswith("loss_"):
+            target = terms
         target[title] = [report["metrics"].get(name, np.nan) for report in history]
     rates = np.array([report["learning_rate"] for report in history])
     power = int(np.floor(np.log10(rates.max()))) if rates.max() > 0 else 0
     scaled = {"learning rate": (rates / 10.0**power).tolist()}
-    panels = [("Loss", losses), ("Validation", scores), (f"Learning rate ($\\times\\,10^{{{power}}}$)", scaled)]
-    with drawing(10.4, 3.1, columns=3, width_ratios=(1, 1.25, 0.8)) as picture:
+    own = [(f"Validation: {name}", {name: values}) for name, values in terms.items()]
+    panels = [("Loss", losses), ("Validation", scores), *own, (f"Learning rate ($\\times\\,10^{{{power}}}$)", scaled)]
+    widths = (1, 1.25, *(1 for _ in own), 0.8)
+    with drawing(3.4 * sum(widths), 3.1, columns=len(panels), width_ratios=widths) as picture:
         for ax, (title, series) in zip(picture.axes, panels, strict=True):
             if kept is not None:
                 ax.axvline(kept, color=SOFT, linewidth=1, linestyle=(0, (2, 3)))

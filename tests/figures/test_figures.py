@@ -43,6 +43,7 @@ def all_figures() -> dict[str, bytes]:
         "confusion": confusion_figure(np.array([[3, 1], [0, 0]]), LABELS),
         "balance": class_balance_figure({"train": {"melanoma": 3, "nevus": 0}, "test": {"nevus": 2}, "validation": {}}),
         "training": training_curves([report(e, auc_mean=0.5 + e / 10, loss=1 / e) for e in (1, 2, 3)]),
+        "terms": training_curves([report(e, aligned=e / 3, loss_first=1 / e, loss_latent=0.1 / e) for e in (1, 2, 3)]),
     }
 
 
@@ -72,6 +73,8 @@ def test_a_missing_class_gives_a_picture_that_says_so_instead_of_a_crash(target)
 def test_nothing_yet_is_a_picture_too():
     for png in (training_curves([]), class_balance_figure({}), contact_sheet([], []), blank("nothing")):
         assert png.startswith(b"\x89PNG")
+    sizes = [Image.open(io.BytesIO(all_figures()[name])).width for name in ("terms", "training")]
+    assert sizes[0] > 1.4 * sizes[1]  # a term ten times smaller than another is a flat line beside it
     assert training_curves([report(1)]).startswith(b"\x89PNG")  # one epoch, no validation figures
 
 
