@@ -144,7 +144,7 @@ class BiAutoencoder(nn.Module):
     def encode(self, first: Tensor, second: Tensor) -> tuple[_Encoded, _Encoded]:
         """Both photos encoded, each sampled so that both show a place of the skin at one place."""
         branches, photos = (self.first, self.second), (first, second)
-        still = torch.eye(3, device=first.device).expand(len(first), 3, 3)
+        still = torch.eye(3, device=first.device).expand(first.shape[0], 3, 3)
         now, trail = (still, still), []
         for look in self.photo_looks or [_each([branch.see for branch in branches])]:
             # what a look sees is given: it learns to correct the looks before it, not to be helped by them
@@ -220,7 +220,7 @@ def sampled(x: Tensor, transform: Tensor) -> Tensor:
 
 
 def square(theta: Tensor) -> Tensor:
-    last = torch.tensor([0.0, 0, 1], device=theta.device).expand(len(theta), 1, 3)
+    last = torch.tensor([0.0, 0, 1], device=theta.device).expand(theta.shape[0], 1, 3)
     return torch.cat([theta, last], dim=1)
 
 

