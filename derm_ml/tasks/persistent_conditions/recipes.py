@@ -31,7 +31,7 @@ class Learned(BiAutoencoderRecipe):
 
     side: int = 96  # a seventh of the cost of the original's 256; a face's pose is seen as well
     epochs: int = 12
-    pairs_per_photo: int = 8  # with 256 photos 25,000 pairs in all
+    pairs_per_photo: int = 8  # of 256 photos or visits 25,000 pairs in all
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.0
