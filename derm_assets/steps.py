@@ -172,7 +172,7 @@ def _fitted(
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     return opened, {
         "path": dg.MetadataValue.path(bundle),
-        "curves": picture(training_curves(history)),
+        "curves": picture(training_curves(history, opened.card.epochs)),
         "recipe": dg.MetadataValue.json({"name": recipe.name, **recipe.model_dump(mode="json")}),
         "dataset_md5": data.version,
         "git_commit": opened.card.git_commit,

@@ -139,18 +139,18 @@ def class_balance_figure(counts: Mapping[str, Mapping[str, int]], sizes: Mapping
     return picture.png
 
 
-def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
+def training_curves(history: Sequence[Mapping[str, Any]], kept: int | None = None) -> bytes:
     """Epoch reports (as mappings: epoch, train_loss, metrics, learning_rate, best) as panels over the epochs.
 
     What is called `loss_…` is a term of a sum: each has a panel of its own, for one may be a tenth of another.
-    The marked epoch is the last that was the best so far: the one the bundle holds.
+    The marked epoch is `kept`, the one the bundle holds; where that is not said, the last that was the best so far.
     """
     from matplotlib.ticker import MaxNLocator
 
     if not history:
         return blank("No epoch has finished yet.")
     epochs = [report["epoch"] for report in history]
-    kept = max((report["epoch"] for report in history if report["best"]), default=None)
+    kept = kept or max((report["epoch"] for report in history if report["best"]), default=None)
     losses = {"training": [report["train_loss"] for report in history]}
     scores: dict[str, list[float]] = {}
     terms: dict[str, list[float]] = {}
