@@ -12,7 +12,8 @@ class Strong(SegmenterRecipe):
     U-Net between them, which errs on other pictures.
 
     Dice + cross-entropy, symmetries, scale, colour, moving average of the weights, eight views averaged, the largest
-    part kept and its holes filled. `members=1` is one U-Net: a third of the time, level with `faithful`.
+    part kept and its holes filled. `members=1` is one U-Net: a third of the time. Trained on 969 images it is +0.009
+    (+0.003 to +0.014) above `faithful` in Dice on 969 others.
 
     Command: `derm fit lesion_segmentation --recipe strong`. What it reaches beside `faithful`: docs/results.md.
     """
