@@ -133,7 +133,7 @@ class BundleCard(_Card):
     head: Literal["softmax", "sigmoid", "mask", "pairs", "reconstruction"]
     preprocessing: Preprocessing
     views: Views = "none"  # test-time augmentation: logits averaged over these views of the square
-    fellow: float = Field(default=0.0, ge=0, le=0.5)  # share of the person's other eye in the logits, if it is sent
+    fellow: tuple[float, ...] = ()  # one a label: share of the person's other eye in its logit, if that is sent
     attributes: tuple[str, ...] = ()  # e.g. ("age", "sex"): a second graph input, missing values flagged
     temperature: float = Field(default=1.0, gt=0)
     temperatures: tuple[float, ...] = ()  # one a label instead, of a sigmoid head with several

@@ -125,9 +125,11 @@ class Predictor:
 
         `fellows` (N,) int: the place of the other eye's photo among the outputs, -1 where there is none.
         """
-        share, known = self.card.fellow, fellows >= 0
+        if not self.card.fellow:
+            return outputs
+        known = fellows >= 0
         logits = outputs.logits.copy()
-        logits[known] += share * (outputs.logits[fellows[known]] - logits[known])
+        logits[known] += np.array(self.card.fellow, np.float32) * (outputs.logits[fellows[known]] - logits[known])
         return replace(outputs, logits=logits, probabilities=self.calibrated(logits))
 
     def square(self, image: np.ndarray) -> np.ndarray:

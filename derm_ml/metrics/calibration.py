@@ -21,6 +21,7 @@ from derm_ml.metrics.intervals import ratio
 BINS = 10  # of equal mass: with 150 validation images a bin still has 15
 # Outside this range a temperature says more about a validation set without an error than about the network.
 COLDEST, HOTTEST = 0.25, 10.0
+FEWEST_EYES = 10  # with a finding, and without it: fewer say nothing of how much the other eye tells
 MOST_BIAS = 6.0  # odds of 400: without a bound, a label that validation does not hold would get an infinite bias
 
 
@@ -76,6 +77,34 @@ def fit_temperature_and_bias(logits: np.ndarray, targets: np.ndarray) -> tuple[f
     first = np.r_[1 / start, np.zeros(logits.shape[1])]
     best = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds)
     return float(1 / best.x[0]), tuple(float(b) for b in best.x[1:])
+
+
+def fit_fellow_shares(logits: np.ndarray, fellows: np.ndarray, targets: np.ndarray) -> tuple[float, ...]:
+    """How much the same person's other eye says of each label: its share in the mean of both logits, 0 to 0.5.
+
+    logits and targets (N, L) of the validation split, `fellows` (N,) the places of the other eyes, -1 where there is
+    none. By logistic regression of each label on both logits; 0 where fewer than `FEWEST_EYES` eyes with it, or without
+    it, have a fellow.
+    """
+    known = fellows >= 0
+    both = np.stack([logits[known], logits[fellows[known]]], axis=2).astype(np.float64)
+    return tuple(_fellow_share(both[:, k], targets[known, k]) for k in range(logits.shape[1]))
+
+
+def _fellow_share(both: np.ndarray, target: np.ndarray) -> float:
+    usable = ~np.isnan(target)
+    both, sign = both[usable], 2 * target[usable].astype(np.float64) - 1
+    if min((sign > 0).sum(), (sign < 0).sum()) < FEWEST_EYES:
+        return 0.0
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = sign * (both @ parameters[:2] + parameters[2])
+        error = -sign * expit(-margin)
+        return -float(log_expit(margin).mean()), np.r_[both.T @ error, error.sum()] / len(sign)
+
+    bounds = [(1 / HOTTEST, 1 / COLDEST), (0, 1 / COLDEST), (-MOST_BIAS, MOST_BIAS)]
+    own, other, _ = minimize(loss, np.array([1.0, 0.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return float(min(0.5, other / (own + other)))
 
 
 def one_positive(targets: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from derm_ml.files import write_json
 from derm_ml.images.augment import augmentation
 from derm_ml.images.condition import conditioned, square
 from derm_ml.losses.classification import asymmetric_loss, sigmoid_loss, softmax_loss
-from derm_ml.metrics.calibration import fit_temperature, fit_temperature_and_bias
+from derm_ml.metrics.calibration import fit_fellow_shares, fit_temperature, fit_temperature_and_bias
 from derm_ml.metrics.classification import auc
 from derm_ml.metrics.intervals import estimate
 from derm_ml.metrics.operating_points import fit_balanced_point, fit_recall_points, fit_specificity_point
@@ -115,7 +115,6 @@ def fit_classifier(
         head=head,
         preprocessing=preprocessing(recipe, dataset),
         views=recipe.views,
-        fellow=recipe.fellow,
         attributes=recipe.attributes,
         dataset_md5=dataset.md5,
         split_hashes=dataset.split_hashes,
@@ -129,7 +128,7 @@ def fit_classifier(
     with writing_bundle(bundle) as folder:
         export_classifier(trained.network, recipe.side, columns, folder)
         seal(folder, card)
-        card = _calibrated(card, Predictor(folder), dataset, validation, head, recalls)
+        card = _calibrated(card, Predictor(folder), dataset, validation, head, recalls, recipe.fellow)
         if given:
             teacher = Predictor(Path(given.audit["teacher"]))
             outcome = judged(teacher, Predictor(folder), dataset, scored, given)
@@ -290,13 +289,20 @@ def _calibrated(
     rows: pd.DataFrame,
     head: Literal["softmax", "sigmoid"],
     recalls: Sequence[float],
+    fellow: bool,
 ) -> BundleCard:
-    """The card with calibration and operating points fitted on the validation split through the exported graph."""
+    """The card with calibration (and, if asked for, what the other eye counts) and operating points fitted on the
+    validation split through the exported graph.
+    """
     outputs = concatenate(
         predictor.batches((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
     )
-    outputs = predictor.with_fellows(outputs, dataset.fellows(rows))
     targets = dataset.targets(rows)
+    if fellow:
+        fellows = dataset.fellows(rows)
+        card = card.model_copy(update={"fellow": fit_fellow_shares(outputs.logits, fellows, targets)})
+        predictor.card = card
+        outputs = predictor.with_fellows(outputs, fellows)
     if head == "softmax":
         calibration = {"temperature": fit_temperature(outputs.logits, targets, head)}
     elif len(card.labels) == 1:

@@ -84,8 +84,8 @@ class ClassifierRecipe(PictureRecipe):
     views: Literal["none", "flips", "d4"] = Field(
         "d4", description="test-time augmentation, averaged over 1, 4 or 8 views"
     )
-    fellow: float = Field(
-        0.0, ge=0, le=0.5, description="share of the same person's other eye in the logits, where its photo is there"
+    fellow: bool = Field(
+        False, description="let the same person's other eye count, as much for each label as validation says"
     )
     attributes: tuple[Literal["age", "sex"], ...] = Field(
         (), description="patient facts the network is told, missing ones flagged"

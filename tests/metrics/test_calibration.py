@@ -17,6 +17,7 @@ from derm_ml.metrics.calibration import (
     brier,
     confidence,
     ece,
+    fit_fellow_shares,
     fit_temperature,
     fit_temperature_and_bias,
     mean_ece,
@@ -148,3 +149,21 @@ def test_unknown_targets_take_no_part_and_a_label_nobody_has_gets_a_bounded_bias
     assert temperature == pytest.approx(1, abs=0.35)
     assert bias[1] == 0
     assert -MOST_BIAS <= bias[2] < -2
+
+
+def test_the_share_of_the_other_eye_is_that_of_the_logistic_regression():
+    """Of three findings one is told by both eyes, one by the eye itself alone, and of one too few are known."""
+    rng = np.random.default_rng(0)
+    n = 4000
+    logits = rng.normal(0, 1, (n, 3))
+    fellows = np.arange(n) ^ 1
+    fellows[:100] = -1
+    signal = 1.5 * logits + np.array([0.5, 0.0, 0.5]) * logits[np.arange(n) ^ 1]
+    targets = (rng.random((n, 3)) < 1 / (1 + np.exp(-signal))).astype(float)
+    targets[: n - 12, 2] = np.nan
+    shares = fit_fellow_shares(logits, fellows, targets)
+    theirs = LogisticRegression(C=1e6).fit(np.c_[logits[100:, 0], logits[fellows[100:], 0]], targets[100:, 0]).coef_[0]
+    assert shares[0] == pytest.approx(theirs[1] / theirs.sum(), abs=1e-3)
+    assert shares[0] == pytest.approx(0.25, abs=0.04)
+    assert shares[1] < 0.04
+    assert shares[2] == 0

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from derm_ml.bundle import Bundle
 from derm_ml.dataset import Dataset
 from derm_ml.embeddings.pseudo_labels import propose, write_proposal
+from derm_ml.pairs import Pair
 from derm_ml.predictor import Predictor, concatenate
 from derm_ml.registry import get_task
 from derm_ml.replay import form_body
@@ -99,13 +101,16 @@ def test_the_endpoint_answers_as_the_evaluation_did(retinal_trained, retinal_dat
     assert all(said["probabilities"][label] == pytest.approx(measured[f"p.{label}"], abs=1e-5) for label in LABELS)
     assert cv2.imdecode(np.frombuffer(drawn.content, np.uint8), cv2.IMREAD_COLOR).shape[1] == row["image.width"]
     assert wrong.status_code == 400
-    assert (said["fellow_share"], alone["fellow_share"]) == (0.25, 0.0)
-    assert said["probabilities"] != alone["probabilities"]
+    assert set(alone["fellow_share"].values()) == {0.0}
+    assert tuple(said["fellow_share"].values()) == Bundle.open(retinal_trained / "bundle").card.fellow
     assert shown.status_code == 200
     assert alike.status_code in (415, 503), "an index is searched by one picture"
 
 
-def test_the_other_eye_counts_where_its_photo_is_there_and_only_there(predictor, retinal_dataset):
+def test_the_other_eye_counts_where_its_photo_is_there_and_only_there(retinal_trained, retinal_dataset):
+    predictor = Predictor(retinal_trained / "bundle")
+    share = np.array([0.25, 0.1, 0.0])
+    predictor.card = predictor.card.model_copy(update={"fellow": tuple(share)})
     rows = retinal_dataset.split("test")
     alone = concatenate(predictor.batches((retinal_dataset.image(row), {}) for _, row in rows.iterrows()))
     fellows = retinal_dataset.fellows(rows)
@@ -113,7 +118,11 @@ def test_the_other_eye_counts_where_its_photo_is_there_and_only_there(predictor,
     told = predictor.with_fellows(alone, fellows)
     np.testing.assert_array_equal(told.logits[0], alone.logits[0])
     k = int(np.flatnonzero(fellows >= 0)[-1])
-    np.testing.assert_allclose(told.logits[k], 0.75 * alone.logits[k] + 0.25 * alone.logits[fellows[k]], rtol=1e-5)
+    np.testing.assert_allclose(told.logits[k], (1 - share) * alone.logits[k] + share * alone.logits[fellows[k]], 1e-4)
+    both = Pair(*(retinal_dataset.image(rows.iloc[i]) for i in (k, fellows[k])))
+    said = TASK.answer(predictor, both, {})
+    assert said["fellow_share"] == dict(zip(LABELS, share, strict=True))
+    assert list(said["probabilities"].values()) == pytest.approx(told.probabilities[k].tolist(), abs=1e-5)
     assert (retinal_dataset.fellows(rows.drop(columns="attribute.eye")) == -1).all()
 
 

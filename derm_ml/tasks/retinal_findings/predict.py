@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 def answer(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> dict[str, Any]:
     """Calibrated probability, threshold and decision of every finding; `present` names those decided for.
 
-    Of a pair of photos the first is the eye in question and the second the same person's other eye: `fellow_share` of
-    it goes into the logits, 0 where there is none. A finding is present from its point `balanced` upwards. Findings do
-    not exclude each other.
+    Of a pair of photos the first is the eye in question and the second the same person's other eye: `fellow_share`
+    says how much of it went into the logit of each finding, 0 where there is none. A finding is present from its point
+    `balanced` upwards. Findings do not exclude each other.
     """
     outputs = finding_of(predictor, asked)
+    shares = (isinstance(asked, Pair) and predictor.card.fellow) or (0.0,) * len(predictor.labels)
     probabilities = {name: float(p) for name, p in zip(predictor.labels, outputs.probabilities[0], strict=True)}
     thresholds = {name: predictor.card.threshold(name) for name in predictor.labels}
     decisions = {name: probabilities[name] >= thresholds[name] for name in predictor.labels}
     return {
         "task": predictor.card.task,
         "present": " + ".join(name for name, there in decisions.items() if there) or "none",
-        "fellow_share": predictor.card.fellow if isinstance(asked, Pair) else 0.0,
+        "fellow_share": dict(zip(predictor.labels, shares, strict=True)),
         "probabilities": probabilities,
         "thresholds": thresholds,
         "decisions": decisions,

@@ -36,7 +36,7 @@ class Strong(RetinalRecipe):
     field_of_view: bool = True
     augmentation: Augmentation = "moderate"  # small bleedings do not survive being resampled twice
     class_balance: Literal["none", "weights", "sampler"] = "none"
-    fellow: float = 0.25  # what one eye has the other often has too
+    fellow: bool = True  # what one eye has the other often has too
     negative_gamma: float = 2.0  # of loss=asymmetric: 4 is for eighty labels of which two are true
 
 
@@ -85,7 +85,7 @@ class Drawn(RetinalRecipe):
     learning_rate: float = 1e-3
     ema: float = 0.95
     field_of_view: bool = True
-    fellow: float = 0.25
+    fellow: bool = True
     augmentation: Augmentation = "flips"
     views: Literal["none", "flips", "d4"] = "flips"
     loss: Literal["cross_entropy", "asymmetric"] = "asymmetric"
