@@ -22,7 +22,7 @@ class Strong(RetinalRecipe):
 
     `loss=asymmetric` and `class_balance=sampler` are settings: with stronger augmentation they were behind on ODIR-5K
     (0.795 against 0.823 after five epochs), where a third of the targets are true and each finding has its calibration.
-    On 513 photographs of unseen patients the mean AUC was 0.852 after 8 epochs, and no higher with `members=2`:
+    On 513 photographs of unseen patients the mean AUC was 0.856 after 8 epochs, and no higher with `members=2`:
     docs/results.md.
 
     Command: `derm fit retinal_findings --recipe strong`.
