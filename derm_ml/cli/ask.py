@@ -206,7 +206,7 @@ def _print_csv(answers: list[dict[str, Any]]) -> None:
 
 def _print_answers(task: Task, answers: list[dict[str, Any]]) -> None:
     rows = [_flat(a) for a in answers]
-    hidden = {"task", "note", "dataset_md5", "model_version", "decision", "thresholds", "decisions"}
+    hidden = {"task", "note", "dataset_md5", "model_version", "decision", "thresholds", "decisions", "fellow_share"}
     hidden |= {"width", "height", "bounding_box", "overlay"}  # of a mask a person looks at the drawing
     # of a decision a person reads where it was made and why; --json and --csv have all of it
     shown = {"decision.point", "decision.why"}
