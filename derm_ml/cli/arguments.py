@@ -107,8 +107,8 @@ def fellow_of(task: Task, images: Sequence[Path], path: Path | None) -> Callable
         return lambda image: image
     if not task.fellow:
         raise DermError(f"--fellow: {task.name} is asked about one picture")
-    if len(images) != 1 or images[0].is_dir():
-        raise DermError("--fellow: give one picture, of the eye in question")
+    if len(images) != 1 or images[0].is_dir() or path.is_dir():
+        raise DermError("--fellow: give one picture of the eye in question, and one of the other eye")
     from derm_ml.pairs import Pair
 
     ((_, other),) = pictures([path])
