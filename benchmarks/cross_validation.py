@@ -8,7 +8,7 @@ DATASET is what `derm prepare` wrote. All its labelled images are dealt anew int
 lesions, near-duplicates) together, each label evenly; every image is predicted once, by a model that never saw its
 group. A tenth of the rest (`--held`) serves a recipe for calibration. The script has no use for it: it trains on the
 same images as the recipe, with `--all` on the held ones too. OUT/fold-<k>.csv holds the answers; a fold that is there
-is not run again. `compare --split train` counts the images alone that chose nothing when the recipe was made.
+is not run again. `compare --split train` counts those images alone that lie in the training split of DATASET.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def by_script(weights: str, dataset: Dataset, everything: bool) -> np.ndarray:
     def squares(rows: pd.DataFrame) -> np.ndarray:
         return np.stack([to_square(dataset.image(r), 224, "squash") for _, r in rows.iterrows()])
 
-    rows = pd.concat([dataset.split("train"), dataset.split("validation")]) if everything else dataset.split("train")
+    learned = ["train", "validation"] if everything else ["train"]
+    rows = dataset.manifest[dataset.manifest["split"].isin(learned)]
     targets = dataset.targets(rows)
     aims = targets.argmax(1) if (targets.sum(1) == 1).all() else targets  # labels that exclude each other: classes
     return train_and_predict(squares(rows), aims, squares(dataset.split("test")), weights, **SCRIPT[dataset.task])

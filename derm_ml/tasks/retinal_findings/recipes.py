@@ -23,12 +23,12 @@ class Strong(RetinalRecipe):
     `loss=asymmetric` and `class_balance=sampler` are settings: with stronger augmentation they were behind on ODIR-5K
     (0.795 against 0.823 after five epochs), where a third of the targets are true and each finding has its calibration.
     On unseen patients its mean AUC is 0.020 above that of a careful script (0.014 to 0.026, n = 3400); evened contrast,
-    more pixels and a second member did not help: docs/results.md.
+    more pixels and a second member did not help the recipe before it: docs/results.md.
 
     Command: `derm fit retinal_findings --recipe strong`.
     """
 
-    epochs: int = 12  # with 8 of half the steps the loss was still falling, on training and on validation images
+    epochs: int = 12  # after 8, in batches of 32, the loss was still falling on training and validation images alike
     batch_size: int = 16
     learning_rate: float = 7e-4
     weight_decay: float = 0.02
