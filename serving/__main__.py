@@ -1,7 +1,10 @@
-"""Serve the released Bento of a task, on this machine only unless told otherwise.
+"""Serve the released Bento of a task, on this machine only unless told otherwise, and follow what is released next.
 
 python -m serving lesion_classification
 DERM_TOKEN=… python -m serving lesion_classification --host 0.0.0.0 --port 8080
+python -m serving lesion_classification --shadow lesion_classification:<version>   # ask a challenger too, unseen
+
+What cannot be served is said in one sentence, with exit code 2, before anything of a running service is touched.
 """
 
 from __future__ import annotations
@@ -10,24 +13,54 @@ import argparse
 import os
 import sys
 
-from serving.launch import serve_command, serve_environment
-from serving.released import NotReleased, bento_home, read_release
+from derm_ml import DermError
+from derm_ml.registry import all_tasks
+from serving.guard import is_loopback
+from serving.launch import FOLLOW, SHADOW, CannotServe, own_folder, refuse_used_port, serve_command, serve_environment
+from serving.logs import FORMAT
+from serving.released import NotReleased, bento_folder, read_release
+from serving.tokens import FILE, TOKEN, Tokens
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve the released Bento of a task.")
-    parser.add_argument("task", help="e.g. lesion_classification")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; all but loopback need DERM_TOKEN")
-    parser.add_argument("--port", type=int, default=3000)
-    given = parser.parse_args()
+    given = _arguments()
     try:
         tag = read_release(given.task)
-    except NotReleased as error:
-        sys.exit(str(error))
+        for needed in filter(None, (tag, given.shadow)):
+            if not (bento_folder(needed) / "bento.yaml").is_file():
+                raise NotReleased(
+                    f"{needed} is not in the store ({bento_folder(needed)}); release a Bento that is there"
+                )
+        if not Tokens.from_environment() and not is_loopback(given.host):
+            raise CannotServe(
+                f"refusing to listen on {given.host} without a token: set {TOKEN} or {FILE}, or bind to 127.0.0.1"
+            )
+        refuse_used_port(given.host, given.port)
+    except DermError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     print(f"serving {tag} on http://{given.host}:{given.port} (Ctrl-C ends it)", flush=True)
-    environment = serve_environment(bento_home() / "servers" / f"{given.task}-{given.port}")
+    environment = serve_environment(own_folder(given.task, given.port)) | {FOLLOW: "1"}
+    environment.setdefault(FORMAT, "text" if sys.stdout.isatty() else "json")
+    if given.shadow:
+        environment[SHADOW] = given.shadow
     command = serve_command(tag, given.host, given.port)
     os.execve(command[0], command, environment)  # signals then reach BentoML itself, which drains and ends
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve the released Bento of a task.")
+    parser.add_argument("task", choices=tuple(all_tasks()), metavar="task", help=", ".join(all_tasks()))
+    parser.add_argument("--host", default="127.0.0.1", help="IP address to listen on; all but loopback need a token")
+    parser.add_argument("--port", type=_port, default=3000, help="1 to 65535 (default 3000)")
+    parser.add_argument("--shadow", default="", metavar="BENTO", help="tag of a challenger that is asked too, unseen")
+    return parser.parse_args()
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:6]) <= 65_535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port; ports are whole numbers from 1 to 65535")
+    return int(text)
 
 
 if __name__ == "__main__":

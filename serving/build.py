@@ -23,9 +23,11 @@ import serving
 from derm_ml.bundle import CARD, Bundle
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
 from derm_ml.embeddings.similar import SimilarImages
-from derm_ml.files import sha256
+from derm_ml.files import folder_md5, sha256
 from derm_ml.registry import get_task
-from serving.factory import BUNDLE, INDEX
+from serving import golden
+from serving.engine import BUNDLE, INDEX
+from serving.follow import CODE
 
 # BentoML adds itself
 PACKAGES = ("faiss-cpu", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml")
@@ -56,10 +58,11 @@ def build(order: BuildOrder) -> str:
         context = Path(folder)
         for package in (derm_ml, serving):
             _copy_sources(package.__path__[0], context / package.__name__)
+        code = folder_md5(context).partition(".")[0]
         bento = bentoml.build(
             service="serving.service:svc",
             name=order.task,
-            labels=order.labels,
+            labels={**order.labels, CODE: code},
             description=f"{order.task}, model {bundle.version}. {derm_ml.RESEARCH_USE}",
             include=["*"],
             python={"packages": [f"{name}=={version(name)}" for name in packages], "lock_packages": False},
@@ -74,19 +77,25 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
     """The tag of the bundle in the model store; it is put there if it is not.
 
     Named by the sha256 of its card, which names the other two files: the same graph with other thresholds differs;
-    and by that of the index's card where there is one.
+    of its golden answers, so that another version of a library that changes them makes another model;
+    and of the index's card where there is one.
     """
-    version = sha256(bundle.path / CARD)[:16]
-    if order.index:
-        version += f"-{sha256(order.index / INDEX_CARD)[:8]}"
-    tag = f"{order.task}:{version}"
-    try:
-        Bundle.open(Path(bentoml.models.get(tag).path_of(BUNDLE)))
-    except NotFound:
-        with bentoml.models.create(tag, labels=order.labels) as model:
-            shutil.copytree(bundle.path, Path(model.path_of(BUNDLE)))
-            if order.index:
-                shutil.copytree(order.index, Path(model.path_of(INDEX)))
+    task = get_task(order.task)
+    with tempfile.TemporaryDirectory() as folder:
+        answers = Path(folder) / golden.GOLDEN
+        golden.write(task, task.load(bundle.path), answers)
+        version = f"{sha256(bundle.path / CARD)[:16]}-{sha256(answers)[:8]}"
+        if order.index:
+            version += f"-{sha256(order.index / INDEX_CARD)[:8]}"
+        tag = f"{order.task}:{version}"
+        try:
+            Bundle.open(Path(bentoml.models.get(tag).path_of(BUNDLE)))
+        except NotFound:
+            with bentoml.models.create(tag, labels=order.labels) as model:
+                shutil.copytree(bundle.path, Path(model.path_of(BUNDLE)))
+                shutil.copyfile(answers, Path(model.path_of(golden.GOLDEN)))
+                if order.index:
+                    shutil.copytree(order.index, Path(model.path_of(INDEX)))
     return tag
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -24,9 +25,10 @@ from derm_ml.embeddings.similar import SimilarImagesError
 from derm_ml.embeddings.similar import answer as find_similar
 from derm_ml.images.decode import ImageError, decode
 from derm_ml.images.preprocess import limit_side
-from derm_ml.pairs import Pair
+from derm_ml.pairs import FIRST, SECOND, Pair
 from derm_ml.predictor import Predictor
 from derm_ml.task import Task
+from serving.cost import pixels
 from serving.engine import Engine
 from serving.guard import HEADERS, METHODS, refusal
 from serving.options import OPTIONS, SIMILAR_OPTIONS, OptionError, read_options
@@ -49,8 +51,9 @@ def application(engine: Engine) -> Starlette:
         options, asked = await _read(request, engine, predictor)
         # of two photos, only what the predictor looks at: twice 40 megapixels are a lot of memory for one question
         side = predictor.card.preprocessing.store_side if engine.task.pairs or engine.task.fellow else 0
-        said = await engine.run(lambda: engine.task.answer(predictor, asked(side), options))
-        identity = _identity(predictor, engine.bento)
+        said = await engine.run(lambda: engine.task.answer(predictor, asked(side), options), asked.pixels)
+        engine.answered(predictor, said, lambda other: engine.task.answer(other, asked(side), options), asked.pixels)
+        identity = _identity(predictor, engine.bento_of(predictor))
         logger.info("prediction %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
         return JSONResponse({**said, **identity, "research_use": RESEARCH_USE}, headers=HEADERS)
 
@@ -64,8 +67,8 @@ def application(engine: Engine) -> Starlette:
             picture = engine.task.explain(predictor, asked(side), options)
             return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
-        png = await engine.run(draw)
-        identity = _identity(predictor, engine.bento)
+        png = await engine.run(draw, asked.pixels)
+        identity = _identity(predictor, engine.bento_of(predictor))
         logger.info("explanation %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
         named = {f"X-{name.replace('_', '-').title()}": value for name, value in identity.items()}
         return Response(png, media_type="image/png", headers={**HEADERS, **named, "X-Research-Use": RESEARCH_USE})
@@ -79,8 +82,8 @@ def application(engine: Engine) -> Starlette:
             assert isinstance(picture, np.ndarray)  # no index is made of pairs
             return find_similar(known, predictor, picture, options)
 
-        said = await engine.run(find)
-        identity = _identity(predictor, engine.bento)
+        said = await engine.run(find, asked.pixels)
+        identity = _identity(predictor, engine.bento_of(predictor))
         logger.info("similar images %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
         return JSONResponse({**said, **identity, "research_use": RESEARCH_USE}, headers=HEADERS)
 
@@ -102,7 +105,15 @@ def application(engine: Engine) -> Starlette:
     )
 
 
-Asked = Callable[[int], np.ndarray | Pair]  # longest side (0: as sent) → what the task is asked about, decoded
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the task is asked about, not yet decoded. Called with the longest side wanted (0: as sent) it decodes."""
+
+    decoded: Callable[[int], np.ndarray | Pair]
+    pixels: int  # that decoding it takes, by its headers
+
+    def __call__(self, longest: int) -> np.ndarray | Pair:
+        return self.decoded(longest)
 
 
 async def _read(
@@ -132,9 +143,10 @@ async def _read(
     engine.admit()
     if is_form:
         parts = await read_form(request, with_boxes=engine.task.pairs)
-        return options, lambda longest: decoded_pair(parts, predictor.labels, longest)
+        cost = max(pixels(parts[FIRST]), pixels(parts[SECOND]))  # they are decoded one after the other
+        return options, Asked(lambda longest: decoded_pair(parts, predictor.labels, longest), cost)
     body = await request.body()
-    return options, lambda longest: limit_side(decode(body), longest)
+    return options, Asked(lambda longest: limit_side(decode(body), longest), pixels(body))
 
 
 def asked_at(task: Task) -> str:

@@ -1,89 +1,180 @@
-"""The model behind a service: loaded once, verified, asked by a few threads with a bounded queue."""
+"""The model behind a service: verified before it answers, exchanged while requests run, asked by a few threads.
+
+A request takes the model once (`ready`) and keeps it to its end, so an exchange meets no request half-way. The model
+before is gone from memory when its last request has been answered.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
-import anyio
-import anyio.to_thread
 from starlette.exceptions import HTTPException
 
 from derm_ml.bundle import BundleError
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError
 from derm_ml.predictor import Predictor
 from derm_ml.task import Task
+from serving import golden
+from serving.guard import Limits
+from serving.metrics import Metrics
+from serving.queue import FairQueue
+from serving.request import because
+from serving.shadow import Shadow
 
 NO_INDEX = "this service was built without an index of similar images"
 NO_MODEL = "no model has been released for this task yet; release one, then start the service again"
 THREADS = max(2, min(4, os.cpu_count() or 1))  # decoding one picture overlaps with predicting another
+SOURCE = "source"  # what stands for the tag of a Bento where a bundle is served from disk
+BUNDLE = "bundle"  # the folder inside a BentoML model that holds the three files
+INDEX = "similar"  # the folder beside it that holds the index of similar images, if there is one
 
 T = TypeVar("T")
 
 
-class Engine:
-    """One task and its predictor, if there is one, and its index of similar images, if there is one.
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where a model lies: its bundle, its index (which need not exist), its golden answers (none served from disk)."""
 
-    `unready` says in a sentence why there is no predictor, `no_index` why there is no index; empty if there is one.
+    bundle: Path
+    index: Path
+    golden: Path | None = None
+
+    @classmethod
+    def stored(cls, folder: Path) -> Files:
+        """The files of a model in the BentoML store."""
+        return cls(folder / BUNDLE, folder / INDEX, folder / golden.GOLDEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A verified model and what goes with it. `no_index` says in a sentence why `similar` is None."""
+
+    predictor: Predictor
+    similar: SimilarImages | None
+    no_index: str
+    bento: str
+
+
+def load_predictor(task: Task, files: Files) -> Predictor:
+    """The verified predictor of a bundle. Raises `BundleError`, or `GoldenError` if it answers otherwise than built."""
+    predictor = task.load(files.bundle)
+    if predictor.card.task != task.name:
+        raise BundleError(f"{files.bundle}: the model is one of {predictor.card.task}, not of {task.name}")
+    if files.golden is not None:
+        golden.verify(task, predictor, files.golden)
+    return predictor
+
+
+class Engine:
+    """One task and the model that answers for it, if there is one.
+
+    `unready` says in a sentence why there is none, `refused` why the newest release is not the one that answers; both
+    are empty if there is nothing to say.
     """
 
-    def __init__(self, task: Task, waiting: int) -> None:
+    def __init__(self, task: Task, limits: Limits, metrics: Metrics) -> None:
         self.task = task
-        self.predictor: Predictor | None = None
-        self.similar: SimilarImages | None = None
-        self.bento = "source"  # the tag of the Bento this runs from, once it is known
-        self.unready, self.no_index = NO_MODEL, NO_INDEX
-        self._waiting = waiting
-        self._admitted = 0
-        self._threads: anyio.CapacityLimiter | None = None
+        self.metrics = metrics
+        self.shadow = Shadow(task, metrics)
+        self.unready, self.refused = NO_MODEL, ""
+        self._current: Loaded | None = None
+        self._bentos: WeakKeyDictionary[Predictor, str] = WeakKeyDictionary()
+        self._queue = FairQueue(THREADS, limits.waiting, limits.waiting_seconds)
 
-    def load(self, bundle: Path, index: Path) -> None:
-        """Load and verify a bundle. One that is damaged, or of another task, is not loaded: `unready` says why.
+    @property
+    def predictor(self) -> Predictor | None:
+        return self._current.predictor if self._current else None
 
-        The folder `index` need not exist; one that is damaged or of another model is not loaded, the model is.
+    @property
+    def similar(self) -> SimilarImages | None:
+        return self._current.similar if self._current else None
+
+    @property
+    def bento(self) -> str:
+        """The tag of the Bento whose model answers now."""
+        return self._current.bento if self._current else SOURCE
+
+    @property
+    def idle(self) -> bool:
+        return self._queue.idle
+
+    def load(self, files: Files, bento: str) -> None:
+        """Load, verify and serve a model. One that is damaged, or of another task, is not: `unready` says why.
+
+        An index that is damaged or of another model is not loaded, the model is; then this raises, too.
         """
         try:
-            predictor = self.task.load(bundle)
-        except BundleError:
-            self.unready = "the model's files are damaged or were changed, so it was not loaded; see the server's log"
+            predictor = load_predictor(self.task, files)
+        except BundleError as error:
+            damaged = "the model's files are damaged or were changed, so it was not loaded; see the server's log"
+            other = " is one of " in str(error)
+            self.unready = str(error).partition(": ")[2] if other else damaged
             raise
-        if predictor.card.task != self.task.name:
-            self.unready = f"the model is one of {predictor.card.task}, not of {self.task.name}"
-            raise BundleError(f"{bundle}: {self.unready}")
-        self.predictor, self.unready = predictor, ""
-        if index.exists():
-            try:
-                self.similar, self.no_index = SimilarImages.open(index, predictor.bundle.version), ""
-            except SimilarImagesError:
-                self.no_index = "the index of similar images is damaged or of another model, so it was not loaded"
-                raise
+        except golden.GoldenError:
+            self.unready = "the model does not give its golden answers, so it was not loaded; see the server's log"
+            raise
+        try:
+            similar = self._index(files, predictor)
+        except SimilarImagesError:
+            no_index = "the index of similar images is damaged or of another model, so it was not loaded"
+            self.switch(Loaded(predictor, None, no_index, bento))
+            raise
+        self.switch(Loaded(predictor, similar, "" if similar else NO_INDEX, bento))
+
+    def open(self, files: Files, bento: str) -> Loaded:
+        """A verified model, not yet serving. Raises `BundleError`, `GoldenError` or `SimilarImagesError`."""
+        predictor = load_predictor(self.task, files)
+        similar = self._index(files, predictor)
+        return Loaded(predictor, similar, "" if similar else NO_INDEX, bento)
+
+    def switch(self, loaded: Loaded) -> None:
+        """Let `loaded` answer every request that takes its model from now on."""
+        self._bentos[loaded.predictor] = loaded.bento
+        self._current, self.unready, self.refused = loaded, "", ""
+        self.metrics.serves(loaded.predictor.bundle.version, loaded.bento)
 
     def ready(self) -> Predictor:
         """The predictor. Raises a 503 that says why there is none."""
-        if self.predictor is None:
+        if self._current is None:
+            because("no_model")
             raise HTTPException(503, self.unready)
-        return self.predictor
+        return self._current.predictor
 
     def searchable(self) -> SimilarImages:
         """The index of similar images. Raises a 503 that says why there is none."""
-        if self.similar is None:
-            raise HTTPException(503, self.no_index)
-        return self.similar
+        if self._current is None or self._current.similar is None:
+            because("no_index")
+            raise HTTPException(503, self._current.no_index if self._current else NO_INDEX)
+        return self._current.similar
+
+    def bento_of(self, predictor: Predictor) -> str:
+        """The Bento a predictor that answers, or did a moment ago, came from."""
+        return self._bentos[predictor]
 
     def admit(self) -> None:
         """Raises a 429 if as many pictures wait as may. Asked before a body is read, and again when it is."""
-        if self._admitted >= self._waiting + THREADS:
-            raise HTTPException(429, "too many pictures are waiting; try again in a moment", {"Retry-After": "1"})
+        self._queue.admit()
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in one of the model's threads, waiting for a free one. Raises what `work` raises, or a 429."""
-        self.admit()
-        if self._threads is None:  # needs the running event loop
-            self._threads = anyio.CapacityLimiter(THREADS)
-        self._admitted += 1
-        try:
-            return await anyio.to_thread.run_sync(work, limiter=self._threads)
-        finally:
-            self._admitted -= 1
+    async def run(self, work: Callable[[], T], pixels: int = 0) -> T:
+        """Run `work` in one of the model's threads when its turn has come: see `queue.FairQueue`.
+
+        `pixels`: how many it decodes, see `cost.pixels`. Raises what `work` raises, a 429, or a 503.
+        """
+        self.metrics.waiting.set(self._queue.waiting)
+        return await self._queue.run(work, pixels)
+
+    def answered(
+        self, predictor: Predictor, said: Mapping[str, Any], ask: Callable[[Predictor], Mapping[str, Any]], pixels: int
+    ) -> None:
+        """Count an answer, and ask the challenger the same if there is one and nobody waits. `ask` asks any."""
+        numbers = self.task.numbers(said)
+        self.metrics.answered(numbers, predictor.bundle.version)
+        self.shadow.compare(predictor.bundle.version, said, ask, self._queue, pixels)
+
+    def _index(self, files: Files, predictor: Predictor) -> SimilarImages | None:
+        return SimilarImages.open(files.index, predictor.bundle.version) if files.index.exists() else None

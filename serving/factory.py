@@ -17,17 +17,18 @@ import bentoml
 import click
 from bentoml.models import BentoModel
 
-from derm_ml.bundle import BundleError
-from derm_ml.embeddings.similar import SimilarImagesError
+from derm_ml import DermError
 from derm_ml.task import Task
+from serving import logs, slow_headers
 from serving.endpoints import application, asked_at
-from serving.engine import Engine
-from serving.guard import Guard, KnownPaths, Limits, is_loopback
+from serving.engine import SOURCE, Engine, Files
+from serving.follow import CODE, Follower, open_challenger
+from serving.guard import Guard, KnownPaths, Limits, Readiness, is_loopback
+from serving.launch import FOLLOW, HOSTS, SHADOW
+from serving.metrics import Metrics
 from serving.pairs import BODY_BYTES
+from serving.tokens import FILE, TOKEN, Tokens
 
-TOKEN = "DERM_TOKEN"
-BUNDLE = "bundle"  # the folder inside a BentoML model that holds the three files
-INDEX = "similar"  # the folder beside it that holds the index of similar images, if there is one
 BESIDE = Path("similar_images", "index")  # where that index lies beside a bundle that is served from disk
 
 logger = logging.getLogger("bentoml.serving")
@@ -36,8 +37,10 @@ logger = logging.getLogger("bentoml.serving")
 class _Guarded(bentoml.Service):
     """A BentoML service whose outermost layer is ours: BentoML's own middleware hooks sit inside its metrics."""
 
+    measured: Metrics
+
     def to_asgi(self, is_main: bool = True) -> KnownPaths:
-        return KnownPaths(super().to_asgi(is_main=is_main))
+        return KnownPaths(super().to_asgi(is_main=is_main), self.measured)
 
 
 def make_service(
@@ -46,24 +49,43 @@ def make_service(
     """The service of `task`, with a bundle folder or the tag of a BentoML model (None: live, but never ready).
 
     `name` (default: the task's) names the service and its metrics: two services in one process need two names.
-    The token is read from the environment variable DERM_TOKEN.
+    Tokens, further host names and what to follow are read from the environment: see `tokens` and `launch`.
+    Raises `TokenError` for tokens that cannot be used.
     """
     limits = limits or (Limits(body_bytes=BODY_BYTES) if task.pairs or task.fellow else Limits())
-    token = os.environ.get(TOKEN, "").strip()
-    engine = Engine(task, limits.waiting)
+    tokens = Tokens.from_environment()
+    hosts = [host.strip() for host in os.environ.get(HOSTS, "").split(",") if host.strip()]
+    metrics = Metrics(f"derm_{name or task.name}")
+    engine = Engine(task, limits, metrics)
     reference = BentoModel(model) if isinstance(model, str) else None
+    logs.install()
+    slow_headers.install()
 
     class Inference:
         stored = reference  # BentoML looks for it here, and packs the model it names into the Bento
+        follower: Follower | None = None
 
         def __init__(self) -> None:
-            if service.bento is not None:
-                engine.bento = str(service.bento.tag)
+            tag = str(service.bento.tag) if service.bento is not None else SOURCE
             if isinstance(model, Path):
-                _load(engine, model, model.parent / BESIDE)
+                _load(engine, Files(model, model.parent / BESIDE), tag)
             elif reference is not None:
-                stored = reference.resolve()
-                _load(engine, Path(stored.path_of(BUNDLE)), Path(stored.path_of(INDEX)))
+                _load(engine, Files.stored(Path(reference.resolve().path)), tag)
+            if service.bento is not None and os.environ.get(FOLLOW):
+                self.follower = Follower(engine, str(service.bento.info.labels.get(CODE, "")))
+                self.follower.look()  # a worker that is started anew begins with what is released now
+            if challenger := os.environ.get(SHADOW):
+                open_challenger(engine, challenger)
+
+        @bentoml.on_startup
+        async def follow(self) -> None:
+            if self.follower is not None:
+                await self.follower.start()
+
+        @bentoml.on_shutdown
+        async def stop_following(self) -> None:
+            if self.follower is not None:
+                await self.follower.stop()
 
         @bentoml.on_deployment
         @staticmethod
@@ -71,8 +93,10 @@ def make_service(
             """Runs once in the parent process, before a worker is started."""
             context = click.get_current_context(silent=True)  # of the command `bentoml serve`
             host = (context.params.get("host") if context else None) or "127.0.0.1"
-            if not token and not is_loopback(host):
-                raise SystemExit(f"refusing to listen on {host} without a token: set {TOKEN}, or bind to 127.0.0.1")
+            if not tokens and not is_loopback(host):
+                raise SystemExit(
+                    f"refusing to listen on {host} without a token: set {TOKEN} or {FILE}, or bind to 127.0.0.1"
+                )
 
     sent = "two photos and their boxes as a form" if task.pairs else "the bytes of a JPEG or PNG picture"
     sent += ", or both eyes' photos as a form," if task.fellow else ""
@@ -86,16 +110,18 @@ def make_service(
     }
     service = bentoml.service(name=name or task.name, service_class=_Guarded, **settings)(Inference)
     guard: Any = Guard  # BentoML's protocol of a middleware leaves out its constructor
-    service.add_asgi_middleware(guard, token=token, limits=limits, unready=lambda: engine.unready)
+    assert isinstance(service, _Guarded)
+    service.measured = metrics
+    service.add_asgi_middleware(
+        guard, tokens=tokens, limits=limits, readiness=lambda: Readiness(engine.unready, engine.refused), hosts=hosts
+    )
     service.mount_asgi_app(application(engine))
     return service
 
 
-def _load(engine: Engine, bundle: Path, index: Path) -> None:
+def _load(engine: Engine, files: Files, tag: str) -> None:
     """Load the model; without one the service stays live, so that somebody can ask why it is not ready."""
     try:
-        engine.load(bundle, index)
-    except BundleError as error:
-        logger.error("%s: not ready: %s", engine.task.name, error)
-    except SimilarImagesError as error:
-        logger.error("%s: no similar images: %s", engine.task.name, error)
+        engine.load(files, tag)
+    except DermError as error:
+        logger.error("%s: %s: %s", engine.task.name, "not ready" if engine.unready else "no similar images", error)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import shutil
+import socket
 import sys
 from pathlib import Path
 
-from serving.released import bento_home
+from derm_ml import DermError
+from serving.released import bento_home, derm_home
+
+FOLLOW = "DERM_FOLLOW"  # set: the service follows the release file and exchanges its model when that changes
+SHADOW = "DERM_SHADOW"  # the tag of a Bento whose model is asked in the shadow
+HOSTS = "DERM_HOSTS"  # names, separated by commas, under which the service may be asked besides those of this machine
+
+
+class CannotServe(DermError):
+    """The service cannot be started as asked; the message says what to change."""
 
 
 def serve_command(tag: str, host: str, port: int) -> list[str]:
@@ -26,4 +38,39 @@ def serve_environment(run: Path) -> dict[str, str]:
         store.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(store, target_is_directory=True)
-    return {**os.environ, "BENTOML_HOME": str(run), "BENTOML_DO_NOT_TRACK": "True"}
+    return {**os.environ, "BENTOML_HOME": str(run), "BENTOML_DO_NOT_TRACK": "True", "DERM_HOME": str(derm_home())}
+
+
+def own_folder(task: str, port: int) -> Path:
+    """A folder for the server this process is about to become; those of servers that are gone are removed."""
+    servers = bento_home() / "servers"
+    for folder in servers.glob("*-*-*"):
+        owner = folder.name.rpartition("-")[2]
+        if owner.isdecimal() and not _lives(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)  # the links to the store in it go, the store stays
+    return servers / f"{task}-{port}-{os.getpid()}"
+
+
+def refuse_used_port(host: str, port: int) -> None:
+    """Raises `CannotServe` if nobody can listen there: no IP address, the port is taken, or not allowed."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    except ValueError:
+        raise CannotServe(f"'{host}' is no IP address; use 127.0.0.1, or 0.0.0.0 for all of this machine's") from None
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server: a port just left is free
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise CannotServe(f"cannot listen on {host}, port {port}: {why}; choose another --port") from None
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -30,6 +30,12 @@ def bento_home() -> Path:
     return Path(os.environ.get("BENTOML_HOME") or derm_home() / "bentoml").resolve()
 
 
+def bento_folder(tag: str) -> Path:
+    """Where the Bento of a tag lies in the store, if it is there."""
+    name, _, version = tag.partition(":")
+    return bento_home() / "bentos" / name / version
+
+
 def release_file(task: str) -> Path:
     return derm_home() / "serving" / f"{task}.json"
 

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 
 from serving.engine import THREADS
-from serving.guard import Guard, KnownPaths, Limits, is_loopback
+from serving.guard import Guard, KnownPaths, Limits, Readiness, is_loopback
+from serving.metrics import Metrics
+from serving.tokens import Tokens
 
 RAW = {"Content-Type": "application/octet-stream"}
-TOKEN = "correct horse battery staple"
+METRICS = Metrics("derm_guard_tests")
+TOKEN = "correct-horse-battery-staple-0123"
 
 
 def dripping(parts: int, size: int = 1):
@@ -69,7 +72,7 @@ def asgi_call(app, messages, path="/predict", headers=(), server=("127.0.0.1", 3
 
 
 def guarded(app, token="", **limits):
-    return Guard(app, token=token, limits=Limits(**limits), unready=lambda: "")
+    return Guard(app, Tokens(token), Limits(**limits), lambda: Readiness(""))
 
 
 def test_a_body_that_does_not_come_is_ended():
@@ -173,7 +176,7 @@ def test_no_path_a_client_makes_up_reaches_the_layers_behind(path):
     async def nothing():
         yield {"type": "http.request", "body": b"", "more_body": False}
 
-    asgi_call(KnownPaths(behind), nothing, path=f"/x{path}")
+    asgi_call(KnownPaths(behind, METRICS), nothing, path=f"/x{path}")
     assert seen == ["/unknown"]
 
 

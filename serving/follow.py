@@ -1,0 +1,126 @@
+"""Following the release: a model that is released, or rolled back, while the service runs is served without a restart.
+
+The release file says which Bento is released (`serving/released.py`). When it changes, the model of that Bento is
+opened beside the one that answers: its files verified, a blank image asked, its golden answers compared. Only then it
+takes over, between two requests. One that fails any of this is refused: the old one stays, and `/readyz`, the metrics
+and the log say why.
+
+What is exchanged is the model, its index and its calibration; the code that asks them is that of the running process.
+A Bento built from other code is therefore not opened here: it needs a restart, and `/readyz` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import bentoml
+from bentoml.exceptions import BentoMLException
+
+from derm_ml import DermError
+from derm_ml.embeddings.similar import SimilarImagesError
+from serving.engine import Engine, Files, Loaded, load_predictor
+from serving.released import NotReleased, read_release, release_file
+
+SECONDS = 1.0  # between two looks at the release file: one stat each
+CODE = "code"  # the label of a Bento that names the sources in it
+
+logger = logging.getLogger("bentoml.serving")
+
+
+class OtherCode(DermError):
+    """A Bento was built from other sources than those that run."""
+
+
+class Follower:
+    """Keeps one engine at what is released. `code` names the sources of the running Bento."""
+
+    def __init__(self, engine: Engine, code: str) -> None:
+        self.engine = engine
+        self.code = code
+        self._seen: tuple[int, int] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def look(self) -> None:
+        """Serve what is released now, if it is another Bento than the one that answers and is fit to."""
+        if (seen := _signature(release_file(self.engine.task.name))) == self._seen:
+            return
+        self._seen = seen
+        tag = ""
+        try:
+            tag = read_release(self.engine.task.name)
+            if tag == self.engine.bento:
+                self.engine.refused = ""
+                return
+            self.engine.switch(self._opened(tag))
+        except OtherCode as error:
+            self._refuse(tag, "restart_needed", error)
+        except NotReleased as error:
+            self._refuse("", "refused", error)
+        except (DermError, BentoMLException, OSError) as error:
+            self._refuse(tag, "refused", error)
+        else:
+            self.engine.metrics.swaps.labels("switched").inc()
+            logger.info("now serving %s", tag)
+
+    async def start(self) -> None:
+        """Look every second from now on, in a thread, until `stop`."""
+        self._task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(SECONDS)
+            await anyio.to_thread.run_sync(self.look)
+
+    def _opened(self, tag: str) -> Loaded:
+        bento = bentoml.get(tag)
+        if bento.info.labels.get(CODE, "") != self.code:
+            raise OtherCode(f"{tag} was built from other code; start the service again to serve it")
+        return self.engine.open(Files.stored(model_folder(tag, self.engine.task.name)), tag)
+
+    def _refuse(self, tag: str, outcome: str, error: Exception) -> None:
+        self.engine.refused = _SENTENCES[outcome]
+        self.engine.metrics.swaps.labels(outcome).inc()
+        logger.error("the release %s is not served, %s goes on: %s", tag, self.engine.bento, error)
+
+
+# told to anybody who asks /readyz; the log names files
+_SENTENCES = {
+    "refused": "the newest release was refused, the one before goes on; see the server's log",
+    "restart_needed": "the newest release was built from other code; start the service again to serve it",
+}
+
+
+def model_folder(tag: str, task: str) -> Path:
+    """Where the model of a Bento in the store lies. Raises `BentoMLException` if there is no such Bento or model."""
+    models = [model.tag for model in bentoml.get(tag).info.all_models if model.tag.name == task]
+    if not models:
+        raise BentoMLException(f"{tag} names no model of {task}")
+    return Path(bentoml.models.get(models[0]).path)
+
+
+def open_challenger(engine: Engine, tag: str) -> None:
+    """Put the model of another Bento into the shadow of `engine`; one that cannot be opened is logged and left out."""
+    try:
+        predictor = load_predictor(engine.task, Files.stored(model_folder(tag, engine.task.name)))
+    except (DermError, SimilarImagesError, BentoMLException) as error:
+        logger.error("the challenger %s is not asked: %s", tag, error)
+        return
+    engine.shadow.predictor, engine.shadow.bento = predictor, tag
+    logger.info("the challenger %s is asked in the shadow", tag)
+
+
+def _signature(path: Path) -> tuple[int, int] | None:
+    """Changes whenever the file does: it is always replaced, never written in place."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns

@@ -1,0 +1,213 @@
+"""A release, and a rollback, under load: served without a restart, without a failed request, or refused.
+
+The way an operator does it: `python -m serving TASK` runs, and the release file changes. Under a minute: three builds
+and one start.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from derm_assets.packaging import build_bento
+from derm_ml.images.decode import decode
+from derm_ml.predictor import Predictor
+from serving.follow import model_folder
+from serving.released import release_file, write_release
+
+TASK = "lesion_classification"
+ROOT = Path(__file__).parents[2]
+RAW = {"Content-Type": "application/octet-stream"}
+SWAPS = 20
+
+
+@dataclass
+class Served:
+    """A running service and the Bentos it can be switched between: tag → probabilities of the test's image."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    golden: dict[str, dict[str, float]] = field(default_factory=dict)
+    log: Path = Path()
+
+    @property
+    def tags(self) -> list[str]:
+        return list(self.golden)
+
+
+@pytest.fixture(scope="module")
+def served(write_bundle, encode, tmp_path_factory) -> Iterator[Served]:
+    """`python -m serving` with the first of three models, each another answer."""
+    home = tmp_path_factory.mktemp("home")
+    body = encode("JPEG")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DERM_HOME", str(home))
+        patch.setenv("BENTOML_HOME", str(home / "bentoml"))
+        patch.setenv("DERM_LOG", "json")
+        patch.delenv("DERM_TOKEN", raising=False)
+        golden = {}
+        for scale in (6.0, 3.0, 1.0):
+            bundle = write_bundle(home / f"bundle-{scale}", scale)
+            predictor = Predictor(bundle)
+            said = predictor([decode(body)]).probabilities[0]
+            golden[build_bento(TASK, bundle)] = dict(zip(predictor.labels, map(float, said), strict=True))
+        write_release(TASK, next(iter(golden)))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = home / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "serving", TASK, "--port", str(port)],
+                cwd=ROOT, env=dict(os.environ), stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        try:
+            wait_until(lambda: ask(port, "GET", "/readyz")[0] == 200, process)
+            yield Served(port, process, golden, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def wait_until(true, process=None, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if true():
+            return
+        assert process is None or process.poll() is None, "the server ended"
+        time.sleep(0.05)
+    raise AssertionError("it did not come true")
+
+
+def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request(method, path, body=body, headers=RAW if body else {})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except OSError:
+        return 0, ""
+    finally:
+        connection.close()
+
+
+def answering(served: Served) -> str:
+    """The Bento that answers now."""
+    return json.loads(ask(served.port, "GET", "/")[1])["bento"]
+
+
+def released(served: Served, tag: str) -> None:
+    """Release a Bento and wait until it answers and nothing is said against it."""
+    write_release(TASK, tag)
+    served_now = {"ready": True, "release": "served"}
+    wait_until(
+        lambda: answering(served) == tag and json.loads(ask(served.port, "GET", "/readyz")[1]) == served_now,
+        served.process,
+    )
+
+
+def test_no_request_fails_while_models_are_exchanged_and_each_answer_is_that_of_its_version(served, encode):
+    """A clinic asks on while somebody promotes: no answer may be lost, or be of one model under another's name."""
+    body, stop, wrong, answers = encode("JPEG"), threading.Event(), [], []
+
+    def hammer() -> None:
+        connection = HTTPConnection("127.0.0.1", served.port, timeout=60)
+        while not stop.is_set():
+            connection.request("POST", "/predict", body=body, headers=RAW)
+            response = connection.getresponse()
+            text = response.read().decode()
+            said = json.loads(text)
+            expected = served.golden.get(said.get("bento", ""), {})
+            if response.status != 200 or said["probabilities"] != pytest.approx(expected, abs=1e-7):
+                wrong.append(text)
+            answers.append(said.get("bento"))
+        connection.close()
+
+    clients = [threading.Thread(target=hammer) for _ in range(3)]
+    for client in clients:
+        client.start()
+    first, second, _ = served.tags
+    for number in range(SWAPS):
+        released(served, second if number % 2 == 0 else first)
+    stop.set()
+    for client in clients:
+        client.join(60)
+    assert wrong == []
+    assert {first, second} == set(answers)
+    changes = sum(a != b for a, b in itertools.pairwise(answers))
+    assert changes >= SWAPS
+    assert f'derm_{TASK}_releases_total{{outcome="switched"}} {SWAPS}.0' in ask(served.port, "GET", "/metrics")[1]
+
+
+def test_a_rollback_gives_the_earlier_answers_to_the_byte(served, encode):
+    """Whoever goes back wants what was there before, not something like it."""
+    first, second, _ = served.tags
+    released(served, first)
+    before = said(served, encode("JPEG"))
+    released(served, second)
+    assert said(served, encode("JPEG")) != before
+    released(served, first)
+    assert said(served, encode("JPEG")) == before
+
+
+def said(served: Served, body: bytes) -> str:
+    answer = json.loads(ask(served.port, "POST", "/predict", body)[1])
+    answer.pop("prediction_id")
+    return json.dumps(answer)
+
+
+def spoil_model(folder: Path) -> None:
+    graph = folder / "bundle" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\x00")
+
+
+def spoil_golden(folder: Path) -> None:
+    path = folder / "golden.json"
+    stored = json.loads(path.read_text())
+    stored["cases"][0]["numbers"]["nevus"] += 1e-3
+    path.write_text(json.dumps(stored))
+
+
+def no_golden(folder: Path) -> None:
+    (folder / "golden.json").unlink()
+
+
+@pytest.mark.parametrize("spoil", [spoil_golden, no_golden, spoil_model])
+def test_a_bad_release_is_refused_and_the_model_before_goes_on(served, encode, spoil):
+    """A damaged file, or a model that answers otherwise here than where it was built, must not reach a patient."""
+    first, _, third = served.tags
+    released(served, first)
+    before = said(served, encode("JPEG"))
+    spoil(model_folder(third, TASK))
+    write_release(TASK, third)
+    wait_until(lambda: "refused" in ask(served.port, "GET", "/readyz")[1], served.process)
+    assert ask(served.port, "GET", "/readyz")[0] == 200  # it still answers, as before
+    assert said(served, encode("JPEG")) == before
+    assert 'outcome="refused"' in ask(served.port, "GET", "/metrics")[1]
+    released(served, first)
+
+
+@pytest.mark.parametrize("content", ["{", json.dumps({"task": TASK, "bento": f"{TASK}:nothing"})])
+def test_a_release_that_names_nothing_is_refused_too(served, content):
+    released(served, served.tags[0])
+    release_file(TASK).write_text(content)
+    wait_until(lambda: "refused" in ask(served.port, "GET", "/readyz")[1], served.process)
+    assert answering(served) == served.tags[0]
+    released(served, served.tags[0])
