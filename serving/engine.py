@@ -84,7 +84,7 @@ class Engine:
         self.unready, self.refused = NO_MODEL, ""
         self._current: Loaded | None = None
         self._bentos: WeakKeyDictionary[Predictor, str] = WeakKeyDictionary()
-        self._queue = FairQueue(THREADS, limits.waiting, limits.waiting_seconds)
+        self._queue = FairQueue(THREADS, limits.waiting, limits.waiting_seconds, lambda n: metrics.waiting.set(n))
 
     @property
     def predictor(self) -> Predictor | None:
@@ -165,7 +165,6 @@ class Engine:
 
         `pixels`: how many it decodes, see `cost.pixels`. Raises what `work` raises, a 429, or a 503.
         """
-        self.metrics.waiting.set(self._queue.waiting)
         return await self._queue.run(work, pixels)
 
     def answered(

@@ -23,7 +23,7 @@ class Metrics:
     which the server sets after this package was."""
 
     def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
+        self.namespace = namespace
 
     @cached_property
     def refusals(self) -> Counter:
@@ -81,14 +81,14 @@ class Metrics:
     def _counter(self, name: str, said: str, *labels: str) -> Counter:
         from prometheus_client import Counter
 
-        return Counter(name, said, labels, namespace=self._namespace)
+        return Counter(name, said, labels, namespace=self.namespace)
 
     def _gauge(self, name: str, said: str, *labels: str) -> Gauge:
         from prometheus_client import Gauge
 
-        return Gauge(name, said, labels, namespace=self._namespace, multiprocess_mode="livemostrecent")
+        return Gauge(name, said, labels, namespace=self.namespace, multiprocess_mode="livemostrecent")
 
     def _histogram(self, name: str, said: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         from prometheus_client import Histogram
 
-        return Histogram(name, said, labels, namespace=self._namespace, buckets=buckets)
+        return Histogram(name, said, labels, namespace=self.namespace, buckets=buckets)

@@ -35,17 +35,17 @@ class _Waiting:
 
 
 class FairQueue:
-    """At most `threads` pieces of work run, at most `places` wait, none longer than `seconds`."""
+    """At most `threads` pieces of work run, at most `places` wait, none longer than `seconds`.
 
-    def __init__(self, threads: int, places: int, seconds: float) -> None:
+    `changed` is told how many wait whenever that changes.
+    """
+
+    def __init__(self, threads: int, places: int, seconds: float, changed: Callable[[int], None]) -> None:
         self.threads, self.places, self.seconds = threads, places, seconds
+        self._changed = changed
         self._waiting: list[_Waiting] = []
         self._running: list[int] = []  # the pixels of each
         self._limiter: anyio.CapacityLimiter | None = None
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
 
     @property
     def idle(self) -> bool:
@@ -97,6 +97,7 @@ class FairQueue:
                 self._waiting.remove(one)
                 self._running.append(one.pixels)
                 one.go.set_result(None)
+        self._changed(len(self._waiting))
 
     def _fits(self, pixels: int) -> bool:
         if len(self._running) >= self.threads:

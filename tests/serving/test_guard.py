@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from starlette.responses import PlainTextResponse
 
 from serving.engine import THREADS
@@ -162,6 +164,63 @@ def test_without_a_token_only_this_machine_is_answered(make_client, encode):
 )  # fmt: skip
 def test_loopback_is_told_from_the_world(host, local):
     assert is_loopback(host) is local
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:3000", 200), ("localhost:3000", 200), ("LOCALHOST", 200), ("[::1]:3000", 200), ("127.0.0.1", 200),
+     ("evil.example:3000", 421), ("127.0.0.1.evil.example", 421), ("localhost.evil.example:3000", 421), ("", 421),
+     ("[::1", 200), ("derm.example", 421)],
+)  # fmt: skip
+def test_a_page_whose_name_was_made_to_point_here_gets_no_answer(client, encode, host, status):
+    """DNS rebinding: a web page open beside the service would otherwise read what it says of patients."""
+    for path in ("/predict", "/explain"):
+        response = client.post(path, content=encode(), headers={**RAW, "Host": host})
+        assert response.status_code == status, response.text
+    assert client.get("/livez", headers={"Host": host}).status_code == 200  # an orchestrator asks by its own names
+
+
+def test_two_host_headers_are_one_too_many(client, encode):
+    headers = [("Content-Type", "image/png"), ("Host", "127.0.0.1"), ("Host", "127.0.0.1")]
+    assert client.post("/predict", content=encode(), headers=headers).status_code == 421
+
+
+def test_names_that_are_listed_are_answered_and_no_others(make_client, encode, monkeypatch):
+    monkeypatch.setenv("DERM_TOKEN", TOKEN)
+    monkeypatch.setenv("DERM_HOSTS", "derm.example, 10.0.0.7")
+    client = make_client(server="http://203.0.113.7:3000")
+    headers = {**RAW, "Authorization": f"Bearer {TOKEN}"}
+    for host, status in (("derm.example:443", 200), ("10.0.0.7", 200), ("other.example", 421)):
+        assert client.post("/predict", content=encode(), headers={**headers, "Host": host}).status_code == status
+
+
+def test_every_answer_has_an_id_and_a_trace_that_comes_along_is_kept(client, encode):
+    """Support finds the log lines of one request by it, and an operator's tracing joins ours to theirs."""
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    for given_, kept in ((f"00-{trace}-00f067aa0ba902b7-01", True), (f"00-{'0' * 32}-00f067aa0ba902b7-01", False),
+                         ("jane_doe", False), (f"00-{trace.upper()}-00f067aa0ba902b7-01", False)):  # fmt: skip
+        response = client.post("/predict", content=encode(), headers={**RAW, "traceparent": given_})
+        found = response.headers["x-request-id"]
+        assert (found == trace) is kept
+        assert re.fullmatch("[0-9a-f]{32}", found)
+    assert client.get("/nothing").headers["x-request-id"]
+
+
+def test_refusals_are_counted_with_their_reason(make_client, encode):
+    """Nobody sees in a rate of errors alone whether a client is broken or the service is full."""
+    client = make_client(body_bytes=5000)
+    name = client.app.metrics.namespace
+    client.post("/predict", content=bytes(6000), headers=RAW)
+    client.post("/predict", content=encode()[:200], headers=RAW)
+    client.post("/predict", content=encode(), headers={"Content-Type": "text/plain"})
+    client.get("/jane_doe")
+    client.get("/", headers={"Host": "evil.example"})
+    counted = {
+        (status, reason): REGISTRY.get_sample_value(f"{name}_refusals_total", {"status": status, "reason": reason})
+        for status, reason in (("413", "body_too_large"), ("400", "unusable_request"), ("415", "media_type"),
+                               ("404", "unknown_path"), ("421", "host"))
+    }  # fmt: skip
+    assert set(counted.values()) == {1.0}, counted
 
 
 @given(st.text(max_size=40))

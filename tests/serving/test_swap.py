@@ -211,3 +211,48 @@ def test_a_release_that_names_nothing_is_refused_too(served, content):
     wait_until(lambda: "refused" in ask(served.port, "GET", "/readyz")[1], served.process)
     assert answering(served) == served.tags[0]
     released(served, served.tags[0])
+
+
+def test_a_second_start_on_the_same_port_leaves_the_first_alone(served, encode):
+    """It emptied the metrics of the service that was running, and then ended with a traceback."""
+    ask(served.port, "POST", "/predict", encode("JPEG"))
+    counted = f"derm_{TASK}_request_total"
+    before = [line for line in ask(served.port, "GET", "/metrics")[1].splitlines() if line.startswith(counted)]
+    second = subprocess.run(
+        [sys.executable, "-m", "serving", TASK, "--port", str(served.port)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert second.returncode == 2
+    assert "already in use; choose another --port" in second.stderr
+    assert second.stderr.count("\n") == 1
+    after = [line for line in ask(served.port, "GET", "/metrics")[1].splitlines() if line.startswith(counted)]
+    assert before
+    assert {line.partition(" ")[0] for line in before} <= {line.partition(" ")[0] for line in after}
+
+
+def test_the_log_is_json_and_finds_a_request_by_its_id(served, encode):
+    """A line that no machine reads is a line nobody finds among a million."""
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    connection = HTTPConnection("127.0.0.1", served.port, timeout=60)
+    headers = {**RAW, "traceparent": f"00-{trace}-00f067aa0ba902b7-01", "X-File": "jane_doe.jpg"}
+    connection.request("POST", "/predict", body=encode("JPEG"), headers=headers)
+    prediction = json.loads(connection.getresponse().read())["prediction_id"]
+    connection.request("POST", "/predict", body=b"jane_doe", headers=headers)
+    assert connection.getresponse().status == 400
+    connection.close()
+    lines = [json.loads(line) for line in served.log.read_text().splitlines() if line.startswith("{")]
+    ours = [line for line in lines if line.get("request_id") == trace]
+    assert any(prediction in line["message"] for line in ours)
+    assert any("status=400" in line["message"] and line["refused"] == "unusable_request" for line in ours)
+    assert "jane_doe" not in served.log.read_text()
+
+
+def test_scores_and_versions_are_in_the_metrics(served, encode):
+    """Drift shows in the scores of a version before anybody measures it."""
+    ask(served.port, "POST", "/predict", encode("JPEG"))
+    version = json.loads(ask(served.port, "GET", "/")[1])["model_version"]
+    metrics = ask(served.port, "GET", "/metrics")[1]
+    assert f'derm_{TASK}_score_count{{label="melanoma",model_version="{version}"}}' in metrics
+    build = [line for line in metrics.splitlines() if line.startswith(f"derm_{TASK}_build_info{{")]
+    assert [line for line in build if line.endswith(" 1.0") and f'bento="{answering(served)}"' in line]
+    assert sum(line.endswith(" 1.0") for line in build) == 1
