@@ -29,8 +29,10 @@ from serving import golden
 from serving.engine import BUNDLE, INDEX
 from serving.follow import CODE
 
-# BentoML adds itself
-PACKAGES = ("faiss-cpu", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml")
+# BentoML adds itself; httptools and uvloop are what its server parses and waits with where they are installed
+PACKAGES = (
+    "faiss-cpu", "httptools", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml", "uvloop",
+)  # fmt: skip
 
 
 class BuildOrder(BaseModel):

@@ -19,7 +19,7 @@ from bentoml.models import BentoModel
 
 from derm_ml import DermError
 from derm_ml.task import Task
-from serving import logs, slow_headers
+from serving import logs, memory, slow_headers
 from serving.endpoints import application, asked_at
 from serving.engine import SOURCE, Engine, Files
 from serving.follow import CODE, Follower, open_challenger
@@ -60,6 +60,7 @@ def make_service(
     reference = BentoModel(model) if isinstance(model, str) else None
     logs.install()
     slow_headers.install()
+    memory.install()
 
     class Inference:
         stored = reference  # BentoML looks for it here, and packs the model it names into the Bento
