@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import onnxruntime as ort
@@ -33,6 +34,19 @@ _GRAPH_ERRORS = (
     ort_errors.RuntimeException,
 )
 Attributes = Mapping[str, str | float]
+TOGETHER = 16  # squares in one run of the graph: more only takes memory, fewer leave cores idle between runs
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """How ONNX Runtime uses the cores. Which is fastest depends on network and machine: `serving/sessions.py` measures.
+
+    `spinning`: its threads wait for work by trying again and again, which is faster alone and slower beside others.
+    `apart`: a call that meets another one under way runs on one core only, so that two calls do not share every core.
+    """
+
+    spinning: bool = True
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +90,7 @@ class Segmentation:
 
 
 class Predictor:
-    """Predictions of one bundle. Thread-safe: ONNX Runtime sessions are, and nothing here changes.
+    """Predictions of one bundle. Thread-safe: ONNX Runtime sessions are, and nothing here changes but a count.
 
     Raises `BundleError` if the bundle is damaged or answers a blank picture with something not finite.
     """
@@ -84,14 +98,12 @@ class Predictor:
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.bundle = Bundle.open(path)
         self.card = self.bundle.card
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads  # 0: all cores
-        options.log_severity_level = 3
+        self._single: ort.InferenceSession | None = None
+        self._under_way = 0
+        self._counting = Lock()
         side = self.card.preprocessing.side
         try:
-            self._session = ort.InferenceSession(
-                str(self.bundle.model), sess_options=options, providers=["CPUExecutionProvider"]
-            )
+            self._session = self._opened(threads, Sessions())
             warm_up = self.logits([np.full((side, side, 3), 127, np.uint8)])
         except _GRAPH_ERRORS as error:
             raise BundleError(f"{self.bundle.model}: the graph cannot be run: {error}") from error
@@ -106,6 +118,11 @@ class Predictor:
     def labels(self) -> tuple[str, ...]:
         return self.card.labels
 
+    def use(self, sessions: Sessions) -> None:
+        """Use the cores in this way from now on. Not while it predicts."""
+        self._session = self._opened(0, sessions)
+        self._single = self._opened(1, sessions) if sessions.apart else None
+
     def __call__(self, images: Sequence[np.ndarray], attributes: Sequence[Attributes] | None = None) -> Outputs:
         """Predict RGB images, each (H, W, 3) uint8 of any size, with optional attributes (`age`, `sex`) for each.
 
@@ -114,7 +131,7 @@ class Predictor:
         if self.card.head == "mask":
             raise ValueError(f"the bundle of {self.card.task} draws masks: ask `segment`")
         squares = np.stack([self.square(image) for image in images])
-        views = [self._run(np.ascontiguousarray(do(squares)), attributes) for do, _ in VIEWS[self.card.views]]
+        views = self._views(squares, attributes)
         logits, embedding = (np.stack([v[k] for v in views]).mean(axis=0) for k in (0, 1))
         undone = [undo(v[2].transpose(0, 2, 3, 1)) for (_, undo), v in zip(VIEWS[self.card.views], views, strict=True)]
         maps = np.stack(undone).mean(axis=0).transpose(0, 3, 1, 2)
@@ -160,8 +177,7 @@ class Predictor:
         """Logits averaged over the views: (N, L), or (N, L, S, S) of a segmenter with the views undone."""
         squares = np.stack([self.square(image) for image in images])
         found = []
-        for do, undo in VIEWS[self.card.views]:
-            logits = self._run(np.ascontiguousarray(do(squares)), None)[0]
+        for (logits, *_), (_, undo) in zip(self._views(squares, None), VIEWS[self.card.views], strict=True):
             found.append(logits if logits.ndim == 2 else undo(logits.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2))
         return np.mean(found, axis=0)
 
@@ -208,12 +224,35 @@ class Predictor:
             return (scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32)
         return (0.5 * (1 + np.tanh(scaled / 2))).astype(np.float32)  # the sigmoid without overflow
 
+    def _views(self, squares: np.ndarray, attributes: Sequence[Attributes] | None) -> list[list[np.ndarray]]:
+        """The outputs of the graph for each view of the squares (N, S, S, 3), all in one run where they are few."""
+        seen = [np.ascontiguousarray(do(squares)) for do, _ in VIEWS[self.card.views]]
+        n = len(squares)
+        if n * len(seen) > TOGETHER:
+            return [self._run(view, attributes) for view in seen]
+        outputs = self._run(np.concatenate(seen), list(attributes) * len(seen) if attributes else None)
+        return [[output[n * k : n * (k + 1)] for output in outputs] for k in range(len(seen))]
+
     def _run(self, squares: np.ndarray, attributes: Sequence[Attributes] | None) -> list[np.ndarray]:
         feed = {"image": squares}
         if self.card.attributes:
             feed["attributes"] = encode_attributes(attributes or [{}] * len(squares), self.card.attributes)
         outputs = ["logits"] if self.card.head == "mask" else ["logits", "embedding", "maps"]
-        return [np.asarray(found) for found in self._session.run(outputs, feed)]
+        with self._counting:
+            session = self._single if self._single and self._under_way else self._session
+            self._under_way += 1
+        try:
+            return [np.asarray(found) for found in session.run(outputs, feed)]
+        finally:
+            with self._counting:
+                self._under_way -= 1
+
+    def _opened(self, threads: int, sessions: Sessions) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads  # 0: all cores
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(sessions.spinning)))
+        return ort.InferenceSession(str(self.bundle.model), sess_options=options, providers=["CPUExecutionProvider"])
 
 
 def encode_attributes(attributes: Sequence[Attributes], names: Sequence[str]) -> np.ndarray:

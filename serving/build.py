@@ -24,14 +24,16 @@ from derm_ml.bundle import CARD, Bundle
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
 from derm_ml.embeddings.similar import SimilarImages
 from derm_ml.files import folder_md5, sha256
+from derm_ml.predictor import Predictor
 from derm_ml.registry import get_task
-from serving import golden
+from serving import golden, sessions
 from serving.engine import BUNDLE, INDEX
 from serving.follow import CODE
 
 # BentoML adds itself; httptools and uvloop are what its server parses and waits with where they are installed
 PACKAGES = (
-    "faiss-cpu", "httptools", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml", "uvloop",
+    "faiss-cpu", "httptools", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml",
+    "uvloop",
 )  # fmt: skip
 
 
@@ -85,7 +87,8 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
     task = get_task(order.task)
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / golden.GOLDEN
-        golden.write(task, task.load(bundle.path), answers)
+        predictor = task.load(bundle.path)
+        golden.write(task, predictor, answers)
         version = f"{sha256(bundle.path / CARD)[:16]}-{sha256(answers)[:8]}"
         if order.index:
             version += f"-{sha256(order.index / INDEX_CARD)[:8]}"
@@ -96,6 +99,8 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
             with bentoml.models.create(tag, labels=order.labels) as model:
                 shutil.copytree(bundle.path, Path(model.path_of(BUNDLE)))
                 shutil.copyfile(answers, Path(model.path_of(golden.GOLDEN)))
+                if isinstance(predictor, Predictor):
+                    sessions.choose(predictor, Path(model.path_of(sessions.SESSIONS)))
                 if order.index:
                     shutil.copytree(order.index, Path(model.path_of(INDEX)))
     return tag

@@ -19,7 +19,7 @@ from derm_ml.bundle import BundleError
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError
 from derm_ml.predictor import Predictor
 from derm_ml.task import Task
-from serving import golden
+from serving import golden, sessions
 from serving.guard import Limits
 from serving.metrics import Metrics
 from serving.queue import FairQueue
@@ -38,16 +38,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where a model lies: its bundle, its index (which need not exist), its golden answers (none served from disk)."""
+    """Where a model lies: its bundle, its index (which need not exist), and, unless it is served from disk, its golden
+    answers and how its sessions use the cores."""
 
     bundle: Path
     index: Path
     golden: Path | None = None
+    sessions: Path | None = None
 
     @classmethod
     def stored(cls, folder: Path) -> Files:
         """The files of a model in the BentoML store."""
-        return cls(folder / BUNDLE, folder / INDEX, folder / golden.GOLDEN)
+        return cls(folder / BUNDLE, folder / INDEX, folder / golden.GOLDEN, folder / sessions.SESSIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ def load_predictor(task: Task, files: Files) -> Predictor:
     predictor = task.load(files.bundle)
     if predictor.card.task != task.name:
         raise BundleError(f"{files.bundle}: the model is one of {predictor.card.task}, not of {task.name}")
+    if files.sessions is not None:
+        sessions.apply(predictor, files.sessions)
     if files.golden is not None:
         golden.verify(task, predictor, files.golden)
     return predictor

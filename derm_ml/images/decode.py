@@ -266,7 +266,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
             coloured = image.convert("RGBA")
             image = Image.new("RGBA", image.size, "white")
             image.alpha_composite(coloured)
-        return np.array(image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # converting would copy 4 bytes a pixel
     except _DECODER_ERRORS as error:
         raise ImageError(f"pictures with colours coded as {image.mode} are not accepted; store it as RGB") from error
 
