@@ -114,7 +114,12 @@ def make_service(
     assert isinstance(service, _Guarded)
     service.measured = metrics
     service.add_asgi_middleware(
-        guard, tokens=tokens, limits=limits, readiness=lambda: Readiness(engine.unready, engine.refused), hosts=hosts
+        guard,
+        tokens=tokens,
+        limits=limits,
+        readiness=lambda: Readiness(engine.unready, engine.refused),
+        hosts=hosts,
+        absent={"/match", "/predict"} - {asked_at(task)},
     )
     service.mount_asgi_app(application(engine))
     return service

@@ -116,7 +116,8 @@ class Guard:
 
     Every request but the probes must carry one of `tokens` as `Authorization: Bearer …`; without any token only
     connections to a loopback address are answered, and only under a name of this machine: a page in a browser whose
-    own name was made to point here (DNS rebinding) sends its own. `hosts` are further names that are right.
+    own name was made to point here (DNS rebinding) sends its own. `hosts` are further names that are right; `absent`
+    are paths that this service's task does not have.
     """
 
     def __init__(
@@ -126,12 +127,14 @@ class Guard:
         limits: Limits,
         readiness: Callable[[], Readiness],
         hosts: Collection[str] = (),
+        absent: Collection[str] = (),
     ) -> None:
         self.app = app
         self.tokens = tokens
         self.limits = limits
         self.readiness = readiness
         self.hosts = frozenset(host.lower() for host in hosts)
+        self.methods = {path: methods for path, methods in METHODS.items() if path not in absent}
         self.patience = Patience()
         self.buffered = 0
 
@@ -165,10 +168,10 @@ class Guard:
         path = scope["path"]
         if path not in PROBES and (refused := await self._stranger(scope)) is not None:
             return refused
-        if path not in METHODS:
-            return refusal(404, f"there is no such path here; there are {', '.join(METHODS)}")
-        if scope["method"] not in METHODS[path]:
-            allowed = ", ".join(METHODS[path])
+        if path not in self.methods:
+            return refusal(404, f"there is no such path here; there are {', '.join(self.methods)}")
+        if scope["method"] not in self.methods[path]:
+            allowed = ", ".join(self.methods[path])
             return refusal(405, f"{path} takes {allowed} only", {"Allow": allowed})
         return None
 

@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 
+from derm_ml.registry import get_task
 from serving.engine import THREADS
+from serving.factory import make_service
 from serving.guard import Guard, KnownPaths, Limits, Readiness, is_loopback
 from serving.metrics import Metrics
 from serving.tokens import Tokens
@@ -268,3 +271,19 @@ def test_a_body_passes_whole_or_not_at_all(parts, limit):
         assert b"".join(got) == body
     assert len(b"".join(got)) <= limit
     assert guard.buffered == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "absent", "there"), [("persistent_conditions", "/predict", "/match"), (None, "/match", "/predict")]
+)
+def test_a_path_of_another_kind_of_task_is_refused_as_every_other_is(make_client, task, absent, there):
+    """It was answered in plain text by the framework, which no client of ours can read."""
+    if task:
+        service = make_service(get_task(task), None, name="guard_tests_pairs")
+        client = TestClient(service.to_asgi(), base_url="http://127.0.0.1:3000")
+    else:
+        client = make_client()
+    response = client.post(absent, content=b"x", headers=RAW)
+    assert response.status_code == 404
+    assert there in response.json()["error"]
+    assert absent not in response.json()["error"]

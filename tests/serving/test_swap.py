@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -71,7 +72,7 @@ def served(write_bundle, encode, tmp_path_factory) -> Iterator[Served]:
         log = home / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "serving", TASK, "--port", str(port)],
+                [sys.executable, "-m", "serving", TASK, "--port", str(port), "--shadow", list(golden)[2]],
                 cwd=ROOT, env=dict(os.environ), stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:
@@ -211,6 +212,17 @@ def test_a_release_that_names_nothing_is_refused_too(served, content):
     wait_until(lambda: "refused" in ask(served.port, "GET", "/readyz")[1], served.process)
     assert answering(served) == served.tags[0]
     released(served, served.tags[0])
+
+
+def test_a_challenger_answers_unseen_and_is_compared(served, encode):
+    """Before anybody promotes it, it is seen on the images of the day, which no test set holds."""
+    released(served, served.tags[0])
+    answer = json.loads(ask(served.port, "POST", "/predict", encode("JPEG"))[1])
+    assert answer["bento"] == served.tags[0]
+    wait_until(lambda: f"challenger {served.tags[2]}: numbers differ by 0." in served.log.read_text(), served.process)
+    metrics = ask(served.port, "GET", "/metrics")[1]
+    assert re.search(rf'derm_{TASK}_shadow_total{{outcome="(same|other)_decision"}} [1-9]', metrics)
+    assert f'derm_{TASK}_shadow_difference_count{{challenger="' in metrics
 
 
 def test_a_second_start_on_the_same_port_leaves_the_first_alone(served, encode):
