@@ -10,6 +10,7 @@ Nothing in a bundle is ever unpickled.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +22,7 @@ from derm_ml import RESEARCH_USE, DermError
 from derm_ml.files import replacing_folder, sha256, write_json
 
 MODEL, WEIGHTS, CARD = "model.onnx", "weights.safetensors", "bundle.json"
+LEFT_OUT = f"{WEIGHTS}.left_out"  # holds their sha256 where a bundle was copied without them, to be served
 Views = Literal["none", "flips", "d4"]
 
 
@@ -212,11 +214,26 @@ class Bundle:
             raise BundleError(f"{card_path}: names the files {sorted(card.files)}, expected {MODEL} and {WEIGHTS}")
         for name, expected in card.files.items():
             file = path / name
+            if name == WEIGHTS and not file.exists() and _left_out(path) == expected:
+                continue
             if not file.is_file():
                 raise BundleError(f"{file}: missing")
             if sha256(file) != expected:
                 raise BundleError(f"{file}: its sha256 is not the one in {CARD}; the file was changed or is damaged")
         return cls(path, card)
+
+
+def copy_to_serve(bundle: Bundle, path: Path) -> None:
+    """Copy a bundle without its weights, which only training reads; their sha256 stands for them."""
+    shutil.copytree(bundle.path, path, ignore=shutil.ignore_patterns(WEIGHTS))
+    if WEIGHTS in bundle.card.files:
+        (path / LEFT_OUT).write_text(bundle.card.files[WEIGHTS] + "\n", encoding="utf-8")
+
+
+def _left_out(path: Path) -> str:
+    """The sha256 of weights that were left out on purpose, "" where none were."""
+    note = path / LEFT_OUT
+    return note.read_text(encoding="utf-8").strip() if note.is_file() else ""
 
 
 def writing_bundle(path: Path) -> AbstractContextManager[Path]:

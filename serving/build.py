@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 import derm_ml
 import serving
-from derm_ml.bundle import CARD, Bundle
+from derm_ml.bundle import CARD, Bundle, copy_to_serve
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
 from derm_ml.embeddings.similar import SimilarImages
 from derm_ml.files import folder_md5, sha256
@@ -97,7 +97,7 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
             Bundle.open(Path(bentoml.models.get(tag).path_of(BUNDLE)))
         except NotFound:
             with bentoml.models.create(tag, labels=order.labels) as model:
-                shutil.copytree(bundle.path, Path(model.path_of(BUNDLE)))
+                copy_to_serve(bundle, Path(model.path_of(BUNDLE)))
                 shutil.copyfile(answers, Path(model.path_of(golden.GOLDEN)))
                 if isinstance(predictor, Predictor):
                     sessions.choose(predictor, Path(model.path_of(sessions.SESSIONS)))

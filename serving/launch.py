@@ -14,6 +14,7 @@ from serving.released import bento_home, derm_home
 
 FOLLOW = "DERM_FOLLOW"  # set: the service follows the release file and exchanges its model when that changes
 SHADOW = "DERM_SHADOW"  # the tag of a Bento whose model is asked in the shadow
+RUN = "DERM_RUN"  # where servers keep what they write while they run; by default in the BentoML home
 HOSTS = "DERM_HOSTS"  # names, separated by commas, under which the service may be asked besides those of this machine
 
 
@@ -35,7 +36,8 @@ def serve_environment(run: Path) -> dict[str, str]:
     run.mkdir(parents=True, exist_ok=True)
     for part in ("models", "bentos"):
         store, link = bento_home() / part, run / part
-        store.mkdir(parents=True, exist_ok=True)
+        if not store.is_dir():  # the store of an image cannot be written to, and is there
+            store.mkdir(parents=True)
         if not link.is_symlink():
             link.symlink_to(store, target_is_directory=True)
     return {**os.environ, "BENTOML_HOME": str(run), "BENTOML_DO_NOT_TRACK": "True", "DERM_HOME": str(derm_home())}
@@ -43,7 +45,7 @@ def serve_environment(run: Path) -> dict[str, str]:
 
 def own_folder(task: str, port: int) -> Path:
     """A folder for the server this process is about to become; those of servers that are gone are removed."""
-    servers = bento_home() / "servers"
+    servers = Path(os.environ.get(RUN) or bento_home() / "servers")
     for folder in servers.glob("*-*-*"):
         owner = folder.name.rpartition("-")[2]
         if owner.isdecimal() and not _lives(int(owner)):

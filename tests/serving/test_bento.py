@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from derm_ml.predictor import Predictor
 from derm_ml.replay import Upload, known_attributes
 from serving.build import PACKAGES
 from serving.factory import BESIDE
+from serving.image import assemble
 from serving.launch import serve_command, serve_environment
 
 TASK = "lesion_classification"
@@ -171,6 +173,47 @@ def test_the_image_holds_everything_the_service_imports_and_no_torch(tag, encode
     missing = {m for m in imported if m in distributions and not allowed & _names(distributions[m])}
     # ours travel as sources; the other two are imported where they happen to be installed
     assert missing <= {"derm_ml", "serving", "derm_assets", "colorama", "_distutils_hack"}
+
+
+def test_the_image_serves_from_what_is_copied_into_it_and_only_with_a_token(tag, encode, tmp_path):
+    """The entrypoint runs as in the container, in an environment with nothing in it but what the Dockerfile sets."""
+    release(TASK, tag)
+    folder, token = tmp_path / "image", "t" * 32
+    assert assemble(TASK, folder) == tag
+    assert not list(folder.rglob("*.safetensors"))  # nobody reads weights there, the graph holds them
+    assert (folder / "requirements.txt").read_text().count("==") == len(PACKAGES) + 1  # and BentoML
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    python = Path(sys.executable).parent
+    said = (folder / "Dockerfile").read_text().replace("\\\n", " ")
+    [settings] = re.findall(r"^ENV (.*)$", said, re.M)
+    environment = dict(setting.split("=", 1) for setting in settings.split())
+    environment = {k: v.replace("/app", str(folder)).replace("/venv/bin", str(python)) for k, v in environment.items()}
+    environment |= {"DERM_PORT": str(port), "DERM_RUN": str(tmp_path / "run"), "PATH": f"{python}:/usr/bin:/bin"}
+    command = ["/bin/sh", str(folder / "entrypoint.sh")]
+    copied = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "without a token" in refused.stderr
+    health = [str(python / "python"), "-m", "serving.health"]
+    assert subprocess.run(health, env=environment, check=False).returncode == 1
+    server = subprocess.Popen(command, env={**environment, "DERM_TOKEN": token}, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while subprocess.run(health, env=environment, check=False).returncode:
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+        for secret, status in (("x" * 32, 401), (token, 200)):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("POST", "/predict", encode(), {**RAW, "Authorization": f"Bearer {secret}"})
+            assert connection.getresponse().status == status
+            connection.close()
+    finally:
+        server.terminate()
+        server.wait(30)
+    # the file system of the container may be read-only
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == copied
 
 
 def test_a_request_under_way_is_answered_when_the_server_is_told_to_end(port, tag, encode):

@@ -1,0 +1,67 @@
+"""The folder a container image of the released Bento is built from: only what serving reads, and nothing to compile.
+
+    python -m serving.image lesion_classification out/image
+    docker build -t derm/lesion_classification out/image
+    docker run -p 3000:3000 -e DERM_TOKEN=$(openssl rand -hex 32) --read-only --tmpfs /tmp derm/lesion_classification
+
+The folder holds the Dockerfile of deploy/image, the pinned packages, the sources of the Bento, and a home with the
+Bento, its model and the release file. The container runs `python -m serving` as any machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import bentoml
+from bentoml.exceptions import BentoMLException
+
+from derm_ml import DermError
+from derm_ml.files import replacing_folder, write_json
+from derm_ml.registry import all_tasks
+from serving.follow import model_folder
+from serving.released import bento_folder, read_release
+
+RECIPE = Path(__file__).resolve().parents[1] / "deploy" / "image"
+HOME = "home"  # becomes DERM_HOME in the image
+CODE = "code"  # becomes its PYTHONPATH
+PACKAGES = "requirements.txt"
+
+
+def assemble(task: str, folder: Path) -> str:
+    """Write the folder for the released Bento of `task`; returns its tag.
+
+    Raises `NotReleased` if nothing is, and `BentoMLException` if the release names what is not in the store.
+    """
+    tag = read_release(task)
+    bento, model = Path(bentoml.get(tag).path), model_folder(tag, task)
+    with replacing_folder(folder) as temporary:
+        for file in RECIPE.iterdir():
+            shutil.copyfile(file, temporary / file.name)
+        shutil.copyfile(bento / "env" / "python" / PACKAGES, temporary / PACKAGES)
+        shutil.copytree(bento / "src", temporary / CODE)
+        store = temporary / HOME / "bentoml"
+        shutil.copytree(bento, store / bento_folder(tag).relative_to(bento_folder(tag).parents[2]))
+        shutil.copytree(model, store / "models" / model.parent.name / model.name)
+        write_json(temporary / HOME / "serving" / f"{task}.json", {"task": task, "bento": tag})
+        (temporary / "task").write_text(task, encoding="utf-8")
+    return tag
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m serving.image", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("task", choices=tuple(all_tasks()), metavar="task", help=", ".join(all_tasks()))
+    parser.add_argument("folder", type=Path, help="is written anew")
+    given = parser.parse_args()
+    try:
+        tag = assemble(given.task, given.folder)
+    except (DermError, BentoMLException) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    print(f"{given.folder} holds {tag}; docker build -t derm/{given.task} {given.folder}")
+
+
+if __name__ == "__main__":
+    main()
