@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from derm_assets.packaging import PackagingError, build_bento, compare, release, replay, running
-from derm_ml.bundle import Bundle, BundleError
+from derm_ml.bundle import LEFT_OUT, Bundle, BundleError, copy_to_serve
 from derm_ml.images.decode import decode
 from derm_ml.predictor import Predictor
 from derm_ml.replay import Upload, known_attributes
@@ -141,6 +141,20 @@ def test_a_damaged_bundle_is_not_packed(tag, write_bundle, tmp_path):
     (path / "weights.safetensors").write_bytes(b"")
     with pytest.raises(BundleError, match=r"weights\.safetensors"):
         build_bento(TASK, path)
+
+
+def test_a_bundle_without_weights_serves_only_where_they_were_left_out_on_purpose(write_bundle, tmp_path):
+    """The note in their place holds their sha256: weights that got lost, or a note of other weights, stay an error."""
+    bundle = Bundle.open(write_bundle(tmp_path / "bundle"))
+    copy_to_serve(bundle, tmp_path / "copy")
+    assert Bundle.open(tmp_path / "copy").version == bundle.version
+    assert not (tmp_path / "copy" / "weights.safetensors").exists()
+    (tmp_path / "copy" / LEFT_OUT).write_text("0" * 64)
+    with pytest.raises(BundleError, match=r"weights\.safetensors: missing"):
+        Bundle.open(tmp_path / "copy")
+    (tmp_path / "copy" / LEFT_OUT).unlink()
+    with pytest.raises(BundleError, match=r"weights\.safetensors: missing"):
+        Bundle.open(tmp_path / "copy")
 
 
 def test_a_bento_that_is_not_there_says_so_with_the_servers_words(tag):
