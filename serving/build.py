@@ -28,7 +28,7 @@ from derm_ml.registry import get_task
 from serving.factory import BUNDLE, INDEX
 
 # BentoML adds itself
-PACKAGES = ("faiss-cpu", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml")
+PACKAGES = ("faiss-cpu", "jinja2", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml")
 
 
 class BuildOrder(BaseModel):
@@ -91,8 +91,9 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
 
 
 def _copy_sources(package: str, target: Path) -> None:
-    """Code, and the policies that say where a service decides."""
-    sources = [path for pattern in ("*.py", "policy.yaml") for path in Path(package).rglob(pattern)]
+    """Code, the policies that say where a service decides, and the page."""
+    patterns = ("*.py", "policy.yaml", "page/*.*")
+    sources = {path for pattern in patterns for path in Path(package).rglob(pattern)}
     for source in sources:
         copy = target / source.relative_to(package)
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -20,10 +20,11 @@ from bentoml.models import BentoModel
 from derm_ml.bundle import BundleError
 from derm_ml.embeddings.similar import SimilarImagesError
 from derm_ml.task import Task
-from serving.endpoints import application, asked_at
+from serving.answers import Answers
+from serving.endpoints import application, largest_body
 from serving.engine import Engine
 from serving.guard import Guard, KnownPaths, Limits, is_loopback
-from serving.pairs import BODY_BYTES
+from serving.openapi import document
 
 TOKEN = "DERM_TOKEN"
 BUNDLE = "bundle"  # the folder inside a BentoML model that holds the three files
@@ -36,8 +37,15 @@ logger = logging.getLogger("bentoml.serving")
 class _Guarded(bentoml.Service):
     """A BentoML service whose outermost layer is ours: BentoML's own middleware hooks sit inside its metrics."""
 
+    described: dict[str, Any]
+
     def to_asgi(self, is_main: bool = True) -> KnownPaths:
         return KnownPaths(super().to_asgi(is_main=is_main))
+
+    @property
+    def openapi_spec(self) -> Any:
+        """Written into the Bento as apis/openapi.yaml: BentoML knows nothing of paths that are not `@bentoml.api`."""
+        return self.described
 
 
 def make_service(
@@ -48,7 +56,7 @@ def make_service(
     `name` (default: the task's) names the service and its metrics: two services in one process need two names.
     The token is read from the environment variable DERM_TOKEN.
     """
-    limits = limits or (Limits(body_bytes=BODY_BYTES) if task.pairs or task.fellow else Limits())
+    limits = limits or Limits(body_bytes=largest_body(task))
     token = os.environ.get(TOKEN, "").strip()
     engine = Engine(task, limits.waiting)
     reference = BentoModel(model) if isinstance(model, str) else None
@@ -74,9 +82,7 @@ def make_service(
             if not token and not is_loopback(host):
                 raise SystemExit(f"refusing to listen on {host} without a token: set {TOKEN}, or bind to 127.0.0.1")
 
-    sent = "two photos and their boxes as a form" if task.pairs else "the bytes of a JPEG or PNG picture"
-    sent += ", or both eyes' photos as a form," if task.fellow else ""
-    Inference.__doc__ = f"{task.title}. POST {sent} to {asked_at(task)} or /explain."
+    Inference.__doc__ = f"{task.title}. Asked about {task.asking.about} at {task.asking.path}; see /docs."
     settings: dict[str, Any] = {
         "workers": 1,  # the model's threads share one session: one process uses all cores and loads the model once
         "http": {"host": "127.0.0.1"},
@@ -88,6 +94,7 @@ def make_service(
     guard: Any = Guard  # BentoML's protocol of a middleware leaves out its constructor
     service.add_asgi_middleware(guard, token=token, limits=limits, unready=lambda: engine.unready)
     service.mount_asgi_app(application(engine))
+    service.described = document(engine, Answers.of(task))
     return service
 
 

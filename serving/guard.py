@@ -18,8 +18,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.page import ASSETS, FOLDER, is_page
+
 METHODS = {
     "/": ("GET", "HEAD"),
+    "/docs": ("GET", "HEAD"),
+    "/openapi.json": ("GET", "HEAD"),
     "/predict": ("POST",),
     "/match": ("POST",),
     "/explain": ("POST",),
@@ -28,7 +32,9 @@ METHODS = {
     "/healthz": ("GET", "HEAD"),
     "/readyz": ("GET", "HEAD"),
     "/metrics": ("GET", "HEAD"),
+    **{FOLDER + name: ("GET", "HEAD") for name in ASSETS},
 }
+_TOLD = tuple(path for path in METHODS if not path.startswith(FOLDER))
 PROBES = ("/livez", "/healthz", "/readyz")  # asked by orchestrators that hold no token; they tell nothing
 UNKNOWN = "/unknown"
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}  # answers are about a patient
@@ -102,7 +108,7 @@ class Guard:
         if path not in PROBES and (refused := self._stranger(scope)) is not None:
             return refused
         if path not in METHODS:
-            return refusal(404, f"there is no such path here; there are {', '.join(METHODS)}")
+            return refusal(404, f"there is no such path here; there are {', '.join(_TOLD)}")
         if scope["method"] not in METHODS[path]:
             allowed = ", ".join(METHODS[path])
             return refusal(405, f"{path} takes {allowed} only", {"Allow": allowed})
@@ -112,6 +118,9 @@ class Guard:
 
     def _stranger(self, scope: Scope) -> JSONResponse | None:
         if self.token:
+            accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
+            if is_page(scope["path"], accept.decode("latin-1")):
+                return None  # it holds nothing of the model; what it asks for needs the token
             given = [value for name, value in scope["headers"] if name == b"authorization"]
             scheme, _, secret = (given[0] if len(given) == 1 else b"").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(secret.strip(), self.token):

@@ -12,6 +12,7 @@ import typer
 import yaml
 
 from derm_ml import DermError
+from derm_ml.pairs import SECOND, Pair
 from derm_ml.registry import get_task
 from derm_ml.task import Recipe, Task
 
@@ -72,6 +73,12 @@ def bundle_of(model: Path) -> Path:
     return model if (model / "bundle.json").exists() else model / "bundle"
 
 
+def asked_by(task: Task, verb: str) -> None:
+    """Raises a `DermError` naming the right verb if the task is asked by another one."""
+    if task.asking.verb != verb:
+        raise DermError(f"{task.name} is asked about {task.asking.about}: use `derm {task.asking.verb}`")
+
+
 def predictor_of(task: Task, model: Path | None) -> Any:
     return task.load(bundle_of(model) if model else open_registry().champion(task))
 
@@ -105,12 +112,10 @@ def fellow_of(task: Task, images: Sequence[Path], path: Path | None) -> Callable
     """What a task is asked of a picture: the picture, or it and the photo of the person's other eye in `path`."""
     if path is None:
         return lambda image: image
-    if not task.fellow:
-        raise DermError(f"--fellow: {task.name} is asked about one picture")
+    if not any(part.name == SECOND for part in task.asking.parts):
+        raise DermError(f"--fellow: {task.name} is asked about {task.asking.about}")
     if len(images) != 1 or images[0].is_dir() or path.is_dir():
         raise DermError("--fellow: give one picture of the eye in question, and one of the other eye")
-    from derm_ml.pairs import Pair
-
     ((_, other),) = pictures([path])
     if isinstance(other, str):
         raise DermError(f"{path}: {other}")

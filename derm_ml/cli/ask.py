@@ -18,6 +18,7 @@ from derm_ml.cli.arguments import (
     Model,
     PreparedData,
     TaskName,
+    asked_by,
     bundle_of,
     dataset_of,
     fellow_of,
@@ -63,8 +64,7 @@ def predict(
     A task that draws (masks, overlays) writes its drawings into a folder; the answer says where.
     """
     task = task_of(task_name)
-    if task.pairs:
-        raise DermError(f"{task.name} is asked about two photos: use `derm match`")
+    asked_by(task, "predict")
     options = options_of(age, sex, facts, point=point)
     answers: list[dict[str, Any]] = []
     failures, predictor = 0, None
@@ -80,7 +80,7 @@ def predict(
             raise DermError(
                 f"the model has no operating point '{point}'; it has {', '.join(predictor.card.point_names)}"
             )
-        answer = {"file": str(path), **task.answer(predictor, with_fellow(image), options(path))}
+        answer = {"file": str(path), **task.answer(predictor, with_fellow(image), options(path)), "note": RESEARCH_USE}
         named[path.stem] += 1  # two folders may hold pictures of one name
         stem = path.stem if named[path.stem] == 1 else f"{path.stem}-{named[path.stem]}"
         answer |= _drawn(task, image, answer, (into or out_root() / task.name / "predicted") / stem)
@@ -111,8 +111,7 @@ def explain(
     import cv2
 
     task = task_of(task_name)
-    if task.pairs:
-        raise DermError(f"{task.name} is asked about two photos: use `derm match` with --picture")
+    asked_by(task, "predict")
     predictor = predictor_of(task, model)
     options = options_of(age, sex, facts, label=label)
     with_fellow = fellow_of(task, images, fellow)
