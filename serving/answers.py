@@ -84,6 +84,7 @@ class OptionFacts(Said):
     high: float | None
     default: str
     paths: list[str]
+    for_programs: bool = Field(description="it changes how an answer is written, not what it says")
     used: bool = Field(description="whether the loaded model has a use for it")
 
 

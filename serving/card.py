@@ -77,6 +77,7 @@ def _option_facts(task: Task, card: BundleCard) -> list[OptionFacts]:
             high=option.high,
             default=option.default,
             paths=[paths[what] for what in option.used_for],
+            for_programs=option.for_programs,
             used=option.is_used_by(card),
         )
         for option in task.asking.options

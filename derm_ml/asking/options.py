@@ -30,6 +30,7 @@ class Option:
 
     `of_model`: the choices are the loaded model's labels or operating points. `is_attribute`: a fact about the person,
     of use only to a model that was trained with it. `default` is what holds if nothing is sent ("": nothing does).
+    `for_programs`: it changes how an answer is written, which a person at the page has no use for.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Option:
     default: str = ""
     of_model: Literal["", "labels", "points"] = ""
     is_attribute: bool = False
+    for_programs: bool = False
     used_for: tuple[str, ...] = (ANSWER, EXPLAIN)
 
     def choices_of(self, card: BundleCard | None) -> tuple[str, ...]:
@@ -105,7 +107,9 @@ def _listed(choices: tuple[str, ...]) -> str:
 AGE = Option("age", "age of the person in years", "number", low=0, high=OLDEST, is_attribute=True)
 SEX = Option("sex", "sex of the person", choices=("male", "female"), is_attribute=True)
 LABEL = Option("label", "the label whose heatmap is shown", of_model="labels", used_for=(EXPLAIN,))
-SIZE = Option("size", "longer side of the drawing in pixels", "integer", low=64, high=2048, used_for=(EXPLAIN,))
+SIZE = Option(
+    "size", "longer side of the drawing in pixels", "integer", low=64, high=2048, used_for=(EXPLAIN,), for_programs=True
+)
 POINT = Option("point", "the operating point that decides", of_model="points")
 
 

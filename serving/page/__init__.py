@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
@@ -75,4 +75,4 @@ def _read(name: str) -> str:
     return (files("serving.page") / name).read_text(encoding="utf-8")
 
 
-_templates = Environment(loader=PackageLoader("serving.page", "."), autoescape=True, undefined=StrictUndefined)
+_templates = Environment(loader=PackageLoader("serving.page", "."), autoescape=True)

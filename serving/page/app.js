@@ -60,11 +60,11 @@ async function changed(slot) {
 }
 
 function showOptions() {
-  const unused = card.options.filter(({ used }) => !used).map(({ name }) => readable(name).toLowerCase());
+  const unused = card.options.filter(({ used, for_programs }) => !used && !for_programs).map(({ name }) => readable(name).toLowerCase());
   at("unused").hidden = !unused.length;
   at("unused").textContent = `This model does not use: ${unused.join(", ")}.`;
   for (const option of card.options) {
-    if (!option.used || !option.paths.includes(card.asked_at)) continue;
+    if (!option.used || option.for_programs || !option.paths.includes(card.asked_at)) continue;
     at("options").append(field(option));
   }
 }

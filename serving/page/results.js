@@ -99,15 +99,15 @@ function decision(found) {
 }
 
 function points(found) {
-  const rows = found.map((point) => [
-    readable(point.name),
-    readable(point.label),
-    point.positive ? "positive" : "negative",
-    percent(point.threshold),
-    `${percent(point.sensitivity)} (${point.name === "balanced" ? "no bound: chosen on these cases" : `at least ${percent(point.sensitivity_low)}`}, n = ${point.positives})`,
-    percent(point.specificity),
-  ]);
-  return table("Decisions and their evidence on the validation split", ["Operating point", "Label", "Decision", "Threshold", "Sensitivity", "Specificity"], rows);
+  const rows = found.map((point) => {
+    const bound = point.name === "balanced" ? "no bound, the threshold was chosen on these cases" : `at least ${percent(point.sensitivity_low)} with 95 % confidence`;
+    return [
+      `${readable(point.name)}: ${readable(point.label).toLowerCase()}`,
+      `${point.positive ? "Positive" : "Negative"} (from ${percent(point.threshold)})`,
+      `Sensitivity ${percent(point.sensitivity)} (${bound}, n = ${point.positives}), specificity ${percent(point.specificity)}`,
+    ];
+  });
+  return table("Decisions and their evidence on the validation split", ["Operating point", "Decision", "Evidence"], rows);
 }
 
 function states(answer) {

@@ -10,7 +10,7 @@ from derm_ml.asking.answers import Answer, Said
 from derm_ml.asking.kinds import OneImage
 from derm_ml.asking.options import SIZE, Option
 
-MASK = Option("mask", "the form of the mask", choices=("png", "rle", "polygon"), default="png")
+MASK = Option("mask", "the form of the mask", choices=("png", "rle", "polygon"), default="png", for_programs=True)
 
 
 class Box(Said):
