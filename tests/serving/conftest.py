@@ -19,6 +19,7 @@ from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, OperatingPoint, Preproces
 from derm_ml.dataset import Dataset
 from derm_ml.embeddings.extract import embed
 from derm_ml.embeddings.similar import build_similar
+from derm_ml.matching import candidates, evidence, hidden
 from derm_ml.predictor import Predictor
 from derm_ml.registry import get_task
 from serving.factory import BESIDE, make_service
@@ -35,6 +36,40 @@ def write_bundle() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def write_pair_bundle() -> Callable[[Path], Path]:
+    return _write_pair_bundle
+
+
+def _write_pair_bundle(path: Path) -> Path:
+    """A bundle that matches pairs by numbers rounded from a fit on synthetic visits: a near box of one size matches."""
+
+    def logistic(names: tuple[str, ...], means: list, scales: list, weights: list, intercept: float) -> dict:
+        return {"names": names, "means": means, "scales": scales, "weights": weights, "intercept": intercept}
+
+    numbers = {
+        "match": logistic(
+            candidates.NAMES, [0.16, 0.9, 0.4, 0.36, 0.8, 0.01], [0.15, 0.9, 0.4, 0.4, 0.3, 0.03],
+            [-2.6, -2.4, 2.8, -1.1, 0.8, -0.5], -0.6,
+        ),
+        "hidden": logistic(hidden.NAMES, [0.0] * 4, [1.0] * 4, [0.0] * 4, -6.0),
+        "same": logistic(
+            evidence.NAMES, [3.4, 0.77, 0.99, 0, 0], [1.8, 0.22, 0.005, 1e-6, 1e-6], [1.2, 1.9, 0.6, 0, 0], -0.4
+        ),
+        "same_threshold": 0.5,
+    }  # fmt: skip
+    task = get_task("persistent_conditions")
+    card = BundleCard(
+        task=task.name, recipe_name="drawn", recipe={}, labels=task.labels, head="pairs",
+        preprocessing=Preprocessing(side=640, store_side=1024),
+        parameters={"faces": {"detector": "dlib_hog"}, "numbers": numbers},
+        dataset_md5="0" * 32 + ".dir", split_hashes={}, backbone="none", pretrained="none", epochs=0,
+    )  # fmt: skip
+    with writing_bundle(path) as folder:
+        seal(folder, card)
+    return path
+
+
+@pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
 
@@ -48,13 +83,13 @@ def indexed(tmp_path_factory: pytest.TempPathFactory, drawn_dataset: Dataset) ->
     return bundle
 
 
-def _write_bundle(path: Path, scale: float = 6.0, task: str = TASK) -> Path:
-    """A bundle whose answer depends on the picture's colours; `scale` makes another model."""
+def _write_bundle(path: Path, scale: float = 6.0, task: str = TASK, **facts: object) -> Path:
+    """A bundle whose answer depends on the picture's colours; `scale` makes another model, `facts` another card."""
     head = (np.eye(3, dtype=np.float32) * scale)[:, :, None, None]
     with writing_bundle(path) as folder:
         onnx.save(_graph(head), folder / MODEL)
         save_file({"head": head}, folder / WEIGHTS)
-        seal(folder, _card(task))
+        seal(folder, _card(task).model_copy(update=facts))
     return path
 
 
