@@ -84,7 +84,9 @@ function probabilities(answer) {
   if (answer.thresholds) heads.push("Threshold", "Decision");
   if (rows[0]?.length === 6) heads.push("Share of the other eye");
   heads[1] = "Bar";
-  return table("Probabilities (calibrated)", heads, rows);
+  const shown = table("Probabilities (calibrated)", heads, rows);
+  for (const cell of shown.querySelectorAll("tr > :nth-child(2)")) cell.classList.add("bar"); // a phone has no room for it
+  return shown;
 }
 
 function decision(found) {
@@ -222,8 +224,7 @@ export function matched(images, boxes, answer) {
     }
   }
   canvas.setAttribute("aria-label", `Both photos with ${answer.matches.length} matches; the table lists them`);
-  const key = Object.keys(STATES).map(readable).join(", ");
-  return element("figure", {}, [canvas, element("figcaption", {}, [`A line joins two boxes that show one condition. Colours: green, blue, orange, yellow for ${key}.`])]);
+  return element("figure", {}, [canvas, element("figcaption", {}, ["A line joins two boxes that show one condition. Green: persistent, blue: resolved, orange: new, yellow: not visible."])]);
 }
 
 export function neighbourNodes(found) {

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import itertools
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import uvicorn
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.numpy import save_file
 from starlette.testclient import TestClient
 
-from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, OperatingPoint, Preprocessing, seal, writing_bundle
+from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, MaskRule, OperatingPoint, Preprocessing, seal, writing_bundle
 from derm_ml.dataset import Dataset
 from derm_ml.embeddings.extract import embed
 from derm_ml.embeddings.similar import build_similar
@@ -28,6 +33,7 @@ from serving.guard import Limits
 TASK = "lesion_classification"
 LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
 SIDE = 32
+MASK_SIDE = 64
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +71,43 @@ def _write_pair_bundle(path: Path) -> Path:
         dataset_md5="0" * 32 + ".dir", split_hashes={}, backbone="none", pretrained="none", epochs=0,
     )  # fmt: skip
     with writing_bundle(path) as folder:
+        seal(folder, card)
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_segmenter() -> Callable[..., Path]:
+    return _write_segmenter
+
+
+def _write_segmenter(path: Path, fit: str = "squash") -> Path:
+    """A bundle that takes every pixel darker than the middle for lesion: (N, S, S, 3) uint8 → (N, 1, S, S)."""
+    task = get_task("lesion_segmentation")
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float", "colours"], ["grey"], keepdims=1),
+        helper.make_node("Sub", ["middle", "grey"], ["darkness"]),
+        helper.make_node("Transpose", ["darkness"], ["logits"], perm=[0, 3, 1, 2]),
+    ]
+    values = [numpy_helper.from_array(np.array([3]), "colours"), numpy_helper.from_array(np.float32(127.5), "middle")]
+    graph = helper.make_graph(
+        nodes,
+        "dark",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", MASK_SIDE, MASK_SIDE, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 1, MASK_SIDE, MASK_SIDE])],
+        values,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 10
+    card = BundleCard(
+        task=task.name, recipe_name="drawn", recipe={}, labels=task.labels, head="mask", views="d4", temperature=10,
+        preprocessing=Preprocessing(side=MASK_SIDE, store_side=512, fit=fit, smallest_side=0),
+        mask_rule=MaskRule(threshold=0.5, largest_component=True, fill_holes=True),
+        dataset_md5="0" * 32 + ".dir", split_hashes={}, backbone="dark", pretrained="none", epochs=1,
+    )  # fmt: skip
+    with writing_bundle(path) as folder:
+        onnx.save(model, folder / MODEL)
+        save_file({"none": np.zeros(1, np.float32)}, folder / WEIGHTS)
         seal(folder, card)
     return path
 
@@ -185,3 +228,25 @@ def encode(picture: np.ndarray) -> Callable[..., bytes]:
         return buffer.getvalue()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def served() -> Callable[..., AbstractContextManager[str]]:
+    return _served
+
+
+@contextmanager
+def _served(task: str, bundle: Path | None, name: str) -> Iterator[str]:
+    """The service of a task under uvicorn; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    application = make_service(get_task(task), bundle, name=name).to_asgi()
+    server = uvicorn.Server(uvicorn.Config(application, host="127.0.0.1", port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}/"
+    server.should_exit = True
+    thread.join(20)

@@ -8,22 +8,15 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
-from derm_ml.registry import get_task
 from derm_ml.synthetic.faces import draw_face
-from serving.factory import make_service
 
 CHROMIUM = os.environ.get("DERM_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -42,25 +35,8 @@ def browser():
         opened.close()
 
 
-@contextmanager
-def served(task: str, bundle: Path | None, name: str) -> Iterator[str]:
-    """The service of a task under uvicorn; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    application = make_service(get_task(task), bundle, name=name).to_asgi()
-    server = uvicorn.Server(uvicorn.Config(application, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    thread.join(20)
-
-
 @pytest.fixture(scope="module")
-def lesions(indexed) -> Iterator[str]:
+def lesions(indexed, served) -> Iterator[str]:
     with served("lesion_classification", indexed, "page_lesions") as address:
         yield address
 
@@ -215,7 +191,7 @@ def test_the_keyboard_alone_is_enough(open_page, lesions, photos):
     assert page.evaluate("document.activeElement.id") == "result", "a screen reader goes on with the result"
 
 
-def test_a_service_with_a_token_asks_for_it_and_shows_nothing_before(open_page, bundle, photos, monkeypatch):
+def test_a_service_with_a_token_asks_for_it_and_shows_nothing_before(open_page, served, bundle, photos, monkeypatch):
     token = "a token of at least thirty-two characters"
     monkeypatch.setenv("DERM_TOKEN", token)
     with served("lesion_classification", bundle, "page_token") as address:
@@ -230,7 +206,7 @@ def test_a_service_with_a_token_asks_for_it_and_shows_nothing_before(open_page, 
         analysed(page)
 
 
-def test_without_a_model_it_says_so(open_page):
+def test_without_a_model_it_says_so(open_page, served):
     with served("lesion_classification", None, "page_unready") as address:
         page = open_page(address, ready=False)
         page.wait_for_selector("#alert:not([hidden])")
@@ -238,7 +214,7 @@ def test_without_a_model_it_says_so(open_page):
         assert page.is_hidden("#question")
 
 
-def test_both_eyes_are_one_question(open_page, write_bundle, photos, tmp_path):
+def test_both_eyes_are_one_question(open_page, served, write_bundle, photos, tmp_path):
     path = write_bundle(tmp_path / "bundle", task="retinal_findings", fellow=(0.3, 0.2, 0.0))
     with served("retinal_findings", path, "page_eyes") as address:
         page = open_page(address)
@@ -248,7 +224,7 @@ def test_both_eyes_are_one_question(open_page, write_bundle, photos, tmp_path):
         assert "30 %" in page.inner_text("tr:has-text('Melanoma')")
 
 
-def test_two_visits_are_matched_by_boxes_that_are_drawn(open_page, write_pair_bundle, tmp_path):
+def test_two_visits_are_matched_by_boxes_that_are_drawn(open_page, served, write_pair_bundle, tmp_path):
     """One box with the mouse, one with the keyboard: the lines are the matches of the answer."""
     for name in ("first", "second"):
         Image.fromarray(draw_face(2)).save(tmp_path / f"{name}.png")
