@@ -12,11 +12,13 @@ import typer
 import yaml
 
 from derm_ml import DermError
+from derm_ml.asking.options import read_options
 from derm_ml.pairs import SECOND, Pair
 from derm_ml.registry import get_task
 from derm_ml.task import Recipe, Task
 
 if TYPE_CHECKING:
+    from derm_ml.bundle import BundleCard
     from derm_ml.dataset import Dataset
     from derm_ml.promotion import Registry
 
@@ -27,6 +29,10 @@ Values = Annotated[
 ]
 ModelFolder = Annotated[
     Path, typer.Argument(help="what `derm fit` printed: a model folder or its bundle", show_default=False)
+]
+Options = Annotated[
+    list[str],
+    typer.Option("--option", metavar="NAME=VALUE", help="an option of the task; see `derm tasks TASK`"),
 ]
 Model = Annotated[Path | None, typer.Option(help="model folder or bundle; default: the champion")]
 
@@ -106,6 +112,14 @@ def options_of(age: str, sex: str, facts: Path | None, **wishes: str) -> Callabl
         return {name: value for name, value in ({"age": age, "sex": sex} | of_picture | wishes).items() if value}
 
     return options
+
+
+def wished(task: Task, given: Sequence[str], card: BundleCard) -> dict[str, str]:
+    """`--option NAME=VALUE` as the task declares them. Raises `AskingError` for one it does not have or take."""
+    pairs = [tuple(one.split("=", 1)) for one in given]
+    if bad := [one for one, pair in zip(given, pairs, strict=True) if len(pair) != 2]:
+        raise DermError(f"--option {bad[0]}: write NAME=VALUE")
+    return read_options([(name, value) for name, value in pairs], task.asking.known, card)
 
 
 def fellow_of(task: Task, images: Sequence[Path], path: Path | None) -> Callable[[Any], Any]:

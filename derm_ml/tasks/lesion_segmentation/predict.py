@@ -44,7 +44,9 @@ def explanation(predictor: Predictor, image: np.ndarray, options: Mapping[str, s
 
 
 def drawings(image: np.ndarray, answer: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The mask of an answer in PNG form, (H, W) uint8 of 0 and 255, and the picture with its outline."""
+    """The mask of an answer, (H, W) uint8 of 0 and 255, and the image with its outline; nothing unless it is a PNG."""
+    if answer["mask"]["format"] != "png":
+        return {}
     data = np.frombuffer(base64.b64decode(answer["mask"]["data"]), np.uint8)
     mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
     assert mask is not None
