@@ -5,11 +5,12 @@ Evaluation said something of each held-out case; the service, asked with the sam
 
 from __future__ import annotations
 
-import math
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from derm_ml.asking.kinds import IMAGE, Asking
+from derm_ml.pairs import FIRST, SECOND
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,42 +33,29 @@ class Upload:
     query: Mapping[str, str | float] = field(default_factory=dict)
 
 
-def picture_uploads(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
-    """At most `n` test pictures as they would be uploaded, with what the evaluation said of them.
+def image_uploads(asking: Asking, dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
+    """At most `n` test images as they would be uploaded, with what the evaluation said of them.
 
-    That are the columns `p.<label>` of its predictions, or `answer.<name>` of a task that answers no probabilities.
+    These are the columns `p.<label>` of its predictions, or `answer.<name>` of a task that answers no probabilities.
+    Where the task takes the photo of the fellow eye and the split has it, it is sent along.
     """
+    rows = dataset.split(TEST)
     said = evaluation.predictions.set_index("id")
     answered = [column for column in said.columns if column.startswith(("p.", "answer."))]
-    for _, row in spread(dataset.split(TEST), n).iterrows():
+    fellows = dict(zip(rows["id"], asking.fellows(dataset, rows), strict=True))
+    for _, row in spread(rows, n).iterrows():
+        other = fellows[row["id"]]
+        image = dataset.read(row)
+        parts = {IMAGE: image} if other < 0 else {FIRST: image, SECOND: dataset.read(rows.iloc[other])}
+        body, content_type = asking.request(parts)
         expected = {column.partition(".")[2]: float(said.at[row["id"], column]) for column in answered}
-        query = known_attributes(dataset.attributes(row))
-        yield Upload(str(row["id"]), dataset.read(row), expected, query=query)
-
-
-def form_body(files: Mapping[str, bytes], fields: Mapping[str, str] | None = None) -> tuple[bytes, str]:
-    """(body, content type) of a multipart/form-data request with pictures and values by name."""
-    mark = uuid.uuid4().hex
-    parts = [
-        b'Content-Disposition: form-data; name="%s"; filename="%s"\r\n\r\n%s' % (name.encode(), name.encode(), data)
-        for name, data in files.items()
-    ]
-    for name, value in (fields or {}).items():
-        parts.append(b'Content-Disposition: form-data; name="%s"\r\n\r\n%s' % (name.encode(), value.encode()))
-    body = b"".join(b"--%s\r\n%s\r\n" % (mark.encode(), part) for part in parts) + b"--%s--\r\n" % mark.encode()
-    return body, f"multipart/form-data; boundary={mark}"
+        query = asking.facts(dataset.attributes(row))
+        yield Upload(str(row["id"]), body, expected, asking.path, content_type, query)
 
 
 def numbers_of(answer: Mapping[str, Any]) -> Mapping[str, float]:
-    """The probabilities of an answer, or, without any, its bare numbers."""
+    """The probabilities of an answer or, without any, its bare numbers."""
     return answer.get("probabilities") or {name: value for name, value in answer.items() if isinstance(value, float)}
-
-
-def known_attributes(attributes: Mapping[str, str | float]) -> dict[str, str | float]:
-    """The attributes an endpoint takes, without what the predictor counts as missing (an age of NaN, another sex)."""
-    age, sex = attributes.get("age", math.nan), attributes.get("sex")
-    known: dict[str, str | float] = {"age": age} if age != "" and math.isfinite(float(age)) else {}
-    return {**known, "sex": sex} if str(sex).lower() in ("male", "female") and sex else known
 
 
 def spread(rows: pd.DataFrame, n: int) -> pd.DataFrame:

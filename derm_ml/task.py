@@ -3,17 +3,21 @@
 A task is one folder, `derm_ml/tasks/<name>/`, with the same inner shape:
 
     task.py      TASK = Task(...): the declared facts below. Light to import: no torch, no plotting.
+    asking.py    ASKING: what it is asked with (one image, an image and its fellow, a pair with boxes), its options, and
+                 the pydantic model of its answer
     recipes.py   the hyper-parameters: pydantic classes whose docstrings hold runtime and expected score
     data.py      read(root, settings) -> Reading          draw(folder, n, seed): a small set with exact truth
     model.py     the network of each recipe, where derm_ml/nets does not have it already
     train.py     fit(dataset, recipe, out, on_epoch) -> the path of a Bundle
     evaluate.py  evaluate(predictor, dataset, split) -> Evaluation
-    predict.py   answer(predictor, image, options) -> dict      explain(predictor, image, options) -> RGB picture
-                 drawings(image, answer) -> pictures by name, if an answer is to be looked at (a mask)
-                 and, where the task is no plain classifier of pictures: load(bundle) -> its predictor,
+    predict.py   answer(predictor, asked, options) -> the model of its answer
+                 explain(predictor, asked, options) -> RGB image
+                 explanation(predictor, asked, options) -> (answer, Explanation): the same as numbers
+                 answers(predictor, images, options) -> answers, if it is faster with several images at once;
+                 the images may be shrunk to the size a dataset stores
+                 drawings(image, answer) -> images by name, if an answer is to be looked at (a mask)
+                 and, where the task does not classify images: load(bundle) -> its predictor,
                  held_out(dataset, evaluation, n) -> uploads, numbers(answer) -> what a service must reproduce
-
-A task of pairs (`pairs=True`) is asked about a `Pair` instead of an image; its service answers `POST /match`.
 
 `Task` calls these by convention and imports them when they are called, so that a code location that only
 wants to know a task's name and settings does not pay for torch.
@@ -23,7 +27,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -31,12 +35,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from derm_ml.asking.kinds import Asking
 from derm_ml.progress import OnEpoch, silent
 from derm_ml.records import Reading
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from derm_ml.asking.answers import Answer, Explanation
     from derm_ml.dataset import Dataset
     from derm_ml.evaluation import Evaluation
     from derm_ml.pairs import Pair
@@ -150,6 +156,7 @@ class Task:
     title: str
     labels: tuple[str, ...]
     recipes: Mapping[str, type[Recipe]]  # the first is the default
+    asking: Asking  # what it is asked with, and what it answers
     primary_metric: str  # higher is better; promotion compares it
     rules: tuple[DataRule, ...]
     gates: tuple[Gate, ...]
@@ -159,8 +166,6 @@ class Task:
     # metrics that are a ratio of sums over columns of the predictions, so that runs can be compared by them:
     # {"match_f1": ({"right": 2}, {"said": 1, "there": 1})}
     ratios: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]] = field(default_factory=dict)
-    pairs: bool = False  # asked about two photos with boxes, not about one picture
-    fellow: bool = False  # may be asked with the photo of the person's other eye: the eye in question first
     serving_packages: tuple[str, ...] = ()  # what its service needs beside numpy, OpenCV and ONNX Runtime
 
     @property
@@ -216,9 +221,12 @@ class Task:
 
     def held_out(self, dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
         """At most `n` test cases as they would be uploaded, with what the evaluation said of them."""
-        from derm_ml.replay import picture_uploads
+        own = getattr(self._module("predict"), "held_out", None)
+        if own:
+            return own(dataset, evaluation, n)
+        from derm_ml.replay import image_uploads
 
-        return getattr(self._module("predict"), "held_out", picture_uploads)(dataset, evaluation, n)
+        return image_uploads(self.asking, dataset, evaluation, n)
 
     def numbers(self, answer: Mapping[str, Any]) -> Mapping[str, float]:
         """The numbers of an answer by name: what a built service must reproduce."""
@@ -226,18 +234,49 @@ class Task:
 
         return getattr(self._module("predict"), "numbers", numbers_of)(answer)
 
-    def answer(self, predictor: Predictor, image: np.ndarray | Pair, options: Mapping[str, str]) -> dict[str, Any]:
-        """What `/predict` and `derm predict` say of one RGB image (H, W, 3) uint8; `/match`, `derm match` of a pair."""
-        return self._module("predict").answer(predictor, image, options)
+    def answer(self, predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> dict[str, Any]:
+        """What the service and the command line say of one RGB image (H, W, 3) uint8, or of a pair, and who says it.
 
-    def explain(self, predictor: Predictor, image: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
-        """The picture `/explain` and `derm explain` show: RGB uint8, `image` with a caption below."""
-        return self._module("predict").explain(predictor, image, options)
+        The fields of `asking.answer` between `task` and `model_version`, as JSON would hold them.
+        """
+        return self._signed(predictor, self._module("predict").answer(predictor, asked, options))
+
+    def answers(
+        self, predictor: Predictor, images: Sequence[np.ndarray], options: Mapping[str, str]
+    ) -> list[dict[str, Any]]:
+        """`answer` for each of several images, predicted together where the task is faster that way."""
+        if not self.answers_together:
+            return [self.answer(predictor, image, options) for image in images]
+        return [self._signed(predictor, said) for said in self._module("predict").answers(predictor, images, options)]
+
+    @property
+    def answers_together(self) -> bool:
+        """Whether several images are predicted together, for which they may be shrunk to what a dataset stores."""
+        return hasattr(self._module("predict"), "answers")
+
+    def explain(self, predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
+        """The image `/explain` and `derm explain` show: RGB uint8, what was asked about with a caption below."""
+        return self._module("predict").explain(predictor, asked, options)
+
+    def explanation(
+        self, predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]
+    ) -> tuple[dict[str, Any], Explanation]:
+        """The answer, and what `explain` draws as numbers."""
+        said, explanation = self._module("predict").explanation(predictor, asked, options)
+        return self._signed(predictor, said), explanation
 
     def drawings(self, image: np.ndarray, answer: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The pictures of an answer, by name, that `derm predict` writes; none where a task has no `drawings`."""
+        """The images of an answer, by name, that `derm predict` writes; none where a task has no `drawings`."""
         make = getattr(self._module("predict"), "drawings", None)
         return make(image, answer) if make else {}
+
+    def _signed(self, predictor: Predictor, said: Answer) -> dict[str, Any]:
+        return {
+            "task": self.name,
+            **said.model_dump(mode="json", exclude_unset=True),
+            "model_version": predictor.bundle.version,
+            "dataset_md5": predictor.card.dataset_md5,
+        }
 
     def _module(self, part: str) -> ModuleType:
         return importlib.import_module(f"derm_ml.tasks.{self.name}.{part}")

@@ -32,8 +32,8 @@ from serving.follow import CODE
 
 # BentoML adds itself; httptools and uvloop are what its server parses and waits with where they are installed
 PACKAGES = (
-    "faiss-cpu", "httptools", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml",
-    "uvloop",
+    "faiss-cpu", "httptools", "jinja2", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic",
+    "pyyaml", "uvloop",
 )  # fmt: skip
 
 
@@ -107,8 +107,9 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
 
 
 def _copy_sources(package: str, target: Path) -> None:
-    """Code, and the policies that say where a service decides."""
-    sources = [path for pattern in ("*.py", "policy.yaml") for path in Path(package).rglob(pattern)]
+    """Code, the policies that say where a service decides, and the page."""
+    patterns = ("*.py", "policy.yaml", "page/*.*")
+    sources = {path for pattern in patterns for path in Path(package).rglob(pattern)}
     for source in sources:
         copy = target / source.relative_to(package)
         copy.parent.mkdir(parents=True, exist_ok=True)

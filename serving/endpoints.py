@@ -1,14 +1,14 @@
-"""POST /predict (of a task of pairs: /match), /explain and /similar, and GET /: the paths of the service that are ours.
+"""POST /predict (of a task of pairs: /match), /explain and /similar, GET /, /openapi.json and /docs: our own paths.
 
 A small Starlette application instead of `@bentoml.api`: BentoML would parse a body by its content type before
-our code sees it, and answer 500 where it cannot. Here a body is raw bytes, or a form of two photos kept in memory.
+our code sees it, and answer 500 where it cannot. Here a body is raw bytes, or a form of images kept in memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,83 +21,133 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from derm_ml import RESEARCH_USE
+from derm_ml.asking.form import FORM
+from derm_ml.asking.kinds import BATCH, BATCH_BYTES, IMAGE
+from derm_ml.asking.options import ANSWER, EXPLAIN, AskingError, read_options
 from derm_ml.embeddings.similar import SimilarImagesError
 from derm_ml.embeddings.similar import answer as find_similar
-from derm_ml.images.decode import ImageError, decode
+from derm_ml.images.decode import UPLOAD_FORMATS, ImageError, decode
 from derm_ml.images.preprocess import limit_side
-from derm_ml.pairs import FIRST, SECOND, Pair
+from derm_ml.pairs import Pair
 from derm_ml.predictor import Predictor
 from derm_ml.task import Task
+from serving.answers import Answers, enveloped, identity
+from serving.card import service_card
 from serving.cost import pixels
 from serving.engine import Engine
-from serving.guard import HEADERS, METHODS, refusal
-from serving.options import OPTIONS, SIMILAR_OPTIONS, OptionError, read_options
-from serving.pairs import FORM, decoded_pair, read_form
+from serving.form import read_form
+from serving.guard import HEADERS, refusal
+from serving.openapi import document
+from serving.options import SIMILAR_OPTIONS, drawing_side, options_of
+from serving.page import docs_page, page_routes, start_page, wants_page
 
 BODIES = ("image/jpeg", "image/png", "application/octet-stream")
-EXPLAINED_SIDE = 1024  # a larger picture is shrunk for /explain: the overlay is for eyes, a 40-megapixel one for nobody
+EXPLAINED_SIDE = 1024  # of a drawing by default: it is for eyes, one of 40 megapixels for nobody
+TOGETHER = 8  # images of a batch in one call of the model: others get their turn in between
 
 logger = logging.getLogger("bentoml.serving")  # below BentoML's own logger, so that it reaches the server's log
 
 
+@dataclass(frozen=True)
+class Question:
+    """A request that was read: its options, those without effect, and its parts; `is_batch`: each part by itself."""
+
+    options: dict[str, str]
+    ignored: list[str]
+    parts: list[tuple[str, bytes]]
+    is_batch: bool
+
+    @property
+    def pixels(self) -> int:
+        """That decoding it takes, by its headers: of several images the most, as they are decoded one after another."""
+        return max(pixels(data) for _, data in self.parts)
+
+    def asked(self, engine: Engine, predictor: Predictor) -> np.ndarray | Pair:
+        """What the task is asked about, decoded. Raises `ImageError` or `AskingError`."""
+        asking = engine.task.asking
+        return asking.decoded(dict(self.parts), predictor.labels, asking.longest(predictor.card))
+
+
 def application(engine: Engine) -> Starlette:
     """The paths of one task's service."""
+    task = engine.task
+    models = Answers.of(task)
 
-    async def card(_: Request) -> Response:
-        return JSONResponse(_card(engine), headers=HEADERS)
+    async def start(request: Request) -> Response:
+        if wants_page(request.headers.get("accept", "")):
+            return start_page()
+        return JSONResponse(service_card(engine), headers=HEADERS)
 
     async def predict(request: Request) -> Response:
         predictor = engine.ready()
-        options, asked = await _read(request, engine, predictor)
-        # of two photos, only what the predictor looks at: twice 40 megapixels are a lot of memory for one question
-        side = predictor.card.preprocessing.store_side if engine.task.pairs or engine.task.fellow else 0
-        said = await engine.run(lambda: engine.task.answer(predictor, asked(side), options), asked.pixels)
-        engine.answered(predictor, said, lambda other: engine.task.answer(other, asked(side), options), asked.pixels)
-        identity = _identity(predictor, engine.bento_of(predictor))
-        logger.info("prediction %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
-        return JSONResponse({**said, **identity, "research_use": RESEARCH_USE}, headers=HEADERS)
+        question = await _read(request, engine, predictor, ANSWER, takes_batch=task.asking.takes_batches)
+        if question.is_batch:
+            return JSONResponse(await _batch(engine, predictor, question, models), headers=HEADERS)
+
+        def ask(model: Predictor) -> dict[str, Any]:
+            return task.answer(model, question.asked(engine, model), question.options)
+
+        said = await engine.run(lambda: ask(predictor), question.pixels)
+        engine.answered(predictor, said, ask, question.pixels)
+        signed = {**said, **_signed("prediction", predictor, engine)}
+        return JSONResponse(enveloped(models.answer, signed, question.ignored), headers=HEADERS)
 
     async def explain(request: Request) -> Response:
         predictor = engine.ready()
-        options, asked = await _read(request, engine, predictor)
+        as_json = _prefers_json(request.headers.get("accept", ""))
+        question = await _read(request, engine, predictor, EXPLAIN)
+        options = drawing_side(question.options, predictor.card, EXPLAINED_SIDE)
+        if as_json:
+            answer, shown = await engine.run(
+                lambda: task.explanation(predictor, question.asked(engine, predictor), options), question.pixels
+            )
+            own = {name: value for name, value in answer.items() if name in task.asking.answer.model_fields}
+            signed = {"task": task.name, **shown.model_dump(mode="json", exclude_unset=True), "answer": own}
+            signed |= _signed("explanation", predictor, engine)
+            return JSONResponse(enveloped(models.explanation, signed, question.ignored), headers=HEADERS)
 
         def draw() -> bytes:
-            # the predictor shrinks to store_side first anyway: doing it here changes no number
-            side = min(predictor.card.preprocessing.store_side or EXPLAINED_SIDE, EXPLAINED_SIDE)
-            picture = engine.task.explain(predictor, asked(side), options)
-            return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+            drawn = task.explain(predictor, question.asked(engine, predictor), options)
+            return cv2.imencode(".png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1].tobytes()
 
-        png = await engine.run(draw, asked.pixels)
-        identity = _identity(predictor, engine.bento_of(predictor))
-        logger.info("explanation %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
-        named = {f"X-{name.replace('_', '-').title()}": value for name, value in identity.items()}
+        png = await engine.run(draw, question.pixels)
+        signed = _signed("explanation", predictor, engine)
+        named = {f"X-{name.replace('_', '-').title()}": value for name, value in signed.items()}
         return Response(png, media_type="image/png", headers={**HEADERS, **named, "X-Research-Use": RESEARCH_USE})
 
     async def similar(request: Request) -> Response:
         predictor, known = engine.ready(), engine.searchable()
-        options, asked = await _read(request, engine, predictor, SIMILAR_OPTIONS, one_picture=True)
+        _refuse_encoding(request)
+        if _kind(request) not in BODIES:
+            raise HTTPException(415, _wanted(()))
+        options = read_options(request.query_params.multi_items(), SIMILAR_OPTIONS)
+        engine.admit()
+        body = await _image(request)
+        said = await engine.run(lambda: find_similar(known, predictor, decode(body), options), pixels(body))
+        signed = {name: value for name, value in said.items() if name in models.similar.model_fields}
+        signed |= _signed("similar images", predictor, engine)
+        return JSONResponse(enveloped(models.similar, signed, []), headers=HEADERS)
 
-        def find() -> dict[str, Any]:
-            picture = asked(0)
-            assert isinstance(picture, np.ndarray)  # no index is made of pairs
-            return find_similar(known, predictor, picture, options)
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(document(engine, models), headers=HEADERS)
 
-        said = await engine.run(find, asked.pixels)
-        identity = _identity(predictor, engine.bento_of(predictor))
-        logger.info("similar images %(prediction_id)s model %(model_version)s bento %(bento)s", identity)
-        return JSONResponse({**said, **identity, "research_use": RESEARCH_USE}, headers=HEADERS)
+    async def docs(_: Request) -> Response:
+        return docs_page(document(engine, models))
 
     return Starlette(
         routes=[
-            Route("/", card, methods=["GET"]),
-            Route(asked_at(engine.task), predict, methods=["POST"]),
+            Route("/", start, methods=["GET"]),
+            Route(task.asking.path, predict, methods=["POST"]),
             Route("/explain", explain, methods=["POST"]),
             Route("/similar", similar, methods=["POST"]),
+            Route("/openapi.json", openapi, methods=["GET"]),
+            Route("/docs", docs, methods=["GET"]),
+            *page_routes(),
         ],
         exception_handlers={
             HTTPException: _refused,
             ImageError: _unusable,
-            OptionError: _unusable,
+            AskingError: _unusable,
             SimilarImagesError: _unusable,
             ClientDisconnect: _gone,
             Exception: _failed,
@@ -105,81 +155,127 @@ def application(engine: Engine) -> Starlette:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the task is asked about, not yet decoded. Called with the longest side wanted (0: as sent) it decodes."""
+async def _batch(engine: Engine, predictor: Predictor, question: Question, models: Answers) -> dict[str, Any]:
+    """Several images: for each its answer, or the status and sentence that it alone would have been refused with."""
+    task, results = engine.task, []
+    for start in range(0, len(question.parts), TOGETHER):
+        bodies = [data for _, data in question.parts[start : start + TOGETHER]]
+        try:
+            results += await engine.run(
+                lambda bodies=bodies: _together(engine, predictor, bodies, question.options), _most_pixels(bodies)
+            )
+        except HTTPException as error:  # the queue is full: those answered so far are not lost
+            results += [{"status": error.status_code, "error": error.detail}] * len(bodies)
+    for number, result in enumerate(results):
+        result |= {"number": number}
+        if "answer" in result:
+            result["answer"] |= _signed("prediction", predictor, engine)
+    answered = sum("answer" in result for result in results)
+    said = {"task": task.name, "results": results, "answered": answered, "refused": len(results) - answered}
+    return enveloped(models.batch, said, question.ignored)
 
-    decoded: Callable[[int], np.ndarray | Pair]
-    pixels: int  # that decoding it takes, by its headers
 
-    def __call__(self, longest: int) -> np.ndarray | Pair:
-        return self.decoded(longest)
+def _most_pixels(bodies: list[bytes]) -> int:
+    """Of the largest image; one that is refused costs nothing, and its sentence is that of the image alone."""
+    costs = [0]
+    for body in bodies:
+        with contextlib.suppress(ImageError):
+            costs.append(pixels(body))
+    return max(costs)
+
+
+def _together(
+    engine: Engine, predictor: Predictor, bodies: list[bytes], options: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Answers and errors of some images in order. One large image is in memory at a time."""
+    task = engine.task
+    side = predictor.card.preprocessing.store_side if task.answers_together else 0
+    results: list[dict[str, Any]] = [{} for _ in bodies]
+    images: dict[int, np.ndarray] = {}
+    for place, body in enumerate(bodies):
+        try:
+            if len(body) > UPLOAD_FORMATS.max_bytes:
+                raise ImageError(_too_large())
+            image = limit_side(decode(body), side)
+        except ImageError as error:
+            results[place] = {"status": 400, "error": str(error)}
+            continue
+        if task.answers_together:
+            images[place] = image
+        else:
+            results[place] = {"status": 200, "answer": task.answer(predictor, image, options)}
+    if images:
+        for place, answer in zip(images, task.answers(predictor, list(images.values()), options), strict=True):
+            results[place] = {"status": 200, "answer": answer}
+    return results
 
 
 async def _read(
-    request: Request,
-    engine: Engine,
-    predictor: Predictor,
-    known: Mapping[str, str] = OPTIONS,
-    one_picture: bool = False,
-) -> tuple[dict[str, str], Asked]:
-    """Options and body of a request, the cheap refusals first. Raises `OptionError` or an `HTTPException`.
-
-    `one_picture`: the photo of the other eye is not taken, even where the task takes it.
-    """
-    fellow = engine.task.fellow and not one_picture
-    kinds = request.headers.getlist("content-type")
-    kind = kinds[0].partition(";")[0].strip().lower() if len(kinds) == 1 else ""
-    is_form = kind == FORM and (engine.task.pairs or fellow)
-    if engine.task.pairs and not is_form:
-        raise HTTPException(415, f"send the photos first and second (and boxes) as {FORM}")
-    if not is_form and kind not in BODIES:
-        both = f", or, with the photo of the other eye, first and second as {FORM}" if fellow else ""
-        raise HTTPException(415, f"send the picture's bytes as the body, with Content-Type {' or '.join(BODIES)}{both}")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HTTPException(415, "compressed bodies are not accepted; send the picture as it is")
+    request: Request, engine: Engine, predictor: Predictor, used_for: str, takes_batch: bool = False
+) -> Question:
+    """Options and body of a request, the cheap refusals first. Raises `AskingError` or an `HTTPException`."""
+    asking = engine.task.asking
+    kind = _kind(request)
+    is_form = kind == FORM and (bool(asking.parts) or takes_batch)
+    if not is_form and not (asking.takes_bytes and kind in BODIES):
+        raise HTTPException(415, _wanted([part.name for part in asking.parts], asking.takes_bytes, takes_batch))
+    _refuse_encoding(request)
     given = request.query_params.multi_items()
-    options = read_options(given, predictor.labels, predictor.card.point_names, known)
+    options, ignored = options_of(given, engine.task, predictor.card, used_for)
     engine.admit()
-    if is_form:
-        parts = await read_form(request, with_boxes=engine.task.pairs)
-        cost = max(pixels(parts[FIRST]), pixels(parts[SECOND]))  # they are decoded one after the other
-        return options, Asked(lambda longest: decoded_pair(parts, predictor.labels, longest), cost)
-    body = await request.body()
-    return options, Asked(lambda longest: limit_side(decode(body), longest), pixels(body))
+    if not is_form:
+        return Question(options, ignored, [(IMAGE, await _image(request))], is_batch=False)
+    parts = await read_form(request, asking.parts, takes_batch, asking.body_bytes)
+    return Question(options, ignored, parts, is_batch=parts[0][0] == IMAGE)
 
 
-def asked_at(task: Task) -> str:
-    """The path on which a task is asked."""
-    return "/match" if task.pairs else "/predict"
+async def _image(request: Request) -> bytes:
+    """A body that is one image. Raises a 413 as soon as it has more bytes than one may have."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > UPLOAD_FORMATS.max_bytes:
+            raise HTTPException(413, _too_large(), {"Connection": "close"})
+    return bytes(body)
 
 
-def _identity(predictor: Predictor, bento: str) -> dict[str, str]:
-    return {
-        "prediction_id": uuid.uuid4().hex,
-        "model_version": predictor.bundle.version,
-        "dataset_md5": predictor.card.dataset_md5,
-        "bento": bento,
-    }
+def largest_body(task: Task) -> int:
+    """The most bytes that any request to a task's service may have."""
+    return max(task.asking.body_bytes, BATCH_BYTES if task.asking.takes_batches else 0)
 
 
-def _card(engine: Engine) -> dict[str, Any]:
-    """What the service is and whether it is ready."""
-    card: dict[str, Any] = {"task": engine.task.name, "title": engine.task.title, "bento": engine.bento}
-    if engine.predictor is not None:
-        card |= {
-            "labels": list(engine.predictor.labels),
-            "model_version": engine.predictor.bundle.version,
-            "dataset_md5": engine.predictor.card.dataset_md5,
-            "similar_images": len(engine.similar) if engine.similar else 0,
-            "licences": engine.similar.licences if engine.similar else [],
-        }
-    return {**card, "ready": not engine.unready, "paths": _paths(engine.task), "research_use": RESEARCH_USE}
+def _kind(request: Request) -> str:
+    kinds = request.headers.getlist("content-type")
+    return kinds[0].partition(";")[0].strip().lower() if len(kinds) == 1 else ""
 
 
-def _paths(task: Task) -> list[str]:
-    other = {"/match", "/predict"} - {asked_at(task)}
-    return [path for path in METHODS if path not in other]
+def _refuse_encoding(request: Request) -> None:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPException(415, "compressed bodies are not accepted; send the image as it is")
+
+
+def _wanted(parts: Sequence[str], takes_bytes: bool = True, takes_batch: bool = False) -> str:
+    """What a body may be, in one sentence."""
+    ways = [f"the image's bytes as the body, with Content-Type {' or '.join(BODIES)}"] if takes_bytes else []
+    ways += [f"{', '.join(parts)} as {FORM}"] if parts else []
+    ways += [f"up to {BATCH} parts named {IMAGE} as {FORM}"] if takes_batch else []
+    return f"send {', or '.join(ways)}"
+
+
+def _too_large() -> str:
+    return f"the image has more than {UPLOAD_FORMATS.max_bytes / 2**20:g} MiB; send a smaller one"
+
+
+def _prefers_json(accept: str) -> bool:
+    """Whether a client names JSON and no image: an explanation is an image unless asked for otherwise."""
+    kinds = [kind.partition(";")[0].strip().lower() for kind in accept.split(",")]
+    return "application/json" in kinds and not any(kind.startswith("image/") for kind in kinds)
+
+
+def _signed(what: str, predictor: Predictor, engine: Engine) -> dict[str, str]:
+    signed = identity(predictor, engine.bento_of(predictor))
+    logger.info(f"{what} %(prediction_id)s model %(model_version)s bento %(bento)s", signed)
+    return signed
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -192,9 +288,9 @@ async def _unusable(_: Request, error: Exception) -> Response:
 
 
 async def _gone(_: Request, __: Exception) -> Response:
-    return refusal(400, "the connection ended before the picture was complete")
+    return refusal(400, "the connection ended before the image was complete")
 
 
 async def _failed(_: Request, __: Exception) -> Response:
     """Starlette hands the exception on to the server's log; the client is told no more than this."""
-    return refusal(500, "the service failed on this picture; the server's log says why")
+    return refusal(500, "the service failed on this image; the server's log says why")

@@ -20,13 +20,14 @@ from bentoml.models import BentoModel
 from derm_ml import DermError
 from derm_ml.task import Task
 from serving import logs, memory, slow_headers
-from serving.endpoints import application, asked_at
+from serving.answers import Answers
+from serving.endpoints import application, largest_body
 from serving.engine import SOURCE, Engine, Files
 from serving.follow import CODE, Follower, open_challenger
 from serving.guard import Guard, KnownPaths, Limits, Readiness, is_loopback
 from serving.launch import FOLLOW, HOSTS, SHADOW
 from serving.metrics import Metrics
-from serving.pairs import BODY_BYTES
+from serving.openapi import document
 from serving.tokens import FILE, TOKEN, Tokens
 
 BESIDE = Path("similar_images", "index")  # where that index lies beside a bundle that is served from disk
@@ -38,9 +39,15 @@ class _Guarded(bentoml.Service):
     """A BentoML service whose outermost layer is ours: BentoML's own middleware hooks sit inside its metrics."""
 
     measured: Metrics
+    described: dict[str, Any]
 
     def to_asgi(self, is_main: bool = True) -> KnownPaths:
         return KnownPaths(super().to_asgi(is_main=is_main), self.measured)
+
+    @property
+    def openapi_spec(self) -> Any:
+        """Written into the Bento as apis/openapi.yaml: BentoML knows nothing of paths that are not `@bentoml.api`."""
+        return self.described
 
 
 def make_service(
@@ -52,7 +59,7 @@ def make_service(
     Tokens, further host names and what to follow are read from the environment: see `tokens` and `launch`.
     Raises `TokenError` for tokens that cannot be used.
     """
-    limits = limits or (Limits(body_bytes=BODY_BYTES) if task.pairs or task.fellow else Limits())
+    limits = limits or Limits(body_bytes=largest_body(task))
     tokens = Tokens.from_environment()
     hosts = [host.strip() for host in os.environ.get(HOSTS, "").split(",") if host.strip()]
     metrics = Metrics(f"derm_{name or task.name}")
@@ -99,9 +106,7 @@ def make_service(
                     f"refusing to listen on {host} without a token: set {TOKEN} or {FILE}, or bind to 127.0.0.1"
                 )
 
-    sent = "two photos and their boxes as a form" if task.pairs else "the bytes of a JPEG or PNG picture"
-    sent += ", or both eyes' photos as a form," if task.fellow else ""
-    Inference.__doc__ = f"{task.title}. POST {sent} to {asked_at(task)} or /explain."
+    Inference.__doc__ = f"{task.title}. Asked about {task.asking.about} at {task.asking.path}; see /docs."
     settings: dict[str, Any] = {
         "workers": 1,  # the model's threads share one session: one process uses all cores and loads the model once
         "http": {"host": "127.0.0.1"},
@@ -119,9 +124,10 @@ def make_service(
         limits=limits,
         readiness=lambda: Readiness(engine.unready, engine.refused),
         hosts=hosts,
-        absent={"/match", "/predict"} - {asked_at(task)},
+        absent={"/match", "/predict"} - {task.asking.path},
     )
     service.mount_asgi_app(application(engine))
+    service.described = document(engine, Answers.of(task))
     return service
 
 

@@ -86,13 +86,13 @@ def difference(expected: Mapping[str, float | None], found: Mapping[str, float |
 
 
 def _numbers(task: Task, predictor: Any, photos: list[np.ndarray]) -> dict[str, float | None]:
-    asked = Pair(photos[0], photos[1]) if task.pairs else photos[0]
+    asked = Pair(photos[0], photos[1]) if len(photos) == 2 else photos[0]
     numbers = task.numbers(task.answer(predictor, asked, {}))
     return {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def _photos(task: Task, image: np.ndarray) -> list[np.ndarray]:
-    if not task.pairs:
+    if task.asking.takes_bytes:
         return [image]
     return [image[:, :-SHIFT].copy(), image[:, SHIFT:].copy()]
 

@@ -21,11 +21,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.metrics import Metrics
+from serving.page import ASSETS, FOLDER, is_page
 from serving.request import because, begin, called
 from serving.tokens import Patience, Tokens
 
 METHODS = {
     "/": ("GET", "HEAD"),
+    "/docs": ("GET", "HEAD"),
+    "/openapi.json": ("GET", "HEAD"),
     "/predict": ("POST",),
     "/match": ("POST",),
     "/explain": ("POST",),
@@ -34,6 +37,7 @@ METHODS = {
     "/healthz": ("GET", "HEAD"),
     "/readyz": ("GET", "HEAD"),
     "/metrics": ("GET", "HEAD"),
+    **{FOLDER + name: ("GET", "HEAD") for name in ASSETS},
 }
 PROBES = ("/livez", "/healthz", "/readyz")  # asked by orchestrators that hold no token; they tell nothing
 UNKNOWN = "/unknown"
@@ -169,7 +173,8 @@ class Guard:
         if path not in PROBES and (refused := await self._stranger(scope)) is not None:
             return refused
         if path not in self.methods:
-            return refusal(404, f"there is no such path here; there are {', '.join(self.methods)}")
+            told = ", ".join(known for known in self.methods if not known.startswith(FOLDER))
+            return refusal(404, f"there is no such path here; there are {told}")
         if scope["method"] not in self.methods[path]:
             allowed = ", ".join(self.methods[path])
             return refusal(405, f"{path} takes {allowed} only", {"Allow": allowed})
@@ -190,6 +195,9 @@ class Guard:
             sentence = "the Host header names another host; use this machine's own, or list it in DERM_HOSTS"
             return refusal(421, sentence)
         if self.tokens:
+            accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
+            if is_page(scope["path"], accept.decode("latin-1")):
+                return None  # it holds nothing of the model; what it asks for needs the token
             given = [value for name, value in scope["headers"] if name == b"authorization"]
             scheme, _, secret = (given[0] if len(given) == 1 else b"").partition(b" ")
             name = self.tokens.name_of(secret.strip()) if scheme.lower() == b"bearer" else ""

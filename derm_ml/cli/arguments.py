@@ -12,10 +12,13 @@ import typer
 import yaml
 
 from derm_ml import DermError
+from derm_ml.asking.options import read_options
+from derm_ml.pairs import SECOND, Pair
 from derm_ml.registry import get_task
 from derm_ml.task import Recipe, Task
 
 if TYPE_CHECKING:
+    from derm_ml.bundle import BundleCard
     from derm_ml.dataset import Dataset
     from derm_ml.promotion import Registry
 
@@ -26,6 +29,10 @@ Values = Annotated[
 ]
 ModelFolder = Annotated[
     Path, typer.Argument(help="what `derm fit` printed: a model folder or its bundle", show_default=False)
+]
+Options = Annotated[
+    list[str],
+    typer.Option("--option", metavar="NAME=VALUE", help="an option of the task; see `derm tasks TASK`"),
 ]
 Model = Annotated[Path | None, typer.Option(help="model folder or bundle; default: the champion")]
 
@@ -72,6 +79,12 @@ def bundle_of(model: Path) -> Path:
     return model if (model / "bundle.json").exists() else model / "bundle"
 
 
+def asked_by(task: Task, verb: str) -> None:
+    """Raises a `DermError` naming the right verb if the task is asked by another one."""
+    if task.asking.verb != verb:
+        raise DermError(f"{task.name} is asked about {task.asking.about}: use `derm {task.asking.verb}`")
+
+
 def predictor_of(task: Task, model: Path | None) -> Any:
     return task.load(bundle_of(model) if model else open_registry().champion(task))
 
@@ -101,16 +114,22 @@ def options_of(age: str, sex: str, facts: Path | None, **wishes: str) -> Callabl
     return options
 
 
+def wished(task: Task, given: Sequence[str], card: BundleCard) -> dict[str, str]:
+    """`--option NAME=VALUE` as the task declares them. Raises `AskingError` for one it does not have or take."""
+    pairs = [tuple(one.split("=", 1)) for one in given]
+    if bad := [one for one, pair in zip(given, pairs, strict=True) if len(pair) != 2]:
+        raise DermError(f"--option {bad[0]}: write NAME=VALUE")
+    return read_options([(name, value) for name, value in pairs], task.asking.known, card)
+
+
 def fellow_of(task: Task, images: Sequence[Path], path: Path | None) -> Callable[[Any], Any]:
     """What a task is asked of a picture: the picture, or it and the photo of the person's other eye in `path`."""
     if path is None:
         return lambda image: image
-    if not task.fellow:
-        raise DermError(f"--fellow: {task.name} is asked about one picture")
+    if not any(part.name == SECOND for part in task.asking.parts):
+        raise DermError(f"--fellow: {task.name} is asked about {task.asking.about}")
     if len(images) != 1 or images[0].is_dir() or path.is_dir():
         raise DermError("--fellow: give one picture of the eye in question, and one of the other eye")
-    from derm_ml.pairs import Pair
-
     ((_, other),) = pictures([path])
     if isinstance(other, str):
         raise DermError(f"{path}: {other}")

@@ -16,8 +16,10 @@ from rich.table import Table
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.cli.arguments import (
     Model,
+    Options,
     PreparedData,
     TaskName,
+    asked_by,
     bundle_of,
     dataset_of,
     fellow_of,
@@ -26,6 +28,7 @@ from derm_ml.cli.arguments import (
     pictures,
     predictor_of,
     task_of,
+    wished,
 )
 from derm_ml.cli.terminal import notes, print_table, progress_bar
 from derm_ml.task import Task
@@ -57,14 +60,14 @@ def predict(
     age: Age = "",
     sex: Sex = "",
     facts: Facts = None,
+    option: Options = [],  # noqa: B006
 ) -> None:
     """Predict pictures: a table for people, --json or --csv for machines. A picture that cannot be read is named.
 
     A task that draws (masks, overlays) writes its drawings into a folder; the answer says where.
     """
     task = task_of(task_name)
-    if task.pairs:
-        raise DermError(f"{task.name} is asked about two photos: use `derm match`")
+    asked_by(task, "predict")
     options = options_of(age, sex, facts, point=point)
     answers: list[dict[str, Any]] = []
     failures, predictor = 0, None
@@ -80,7 +83,9 @@ def predict(
             raise DermError(
                 f"the model has no operating point '{point}'; it has {', '.join(predictor.card.point_names)}"
             )
-        answer = {"file": str(path), **task.answer(predictor, with_fellow(image), options(path))}
+        asked = options(path) | wished(task, option, predictor.card)
+        said = task.answer(predictor, with_fellow(image), asked)
+        answer = {"file": str(path), **said, "note": RESEARCH_USE}
         named[path.stem] += 1  # two folders may hold pictures of one name
         stem = path.stem if named[path.stem] == 1 else f"{path.stem}-{named[path.stem]}"
         answer |= _drawn(task, image, answer, (into or out_root() / task.name / "predicted") / stem)
@@ -106,21 +111,22 @@ def explain(
     age: Age = "",
     sex: Sex = "",
     facts: Facts = None,
+    option: Options = [],  # noqa: B006
 ) -> None:
     """Lay a heatmap over each picture: what the network looked at."""
     import cv2
 
     task = task_of(task_name)
-    if task.pairs:
-        raise DermError(f"{task.name} is asked about two photos: use `derm match` with --picture")
+    asked_by(task, "predict")
     predictor = predictor_of(task, model)
+    wishes = wished(task, option, predictor.card)
     options = options_of(age, sex, facts, label=label)
     with_fellow = fellow_of(task, images, fellow)
     into.mkdir(parents=True, exist_ok=True)
     for path, image in pictures(images):
         if isinstance(image, str):
             raise DermError(f"{path}: {image}")
-        picture = task.explain(predictor, with_fellow(image), options(path))
+        picture = task.explain(predictor, with_fellow(image), options(path) | wishes)
         target = into / f"{path.stem}.explained.png"
         cv2.imwrite(str(target), picture[..., ::-1])
         print(target)

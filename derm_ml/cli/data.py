@@ -22,12 +22,32 @@ if TYPE_CHECKING:
     from derm_ml.dataset import Dataset
 
 
-def tasks() -> None:
-    """List the tasks and their recipes."""
+def tasks(
+    task_name: Annotated[
+        str, typer.Argument(metavar="[TASK]", help="what this task is asked with", show_default=False)
+    ] = "",
+) -> None:
+    """List the tasks and their recipes; of one task, what it is asked with."""
+    if task_name:
+        return _print_asking(task_of(task_name))
     table = Table("task", "what", "recipes (the first is the default)")
     for task in all_tasks().values():
         table.add_row(task.name, task.title, ", ".join(task.recipes))
     print_table(table)
+
+
+def _print_asking(task: Task) -> None:
+    """The options of a task, as it declares them."""
+    print(f"{task.name} is asked about {task.asking.about}: derm {task.asking.verb}, POST {task.asking.path}")
+    table = Table("option", "values", "what", title=task.title)
+    for option in task.asking.options:
+        choices = ", ".join(option.choices) or {"labels": "a label", "points": "an operating point"}.get(
+            option.of_model, ""
+        )
+        span = f"{option.low:g} to {option.high:g}" if option.low is not None and option.high is not None else "text"
+        table.add_row(option.name, choices or span, option.help)
+    if table.row_count:
+        print_table(table)
 
 
 def draw(

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
-from derm_ml.cli.arguments import Model, TaskName, predictor_of, task_of
+from derm_ml.cli.arguments import Model, TaskName, asked_by, predictor_of, task_of
 from derm_ml.cli.terminal import notes, out_console, print_table
 from derm_ml.task import Task
 
@@ -31,12 +31,11 @@ def match(
     from derm_ml.matching.files import read_pair
 
     task = task_of(task_name)
-    if not task.pairs:
-        raise DermError(f"{task.name} is asked about single pictures: use `derm predict`")
+    asked_by(task, "match")
     predictor = predictor_of(task, model)
     pair = read_pair(first, second, boxes)
     try:
-        answer = task.answer(predictor, pair, {})
+        answer = {**task.answer(predictor, pair, {}), "note": RESEARCH_USE}
         if picture:
             cv2.imwrite(str(picture), task.explain(predictor, pair, {})[..., ::-1])
     except ValueError as error:

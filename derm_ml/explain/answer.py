@@ -1,14 +1,22 @@
-"""What every classifier's `predict.py` needs: attributes from options, and the picture with its heatmap."""
+"""What every classifier's `predict.py` needs: attributes from options, and the image with its heatmap."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from derm_ml import RESEARCH_USE
+from derm_ml.asking.answers import Explanation
+from derm_ml.explain.layers import heatmaps, shown
 from derm_ml.explain.overlay import captioned, overlay
-from derm_ml.predictor import Attributes, Predictor
+from derm_ml.predictor import Attributes, Outputs, Predictor, concatenate
+
+
+def asked(predictor: Predictor, images: Sequence[np.ndarray], options: Mapping[str, str]) -> Outputs:
+    """What the predictor says of some images (H, W, 3) uint8 of people of the same age and sex, as far as given."""
+    attributes = attributes_from(options)
+    return concatenate(predictor.batches((image, attributes) for image in images))
 
 
 def attributes_from(options: Mapping[str, str]) -> Attributes:
@@ -22,15 +30,27 @@ def attributes_from(options: Mapping[str, str]) -> Attributes:
 
 
 def explained(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
-    """The picture with the Grad-CAM of `options["label"]` (default: the most likely label) and a caption.
+    """The image with the Grad-CAM of `options["label"]` (default: the most likely label) and a caption.
 
-    Raises `ValueError` for a label the model does not know.
+    Its longer side is at most `options["size"]`. Raises `ValueError` for a label the model does not know.
     """
-    outputs = predictor([image], [attributes_from(options)])
+    outputs = asked(predictor, [image], options)
+    label = _label(predictor, outputs, options)
+    column = predictor.labels.index(label)
+    drawn = overlay(shown(image, options), predictor.unsquared(outputs.maps[0, column], image))
+    probability = outputs.probabilities[0, column]
+    return captioned(drawn, f"{label}: {probability:.1%} (model {predictor.bundle.version})\n{RESEARCH_USE}")
+
+
+def explanation_of(
+    predictor: Predictor, outputs: Outputs, image: np.ndarray, options: Mapping[str, str]
+) -> Explanation:
+    """The Grad-CAM of `options["label"]` (default: the most likely label) as numbers; `outputs` are of `image`."""
+    return heatmaps(predictor, outputs, [_label(predictor, outputs, options)], image, options)
+
+
+def _label(predictor: Predictor, outputs: Outputs, options: Mapping[str, str]) -> str:
     label = options.get("label") or predictor.labels[int(outputs.probabilities[0].argmax())]
     if label not in predictor.labels:
         raise ValueError(f"no label '{label}'; the model knows {', '.join(predictor.labels)}")
-    column = predictor.labels.index(label)
-    picture = overlay(image, predictor.unsquared(outputs.maps[0, column], image))
-    probability = outputs.probabilities[0, column]
-    return captioned(picture, f"{label}: {probability:.1%} (model {predictor.bundle.version})\n{RESEARCH_USE}")
+    return label

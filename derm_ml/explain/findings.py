@@ -5,12 +5,15 @@ For one picture (`/explain`, `derm explain`) and as sheets of a whole split, one
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 import pandas as pd
 
 from derm_ml import RESEARCH_USE
 from derm_ml.dataset import Dataset
+from derm_ml.explain.layers import shown
 from derm_ml.explain.overlay import captioned, overlay
 from derm_ml.figures.sheets import heatmap_sheet
 from derm_ml.pairs import Pair
@@ -34,26 +37,34 @@ def finding_of(predictor: Predictor, asked: np.ndarray | Pair) -> Outputs:
     return predictor.with_fellows(concatenate(both), np.array([1, 0]))
 
 
-def explained(predictor: Predictor, asked: np.ndarray | Pair, label: str = "") -> np.ndarray:
-    """RGB (H, W, 3) uint8 with the map of `label`; without one, a panel for each finding present, side by side.
+def shown_findings(predictor: Predictor, outputs: Outputs, label: str = "") -> list[str]:
+    """Whose maps are shown of the first image of `outputs`: `label`'s; without one, those of the findings present.
 
-    Of a pair it is the first photo; the second, of the person's other eye, only takes part in the probabilities.
-
-    Where none is present the most likely one is shown. Raises `ValueError` for a label the model does not know.
+    Where none is present, that of the most likely. Raises `ValueError` for a label the model does not know.
     """
     if label and label not in predictor.labels:
         raise ValueError(f"no label '{label}'; the model knows {', '.join(predictor.labels)}")
+    p = dict(zip(predictor.labels, outputs.probabilities[0].tolist(), strict=True))
+    present = [name for name in predictor.labels if p[name] >= predictor.card.threshold(name)]
+    return [label] if label else present or [max(p, key=p.__getitem__)]
+
+
+def explained(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
+    """RGB (H, W, 3) uint8: a panel for each of the `shown_findings` of `options["label"]`, side by side.
+
+    Of a pair it is the first photo; the second, of the person's other eye, only takes part in the probabilities.
+    The longer side of a panel is at most `options["size"]`.
+    """
     outputs = finding_of(predictor, asked)
     image = asked.first if isinstance(asked, Pair) else asked
-    p = dict(zip(predictor.labels, outputs.probabilities[0].tolist(), strict=True))
-    thresholds = {name: predictor.card.threshold(name) for name in predictor.labels}
-    present = [name for name in predictor.labels if p[name] >= thresholds[name]]
     panels = []
-    for name in [label] if label else present or [max(p, key=p.__getitem__)]:
-        cam = outputs.maps[0, predictor.labels.index(name)]
-        said = "present" if name in present else "not present"
-        text = f"{readable(name)}: {p[name]:.1%}, {said} (from {thresholds[name]:.1%})"
-        panels.append(captioned(overlay(image, predictor.unsquared(cam, image)), f"{text}\n{RESEARCH_USE}"))
+    for name in shown_findings(predictor, outputs, options.get("label", "")):
+        column = predictor.labels.index(name)
+        p, threshold = float(outputs.probabilities[0, column]), predictor.card.threshold(name)
+        said = "present" if p >= threshold else "not present"
+        text = f"{readable(name)}: {p:.1%}, {said} (from {threshold:.1%})"
+        drawn = overlay(shown(image, options), predictor.unsquared(outputs.maps[0, column], image))
+        panels.append(captioned(drawn, f"{text}\n{RESEARCH_USE}"))
     tallest = max(len(panel) for panel in panels)
     white = (255, 255, 255)
     grown = [cv2.copyMakeBorder(q, 0, tallest - len(q), 0, 0, cv2.BORDER_CONSTANT, value=white) for q in panels]

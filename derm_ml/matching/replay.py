@@ -8,21 +8,23 @@ from collections.abc import Iterator
 
 from PIL import Image
 
+from derm_ml.asking.form import form_body
+from derm_ml.asking.kinds import Asking
 from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation
 from derm_ml.matching.cases import cases
 from derm_ml.pairs import FIRST, SECOND, Pair
-from derm_ml.replay import TEST, Upload, form_body, spread
+from derm_ml.replay import TEST, Upload, spread
 
 
-def pair_uploads(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
-    """At most `n` of the evaluated pairs, right and wrong ones, as `POST /match` takes them."""
+def pair_uploads(asking: Asking, dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
+    """At most `n` of the evaluated pairs, right and wrong ones, as the service takes them."""
     said = evaluation.predictions.set_index("id")
     of = {case.id: case for case in cases(dataset, TEST)}
     shown = spread(evaluation.predictions.loc[evaluation.predictions["id"].isin(list(of))], n)
     for name in shown["id"]:
         body, content_type = pair_body(of[name].load()[0])
-        yield Upload(name, body, json.loads(str(said.at[name, "answer"])), "/match", content_type)
+        yield Upload(name, body, json.loads(str(said.at[name, "answer"])), asking.path, content_type)
 
 
 def pair_body(pair: Pair) -> tuple[bytes, str]:

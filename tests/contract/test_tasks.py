@@ -85,9 +85,31 @@ def test_it_says_what_a_champion_must_show(task):
     Policy.of(task)
 
 
+def test_it_says_what_it_is_asked_with_in_plain_words(task):
+    """The API description, the page and `derm tasks` show nothing else."""
+    options = task.asking.options
+    assert len({option.name for option in options}) == len(options)
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", option.name) for option in options)
+    assert all(len(option.help.split()) > 2 for option in options)
+    schema = task.asking.answer.model_json_schema()
+    assert schema["description"].endswith(".")
+    assert schema["properties"]
+    taken = {
+        "task",
+        "model_version",
+        "dataset_md5",
+        "prediction_id",
+        "bento",
+        "options_ignored",
+        "research_use",
+        "note",
+    }
+    assert not taken & set(schema["properties"]), "the envelope has a field of that name"
+
+
 def test_it_has_the_inner_shape_of_every_task(task):
     folder = ROOT / "derm_ml" / "tasks" / task.name
-    wanted = {"task.py", "recipes.py", "data.py", "train.py", "evaluate.py", "predict.py", "policy.yaml"}
+    wanted = {"task.py", "asking.py", "recipes.py", "data.py", "train.py", "evaluate.py", "predict.py", "policy.yaml"}
     assert wanted <= {p.name for p in folder.iterdir()}
 
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import io
 import itertools
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import uvicorn
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.numpy import save_file
 from starlette.testclient import TestClient
 
-from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, OperatingPoint, Preprocessing, seal, writing_bundle
+from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, MaskRule, OperatingPoint, Preprocessing, seal, writing_bundle
 from derm_ml.dataset import Dataset
 from derm_ml.embeddings.extract import embed
 from derm_ml.embeddings.similar import build_similar
+from derm_ml.matching import candidates, evidence, hidden
 from derm_ml.predictor import Predictor
 from derm_ml.registry import get_task
 from serving.factory import BESIDE, make_service
@@ -27,11 +33,83 @@ from serving.guard import Limits
 TASK = "lesion_classification"
 LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
 SIDE = 32
+MASK_SIDE = 64
 
 
 @pytest.fixture(scope="session")
 def write_bundle() -> Callable[..., Path]:
     return _write_bundle
+
+
+@pytest.fixture(scope="session")
+def write_pair_bundle() -> Callable[[Path], Path]:
+    return _write_pair_bundle
+
+
+def _write_pair_bundle(path: Path) -> Path:
+    """A bundle that matches pairs by numbers rounded from a fit on synthetic visits: a near box of one size matches."""
+
+    def logistic(names: tuple[str, ...], means: list, scales: list, weights: list, intercept: float) -> dict:
+        return {"names": names, "means": means, "scales": scales, "weights": weights, "intercept": intercept}
+
+    numbers = {
+        "match": logistic(
+            candidates.NAMES, [0.16, 0.9, 0.4, 0.36, 0.8, 0.01], [0.15, 0.9, 0.4, 0.4, 0.3, 0.03],
+            [-2.6, -2.4, 2.8, -1.1, 0.8, -0.5], -0.6,
+        ),
+        "hidden": logistic(hidden.NAMES, [0.0] * 4, [1.0] * 4, [0.0] * 4, -6.0),
+        "same": logistic(
+            evidence.NAMES, [3.4, 0.77, 0.99, 0, 0], [1.8, 0.22, 0.005, 1e-6, 1e-6], [1.2, 1.9, 0.6, 0, 0], -0.4
+        ),
+        "same_threshold": 0.5,
+    }  # fmt: skip
+    task = get_task("persistent_conditions")
+    card = BundleCard(
+        task=task.name, recipe_name="drawn", recipe={}, labels=task.labels, head="pairs",
+        preprocessing=Preprocessing(side=640, store_side=1024),
+        parameters={"faces": {"detector": "dlib_hog"}, "numbers": numbers},
+        dataset_md5="0" * 32 + ".dir", split_hashes={}, backbone="none", pretrained="none", epochs=0,
+    )  # fmt: skip
+    with writing_bundle(path) as folder:
+        seal(folder, card)
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_segmenter() -> Callable[..., Path]:
+    return _write_segmenter
+
+
+def _write_segmenter(path: Path, fit: str = "squash") -> Path:
+    """A bundle that takes every pixel darker than the middle for lesion: (N, S, S, 3) uint8 → (N, 1, S, S)."""
+    task = get_task("lesion_segmentation")
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float", "colours"], ["grey"], keepdims=1),
+        helper.make_node("Sub", ["middle", "grey"], ["darkness"]),
+        helper.make_node("Transpose", ["darkness"], ["logits"], perm=[0, 3, 1, 2]),
+    ]
+    values = [numpy_helper.from_array(np.array([3]), "colours"), numpy_helper.from_array(np.float32(127.5), "middle")]
+    graph = helper.make_graph(
+        nodes,
+        "dark",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", MASK_SIDE, MASK_SIDE, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 1, MASK_SIDE, MASK_SIDE])],
+        values,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 10
+    card = BundleCard(
+        task=task.name, recipe_name="drawn", recipe={}, labels=task.labels, head="mask", views="d4", temperature=10,
+        preprocessing=Preprocessing(side=MASK_SIDE, store_side=512, fit=fit, smallest_side=0),
+        mask_rule=MaskRule(threshold=0.5, largest_component=True, fill_holes=True),
+        dataset_md5="0" * 32 + ".dir", split_hashes={}, backbone="dark", pretrained="none", epochs=1,
+    )  # fmt: skip
+    with writing_bundle(path) as folder:
+        onnx.save(model, folder / MODEL)
+        save_file({"none": np.zeros(1, np.float32)}, folder / WEIGHTS)
+        seal(folder, card)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -48,13 +126,13 @@ def indexed(tmp_path_factory: pytest.TempPathFactory, drawn_dataset: Dataset) ->
     return bundle
 
 
-def _write_bundle(path: Path, scale: float = 6.0, task: str = TASK) -> Path:
-    """A bundle whose answer depends on the picture's colours; `scale` makes another model."""
+def _write_bundle(path: Path, scale: float = 6.0, task: str = TASK, **facts: object) -> Path:
+    """A bundle whose answer depends on the picture's colours; `scale` makes another model, `facts` another card."""
     head = (np.eye(3, dtype=np.float32) * scale)[:, :, None, None]
     with writing_bundle(path) as folder:
         onnx.save(_graph(head), folder / MODEL)
         save_file({"head": head}, folder / WEIGHTS)
-        seal(folder, _card(task))
+        seal(folder, _card(task).model_copy(update=facts))
     return path
 
 
@@ -150,3 +228,25 @@ def encode(picture: np.ndarray) -> Callable[..., bytes]:
         return buffer.getvalue()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def served() -> Callable[..., AbstractContextManager[str]]:
+    return _served
+
+
+@contextmanager
+def _served(task: str, bundle: Path | None, name: str) -> Iterator[str]:
+    """The service of a task under uvicorn; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    application = make_service(get_task(task), bundle, name=name).to_asgi()
+    server = uvicorn.Server(uvicorn.Config(application, host="127.0.0.1", port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}/"
+    server.should_exit = True
+    thread.join(20)

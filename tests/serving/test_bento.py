@@ -25,7 +25,8 @@ from derm_assets.packaging import PackagingError, build_bento, compare, release,
 from derm_ml.bundle import LEFT_OUT, Bundle, BundleError, copy_to_serve
 from derm_ml.images.decode import decode
 from derm_ml.predictor import Predictor
-from derm_ml.replay import Upload, known_attributes
+from derm_ml.registry import get_task
+from derm_ml.replay import Upload
 from serving.build import PACKAGES
 from serving.factory import BESIDE
 from serving.image import assemble
@@ -62,7 +63,9 @@ def cases(bundle, encode) -> list[Upload]:
         data = encode("JPEG", quality=quality)
         said = predictor([decode(data)]).probabilities[0]
         expected = {label: float(p) for label, p in zip(predictor.labels, said, strict=True)}
-        return Upload(f"image-{quality}", data, expected, query=known_attributes({"age": 60.0, "site": "arm"}))
+        return Upload(
+            f"image-{quality}", data, expected, query=get_task(TASK).asking.facts({"age": 60.0, "site": "arm"})
+        )
 
     return [case(quality) for quality in (20, 50, 80, 95)]
 

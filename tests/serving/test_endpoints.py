@@ -180,11 +180,11 @@ def test_what_is_no_single_sound_picture_is_refused(client, encode, name, path):
 
 @pytest.mark.parametrize(
     "kind",
-    ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "application/vnd.bentoml+pickle",
+    ["application/x-www-form-urlencoded", "application/vnd.bentoml+pickle",
      "application/octet-stream+pickle", "application/json", "text/plain", "image/gif", "image/svg+xml", ""],
 )  # fmt: skip
 def test_only_raw_picture_bytes_are_a_body(client, encode, kind):
-    """A form or a pickle would put a parser, or an interpreter, between the network and the checks."""
+    """A pickle would put an interpreter between the network and the checks."""
     refused(post(client, encode(), kind=kind), 415)
 
 

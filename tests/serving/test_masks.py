@@ -5,19 +5,14 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from safetensors.numpy import save_file
 from starlette.testclient import TestClient
 
 from derm_ml import RESEARCH_USE
-from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, MaskRule, Preprocessing, seal, writing_bundle
 from derm_ml.registry import get_task
 from serving.factory import make_service
 
@@ -36,39 +31,8 @@ STORED = {
 }
 
 
-def write_segmenter(path: Path, fit: str = "squash") -> Path:
-    """A bundle that takes every pixel darker than the middle for lesion: (N, S, S, 3) uint8 → (N, 1, S, S)."""
-    nodes = [
-        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["float", "colours"], ["grey"], keepdims=1),
-        helper.make_node("Sub", ["middle", "grey"], ["darkness"]),
-        helper.make_node("Transpose", ["darkness"], ["logits"], perm=[0, 3, 1, 2]),
-    ]
-    values = [numpy_helper.from_array(np.array([3]), "colours"), numpy_helper.from_array(np.float32(127.5), "middle")]
-    graph = helper.make_graph(
-        nodes,
-        "dark",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIDE, SIDE, 3])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 1, SIDE, SIDE])],
-        values,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
-    model.ir_version = 10
-    card = BundleCard(
-        task=TASK.name, recipe_name="drawn", recipe={}, labels=TASK.labels, head="mask", views="d4", temperature=10,
-        preprocessing=Preprocessing(side=SIDE, store_side=512, fit=fit, smallest_side=0),
-        mask_rule=MaskRule(threshold=0.5, largest_component=True, fill_holes=True),
-        dataset_md5="0" * 32 + ".dir", split_hashes={}, backbone="dark", pretrained="none", epochs=1,
-    )  # fmt: skip
-    with writing_bundle(path) as folder:
-        onnx.save(model, folder / MODEL)
-        save_file({"none": np.zeros(1, np.float32)}, folder / WEIGHTS)
-        seal(folder, card)
-    return path
-
-
 @pytest.fixture(scope="module", params=["squash", "pad"])
-def client(request, tmp_path_factory) -> Iterator[TestClient]:
+def client(request, tmp_path_factory, write_segmenter) -> Iterator[TestClient]:
     bundle = write_segmenter(tmp_path_factory.mktemp("dark") / "bundle", request.param)
     service = make_service(TASK, bundle, name=f"masks_{request.param}")
     with TestClient(service.to_asgi(), base_url="http://127.0.0.1:3000") as opened:

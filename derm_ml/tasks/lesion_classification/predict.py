@@ -1,52 +1,63 @@
-"""What lesion_classification says and shows about one picture."""
+"""What lesion_classification says and shows about one image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from derm_ml import RESEARCH_USE
-from derm_ml.explain.answer import attributes_from, explained
-from derm_ml.predictor import Predictor
+from derm_ml.asking.answers import Explanation
+from derm_ml.explain.answer import asked, explained, explanation_of
+from derm_ml.predictor import Outputs, Predictor
+from derm_ml.tasks.lesion_classification.asking import Diagnosis, PointDecision
 
 
-def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> dict[str, Any]:
+def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> Diagnosis:
     """Calibrated probabilities, the most likely class, and the decision at each operating point.
 
     `options` may give `age` (years) and `sex`, used if the bundle was trained with them.
     Raises `ValueError` for an age that is no number.
     """
-    outputs = predictor([image], [attributes_from(options)])
-    probabilities = {n: float(p) for n, p in zip(predictor.labels, outputs.probabilities[0], strict=True)}
-    points = [
-        {
-            "name": point.name,
-            "label": point.label,
-            "threshold": point.threshold,
-            "positive": probabilities[point.label] >= point.threshold,
-            "sensitivity": point.sensitivity,
-            "sensitivity_low": point.sensitivity_low,
-            "specificity": point.specificity,
-            "positives": point.positives,
-        }
-        for point in predictor.card.operating_points
-    ]
-    return {
-        "task": predictor.card.task,
-        "predicted": max(probabilities, key=probabilities.__getitem__),
-        "probabilities": probabilities,
-        "operating_points": points,
-        "model_version": predictor.bundle.version,
-        "dataset_md5": predictor.card.dataset_md5,
-        "note": RESEARCH_USE,
-    }
+    return answers(predictor, [image], options)[0]
+
+
+def answers(predictor: Predictor, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[Diagnosis]:
+    """The answers to several images, predicted together."""
+    outputs = asked(predictor, images, options)
+    return [_diagnosis(predictor, outputs, row) for row in range(len(images))]
 
 
 def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
-    """The picture with the Grad-CAM of `options["label"]` (default: the most likely class) and a caption.
+    """The image with the Grad-CAM of `options["label"]` (default: the most likely class) and a caption.
 
     Raises `ValueError` for a label the model does not know.
     """
     return explained(predictor, image, options)
+
+
+def explanation(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> tuple[Diagnosis, Explanation]:
+    """The answer, and the Grad-CAM that `explain` shows as numbers."""
+    outputs = asked(predictor, [image], options)
+    return _diagnosis(predictor, outputs, 0), explanation_of(predictor, outputs, image, options)
+
+
+def _diagnosis(predictor: Predictor, outputs: Outputs, row: int) -> Diagnosis:
+    probabilities = {n: float(p) for n, p in zip(predictor.labels, outputs.probabilities[row], strict=True)}
+    points = [
+        PointDecision(
+            name=point.name,
+            label=point.label,
+            threshold=point.threshold,
+            positive=probabilities[point.label] >= point.threshold,
+            sensitivity=point.sensitivity,
+            sensitivity_low=point.sensitivity_low,
+            specificity=point.specificity,
+            positives=point.positives,
+        )
+        for point in predictor.card.operating_points
+    ]
+    return Diagnosis(
+        predicted=max(probabilities, key=probabilities.__getitem__),
+        probabilities=probabilities,
+        operating_points=points,
+    )

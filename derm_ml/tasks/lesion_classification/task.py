@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE, probabilities_are_calibrated, ranks_better_than_chance
 from derm_ml.task import Artifact, Gate, Task
+from derm_ml.tasks.lesion_classification.asking import ASKING
 from derm_ml.tasks.lesion_classification.recipes import Drawn, Faithful, Strong
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ TASK = Task(
     title="Melanoma, nevus or seborrheic keratosis",
     labels=("melanoma", "nevus", "seborrheic_keratosis"),
     recipes={"strong": Strong, "faithful": Faithful, "drawn": Drawn},
+    asking=ASKING,
     primary_metric="auc_mean",
     rules=IMAGE_RULES,
     gates=(

@@ -1,4 +1,4 @@
-"""What lesion_segmentation says and shows about one picture. Coordinates are pixels of the upright picture."""
+"""What lesion_segmentation says and shows about one image. Coordinates are pixels of the upright image."""
 
 from __future__ import annotations
 
@@ -10,50 +10,43 @@ import cv2
 import numpy as np
 
 from derm_ml import RESEARCH_USE
+from derm_ml.asking.answers import Explanation
+from derm_ml.explain.layers import outline, shown
 from derm_ml.explain.overlay import captioned, outlined
 from derm_ml.images.masks import bounding_box, png, polygons, run_lengths
-from derm_ml.predictor import Predictor
+from derm_ml.predictor import Predictor, Segmentation
+from derm_ml.tasks.lesion_segmentation.asking import MASK, Box, Outline, PngMask, Polygons, RunLengths
 
-FORMATS = ("png", "rle", "polygon")
 
-
-def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> dict[str, Any]:
-    """The mask as `options["mask"]` asks (png, rle or polygon; default png), its share of the picture, box, confidence.
+def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> Outline:
+    """The mask as `options["mask"]` asks (png, rle or polygon; default png), its share of the image, box, confidence.
 
     `png`: base64 of a PNG of 0 and 255; `rle`: COCO's uncompressed runs, down the columns; `polygon`: rings of
-    [x, y]. All have the size of the picture after its EXIF orientation is applied. `bounding_box` is null for an empty
+    [x, y]. All have the size of the image after its EXIF orientation is applied. `bounding_box` is null for an empty
     mask. Raises `ValueError` for another format.
     """
-    form = options.get("mask", "png").lower()
-    if form not in FORMATS:
-        raise ValueError(f"no mask format '{form}'; there are {', '.join(FORMATS)}")
-    found = predictor.segment([image])[0]
-    height, width = found.mask.shape
-    box = bounding_box(found.mask)
-    return {
-        "task": predictor.card.task,
-        "width": width,
-        "height": height,
-        "area_share": float((found.mask > 0).mean()),
-        "bounding_box": dict(zip(("left", "top", "width", "height"), box, strict=True)) if box else None,
-        "confidence": found.confidence,
-        "mask": {"format": form, **_encoded(found.mask, form)},
-        "model_version": predictor.bundle.version,
-        "dataset_md5": predictor.card.dataset_md5,
-        "note": RESEARCH_USE,
-    }
+    return _outline(predictor.segment([image])[0], options)
 
 
 def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
-    """The picture with the outline of the lesion and a caption."""
+    """The image with the outline of the lesion and a caption; its longer side is at most `options["size"]`."""
     found = predictor.segment([image])[0]
     share = (found.mask > 0).mean()
-    said = f"lesion: {share:.1%} of the picture, confidence {found.confidence:.0%}" if share else "no lesion found"
-    return captioned(outlined(image, found.mask), f"{said} (model {predictor.bundle.version})\n{RESEARCH_USE}")
+    said = f"lesion: {share:.1%} of the image, confidence {found.confidence:.0%}" if share else "no lesion found"
+    drawn = outlined(shown(image, options), shown(found.mask, options))
+    return captioned(drawn, f"{said} (model {predictor.bundle.version})\n{RESEARCH_USE}")
+
+
+def explanation(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> tuple[Outline, Explanation]:
+    """The answer, and its mask at the size asked for."""
+    found = predictor.segment([image])[0]
+    return _outline(found, options), outline(predictor.labels[0], found.mask, options)
 
 
 def drawings(image: np.ndarray, answer: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The mask of an answer in PNG form, (H, W) uint8 of 0 and 255, and the picture with its outline."""
+    """The mask of an answer, (H, W) uint8 of 0 and 255, and the image with its outline; nothing unless it is a PNG."""
+    if answer["mask"]["format"] != "png":
+        return {}
     data = np.frombuffer(base64.b64decode(answer["mask"]["data"]), np.uint8)
     mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
     assert mask is not None
@@ -61,9 +54,23 @@ def drawings(image: np.ndarray, answer: Mapping[str, Any]) -> dict[str, np.ndarr
     return {"mask": mask, "overlay": captioned(outlined(image, mask), caption)}
 
 
-def _encoded(mask: np.ndarray, form: str) -> dict[str, Any]:
+def _outline(found: Segmentation, options: Mapping[str, str]) -> Outline:
+    form = MASK.read(options.get("mask") or MASK.default)
+    height, width = found.mask.shape
+    box = bounding_box(found.mask)
+    return Outline(
+        width=width,
+        height=height,
+        area_share=float((found.mask > 0).mean()),
+        bounding_box=Box(left=box[0], top=box[1], width=box[2], height=box[3]) if box else None,
+        confidence=found.confidence,
+        mask=_encoded(found.mask, form),
+    )
+
+
+def _encoded(mask: np.ndarray, form: str) -> PngMask | RunLengths | Polygons:
     if form == "rle":
-        return {"size": list(mask.shape), "counts": run_lengths(mask)}
+        return RunLengths(format="rle", size=mask.shape, counts=run_lengths(mask))
     if form == "polygon":
-        return {"polygons": polygons(mask)}
-    return {"data": base64.b64encode(png(mask)).decode("ascii")}
+        return Polygons.model_validate({"format": "polygon", "polygons": polygons(mask)})
+    return PngMask(format="png", data=base64.b64encode(png(mask)).decode("ascii"))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from derm_ml.rules import MASK_RULES
 from derm_ml.task import Finding, Gate, Task
+from derm_ml.tasks.lesion_segmentation.asking import ASKING
 from derm_ml.tasks.lesion_segmentation.recipes import Drawn, Faithful, Strong
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ TASK = Task(
     title="Outline of a lesion",
     labels=("lesion",),
     recipes={"strong": Strong, "faithful": Faithful, "drawn": Drawn},
+    asking=ASKING,
     primary_metric="dice",
     rules=MASK_RULES,
     gates=(

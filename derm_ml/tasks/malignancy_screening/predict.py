@@ -1,23 +1,23 @@
-"""What malignancy_screening says and shows about one picture."""
+"""What malignancy_screening says and shows about one image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from derm_ml import RESEARCH_USE
+from derm_ml.asking.answers import Explanation
 from derm_ml.bundle import BundleCard, OperatingPoint
-from derm_ml.explain.answer import attributes_from, explained
+from derm_ml.explain.answer import asked, explained, explanation_of
 from derm_ml.policy import Policy
-from derm_ml.predictor import Predictor
+from derm_ml.predictor import Outputs, Predictor
+from derm_ml.tasks.malignancy_screening.asking import Decision, Screening
 from derm_ml.tasks.malignancy_screening.task import TASK
 
 LABEL = TASK.labels[0]
 
 
-def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> dict[str, Any]:
+def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> Screening:
     """The calibrated probability, and the decision at an operating point with the evidence behind it.
 
     `options` may give `point` (default: the policy's), and `age` and `sex`, used if the bundle was trained with them.
@@ -26,55 +26,71 @@ def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) 
     probability is calibrated to: where cancers are rarer, the probability is too high.
     Raises `ValueError` for a point asked for that the bundle does not have.
     """
-    outputs = predictor([image], [attributes_from(options)])
-    probability = float(outputs.probabilities[0, 0])
-    decision = _decision(predictor.card, options.get("point"), probability)
-    return {
-        "task": predictor.card.task,
-        "predicted": {True: LABEL, False: TASK.negative, None: "undecided"}[decision["positive"]],
-        "probabilities": {LABEL: probability},
-        "prevalence": predictor.card.prevalence.get(LABEL),
-        "decision": decision,
-        "model_version": predictor.bundle.version,
-        "dataset_md5": predictor.card.dataset_md5,
-        "note": RESEARCH_USE,
-    }
+    return answers(predictor, [image], options)[0]
+
+
+def answers(predictor: Predictor, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[Screening]:
+    """The answers to several images, predicted together."""
+    outputs = asked(predictor, images, options)
+    return [_screening(predictor, outputs, row, options) for row in range(len(images))]
 
 
 def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
-    """The picture with what speaks for malignancy laid over it, and a caption."""
+    """The image with what speaks for malignancy laid over it, and a caption."""
     return explained(predictor, image, options)
 
 
-def _decision(card: BundleCard, asked: str | None, probability: float) -> dict[str, Any]:
+def explanation(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> tuple[Screening, Explanation]:
+    """The answer, and what speaks for malignancy as numbers."""
+    outputs = asked(predictor, [image], options)
+    return _screening(predictor, outputs, 0, options), explanation_of(predictor, outputs, image, options)
+
+
+def _screening(predictor: Predictor, outputs: Outputs, row: int, options: Mapping[str, str]) -> Screening:
+    probability = float(outputs.probabilities[row, 0])
+    decision = _decision(predictor.card, options.get("point"), probability)
+    return Screening(
+        predicted={True: LABEL, False: TASK.negative, None: "undecided"}[decision.positive],
+        probabilities={LABEL: probability},
+        prevalence=predictor.card.prevalence.get(LABEL),
+        decision=decision,
+    )
+
+
+def _decision(card: BundleCard, asked: str | None, probability: float) -> Decision:
     name = asked or Policy.of(TASK).operating_point
     point = next((p for p in card.operating_points if p.name == name), None)
     if point:
-        return {
-            "point": name,
-            "positive": probability >= point.threshold,
-            "threshold": point.threshold,
-            "recall": point.sensitivity,
-            "recall_at_least": point.recall_at_least,
-            "specificity": point.specificity,
-            "positives": point.positives,
-            "groups": point.groups,
-            "split": point.split,
-            "split_hash": point.split_hash,
-            "why": _evidence(point),
-        }
+        return Decision(
+            point=name,
+            positive=probability >= point.threshold,
+            threshold=point.threshold,
+            recall=point.sensitivity,
+            recall_at_least=point.recall_at_least,
+            specificity=point.specificity,
+            positives=point.positives,
+            groups=point.groups,
+            split=point.split,
+            split_hash=point.split_hash,
+            why=_evidence(point),
+        )
     short = next((p for p in card.unclaimed_points if p.name == name), None)
     if short is None and asked:
         raise ValueError(f"no operating point '{name}'; the model has {', '.join(card.point_names)}")
-    blank = dict.fromkeys(("positive", "threshold", "recall", "recall_at_least", "specificity"))
-    if short is None:
-        why = f"no decision: the policy decides at {name}, the model has {', '.join(card.point_names) or 'no point'}"
-        blank |= dict.fromkeys(("positives", "groups", "split", "split_hash"))
-        return {"point": name, **blank, "why": why}
-    return {
-        "point": name, **blank, "positives": short.positives, "groups": short.groups, "split": short.split,
-        "split_hash": short.split_hash, "why": f"no decision at {name}: {short.reason}",
-    }  # fmt: skip
+    why = f"no decision: the policy decides at {name}, the model has {', '.join(card.point_names) or 'no point'}"
+    return Decision(
+        point=name,
+        positive=None,
+        threshold=None,
+        recall=None,
+        recall_at_least=None,
+        specificity=None,
+        positives=short and short.positives,
+        groups=short and short.groups,
+        split=short and short.split,
+        split_hash=short and short.split_hash,
+        why=f"no decision at {name}: {short.reason}" if short else why,
+    )
 
 
 def _evidence(point: OperatingPoint) -> str:

@@ -10,6 +10,7 @@ from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.policy import Policy
 from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE, ranks_better_than_chance
 from derm_ml.task import Artifact, Finding, Gate, Task
+from derm_ml.tasks.malignancy_screening.asking import ASKING
 from derm_ml.tasks.malignancy_screening.recipes import (
     Drawn,
     FaithfulResnet18,
@@ -86,6 +87,7 @@ TASK = Task(
         "faithful_resnext50": FaithfulResnext50,
         "drawn": Drawn,
     },
+    asking=ASKING,
     primary_metric=f"auc_{LABEL}",
     rules=IMAGE_RULES,
     gates=(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation
 from derm_ml.matching.evaluation import evaluate_pairs
+from derm_ml.matching.matcher import Outcome
 from derm_ml.matching.predictor import PairPredictor
+from derm_ml.pairs import Pair
 from derm_ml.tasks.persistent_conditions.predict import numbers, said
 from derm_ml.tasks.persistent_conditions.task import TASK
 
@@ -15,6 +17,8 @@ def evaluate(predictor: PairPredictor, dataset: Dataset, split: str) -> Evaluati
 
     Every pair is asked as the endpoint would be.
     """
-    return evaluate_pairs(
-        TASK, predictor, dataset, split, lambda pair, outcome: numbers(said(predictor, pair, outcome))
-    )
+
+    def of_answer(pair: Pair, outcome: Outcome) -> dict[str, float]:
+        return numbers(said(pair, outcome).model_dump(mode="json", exclude_unset=True))
+
+    return evaluate_pairs(TASK, predictor, dataset, split, of_answer)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from derm_ml.rules import images_decode, no_duplicates_across_splits, patients_do_not_cross_splits
 from derm_ml.task import Artifact, DataRule, Finding, Gate, PrepareSettings, Task
+from derm_ml.tasks.persistent_conditions.asking import ASKING
 from derm_ml.tasks.persistent_conditions.recipes import Both, Classical, Drawn, Learned
 from derm_ml.tasks.persistent_conditions.rules import (
     a_pair_shows_one_patient,
@@ -93,6 +94,7 @@ TASK = Task(
     title="Which skin conditions are still there at the next visit",
     labels=("pimple", "comedone", "dark_spot", "atrophic_scar", "other_scar", "dark_circle", "nodule"),
     recipes={"classical": Classical, "learned": Learned, "both": Both, "drawn": Drawn},
+    asking=ASKING,
     primary_metric="match_f1",
     rules=(
         DataRule("patients_do_not_cross_splits", patients_do_not_cross_splits),
@@ -114,6 +116,5 @@ TASK = Task(
         "match_f1": ({"right": 2}, {"said": 1, "there": 1}),
         "state_accuracy": ({"states_right": 1}, {"states": 1}),
     },
-    pairs=True,
     serving_packages=("dlib-bin", "safetensors", "scipy"),
 )

@@ -1,72 +1,71 @@
-"""What retinal_findings says and shows about one picture."""
+"""What retinal_findings says and shows about one image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from derm_ml import RESEARCH_USE
-from derm_ml.explain.findings import explained, finding_of
-from derm_ml.pairs import FIRST, SECOND, Pair
-from derm_ml.predictor import Predictor
-from derm_ml.replay import Upload, form_body, picture_uploads
-
-if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation
+from derm_ml.asking.answers import Explanation
+from derm_ml.explain.answer import asked as ask_all
+from derm_ml.explain.findings import explained, finding_of, shown_findings
+from derm_ml.explain.layers import heatmaps
+from derm_ml.pairs import Pair
+from derm_ml.predictor import Outputs, Predictor
+from derm_ml.tasks.retinal_findings.asking import Findings, PointDecision
 
 
-def answer(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> dict[str, Any]:
+def answer(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> Findings:
     """Calibrated probability, threshold and decision of every finding; `present` names those decided for.
 
     Of a pair of photos the first is the eye in question and the second the same person's other eye: `fellow_share`
     says how much of it went into the logit of each finding, 0 where there is none. A finding is present from its point
     `balanced` upwards. Findings do not exclude each other.
     """
-    outputs = finding_of(predictor, asked)
-    shares = (isinstance(asked, Pair) and predictor.card.fellow) or (0.0,) * len(predictor.labels)
-    probabilities = {name: float(p) for name, p in zip(predictor.labels, outputs.probabilities[0], strict=True)}
-    thresholds = {name: predictor.card.threshold(name) for name in predictor.labels}
-    decisions = {name: probabilities[name] >= thresholds[name] for name in predictor.labels}
-    return {
-        "task": predictor.card.task,
-        "present": " + ".join(name for name, there in decisions.items() if there) or "none",
-        "fellow_share": dict(zip(predictor.labels, shares, strict=True)),
-        "probabilities": probabilities,
-        "thresholds": thresholds,
-        "decisions": decisions,
-        "operating_points": [
-            {
-                **point.model_dump(exclude={"split", "split_hash"}),
-                "positive": probabilities[point.label] >= point.threshold,
-            }
-            for point in predictor.card.operating_points
-        ],
-        "model_version": predictor.bundle.version,
-        "dataset_md5": predictor.card.dataset_md5,
-        "note": RESEARCH_USE,
-    }
+    return _findings(predictor, finding_of(predictor, asked), 0, isinstance(asked, Pair))
+
+
+def answers(predictor: Predictor, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[Findings]:
+    """The answers to several images, predicted together, each without the photo of the other eye."""
+    outputs = ask_all(predictor, images, options)
+    return [_findings(predictor, outputs, row, False) for row in range(len(images))]
 
 
 def explain(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
-    """The picture with the Grad-CAM of `options["label"]`; without one, of every finding that is present, side by side.
+    """The image with the Grad-CAM of `options["label"]`; without one, of every finding that is present, side by side.
 
     Where no finding is present, that of the most likely. Raises `ValueError` for a label the model does not know.
     """
-    return explained(predictor, asked, options.get("label", ""))
+    return explained(predictor, asked, options)
 
 
-def held_out(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
-    """Test photos as they would be uploaded, with that of the other eye where the split has one."""
-    rows = dataset.split("test")
-    fellows = dict(zip(rows["id"], dataset.fellows(rows), strict=True))
-    for upload in picture_uploads(dataset, evaluation, n):
-        other = fellows[upload.id]
-        if other < 0:
-            yield upload
-        else:
-            body, content_type = form_body({FIRST: upload.body, SECOND: dataset.read(rows.iloc[other])})
-            yield replace(upload, body=body, content_type=content_type)
+def explanation(
+    predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]
+) -> tuple[Findings, Explanation]:
+    """The answer, and the Grad-CAMs that `explain` shows as numbers."""
+    outputs = finding_of(predictor, asked)
+    image = asked.first if isinstance(asked, Pair) else asked
+    labels = shown_findings(predictor, outputs, options.get("label", ""))
+    said = _findings(predictor, outputs, 0, isinstance(asked, Pair))
+    return said, heatmaps(predictor, outputs, labels, image, options)
+
+
+def _findings(predictor: Predictor, outputs: Outputs, row: int, with_fellow: bool) -> Findings:
+    shares = (with_fellow and predictor.card.fellow) or (0.0,) * len(predictor.labels)
+    probabilities = {name: float(p) for name, p in zip(predictor.labels, outputs.probabilities[row], strict=True)}
+    thresholds = {name: predictor.card.threshold(name) for name in predictor.labels}
+    decisions = {name: probabilities[name] >= thresholds[name] for name in predictor.labels}
+    return Findings(
+        present=" + ".join(name for name, there in decisions.items() if there) or "none",
+        fellow_share=dict(zip(predictor.labels, shares, strict=True)),
+        probabilities=probabilities,
+        thresholds=thresholds,
+        decisions=decisions,
+        operating_points=[
+            PointDecision(
+                **point.model_dump(exclude={"split", "split_hash"}),
+                positive=probabilities[point.label] >= point.threshold,
+            )
+            for point in predictor.card.operating_points
+        ],
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE, probabilities_are_calibrated
 from derm_ml.task import Artifact, Finding, Gate, Task
+from derm_ml.tasks.retinal_findings.asking import ASKING
 from derm_ml.tasks.retinal_findings.recipes import Drawn, Faithful, OneVsNormal, Strong
 from derm_ml.tasks.retinal_findings.settings import FINDINGS, RetinalSettings
 
@@ -54,8 +55,8 @@ TASK = Task(
     title="Findings on retinal photographs",
     labels=FINDINGS,
     recipes={"strong": Strong, "faithful": Faithful, "one_vs_normal": OneVsNormal, "drawn": Drawn},
+    asking=ASKING,
     primary_metric="auc_mean",
-    fellow=True,
     rules=IMAGE_RULES,
     gates=(
         Gate("every_finding_ranks_better_than_chance", every_finding_ranks_better_than_chance),

@@ -1,0 +1,55 @@
+"""What the JSON of an explanation holds: the maps and masks that its drawing is made of, as numbers and as PNGs."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from derm_ml.asking.answers import Explanation, Layer, Png
+from derm_ml.explain.overlay import heat
+from derm_ml.images.preprocess import limit_side
+from derm_ml.predictor import Outputs, Predictor
+
+
+def shown(image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
+    """The image (H, W, 3) at the size that was asked for: its longer side at most `options["size"]` pixels."""
+    return limit_side(image, int(options.get("size") or 0))
+
+
+def heatmaps(
+    predictor: Predictor, outputs: Outputs, labels: Sequence[str], image: np.ndarray, options: Mapping[str, str]
+) -> Explanation:
+    """The Grad-CAM of some labels of the first image of `outputs`; `image` (H, W, 3) is that image as it was asked."""
+    height, width = shown(image, options).shape[:2]
+    layers = []
+    for label in labels:
+        column = predictor.labels.index(label)
+        cam = outputs.maps[0, column]
+        warmth = heat(predictor.unsquared(cam, image), height, width)
+        layers.append(
+            Layer(
+                label=label,
+                probability=float(outputs.probabilities[0, column]),
+                grid=cam.shape,
+                map=cam.astype(float).tolist(),
+                overlay=png_of((warmth * 255).astype(np.uint8)),
+            )
+        )
+    return Explanation(kind="heatmap", width=image.shape[1], height=image.shape[0], layers=layers)
+
+
+def outline(label: str, mask: np.ndarray, options: Mapping[str, str]) -> Explanation:
+    """A mask (H, W) uint8 of 0 and 255, in the frame of the image that was asked about."""
+    small = np.where(shown(mask, options) > 127, np.uint8(255), np.uint8(0))
+    layer = Layer(label=label, overlay=png_of(small))
+    return Explanation(kind="outline", width=mask.shape[1], height=mask.shape[0], layers=[layer])
+
+
+def png_of(image: np.ndarray) -> Png:
+    """An RGB (H, W, 3) or greyscale (H, W) uint8 image as base64 of a PNG."""
+    ordered = image[..., ::-1] if image.ndim == 3 else image
+    data = cv2.imencode(".png", ordered)[1].tobytes()
+    return Png(format="png", width=image.shape[1], height=image.shape[0], data=base64.b64encode(data).decode("ascii"))

@@ -1,0 +1,33 @@
+"""What lesion_classification is asked with, and what it answers."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from derm_ml.asking.answers import Answer, Said
+from derm_ml.asking.kinds import OneImage
+from derm_ml.asking.options import AGE, LABEL, SEX, SIZE
+
+
+class PointDecision(Said):
+    """The decision at one operating point, and what that point reached on the validation split."""
+
+    name: str
+    label: str
+    threshold: float = Field(description="of the calibrated probability of `label`")
+    positive: bool
+    sensitivity: float
+    sensitivity_low: float = Field(description="one-sided exact 95 % lower bound")
+    specificity: float
+    positives: int = Field(description="validation images with the label, on which the sensitivity rests")
+
+
+class Diagnosis(Answer):
+    """The most likely class, the probability of each, and the decision at each operating point."""
+
+    predicted: str
+    probabilities: dict[str, float] = Field(description="calibrated, by label; they add up to 1")
+    operating_points: list[PointDecision]
+
+
+ASKING = OneImage(answer=Diagnosis, options=(AGE, SEX, LABEL, SIZE))

@@ -1,0 +1,179 @@
+"""What the service answers, as pydantic models: responses are made from them, the API description is written from them.
+
+Every answer is in one envelope: the task and what it says, the identity of the answer, and that it is for research
+only.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, Field, create_model
+
+from derm_ml import RESEARCH_USE
+from derm_ml.asking.answers import Explanation, Said
+from derm_ml.predictor import Predictor
+from derm_ml.task import Task
+
+_IDENTITY: dict[str, Any] = {
+    "model_version": (str, Field(description="first 12 hex digits of the sha256 of the model's card")),
+    "dataset_md5": (str, Field(description="DVC's md5 of the dataset that the model was trained on")),
+    "prediction_id": (str, Field(description="of this answer; the server's log joins it to the model")),
+    "bento": (str, Field(description="tag of the Bento that answered, or `source`")),
+}
+_ENVELOPE: dict[str, Any] = {
+    "options_ignored": (
+        list[str],
+        Field(description="parameters that were sent and had no effect, such as an age the model was not trained with"),
+    ),
+    "research_use": (str, Field(description=RESEARCH_USE)),
+}
+
+
+class Refusal(Said):
+    """Every error there is."""
+
+    error: str = Field(description="one sentence: what was wrong, and what is accepted")
+
+
+class Neighbour(Said):
+    """A known image and the cosine of its embedding with that of the image sent."""
+
+    id: str
+    label: str
+    score: float = Field(description="cosine, -1 to 1")
+    split: str
+    source: str
+    licence: str
+    thumbnail: str | None = Field(default=None, description="a JPEG as a data URL")
+
+
+_SIMILAR: dict[str, Any] = {
+    "task": (str, ...),
+    "neighbours": (list[Neighbour], Field(description="nearest first")),
+    "searched": (int, ...),
+    "picture_is_in_the_set": (bool, Field(description="it was recognised by its pixels; its patient is left out")),
+    "left_out": (int, Field(description="known images of the same or the named patient")),
+    **_IDENTITY,
+}
+
+
+class ModelFacts(Said):
+    """What is known of the model that answers: who trained it on what, and under which licences the images are."""
+
+    recipe: str
+    backbone: str
+    pretrained: str = Field(description="what the weights were before training: none, torchvision or a file")
+    for_synthetic_images: bool = Field(description="trained with the recipe for synthetic images: a demonstration only")
+    image_licences: dict[str, int] = Field(description="training images by licence")
+    git_commit: str
+    attributes: list[str] = Field(description="facts about the person that it was trained with")
+
+
+class OptionFacts(Said):
+    """A parameter of a path."""
+
+    name: str
+    help: str
+    type: str
+    choices: list[str]
+    low: float | None
+    high: float | None
+    default: str
+    paths: list[str]
+    for_programs: bool = Field(description="it changes how an answer is written, not what it says")
+    used: bool = Field(description="whether the loaded model has a use for it")
+
+
+class ServiceCard(Said):
+    """What the service is and whether it is ready."""
+
+    task: str
+    title: str
+    bento: str
+    labels: list[str] | None = None
+    model_version: str | None = None
+    dataset_md5: str | None = None
+    similar_images: int | None = Field(default=None, description="known images that /similar searches")
+    licences: list[str] | None = Field(default=None, description="of those images")
+    model: ModelFacts | None = None
+    asked_with: str | None = Field(default=None, description="one image, an image and its fellow, or two photos")
+    asked_at: str | None = Field(default=None, description="/predict or /match")
+    options: list[OptionFacts] | None = None
+    batch: int | None = Field(default=None, description="images that one request may hold")
+    ready: bool
+    paths: list[str]
+    research_use: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The models of all answers of one task's service."""
+
+    answer: type[BaseModel]  # /predict or /match
+    batch: type[BaseModel]  # /predict of several images
+    explanation: type[BaseModel]  # /explain as JSON
+    similar: type[BaseModel]
+
+    @classmethod
+    def of(cls, task: Task) -> Answers:
+        own = task.asking.answer
+        said = {"task": (str, ...), **_fields(own), **_IDENTITY}
+        explained = {"task": (str, ...), **_fields(Explanation), "answer": (own, ...), **_IDENTITY, **_ENVELOPE}
+        return cls(
+            answer=_model(f"{own.__name__}Answer", own.__doc__, {**said, **_ENVELOPE}),
+            batch=_batch(own.__name__, _model(f"{own.__name__}OfOne", own.__doc__, said)),
+            explanation=_model(f"{own.__name__}Explained", Explanation.__doc__, explained),
+            similar=_model("SimilarImages", "The known images nearest to the one sent.", {**_SIMILAR, **_ENVELOPE}),
+        )
+
+
+def _batch(name: str, signed: type[BaseModel]) -> type[BaseModel]:
+    item = _model(
+        f"{name}Item",
+        "One image of a batch: `answer` where `status` is 200, else `error`.",
+        {
+            "number": (int, Field(description="place in the request, from 0")),
+            "status": (int, Field(description="what the image alone would have been answered with")),
+            "answer": (signed | None, None),
+            "error": (str | None, None),
+        },
+    )
+    return _model(
+        f"{name}Batch",
+        "For each image of the request an answer or an error, in the order they were sent.",
+        {
+            "task": (str, ...),
+            "results": (list[item], ...),
+            "answered": (int, Field(description="images with an answer")),
+            "refused": (int, Field(description="images with an error")),
+            **_ENVELOPE,
+        },
+    )
+
+
+def identity(predictor: Predictor, bento: str) -> dict[str, str]:
+    """Who answers, and the id of this answer."""
+    return {
+        "model_version": predictor.bundle.version,
+        "dataset_md5": predictor.card.dataset_md5,
+        "prediction_id": uuid.uuid4().hex,
+        "bento": bento,
+    }
+
+
+def enveloped(model: type[BaseModel], said: Mapping[str, Any], ignored: list[str]) -> dict[str, Any]:
+    """An answer as it is sent. Raises `pydantic.ValidationError` if it is not what the API description says."""
+    whole = {**said, "options_ignored": ignored, "research_use": RESEARCH_USE}
+    return model.model_validate(whole).model_dump(mode="json", exclude_unset=True)
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    return {name: (info.annotation, info) for name, info in model.model_fields.items()}
+
+
+def _model(name: str, doc: str | None, fields: dict[str, Any]) -> type[BaseModel]:
+    return create_model(name, __base__=Said, __doc__=doc, **fields)

@@ -1,0 +1,84 @@
+"""What the service says of itself: `GET /` to machines, the page to people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from derm_ml import RESEARCH_USE
+from derm_ml.asking.kinds import BATCH
+from derm_ml.asking.options import ANSWER, EXPLAIN
+from derm_ml.bundle import BundleCard
+from derm_ml.task import Task
+from serving.answers import ModelFacts, OptionFacts, ServiceCard
+from serving.engine import Engine
+from serving.guard import METHODS
+from serving.page import FOLDER
+
+QUESTIONS = ("/match", "/predict")
+
+
+def paths_of(task: Task) -> list[str]:
+    """The paths of a task's service; the other kind's question is not among them."""
+    others = [path for path in QUESTIONS if path != task.asking.path]
+    return [path for path in METHODS if path not in others and not path.startswith(FOLDER)]
+
+
+def service_card(engine: Engine) -> dict[str, Any]:
+    """What the service is, what it may be asked with, and whether it is ready."""
+    task, asking = engine.task, engine.task.asking
+    known: dict[str, Any] = {}
+    if engine.predictor is not None:
+        card = engine.predictor.card
+        known = {
+            "labels": list(engine.predictor.labels),
+            "model_version": engine.predictor.bundle.version,
+            "dataset_md5": card.dataset_md5,
+            "similar_images": len(engine.similar) if engine.similar else 0,
+            "licences": engine.similar.licences if engine.similar else [],
+            "model": _model_facts(card),
+            "options": _option_facts(task, card),
+        }
+    said = ServiceCard(
+        task=task.name,
+        title=task.title,
+        bento=engine.bento,
+        **known,
+        asked_with=asking.about,
+        asked_at=asking.path,
+        batch=BATCH if asking.takes_batches else 1,
+        ready=not engine.unready,
+        paths=paths_of(task),
+        research_use=RESEARCH_USE,
+    )
+    return said.model_dump(mode="json", exclude_unset=True)
+
+
+def _model_facts(card: BundleCard) -> ModelFacts:
+    return ModelFacts(
+        recipe=card.recipe_name,
+        backbone=card.backbone,
+        pretrained=card.pretrained,
+        for_synthetic_images=card.recipe_name == "drawn",
+        image_licences=card.licences,
+        git_commit=card.git_commit,
+        attributes=list(card.attributes),
+    )
+
+
+def _option_facts(task: Task, card: BundleCard) -> list[OptionFacts]:
+    paths = {ANSWER: task.asking.path, EXPLAIN: "/explain"}
+    return [
+        OptionFacts(
+            name=option.name,
+            help=option.help,
+            type=option.type,
+            choices=list(option.choices_of(card)),
+            low=option.low,
+            high=option.high,
+            default=option.default,
+            paths=[paths[what] for what in option.used_for],
+            for_programs=option.for_programs,
+            used=option.is_used_by(card),
+        )
+        for option in task.asking.options
+    ]

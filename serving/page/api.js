@@ -1,0 +1,63 @@
+// Talks to the service. Nothing is kept: the token lives in this module until the page is closed.
+
+let token = "";
+
+export class Refusal extends Error {
+  constructor(status, sentence) {
+    super(sentence);
+    this.status = status;
+  }
+}
+
+export function useToken(value) {
+  token = value.trim();
+}
+
+async function send(path, { method = "GET", body, accept = "application/json", type } = {}) {
+  const headers = { Accept: accept };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (type) headers["Content-Type"] = type;
+  let response;
+  try {
+    response = await fetch(path, { method, body, headers, cache: "no-store", redirect: "error" });
+  } catch {
+    throw new Refusal(0, "The service does not answer. Is it still running?");
+  }
+  if (!response.ok) throw new Refusal(response.status, await sentence(response));
+  return response.json();
+}
+
+async function sentence(response) {
+  try {
+    const { error } = await response.json();
+    return error ? error[0].toUpperCase() + error.slice(1) + "." : `The service answered ${response.status}.`;
+  } catch {
+    return `The service answered ${response.status}.`;
+  }
+}
+
+function address(path, options) {
+  const given = Object.entries(options).filter(([, value]) => value !== "");
+  return given.length ? `${path.slice(1)}?${new URLSearchParams(given)}` : path.slice(1);
+}
+
+// What the service is: the same JSON that machines get.
+export const readCard = () => send("./");
+
+// One question: a file, or the named parts of a form.
+export function ask(path, parts, options = {}) {
+  const names = Object.keys(parts);
+  if (names.length === 1 && names[0] === "image") {
+    return send(address(path, options), { method: "POST", body: parts.image, type: "application/octet-stream" });
+  }
+  const form = new FormData();
+  for (const name of names) form.append(name, parts[name]);
+  return send(address(path, options), { method: "POST", body: form });
+}
+
+// Several images in one request; the answers come in the order of the files.
+export function askBatch(path, files, options = {}) {
+  const form = new FormData();
+  for (const file of files) form.append("image", file, "image"); // a file name is often a patient's name
+  return send(address(path, options), { method: "POST", body: form });
+}

@@ -1,0 +1,232 @@
+// The page of one service: it is built from what the service says of itself, so that it fits every task.
+
+import { ask, askBatch, readCard, Refusal, useToken } from "./api.js";
+import { BoxEditor } from "./boxes.js";
+import { loaded, pastedFiles, Slot } from "./image.js";
+import { answerNodes, element, facts, matched, neighbourNodes, overlaid, readable } from "./results.js";
+import { batchNodes } from "./table.js";
+
+const BATCH_BYTES = 60 * 2 ** 20; // a little less than one request may have
+const at = (id) => document.getElementById(id);
+let card = null;
+let slots = [];
+let editors = {};
+
+async function start() {
+  try {
+    card = await readCard();
+  } catch (error) {
+    if (error.status === 401) return askForToken();
+    return refuse(error);
+  }
+  at("access").hidden = true;
+  document.title = `${card.title} · derm`;
+  at("title").textContent = card.title;
+  at("subtitle").textContent = card.ready ? `Model ${card.model_version}` : "No model is ready.";
+  if (!card.ready) return refuse(new Refusal(503, "No verified model is loaded, so nothing can be analysed. /readyz says why."));
+  at("question").hidden = at("about").hidden = false;
+  at("sample").hidden = !card.model.for_synthetic_images;
+  showSlots();
+  showOptions();
+  showFacts();
+}
+
+function askForToken() {
+  at("subtitle").textContent = "";
+  at("access").hidden = false;
+  at("token").focus();
+}
+
+const isPair = () => card.asked_at === "/match";
+const hasFellow = () => card.asked_with.includes("fellow");
+
+function showSlots() {
+  const many = card.batch > 1;
+  const names = isPair() ? [["first", "First visit"], ["second", "Second visit"]] : [["image", hasFellow() ? "Eye in question" : many ? "One image, or several" : "Image"]];
+  if (hasFellow()) names.push(["second", "Fellow eye (optional)"]);
+  slots = names.map(([name, title]) => new Slot({ name, title, many: many && name === "image", onChange: changed }));
+  at("slots").replaceChildren(...slots.map(({ node }) => node));
+}
+
+async function changed(slot) {
+  at("alert").hidden = true;
+  at("analyse").disabled = !slots.filter(({ name }) => isPair() || name === "image").every(({ files }) => files.length);
+  if (!isPair()) return;
+  delete editors[slot.name];
+  const image = await loaded(slot.files[0]);
+  if (!image) return;
+  editors[slot.name] = new BoxEditor({ name: slot.name, labels: card.labels, image });
+  slot.shown.replaceChildren(editors[slot.name].node);
+}
+
+function showOptions() {
+  const unused = card.options.filter(({ used, for_programs }) => !used && !for_programs).map(({ name }) => readable(name).toLowerCase());
+  at("unused").hidden = !unused.length;
+  at("unused").textContent = `This model does not use: ${unused.join(", ")}.`;
+  for (const option of card.options) {
+    if (!option.used || option.for_programs || !option.paths.includes(card.asked_at)) continue;
+    at("options").append(field(option));
+  }
+}
+
+function field(option) {
+  const id = `option-${option.name}`;
+  let input;
+  if (option.choices.length) {
+    input = element("select", { id, name: option.name }, [element("option", { value: "" }, [option.default ? `Default (${option.default})` : "Not given"])]);
+    for (const choice of option.choices) input.append(element("option", { value: choice }, [readable(choice)]));
+  } else {
+    const limits = option.type === "string" ? {} : { min: option.low ?? "", max: option.high ?? "", step: option.type === "integer" ? 1 : "any" };
+    input = element("input", { id, name: option.name, type: option.type === "string" ? "text" : "number", ...limits });
+  }
+  input.setAttribute("aria-describedby", `${id}-help`);
+  return element("div", {}, [element("label", { for: id }, [readable(option.name)]), input, element("small", { id: `${id}-help` }, [readable(option.help)])]);
+}
+
+function showFacts() {
+  const { model } = card;
+  const licences = Object.entries(model.image_licences).map(([name, n]) => `${name} (${n})`).join(", ");
+  at("about-facts").replaceWith(
+    facts([
+      ["Task", readable(card.task)],
+      ["Labels", card.labels.map(readable).join(", ")],
+      ["Model version", card.model_version],
+      ["Recipe", model.recipe],
+      ["Trained on", model.for_synthetic_images ? "synthetic images (recipe drawn)" : `dataset ${card.dataset_md5}`],
+      ["Dataset", card.dataset_md5],
+      ["Licences of the training images", licences || "not recorded"],
+      ["Network", `${model.backbone}, pretrained weights: ${model.pretrained}`],
+      ["Facts about the person that it uses", model.attributes.join(", ") || "none"],
+      ["Known images to compare with", card.similar_images ? `${card.similar_images} (${card.licences.join(", ")})` : "none"],
+      ["Served by", card.bento],
+    ]),
+  );
+}
+
+function chosenOptions() {
+  return Object.fromEntries([...at("options").querySelectorAll("[name]")].map(({ name, value }) => [name, value]));
+}
+
+async function analyse() {
+  const [main] = slots;
+  busy(true);
+  try {
+    const nodes = main.files.length > 1 ? await several(main.files) : await one();
+    at("result-body").replaceChildren(...nodes);
+    at("result").hidden = false;
+    at("result").focus();
+    at("status").textContent = "Done.";
+  } catch (error) {
+    refuse(error);
+  } finally {
+    busy(false);
+  }
+}
+
+async function one() {
+  const files = Object.fromEntries(slots.filter((slot) => slot.files.length).map((slot) => [slot.name, slot.files[0]]));
+  const boxes = Object.fromEntries(["first", "second"].map((side) => [side, editors[side]?.json() ?? []]));
+  let parts = files;
+  if (isPair()) parts = { ...files, boxes: JSON.stringify(boxes) };
+  else if (files.second) parts = { first: files.image, second: files.second };
+  const options = { ...chosenOptions(), ...(isPair() ? {} : { size: 1024 }) };
+  const found = await ask("/explain", parts, options);
+  const words = element("div", {}, [...answerNodes(found.answer), identity(found)]);
+  const seen = element("div");
+  const answer = element("div", { class: "answer" }, [seen, words]);
+  if (isPair()) {
+    const images = await Promise.all([loaded(files.first), loaded(files.second)]);
+    if (images.every(Boolean)) seen.append(matched(images, boxes, found.answer));
+    return [answer];
+  }
+  const image = await loaded(files.image);
+  if (image && found.layers.length) {
+    const again = async (label) => (await ask("/explain", parts, { ...options, label })).layers[0];
+    const explainable = card.options.some(({ name, used }) => name === "label" && used);
+    seen.append(await overlaid(image, found, again, explainable ? card.labels : null));
+  }
+  return [answer, ...(await similar(files.image))];
+}
+
+async function similar(file) {
+  if (!card.similar_images) return [];
+  try {
+    return neighbourNodes(await ask("/similar", { image: file }, { k: 6, thumbnails: "yes" }));
+  } catch (error) {
+    if (error.status !== 400 && error.status !== 503) throw error;
+    return [element("p", { class: "hint" }, [error.message])];
+  }
+}
+
+async function several(files) {
+  const results = [];
+  for (const chunk of chunks(files)) {
+    at("status").textContent = `Analysing image ${results.length + 1} of ${files.length} …`;
+    const found = await askBatch(card.asked_at, chunk, chosenOptions());
+    results.push(...found.results);
+  }
+  return batchNodes(files, results, card.research_use);
+}
+
+function chunks(files) {
+  const found = [[]];
+  let bytes = 0;
+  for (const file of files) {
+    if (found.at(-1).length && (found.at(-1).length >= card.batch || bytes + file.size > BATCH_BYTES)) {
+      found.push([]);
+      bytes = 0;
+    }
+    found.at(-1).push(file);
+    bytes += file.size;
+  }
+  return found;
+}
+
+function identity(found) {
+  const pairs = [["Prediction", found.prediction_id], ["Model version", found.model_version], ["Dataset", found.dataset_md5], ["Served by", found.bento]];
+  if (found.options_ignored.length) pairs.push(["Sent but without effect", found.options_ignored.filter((name) => name !== "size").join(", ") || "none"]);
+  return element("details", {}, [element("summary", {}, ["Identity of this answer"]), facts(pairs)]);
+}
+
+function busy(isBusy) {
+  at("analyse").disabled = isBusy;
+  if (isBusy) {
+    at("alert").hidden = true;
+    at("status").textContent = "Analysing …";
+  } else if (at("status").textContent.startsWith("Analysing")) {
+    at("status").textContent = "";
+  }
+}
+
+function refuse(error) {
+  if (!(error instanceof Refusal)) throw error;
+  if (error.status === 401) askForToken();
+  at("alert").textContent = error.message;
+  at("alert").hidden = false;
+  at("result").hidden = true;
+}
+
+at("question-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  analyse();
+});
+at("question-form").addEventListener("reset", () => {
+  editors = {};
+  for (const slot of slots) slot.clear();
+  at("analyse").disabled = true;
+  at("result").hidden = at("alert").hidden = true;
+  at("status").textContent = "";
+});
+at("access-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useToken(at("token").value);
+  at("token").value = "";
+  start();
+});
+document.addEventListener("paste", (event) => {
+  const files = pastedFiles(event);
+  if (!files.length || !slots.length) return;
+  (slots.find((slot) => !slot.files.length) ?? slots[0]).take(files);
+});
+for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
+start();
