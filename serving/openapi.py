@@ -34,6 +34,7 @@ REFUSALS = {
     408: "the body took too long",
     413: "the body is too large",
     415: "the body is of another kind",
+    421: "the Host header names another host",
     429: "too many images are waiting; try again",
     500: "the service failed",
     503: "there is no verified model, or no index of similar images, or too many bodies are being received",
@@ -171,13 +172,15 @@ def _probes() -> dict[str, Any]:
     text = {"text/plain": {"schema": {"type": "string"}}}
     page = {"text/html": {"schema": {"type": "string"}}}
     card = {"application/json": {"schema": _ref(ServiceCard)}}
+    said = {"ready": {"type": "boolean"}, "release": {"type": "string"}}
+    ready = {"application/json": {"schema": {"type": "object", "properties": said, "required": list(said)}}}
     return {
         "/": _get("card", "What the service is; to a browser, a page", {**card, **page}),
         "/openapi.json": _get("openapi", "This description", {"application/json": {"schema": {"type": "object"}}}),
         "/docs": _get("docs", "This description for people", page),
         "/livez": _get("live", "200 while the process lives", text, asks=False),
         "/healthz": _get("healthy", "200 while the process lives", text, asks=False),
-        "/readyz": _get("ready", "200 with a verified model", text, {503: REFUSALS[503]}, asks=False),
+        "/readyz": _get("ready", "Whether a model answers, and the newest", ready, {503: REFUSALS[503]}, asks=False),
         "/metrics": _get("metrics", "Prometheus metrics", text),
     }
 
@@ -186,7 +189,7 @@ def _get(
     name: str, summary: str, content: dict[str, Any], refused: dict[int, str] | None = None, asks: bool = True
 ) -> dict[str, Any]:
     """`asks`: whether it wants the token where one is set."""
-    refusals = {**({401: REFUSALS[401], 403: REFUSALS[403]} if asks else {}), **(refused or {})}
+    refusals = {**({status: REFUSALS[status] for status in (401, 403, 421)} if asks else {}), **(refused or {})}
     return {
         "get": {
             "operationId": name,
