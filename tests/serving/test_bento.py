@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -31,6 +32,7 @@ from serving.build import PACKAGES
 from serving.factory import BESIDE
 from serving.image import assemble
 from serving.launch import serve_command, serve_environment
+from serving.released import bento_home
 
 TASK = "lesion_classification"
 ROOT = Path(__file__).parents[2]
@@ -120,6 +122,23 @@ def test_under_the_real_server(port, encode):
         assert any(f'http_response_code="{code}"' in line for line in counted)
     assert "request_duration_seconds_bucket" in metrics
     assert "jane_doe" not in metrics
+
+
+def test_the_bento_brings_its_page_along_and_describes_its_paths(port, tag):
+    """A page left out of the package works in every test and is missing where it is deployed."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    for path, accept in (
+        ("/", "text/html"),
+        ("/docs", "text/html"),
+        ("/page/app.js", "*/*"),
+        ("/page/style.css", "*/*"),
+    ):
+        connection.request("GET", path, headers={"Accept": accept})
+        response = connection.getresponse()
+        assert (response.status, bool(response.read())) == (200, True), path
+    connection.close()
+    described = bento_home() / "bentos" / tag.replace(":", "/") / "apis" / "openapi.yaml"
+    assert {"/predict", "/explain", "/similar"} <= set(yaml.safe_load(described.read_text())["paths"])
 
 
 def test_a_server_open_to_the_world_without_a_token_does_not_start(tag, tmp_path):
