@@ -6,6 +6,8 @@ dropped silently. Which split a sample goes to is decided in `splits.py`.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -126,3 +128,13 @@ def one_hot(label: str, labels: Sequence[str]) -> dict[str, float]:
     if label not in labels:
         raise DataError(f"unknown label '{label}'; known labels: {', '.join(labels)}")
     return {name: float(name == label) for name in labels}
+
+
+def normal_id(text: str) -> str:
+    """The form in which patient and lesion ids are compared: ` P-017 ` is `p-017`, `12.0` is `12`, é is é however typed.
+
+    Leading zeros stay: to some sources 012 and 12 are two people.
+    """
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).strip().casefold())
+    whole = re.fullmatch(r"([0-9]+)\.0+", folded)
+    return whole[1] if whole else folded
