@@ -1,7 +1,7 @@
 """What a model learned from, as neutral ids: so that no later test split can hold an image, patient or lesion it knows.
 
     learned = learned_from(dataset, ancestors=[teacher])     before training: fails early where a teacher is unknown
-    learned.write(folder)                                    `learned.json` in the bundle; `seal` puts its sha256 in the card
+    learned.write(folder)                                    `learned.json`; `seal` puts its sha256 in the card
     LearnedIds.of(bundle).in_split(dataset, "test")          sentences; empty where the split is new to the model
 
 The ids are keyed with the installation's secret (derm_ml/neutral_ids.py): the file tells nobody who the patients are.
@@ -69,11 +69,10 @@ class LearnedIds:
         for row in rows:
             for kind in {kind for kind, value in _keys(row) if secret.of(kind, value) in self.ids[kind]}:
                 found[kind].append(str(row["id"]))
-        words = {"image": "{n} of the {all} {split} images", "patient": "the patients of {n} of the {all} {split} images",
-                 "lesion": "the lesions of {n} of the {all} {split} images"}  # fmt: skip
+        whose = {"image": "", "patient": "the patients of ", "lesion": "the lesions of "}
         return [
-            words[kind].format(n=len(names), all=len(rows), split=split)
-            + f" (e.g. {', '.join(names[:_NAMED])}) are in the data the model learned from or was validated on"
+            f"{whose[kind]}{len(names)} of the {len(rows)} {split} images (e.g. {', '.join(names[:_NAMED])}) are in the "
+            "data the model learned from or was validated on"
             for kind, names in found.items()
             if names
         ]

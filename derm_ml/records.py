@@ -131,7 +131,7 @@ def one_hot(label: str, labels: Sequence[str]) -> dict[str, float]:
 
 
 def normal_id(text: str) -> str:
-    """The form in which patient and lesion ids are compared: ` P-017 ` is `p-017`, `12.0` is `12`, é is é however typed.
+    """The form in which patient and lesion ids are compared: ` P-017 ` is `p-017`, `12.0` is `12`.
 
     Leading zeros stay: to some sources 012 and 12 are two people.
     """

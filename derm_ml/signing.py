@@ -30,7 +30,7 @@ class SigningError(DermError, ValueError):
 
 
 def sign(card: Path, signature: Path) -> None:
-    """Sign a file with the key `DERM_SIGNING_KEY` names. Raises `SigningError` if there is none or it is no such key."""
+    """Sign a file with the key `DERM_SIGNING_KEY` names. Raises `SigningError` without a usable one."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -64,7 +64,7 @@ def refuse_untrusted(card: Path, signature: Path) -> None:
         return
     keys = _trusted(Path(name))
     try:
-        found = base64.b64decode(signature.read_bytes(), validate=False)
+        found = base64.b64decode(signature.read_bytes())
     except FileNotFoundError:
         raise SigningError(
             f"{card.parent} is not signed, and {TRUSTED_KEYS} is set: sign it with `derm sign`"

@@ -49,8 +49,7 @@ class Engine:
             predictor = self.task.load(bundle)
         except BundleError:
             self.unready = (
-                "the model's files are damaged, were changed or are not signed as asked for, so it was not loaded; see the "
-                "server's log"
+                "the model's files are damaged, changed or not signed, so it was not loaded; see the server's log"
             )
             raise
         if predictor.card.task != self.task.name:
