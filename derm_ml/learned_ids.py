@@ -71,8 +71,8 @@ class LearnedIds:
                 found[kind].append(str(row["id"]))
         whose = {"image": "", "patient": "the patients of ", "lesion": "the lesions of "}
         return [
-            f"{whose[kind]}{len(names)} of the {len(rows)} {split} images (e.g. {', '.join(names[:_NAMED])}) are in the "
-            "data the model learned from or was validated on"
+            f"{whose[kind]}{len(names)} of the {len(rows)} {split} images (e.g. {', '.join(names[:_NAMED])}) are in "
+            "the data the model learned from or was validated on"
             for kind, names in found.items()
             if names
         ]

@@ -48,9 +48,7 @@ class Engine:
             require_trusted(bundle)
             predictor = self.task.load(bundle)
         except BundleError:
-            self.unready = (
-                "the model's files are damaged, changed or not signed, so it was not loaded; see the server's log"
-            )
+            self.unready = "the model's files are damaged, changed or not signed, so it is not loaded; see the log"
             raise
         if predictor.card.task != self.task.name:
             self.unready = f"the model is one of {predictor.card.task}, not of {self.task.name}"
