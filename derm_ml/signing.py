@@ -17,9 +17,13 @@ import binascii
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from derm_ml import DermError
 from derm_ml.files import replacing_file
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 SIGNING_KEY, TRUSTED_KEYS = "DERM_SIGNING_KEY", "DERM_TRUSTED_KEYS"
 _PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
@@ -81,7 +85,7 @@ def refuse_untrusted(card: Path, signature: Path) -> None:
     raise SigningError(f"{signature} is not a signature of {card.name} by any of the {len(keys)} keys in {name}")
 
 
-def _trusted(path: Path):
+def _trusted(path: Path) -> list[Ed25519PublicKey]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -89,6 +93,7 @@ def _trusted(path: Path):
         keys = [load_pem_public_key(pem) for pem in _PEM.findall(path.read_bytes())]
     except (OSError, ValueError) as error:
         raise SigningError(f"{TRUSTED_KEYS}={path}: no readable public keys ({error})") from error
-    if not keys or not all(isinstance(key, Ed25519PublicKey) for key in keys):
+    found = [key for key in keys if isinstance(key, Ed25519PublicKey)]
+    if not found or len(found) < len(keys):
         raise SigningError(f"{TRUSTED_KEYS}={path}: expected Ed25519 public keys in PEM (`openssl pkey -pubout`)")
-    return keys
+    return found

@@ -8,6 +8,8 @@ A task is one folder, `derm_ml/tasks/<name>/`, with the same inner shape:
     model.py     the network of each recipe, where derm_ml/nets does not have it already
     train.py     fit(dataset, recipe, out, on_epoch) -> the path of a Bundle
     evaluate.py  evaluate(predictor, dataset, split) -> Evaluation
+                 recount(card, predictions, dataset, split) -> its metrics, counted from the saved predictions
+                 repeat(predictor, dataset, ids, split) -> what predicting some cases again gives
     predict.py   answer(predictor, image, options) -> dict      explain(predictor, image, options) -> RGB picture
                  drawings(image, answer) -> pictures by name, if an answer is to be looked at (a mask)
                  and, where the task is no plain classifier of pictures: load(bundle) -> its predictor,
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -36,9 +38,11 @@ from derm_ml.records import Reading
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
+    from derm_ml.bundle import BundleCard
     from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation
+    from derm_ml.evaluation import Evaluation, Metric
     from derm_ml.pairs import Pair
     from derm_ml.predictor import Predictor
     from derm_ml.replay import Upload
@@ -204,6 +208,19 @@ class Task:
     def evaluate(self, predictor: Predictor, dataset: Dataset, split: str = "test") -> Evaluation:
         """Measure a bundle on one frozen split."""
         return self._module("evaluate").evaluate(predictor, dataset, split)
+
+    def recount(
+        self, card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str = "test"
+    ) -> dict[str, Metric]:
+        """Every metric of an evaluation, counted again from its saved predictions and the truth in the dataset.
+
+        Raises `ValueError` or `KeyError` where the predictions are not those of the split.
+        """
+        return self._module("evaluate").recount(card, predictions, dataset, split)
+
+    def repeat(self, predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str = "test") -> pd.DataFrame:
+        """Some cases of a split predicted again: `id`, and the numbers of the predictions that must be the same."""
+        return self._module("evaluate").repeat(predictor, dataset, ids, split)
 
     def load(self, bundle: Path) -> Predictor:
         """The predictor of a bundle of this task. Raises `BundleError` for one that is damaged."""

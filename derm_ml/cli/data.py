@@ -67,6 +67,7 @@ def prepare(
     params: Annotated[Path, typer.Option(help="parameters of data preparation")] = Path("params.yaml"),
 ) -> None:
     """Turn a raw folder into a dataset: decode, quarantine, find duplicates, freeze splits, write shards."""
+    from derm_ml.dataset import freeze
     from derm_ml.prepare import prepare as prepare_dataset
 
     task = task_of(task_name)
@@ -86,6 +87,8 @@ def prepare(
             out or data_root() / "prepared" / task.name,
             progress,
         )
+        versions = data_root() / "versions" / task.name
+        freeze(dataset.path, versions / dataset.md5.removesuffix(".dir"))  # as Dagster does: models are measured on it
     _print_dataset(dataset)
     print_rules(task, dataset)
     print(dataset.path)
