@@ -71,11 +71,12 @@ class Evidence:
         """
         model, stored = Bundle.open_trusted(bundle), Evaluation.load(evaluation)
         faults = _contradictions(task, model, stored, dataset, own_data)
+        red_data = failed_checks(task, dataset)
         measured, repeated = stored, 0
         if not faults:  # else there is nothing that belongs together to count
-            measured, more = _recounted(task, model.card, stored, dataset)
-            again, repeated = _repeated(task, bundle, stored, dataset)
-            faults = [*more, *again]
+            measured, faults = _recounted(task, model.card, stored, dataset)
+        if not faults and not red_data:  # damaged images cannot be asked again
+            faults, repeated = _repeated(task, bundle, stored, dataset)
         metric = measured.metrics.get(task.primary_metric)
         findings = [(gate, gate.check(measured)) for gate in task.gates if gate.blocking]
         return cls(
@@ -91,7 +92,7 @@ class Evidence:
             faults=tuple(faults),
             red=tuple(f"{gate.name}: {finding.message}" for gate, finding in findings if not finding.passed),
             folder=str(evaluation),
-            red_data=tuple(failed_checks(task, dataset)),
+            red_data=tuple(red_data),
             flattered=tuple(_known_before(model, dataset)),
             network=network_of(model.card),
             repeated=repeated,
