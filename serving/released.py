@@ -14,6 +14,7 @@ from pathlib import Path
 
 from derm_ml import DermError
 from derm_ml.files import write_json
+from derm_ml.places import folder
 
 _TAG = re.compile(r"[a-z0-9_]+:[a-z0-9._-]+")
 
@@ -23,8 +24,8 @@ class NotReleased(DermError):
 
 
 def derm_home() -> Path:
-    """Where the platform keeps its state: $DERM_HOME, else `.home` in the working directory."""
-    return Path(os.environ.get("DERM_HOME") or ".home").resolve()
+    """Where the platform keeps its state: `derm_ml.places`, links resolved."""
+    return folder("home").resolve()
 
 
 def bento_home() -> Path:

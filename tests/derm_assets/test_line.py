@@ -11,8 +11,8 @@ import pytest
 from derm_assets.packaging import ReplayResult
 from derm_ml.dataset import Dataset
 from derm_ml.files import folder_md5
-from derm_ml.ledger import Ledger
 from derm_ml.promotion import CHALLENGER, CHAMPION
+from derm_ml.promotion.ledger import Ledger
 from derm_ml.registry import get_task
 
 TASK = get_task("lesion_classification")
