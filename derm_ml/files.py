@@ -173,6 +173,7 @@ def folder_md5(folder: Path) -> str:
 # --- what is in a folder ----------------------------------------------------------------------------------------
 
 Links = Literal["none", "inside", "all"]
+DEEPEST = 64  # folders; published sets have five
 SYSTEM = "__MACOSX"  # what macOS adds to its zips; as hidden files it holds nothing of the user's
 
 
@@ -191,23 +192,12 @@ class Tree:
 
     def files(self, folder: str = "", *, deep: bool = True, ending: str = "") -> list[str]:
         """The files in `folder` (and below it if `deep`) whose names end in `ending`, whatever their case."""
-        start = _joined(self._top, folder)
-        found: list[str] = []
-        waiting = [(start, True)] if start in self._inside else []
-        while waiting:
-            path, is_folder = waiting.pop()
-            if not is_folder:
-                found.append(path)
-            elif deep or path == start:
-                inner = self._inside[path]
-                waiting += [(_joined(path, name), inner[name]) for name in sorted(inner, reverse=True)]
-        cut = len(self._top) + 1 if self._top else 0
-        return [path[cut:] for path in found if path.lower().endswith(ending.lower())]
+        ending = ending.lower()
+        return [path for path, is_folder in self._in(folder, deep) if not is_folder and path.lower().endswith(ending)]
 
-    def folders(self, folder: str = "") -> list[str]:
-        """The names of the folders directly in `folder`, sorted."""
-        inner = self._inside.get(_joined(self._top, folder), {})
-        return sorted(name for name, is_folder in inner.items() if is_folder)
+    def folders(self, folder: str = "", *, deep: bool = False) -> list[str]:
+        """The folders in `folder` (and below it if `deep`)."""
+        return [path for path, is_folder in self._in(folder, deep) if is_folder]
 
     def has_file(self, path: str) -> bool:
         """Whether `path` is a file that may be read."""
@@ -225,6 +215,18 @@ class Tree:
         """The entries that were not read, each with its reason and what to do."""
         above = f"{self._top}/" if self._top else ""
         return [Problem(p.file[len(above) :], p.reason) for p in self._odd if p.file.startswith(above)]
+
+    def _in(self, folder: str, deep: bool) -> Iterator[tuple[str, bool]]:
+        start = _joined(self._top, folder)
+        cut = len(self._top) + 1 if self._top else 0
+        waiting = [(start, True)] if start in self._inside else []
+        while waiting:
+            path, is_folder = waiting.pop()
+            if path != start:
+                yield path[cut:], is_folder
+            if is_folder and (deep or path == start):
+                inner = self._inside[path]
+                waiting += [(_joined(path, name), inner[name]) for name in sorted(inner, reverse=True)]
 
     def _kind(self, path: str) -> bool | None:
         whole = PurePosixPath(_joined(self._top, path))
@@ -267,6 +269,9 @@ class _Walk:
         while waiting:
             folder = waiting.pop()
             names = self._inside[folder] = {}
+            if folder.count("/") >= DEEPEST:
+                self._problem(folder, f"lies more than {DEEPEST} folders deep; move it up")
+                continue
             try:
                 with os.scandir(self._root / folder) as entries:
                     for entry in entries:
