@@ -104,6 +104,8 @@ def read_coco(tree: Tree, name: str, table: Mapping[str, Any], labels: LabelMap)
         boxes: dict[str, list[Region]] = {picture: [] for picture in pictures.values()}
         for number, item in enumerate(table["annotations"]):
             where = f"{path}: annotations[{number}]"
+            if not isinstance(item["bbox"], list):
+                raise TypeError("bbox is no list")
             x, y, width, height = (float(v) for v in item["bbox"])
             region = _region(where, names[item["category_id"]], (x, y, x + width, y + height), labels)
             boxes[pictures[item["image_id"]]] += [region] if region else []
@@ -116,7 +118,8 @@ def read_coco(tree: Tree, name: str, table: Mapping[str, Any], labels: LabelMap)
 
 def scinet_rows(table: Any) -> list[Mapping[str, Any]]:
     """The rows of a SCINet table: a list of rows, or columns as pandas writes them. [] where it is none."""
-    if isinstance(table, dict) and isinstance(table.get("image_path"), dict):
+    columns = table.values() if isinstance(table, dict) and "image_path" in table else ()
+    if columns and all(isinstance(column, dict) for column in columns):
         table = [{column: values.get(k) for column, values in table.items()} for k in table["image_path"]]
     if isinstance(table, list) and table and all(isinstance(row, dict) and "image_path" in row for row in table):
         return table
