@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from derm_ml import RESEARCH_USE, DermError
-from derm_ml.files import replacing_folder, sha256, write_json
+from derm_ml.files import files_below, replacing_folder, sha256, write_json
 
 MODEL, WEIGHTS, CARD = "model.onnx", "weights.safetensors", "bundle.json"
 Views = Literal["none", "flips", "d4"]
@@ -202,6 +202,9 @@ class Bundle:
     @classmethod
     def open(cls, path: Path) -> Bundle:
         card_path = path / CARD
+        # what a bundle holds lies in it: a link would be packed into a Bento with whatever it leads to
+        if path.is_dir() and (odd := files_below(path, links="none", hidden=True).odd):
+            raise BundleError(f"{path / odd[0].file}: {odd[0].reason}")
         try:
             card = BundleCard.model_validate(json.loads(card_path.read_text(encoding="utf-8")))
         except FileNotFoundError:

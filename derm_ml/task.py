@@ -64,6 +64,9 @@ class PrepareSettings(Settings):
         pattern="^(stop|quarantine)$",
         description="near-duplicates across official splits: 'stop' the line, or 'quarantine' the training copy",
     )
+    follow_links: bool = Field(
+        False, description="also read links that lead out of the raw folder; a delivery's are never followed"
+    )
     licence: str = Field("unknown", description="licence of the images where the source does not say")
 
 

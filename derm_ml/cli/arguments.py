@@ -125,14 +125,21 @@ def _is_number(text: str, low: float, high: float) -> bool:
 
 
 def pictures(paths: list[Path]) -> Iterator[tuple[Path, Any]]:
-    """(path, RGB array or the sentence why it cannot be read) of every picture in the files and folders."""
+    """(path, RGB array or the sentence why it cannot be read) of every image in the files and folders.
+
+    In a folder, hidden files are passed over, and what is no file (a pipe, a link that leaves it) is named.
+    """
+    from derm_ml.files import files_below
     from derm_ml.images.containers import ImageError
-    from derm_ml.images.decode import IMAGE_EXTENSIONS, INGEST_FORMATS, decode, read_image_file
+    from derm_ml.images.decode import INGEST_FORMATS, decode, read_image_file
+    from derm_ml.sources.image_files import image_files
 
     for path in paths:
         files = [path]
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_EXTENSIONS)
+            tree = files_below(path)
+            files = [path / name for name in image_files(tree, deep=True)[0]]
+            yield from ((path / problem.file, problem.reason) for problem in tree.odd)
         for file in files:
             try:
                 yield file, decode(read_image_file(file), INGEST_FORMATS)

@@ -14,6 +14,7 @@ from rich.table import Table
 from derm_ml import DermError
 from derm_ml.cli.arguments import TaskName, data_root, task_of
 from derm_ml.cli.terminal import notes, print_rules, print_table, progress_bar
+from derm_ml.files import is_empty
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks
 from derm_ml.task import PrepareSettings, Task
@@ -38,7 +39,7 @@ def draw(
 ) -> None:
     """Draw a small labelled image set with exact truth, in a layout as downloaded."""
     folder = into or data_root() / "raw" / task_name
-    if folder.exists() and any(folder.iterdir()):
+    if not is_empty(folder):
         raise typer.BadParameter(f"{folder} is not empty; drawn pictures are not mixed with yours: choose --into")
     task_of(task_name).draw(folder, n, seed)
     notes.print(f"drew {n} pictures into {folder}")

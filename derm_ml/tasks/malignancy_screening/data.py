@@ -25,7 +25,9 @@ _BENIGN_DRAWN, _MALIGNANT_DRAWN = ("nevus", "seborrheic_keratosis"), ("melanoma"
 
 def read(root: Path, settings: MalignancySettings) -> Reading:
     """Read class folders Benign/Malignant, a CSV list, HAM10000, ISIC 2017, or a folder of such folders."""
-    return read_source(root, settings.source, labels=(LABEL,), label_map=_label_map(settings))
+    return read_source(
+        root, settings.source, labels=(LABEL,), label_map=_label_map(settings), follow_links=settings.follow_links
+    )
 
 
 def _label_map(settings: MalignancySettings) -> dict[str, str | None]:
