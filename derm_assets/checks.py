@@ -10,11 +10,10 @@ from typing import TypeVar
 
 import dagster as dg
 
-from derm_assets.display import numbers
+from derm_assets.display import described, numbers, table
 from derm_assets.lineage import latest
 from derm_ml.task import DataRule, Finding, Gate, Task
 
-_ROWS = 20
 Sentence = TypeVar("Sentence", DataRule, Gate)
 
 
@@ -67,13 +66,6 @@ def _result(sentence: DataRule | Gate, asset: dg.AssetKey, finding: Finding) -> 
         asset_key=asset,
         passed=finding.passed,
         severity=dg.AssetCheckSeverity.ERROR if sentence.blocking else dg.AssetCheckSeverity.WARN,
-        description=finding.message,
-        metadata={**numbers(finding.figures), **({"rows": _table(finding)} if finding.rows else {})},
+        description=described(finding.message),
+        metadata={**numbers(finding.figures), **({"rows": table(finding.rows)} if finding.rows else {})},
     )
-
-
-def _table(finding: Finding) -> dg.MarkdownMetadataValue:
-    columns = list(dict.fromkeys(name for row in finding.rows for name in row))
-    lines = [" | ".join(str(row.get(name, "")) for name in columns) for row in finding.rows[:_ROWS]]
-    more = [f"\n… and {len(finding.rows) - _ROWS} more"] if len(finding.rows) > _ROWS else []
-    return dg.MetadataValue.md("\n".join([" | ".join(columns), " | ".join("---" for _ in columns), *lines, *more]))

@@ -37,6 +37,7 @@ from derm_ml.splits import (
     Identity,
     known_again,
 )
+from derm_ml.tables import read_table
 from derm_ml.task import Recipe, Task
 
 
@@ -95,12 +96,12 @@ class Dataset:
     @cached_property
     def quarantine(self) -> pd.DataFrame:
         """What could not be used: columns file, row, reason."""
-        return pd.read_csv(self.path / "quarantine.csv")
+        return read_table(self.path / "quarantine.csv")
 
     @cached_property
     def duplicates(self) -> pd.DataFrame:
         """Pairs of samples that show the same picture: columns a, b, kind, score, a_split, b_split."""
-        return pd.read_csv(self.path / "duplicates.csv", dtype={"a": str, "b": str})
+        return read_table(self.path / "duplicates.csv", dtype={"a": str, "b": str})
 
     def split(self, name: str) -> pd.DataFrame:
         """The rows of one split (or of `unlabelled`), in the order of the manifest. Raises `KeyError` otherwise."""

@@ -27,6 +27,7 @@ from pydantic import PrivateAttr
 from derm_assets.resources.places import Places
 from derm_ml import DermError
 from derm_ml.bundle import Bundle
+from derm_ml.escape import markdown, visible
 from derm_ml.evaluation import Evaluation
 from derm_ml.files import replacing_file, replacing_folder, sha256
 from derm_ml.ledger import Ledger
@@ -86,12 +87,12 @@ class ModelRegistry(dg.ConfigurableResource):
             run_id = known.read_text(encoding="utf-8").strip()
             self.client.update_run(run_id, status="RUNNING")
         else:
-            run_id = self.client.create_run(experiment, run_name=folder.name, tags=dict(tags)).info.run_id
+            run_id = self.client.create_run(experiment, run_name=visible(folder.name), tags=_tags(tags)).info.run_id
             for name, value in {"recipe": recipe.name, **recipe.model_dump(mode="json")}.items():
-                self.client.log_param(run_id, name, str(value)[:_LONGEST_PARAM])
+                self.client.log_param(run_id, name, visible(str(value))[:_LONGEST_PARAM])
             with replacing_file(known) as temporary:
                 temporary.write_text(run_id + "\n", encoding="utf-8")
-        for name, value in tags.items():
+        for name, value in _tags(tags).items():
             self.client.set_tag(run_id, name, value)
         return self._run(run_id, experiment)
 
@@ -227,7 +228,6 @@ class ModelRegistry(dg.ConfigurableResource):
     def client(self) -> MlflowClient:
         """The MLflow client; the first touch of a fresh sqlite file runs its migrations (10 s and more)."""
         if self._opened is None:
-            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
             os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it fills a log with bars
             from mlflow import MlflowClient
 
@@ -284,7 +284,7 @@ class ModelRegistry(dg.ConfigurableResource):
         if Bundle.open(self._local(run.id, folder)).version != model.version:
             raise RegistryError(f"the bundle stored in run {run.id} is not the one that was sent; register it again")
         try:
-            self.client.create_registered_model(task.name, description=f"{task.title}. {card.note}")
+            self.client.create_registered_model(task.name, description=markdown(f"{task.title}. {card.note}"))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -297,7 +297,7 @@ class ModelRegistry(dg.ConfigurableResource):
             "evaluation": measured,
         }
         source = f"{self.client.get_run(run.id).info.artifact_uri}/{folder}"
-        return self.client.create_model_version(task.name, source, run.id, tags=chain | dict(tags))
+        return self.client.create_model_version(task.name, source, run.id, tags=_tags(chain | dict(tags)))
 
     def _readable(self, stored: StoredVersion) -> ModelVersion:
         assert stored.run_id is not None
@@ -322,6 +322,11 @@ class ModelRegistry(dg.ConfigurableResource):
                     item.rename(temporary / item.name)
                 (temporary / folder).rmdir()
         return fetched
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """What MLflow shows beside a run or a version: text. (A description it renders as Markdown.)"""
+    return {name: visible(value) for name, value in tags.items()}
 
 
 def evaluation_of(bundle: Path) -> Path:

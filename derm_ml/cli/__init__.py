@@ -40,5 +40,5 @@ def main() -> None:
     try:
         app()
     except DermError as error:
-        notes.print(f"[red]derm: {error}", soft_wrap=True)
+        notes.print(f"derm: {error}", style="red", soft_wrap=True)
         sys.exit(2)

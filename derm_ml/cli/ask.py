@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections import Counter
@@ -27,7 +26,8 @@ from derm_ml.cli.arguments import (
     predictor_of,
     task_of,
 )
-from derm_ml.cli.terminal import notes, print_table, progress_bar
+from derm_ml.cli.terminal import notes, print_result, print_table, progress_bar
+from derm_ml.tables import write_rows
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def predict(
     for path, image in pictures(images):
         if isinstance(image, str):
             failures += 1
-            notes.print(f"[red]{path}: {image}")
+            notes.print(f"{path}: {image}", style="red")
             continue
         predictor = predictor or predictor_of(task, model)
         if point and point not in predictor.card.point_names:
@@ -91,7 +91,7 @@ def predict(
         _print_csv(answers)
     elif not as_json and answers:
         _print_answers(task, answers)
-    notes.print(f"[dim]{RESEARCH_USE}")
+    notes.print(RESEARCH_USE, style="dim")
     if failures or not answers:
         raise DermError(f"{failures} of {failures + len(answers)} pictures could not be read")
 
@@ -123,7 +123,7 @@ def explain(
         picture = task.explain(predictor, with_fellow(image), options(path))
         target = into / f"{path.stem}.explained.png"
         cv2.imwrite(str(target), picture[..., ::-1])
-        print(target)
+        print_result(target)
 
 
 def similar(
@@ -199,9 +199,7 @@ def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
 def _print_csv(answers: list[dict[str, Any]]) -> None:
     rows = [_flat(answer) for answer in answers]
     if rows:
-        writer = csv.DictWriter(sys.stdout, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        write_rows(sys.stdout, list(rows[0]), rows)
 
 
 def _print_answers(task: Task, answers: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from derm_ml.cli.arguments import ModelFolder, TaskName, bundle_of, open_registry, task_of
-from derm_ml.cli.terminal import notes
+from derm_ml.cli.terminal import notes, print_result
 
 
 def promote(
@@ -26,4 +26,4 @@ def promote(
 
 def rollback(task_name: TaskName) -> None:
     """Make the previous champion the champion again."""
-    print(open_registry().rollback(task_of(task_name)))
+    print_result(open_registry().rollback(task_of(task_name)))

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from derm_ml import DermError
 from derm_ml.cli.arguments import TaskName, data_root, task_of
-from derm_ml.cli.terminal import notes, print_rules, print_table, progress_bar
+from derm_ml.cli.terminal import notes, print_result, print_rules, print_table, progress_bar
 from derm_ml.files import is_empty
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks
@@ -58,7 +58,7 @@ def fetch(
             table.add_row(entry.name, str(entry.images), entry.size, entry.licence, entry.citation)
         print_table(table)
         return
-    print(fetch_data_set(name, into or data_root() / "raw", say=notes.print))
+    print_result(fetch_data_set(name, into or data_root() / "raw", say=notes.print))
 
 
 def prepare(
@@ -89,7 +89,7 @@ def prepare(
         )
     _print_dataset(dataset)
     print_rules(task, dataset)
-    print(dataset.path)
+    print_result(dataset.path)
 
 
 def _settings(task: Task, params: Path) -> PrepareSettings:
@@ -117,5 +117,6 @@ def _print_dataset(dataset: Dataset) -> None:
     if left_out := dataset.info["left_out"]:
         notes.print(f"not modelled: {', '.join(f'{name} ({n})' for name, n in left_out.items())}")
     if len(dataset.quarantine):
-        notes.print(f"[yellow]{len(dataset.quarantine)} quarantined: {dataset.path / 'quarantine.csv'}")
+        listed = dataset.path / "quarantine.csv"
+        notes.print(f"{len(dataset.quarantine)} quarantined: {listed}", style="yellow")
     notes.print(f"licences: {', '.join(f'{name} ({n})' for name, n in dataset.licences.items())}")

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.cli.arguments import ModelFolder, PreparedData, TaskName, bundle_of, dataset_of, out_root, task_of
-from derm_ml.cli.terminal import notes, print_table
+from derm_ml.cli.terminal import notes, print_finding, print_result, print_table
 
 
 def evaluate(
@@ -36,9 +36,8 @@ def evaluate(
     for why in dict.fromkeys(metric.note for metric in evaluation.metrics.values() if metric.value is None):
         notes.print(f"– {why}")
     for gate in task.gates:
-        finding = gate.check(evaluation)
-        notes.print(f"{'[green]✓' if finding.passed else '[red]✗'}[/] {gate.name}: {finding.message}")
-    print(folder / "report.html")
+        print_finding(gate.name, gate.check(evaluation))
+    print_result(folder / "report.html")
 
 
 def compare(
@@ -76,7 +75,7 @@ def compare(
             row.metric, row.run, *values, *told, delong, f"{row.verdict}: {row.remark}" if row.remark else row.verdict
         )
     print_table(table)
-    print(folder / "comparison.png")
+    print_result(folder / "comparison.png")
 
 
 def make(
@@ -96,4 +95,4 @@ def make(
     with notes.status(f"making {artifact}"):
         made = known[artifact].make(task.load(bundle), dataset_of(task, data), folder)
     for path in made.values():
-        print(path)
+        print_result(path)

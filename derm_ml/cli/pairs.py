@@ -12,7 +12,7 @@ from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.cli.arguments import Model, TaskName, predictor_of, task_of
-from derm_ml.cli.terminal import notes, out_console, print_table
+from derm_ml.cli.terminal import notes, out_console, print_result, print_table
 from derm_ml.task import Task
 
 
@@ -46,8 +46,8 @@ def match(
     else:
         _print_pair(task, answer)
     if picture:
-        print(picture)
-    notes.print(f"[dim]{RESEARCH_USE}")
+        print_result(picture)
+    notes.print(RESEARCH_USE, style="dim")
     if not answer["accepted"]:
         raise DermError(f"refused: {answer['reason']}")
 

@@ -21,7 +21,7 @@ from derm_ml.cli.arguments import (
     task_of,
     values_of,
 )
-from derm_ml.cli.terminal import notes, print_rules, print_table, say_epoch
+from derm_ml.cli.terminal import notes, print_result, print_rules, print_table, say_epoch
 
 
 def fit(
@@ -40,9 +40,9 @@ def fit(
         raise DermError("a blocking data rule is red: nothing is trained on these data")
     chosen = recipe_of(task, recipe, values)
     folder = out or model_folder(out_root(), task, chosen, dataset.md5)
-    notes.print(f"recipe [bold]{chosen.name}[/bold] → {folder}")
+    notes.print(f"recipe {chosen.name} → {folder}")
 
-    print(task.fit(dataset, chosen, folder, say_epoch).parent)
+    print_result(task.fit(dataset, chosen, folder, say_epoch).parent)
 
 
 def autoencode(
@@ -72,7 +72,7 @@ def autoencode(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     folder = out or model_folder(out_root(), task, chosen, dataset.md5)
-    notes.print(f"recipe [bold]{chosen.name}[/bold] → {folder}")
+    notes.print(f"recipe {chosen.name} → {folder}")
     bundle = fit_autoencoder(dataset, chosen, folder, say_epoch)
     with notes.status("measuring reconstructions and codes"):
         classifier = table_of(task.load(bundle_of(against)), dataset, bundle_of(against).parent) if against else None
@@ -80,7 +80,7 @@ def autoencode(
         saved = report.save(folder / "report")
     for name in ("psnr", "ssim", "checkerboard_energy", "code_silhouette", "code_precision_at_5"):
         notes.print(f"{name}: {report.metrics[name]}")
-    print(saved / "report.html")
+    print_result(saved / "report.html")
 
 
 def pseudo_label(
@@ -104,7 +104,7 @@ def pseudo_label(
     print_table(table)
     given = f"{proposal.used} of {len(proposal.table)} unlabelled images got a label"
     notes.print(f"{given}; {proposal.excluded} of validation or test patients were left out")
-    print(made["pseudo_labels"])
+    print_result(made["pseudo_labels"])
 
 
 def demo(
