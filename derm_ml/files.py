@@ -12,20 +12,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from derm_ml.machine import writing
+
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced to disk and renamed over `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    """Yield a temporary path beside `path`; on success it is synced to disk and renamed over `path`.
+
+    Raises `WriteError` naming `path` if its folder cannot be written or has no room.
+    """
+    with writing(path, making=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp makes 0600: others on the machine read results too
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        with writing(path):
+            yield temporary
+        with writing(path, making=True):
+            temporary.chmod(0o644)  # mkstemp makes 0600: others on the machine read results too
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -35,24 +43,27 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; on success it takes the place of `path`.
 
     A folder cannot be renamed over a full one, so the old one is first renamed away: a reader sees the old
-    folder, for an instant none, then the new one.
+    folder, for an instant none, then the new one. Raises `WriteError` as `replacing_file` does.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    temporary.chmod(0o755)
+    with writing(path, making=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        temporary.chmod(0o755)
     try:
-        yield temporary
-        for item in temporary.rglob("*"):
-            _sync(item)
-        _sync(temporary)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            path.rename(old / path.name)
-            temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
-        _sync(path.parent)
+        with writing(path):
+            yield temporary
+        with writing(path, making=True):
+            for item in temporary.rglob("*"):
+                _sync(item)
+            _sync(temporary)
+            if path.exists():
+                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+                path.rename(old / path.name)
+                temporary.rename(path)
+                shutil.rmtree(old)
+            else:
+                temporary.rename(path)
+            _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

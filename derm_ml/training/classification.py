@@ -7,6 +7,7 @@ network(s) → best weights (training/loop.py, members.py) → graph
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -269,6 +270,8 @@ def _validation(
             extra = facts.to(device) if recipe.attributes else None
             parts.append(network(images.to(device), extra).float().cpu())
         logits = torch.cat(parts)
+        if not logits.isfinite().all():  # nothing can be ranked: the loop stops at it
+            return {"loss": math.nan}
         scores = (logits.softmax(1) if head == "softmax" else logits.sigmoid()).numpy()
         figures: dict[str, Any] = {"loss": loss_of(logits, targets, None).item()}
         for label in scored:
