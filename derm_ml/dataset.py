@@ -208,9 +208,9 @@ class Dataset:
         return {name: value for name, value in found.items() if pd.notna(value) and value != ""}
 
 
-def _list_of(path: Path, types: Mapping[str, type] | None = None) -> pd.DataFrame:
+def _list_of(path: Path, types: Any = None) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=dict(types or {}))
+        return pd.read_csv(path, dtype=types)
     except (FileNotFoundError, ValueError) as error:  # pandas' own errors of empty and torn files are ValueErrors
         raise _damaged(path, error) from error
 

@@ -31,12 +31,9 @@ _CLOSED = {
     errno.EIO: "the disk reports an error",
 }
 # Rust and C++ libraries (safetensors, torch, Arrow) keep the number or the text of the errno in theirs
-_FULL_TEXTS = {
-    text: code
-    for code in _FULL
-    for text in (f"os error {code})", f"[errno {code}]", os.strerror(code), "file write failed" * (code == errno.ENOSPC))
-    if text
-}
+_FULL_TEXTS = {text: code for code in _FULL for text in (f"os error {code})", f"[errno {code}]", os.strerror(code))} | {
+    "file write failed": errno.ENOSPC
+}  # torch's own writer does not say why
 _MEMORY_TEXTS = (
     "DefaultCPUAllocator",  # torch has no class of its own for the CPU
     "std::bad_alloc",

@@ -34,6 +34,7 @@ from derm_ml.nets.classifier import Classifier
 from derm_ml.predictor import Predictor, concatenate, encode_attributes
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
+from derm_ml.sentences import WrongValue
 from derm_ml.training.code_version import git_commit
 from derm_ml.training.export import export_classifier
 from derm_ml.training.feeding import LoadSample, in_order
@@ -154,7 +155,7 @@ def build_classifier(recipe: ClassifierRecipe, labels: int) -> Classifier:
         recipe.side,
     )
     if network.flat and recipe.training_side not in (0, recipe.side):
-        raise ValueError(f"{recipe.backbone} flattens its maps: training_side must be side ({recipe.side}) or 0")
+        raise WrongValue(f"{recipe.backbone} flattens its maps: training_side must be side ({recipe.side}) or 0")
     return network.to(memory_format=torch.channels_last)
 
 
@@ -174,7 +175,7 @@ def preprocessing(recipe: ClassifierRecipe, dataset: Dataset) -> Preprocessing:
 def _loss(recipe: ClassifierRecipe, head: Literal["softmax", "sigmoid"]) -> LossOf:
     if recipe.loss == "asymmetric":
         if head == "softmax":
-            raise ValueError("loss=asymmetric is for independent labels; this task's classes exclude each other")
+            raise WrongValue("loss=asymmetric is for independent labels; this task's classes exclude each other")
         return lambda logits, targets, weights: asymmetric_loss(
             logits, targets, weights, recipe.label_smoothing, recipe.focal_gamma, recipe.negative_gamma
         )
