@@ -16,6 +16,7 @@ from derm_assets import steps
 from derm_assets.automation import automation
 from derm_assets.checks import data_rules, gates
 from derm_assets.config import ComparedRuns, chosen_recipe, model_config, recipe_form
+from derm_assets.failures import told
 from derm_assets.lineage import latest
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
@@ -34,7 +35,8 @@ def line(task: Task) -> dg.Definitions:
     autoencoder_form = recipe_form(f"{task.name}_autoencoder_config", AUTOENCODERS)
 
     def asset(**options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-        return dg.asset(key_prefix=task.name, group_name=task.name, tags={"task": task.name}, **options)
+        made = dg.asset(key_prefix=task.name, group_name=task.name, tags={"task": task.name}, **options)
+        return lambda step: made(told(step))
 
     @asset(kinds={"python"}, partitions_def=batches, pool="dvc")
     def incoming_batch(context: dg.AssetExecutionContext, places: Places, store: DataStore) -> dg.MaterializeResult:

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 
 from derm_ml import DermError
+from derm_ml.machine import writing
 from derm_ml.records import Problem
 
 _NAME = 40  # characters of a file's name that its temporary name repeats: both must fit into the 255 bytes of a name
@@ -55,15 +56,21 @@ def private_by_default() -> None:
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced to disk and renamed over `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `path`; on success it is synced to disk and renamed over `path`.
+
+    Raises `WriteError` naming `path` if its folder cannot be written or has no room.
+    """
     temporary = _beside(path)
-    try:
+    with writing(path, making=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+    try:
+        with writing(path):
+            yield temporary
+        with writing(path, making=True):
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -73,25 +80,28 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; on success it takes the place of `path`.
 
     A folder cannot be renamed over a full one, so the old one is first renamed away: a reader sees the old
-    folder, for an instant none, then the new one.
+    folder, for an instant none, then the new one. Raises `WriteError` as `replacing_file` does.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
-    temporary.mkdir()
+    with writing(path, making=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
     try:
-        yield temporary
-        for item in temporary.rglob("*"):
-            _sync(item)
-        _sync(temporary)
-        if path.exists():
-            old = _beside(path)
-            old.mkdir()
-            path.rename(old / path.name)
-            temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
-        _sync(path.parent)
+        with writing(path):
+            yield temporary
+        with writing(path, making=True):
+            for item in temporary.rglob("*"):
+                _sync(item)
+            _sync(temporary)
+            if path.exists():
+                old = _beside(path)
+                old.mkdir()
+                path.rename(old / path.name)
+                temporary.rename(path)
+                shutil.rmtree(old)
+            else:
+                temporary.rename(path)
+            _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -340,7 +350,7 @@ class _Walk:
 
 def is_empty(folder: Path) -> bool:
     """Whether a folder holds nothing, or is not there."""
-    return not folder.exists() or next(folder.iterdir(), None) is None
+    return not folder.exists() or (folder.is_dir() and next(folder.iterdir(), None) is None)
 
 
 def _joined(folder: str, name: str) -> str:

@@ -7,6 +7,7 @@ network(s) → best weights (training/loop.py, members.py) → graph
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +34,7 @@ from derm_ml.nets.classifier import Classifier
 from derm_ml.predictor import Predictor, concatenate, encode_attributes
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
+from derm_ml.sentences import WrongValue
 from derm_ml.training.code_version import git_commit
 from derm_ml.training.export import export_classifier
 from derm_ml.training.feeding import LoadSample, in_order
@@ -153,7 +155,7 @@ def build_classifier(recipe: ClassifierRecipe, labels: int) -> Classifier:
         recipe.side,
     )
     if network.flat and recipe.training_side not in (0, recipe.side):
-        raise ValueError(f"{recipe.backbone} flattens its maps: training_side must be side ({recipe.side}) or 0")
+        raise WrongValue(f"{recipe.backbone} flattens its maps: training_side must be side ({recipe.side}) or 0")
     return network.to(memory_format=torch.channels_last)
 
 
@@ -173,7 +175,7 @@ def preprocessing(recipe: ClassifierRecipe, dataset: Dataset) -> Preprocessing:
 def _loss(recipe: ClassifierRecipe, head: Literal["softmax", "sigmoid"]) -> LossOf:
     if recipe.loss == "asymmetric":
         if head == "softmax":
-            raise ValueError("loss=asymmetric is for independent labels; this task's classes exclude each other")
+            raise WrongValue("loss=asymmetric is for independent labels; this task's classes exclude each other")
         return lambda logits, targets, weights: asymmetric_loss(
             logits, targets, weights, recipe.label_smoothing, recipe.focal_gamma, recipe.negative_gamma
         )
@@ -269,6 +271,8 @@ def _validation(
             extra = facts.to(device) if recipe.attributes else None
             parts.append(network(images.to(device), extra).float().cpu())
         logits = torch.cat(parts)
+        if not logits.isfinite().all():  # nothing can be ranked: the loop stops at it
+            return {"loss": math.nan}
         scores = (logits.softmax(1) if head == "softmax" else logits.sigmoid()).numpy()
         figures: dict[str, Any] = {"loss": loss_of(logits, targets, None).item()}
         for label in scored:

@@ -29,9 +29,9 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 
 # inside derm_ml a part may import those of its own rank and below
 RANKS = (
-    ("files", "places", "neutral_ids", "images", "progress", "records", "splits", "task", "contract", "bundle",
-     "predictor", "evaluation", "evaluation_classification", "evaluation_segmentation", "ledger", "pairs", "faces",
-     "registration", "matching", "replay", "sources", "escape", "tables",
+    ("files", "places", "neutral_ids", "machine", "sentences", "images", "progress", "records", "splits", "task",
+     "contract", "bundle", "predictor", "evaluation", "evaluation_classification", "evaluation_segmentation", "ledger",
+     "pairs", "faces", "registration", "matching", "replay", "sources", "escape", "tables",
      "synthetic", "metrics", "figures", "report", "losses", "nets", "explain", "embeddings", "training", "dataset",
      "prepare",
      "rules", "incoming", "fetch", "policy", "comparison_measures",
@@ -41,7 +41,9 @@ RANKS = (
     ("cli",),
 )  # fmt: skip
 # the contract and the records know nothing of how they are used
-FOUNDATION = ("escape", "tables", "files", "records", "splits", "progress", "task", "bundle", "ledger")
+FOUNDATION = (
+    "escape", "tables", "files", "machine", "sentences", "records", "splits", "progress", "task", "bundle", "ledger",
+)  # fmt: skip
 ABOVE_FOUNDATION = (
     "training", "nets", "losses", "metrics", "explain", "embeddings", "sources", "synthetic", "faces", "registration",
     "matching", "tasks", "registry", "cli",
