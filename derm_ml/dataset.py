@@ -17,7 +17,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,25 @@ from derm_ml.splits import (
     known_again,
 )
 from derm_ml.task import Recipe, Task
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """i → the RGB image, or for the role `mask` the mask, of the i-th of some rows of a manifest.
+
+    Holds a path and three small arrays: cheap to send to worker processes, which know no Dataset.
+    """
+
+    folder: Path  # of the shards
+    role: str
+    shards: np.ndarray  # (K,) names
+    shard: np.ndarray  # (N,) which of them
+    offset: np.ndarray  # (N,) bytes
+    size: np.ndarray  # (N,) bytes
+
+    def __call__(self, i: int) -> np.ndarray:
+        stored = _stored(self.folder / str(self.shards[self.shard[i]]), int(self.offset[i]), int(self.size[i]))
+        return stored_mask(stored) if self.role == "mask" else decode(stored, INGEST_FORMATS)
 
 
 class Dataset:
@@ -127,9 +147,8 @@ class Dataset:
 
     def read(self, row: Any, role: str = "image") -> bytes:
         """The stored bytes of one file of a manifest row (a Series, or a dict)."""
-        with (self.path / "shards" / row[f"{role}.shard"]).open("rb") as shard:
-            shard.seek(int(row[f"{role}.offset"]))
-            return shard.read(int(row[f"{role}.size"]))
+        shard = self.path / "shards" / row[f"{role}.shard"]
+        return _stored(shard, int(row[f"{role}.offset"]), int(row[f"{role}.size"]))
 
     def image(self, row: Any, role: str = "image") -> np.ndarray:
         """RGB (H, W, 3) uint8 of a manifest row."""
@@ -139,17 +158,11 @@ class Dataset:
         """The mask of a manifest row at its original resolution: (H, W) uint8 of 0 and 255."""
         return stored_mask(self.read(row, "mask"))
 
-    def reader(self, rows: pd.DataFrame, role: str = "image") -> Callable[[int], np.ndarray]:
-        """i → the RGB image (or the mask) of `rows.iloc[i]`, from three small arrays: cheap to hand to workers."""
+    def reader(self, rows: pd.DataFrame, role: str = "image") -> Reader:
+        """Reads the images (or the masks) of some rows by their place among them."""
         shards, shard = np.unique(rows[f"{role}.shard"].to_numpy(str), return_inverse=True)
         offset, size = (rows[f"{role}.{name}"].to_numpy(np.int64) for name in ("offset", "size"))
-
-        def read(i: int) -> np.ndarray:
-            place = {"shard": str(shards[shard[i]]), "offset": offset[i], "size": size[i]}
-            row = {f"{role}.{name}": value for name, value in place.items()}
-            return self.mask(row) if role == "mask" else self.image(row, role)
-
-        return read
+        return Reader(self.path / "shards", role, shards, shard, offset, size)
 
     def regions(self, row: Any, role: str) -> tuple[Region, ...]:
         """The boxes of one picture of a row, in pixels of the picture `image` gives. Empty where there are none."""
@@ -178,6 +191,12 @@ class Dataset:
         """Known attributes of a row: `age` in years, `sex`, `site`, `diagnosis`. Unknown ones are absent."""
         found = {c.removeprefix("attribute."): row[c] for c in self.manifest.columns if c.startswith("attribute.")}
         return {name: value for name, value in found.items() if pd.notna(value) and value != ""}
+
+
+def _stored(shard: Path, offset: int, size: int) -> bytes:
+    with shard.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
 
 
 def model_folder(root: Path, task: Task, recipe: Recipe, dataset_md5: str) -> Path:
