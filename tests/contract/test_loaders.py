@@ -48,10 +48,8 @@ def recipes_of(task: Task) -> Iterator[Recipe]:
     for name, recipe in task.recipes.items():
         own = {"pretrained": "none"} if "pretrained" in recipe.model_fields else {}
         yield task.recipe(name, **own)
-        if "augmentation" in recipe.model_fields:
-            kinds = [
-                kind for kind in AUGMENTATIONS if f"'{kind}'" in str(recipe.model_fields["augmentation"].annotation)
-            ]
+        if name == task.default_recipe and "augmentation" in recipe.model_fields:
+            kinds = get_args(recipe.model_fields["augmentation"].annotation)
             yield from (task.recipe(name, augmentation=kind, **own) for kind in kinds)
 
 
