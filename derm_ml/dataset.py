@@ -17,7 +17,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,25 @@ from derm_ml.task import Recipe, Task
 
 _INFO = ("task", "labels", "settings", "counts", "sizes", "samples", "shards", "split_hashes", "licences", "left_out")
 _COLUMNS = ("id", "source", "patient", "group", "split", "label")
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """i → the RGB image, or for the role `mask` the mask, of the i-th of some rows of a manifest.
+
+    Holds a path and three small arrays: cheap to send to worker processes, which know no Dataset.
+    """
+
+    folder: Path  # of the shards
+    role: str
+    shards: np.ndarray  # (K,) names
+    shard: np.ndarray  # (N,) which of them
+    offset: np.ndarray  # (N,) bytes
+    size: np.ndarray  # (N,) bytes
+
+    def __call__(self, i: int) -> np.ndarray:
+        shard = self.folder / str(self.shards[self.shard[i]])
+        return _decoded(shard, int(self.offset[i]), int(self.size[i]), self.role)
 
 
 class Dataset:
@@ -146,39 +166,26 @@ class Dataset:
 
     def read(self, row: Any, role: str = "image") -> bytes:
         """The stored bytes of one file of a manifest row (a Series, or a dict)."""
-        with (self.path / "shards" / row[f"{role}.shard"]).open("rb") as shard:
-            shard.seek(int(row[f"{role}.offset"]))
-            return shard.read(int(row[f"{role}.size"]))
+        return _stored(*self._place(row, role))
 
     def image(self, row: Any, role: str = "image") -> np.ndarray:
         """RGB (H, W, 3) uint8 of a manifest row. Raises `DataError` naming the shard whose bytes are no image."""
-        return self._decoded(row, role, lambda data: decode(data, INGEST_FORMATS))
+        return _decoded(*self._place(row, role), role)
 
     def mask(self, row: Any) -> np.ndarray:
         """The mask of a manifest row at its original resolution: (H, W) uint8 of 0 and 255. Raises as `image` does."""
-        return self._decoded(row, "mask", stored_mask)
+        return _decoded(*self._place(row, "mask"), "mask")
 
-    def _decoded(self, row: Any, role: str, decoded: Callable[[bytes], np.ndarray]) -> np.ndarray:
-        try:
-            return decoded(self.read(row, role))
-        except ImageError as error:
-            shard, offset = self.path / "shards" / row[f"{role}.shard"], row[f"{role}.offset"]
-            raise DataError(
-                f"{shard} is damaged: the {role} at byte {offset} cannot be read ({error}); run `dvc checkout` or "
-                "`derm prepare`"
-            ) from error
+    def _place(self, row: Any, role: str) -> tuple[Path, int, int]:
+        """Shard, offset and size in bytes of one file of a manifest row."""
+        shard = self.path / "shards" / row[f"{role}.shard"]
+        return shard, int(row[f"{role}.offset"]), int(row[f"{role}.size"])
 
-    def reader(self, rows: pd.DataFrame, role: str = "image") -> Callable[[int], np.ndarray]:
-        """i → the RGB image (or the mask) of `rows.iloc[i]`, from three small arrays: cheap to hand to workers."""
+    def reader(self, rows: pd.DataFrame, role: str = "image") -> Reader:
+        """Reads the images (or the masks) of some rows by their place among them."""
         shards, shard = np.unique(rows[f"{role}.shard"].to_numpy(str), return_inverse=True)
         offset, size = (rows[f"{role}.{name}"].to_numpy(np.int64) for name in ("offset", "size"))
-
-        def read(i: int) -> np.ndarray:
-            place = {"shard": str(shards[shard[i]]), "offset": offset[i], "size": size[i]}
-            row = {f"{role}.{name}": value for name, value in place.items()}
-            return self.mask(row) if role == "mask" else self.image(row, role)
-
-        return read
+        return Reader(self.path / "shards", role, shards, shard, offset, size)
 
     def regions(self, row: Any, role: str) -> tuple[Region, ...]:
         """The boxes of one picture of a row, in pixels of the picture `image` gives. Empty where there are none."""
@@ -219,6 +226,23 @@ def _list_of(path: Path, types: Any = None) -> pd.DataFrame:
 def _damaged(path: Path, why: object) -> DataError:
     said = str(why).strip().splitlines()[0]
     return DataError(f"{path} is missing or damaged ({said}): run `dvc checkout` or `derm prepare`")
+
+
+def _decoded(shard: Path, offset: int, size: int, role: str) -> np.ndarray:
+    stored = _stored(shard, offset, size)
+    try:
+        return stored_mask(stored) if role == "mask" else decode(stored, INGEST_FORMATS)
+    except ImageError as error:
+        raise DataError(
+            f"{shard} is damaged: the {role} at byte {offset} cannot be read ({error}); run `dvc checkout` or "
+            "`derm prepare`"
+        ) from error
+
+
+def _stored(shard: Path, offset: int, size: int) -> bytes:
+    with shard.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
 
 
 def model_folder(root: Path, task: Task, recipe: Recipe, dataset_md5: str) -> Path:
