@@ -59,7 +59,7 @@ format: install
 	$(BIN)/ruff format .
 
 dev: install
-	$(BIN)/dg dev -w workspace.yaml --host 127.0.0.1 --port 3001
+	$(BIN)/python -m derm_assets.webserver --host 127.0.0.1 --port 3001
 
 serve: install
 	$(BIN)/python -m serving $(TASK)

@@ -6,8 +6,8 @@ by them.
 
 from __future__ import annotations
 
-import csv
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -16,17 +16,19 @@ from typing import Any
 
 import dagster as dg
 
-from derm_assets.display import numbers, picture, pictures, problem_table, table
+from derm_assets.display import described, facts, numbers, picture, pictures, problem_table, say, table, text
 from derm_assets.lineage import Upstream, UpstreamError, latest
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry, evaluation_of
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
 from derm_ml.bundle import Bundle
+from derm_ml.escape import visible
 from derm_ml.files import replacing_file, sha256
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.replay import Upload
+from derm_ml.tables import write_rows
 from derm_ml.task import Artifact, Recipe, Task
 
 SAMPLES = 24  # pictures on the contact sheet of a dataset: three rows of eight
@@ -43,10 +45,8 @@ def take_batch(context: dg.AssetExecutionContext, task: Task, places: Places, st
     intake = take_in(task, batch, places.raw(task), store.settings(task))
     report = places.intake(task, context.partition_key) / "left_out.csv"
     with replacing_file(report) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, ["file", "reason", "row"])
-        rows.writeheader()
-        rows.writerows(asdict(problem) for problem in intake.left_out)
-    context.log.info(f"{intake.delivered} delivered, {intake.taken} taken, {len(intake.left_out)} left out: {report}")
+        write_rows(file, ["file", "reason", "row"], [asdict(problem) for problem in intake.left_out])
+    say(context, f"{intake.delivered} delivered, {intake.taken} taken, {len(intake.left_out)} left out: {report}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(intake.content),
         metadata={
@@ -66,7 +66,7 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
     from derm_ml.dataset import Dataset
     from derm_ml.figures.charts import class_balance_figure
 
-    prepared = store.prepare(task, context.log.info)
+    prepared = store.prepare(task, partial(say, context))
     data = Dataset.open(prepared.path)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(prepared.md5),
@@ -78,7 +78,7 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
             "quarantined": len(data.quarantine),
             "duplicate_pairs": len(data.duplicates),
             "test_split_hash": data.split_hashes[SPLIT],
-            "licences": dg.MetadataValue.json(data.licences),
+            "licences": facts(data.licences),
         },
     )
 
@@ -151,7 +151,9 @@ def _fitted(
     require_usable(task, Dataset.open(data.path), data.version)  # a check that was red stops later runs too
     folder = model_folder(Path(places.out), task, recipe, data.version)
     run = registry.begin(task, folder, recipe, {"dagster_run_id": context.run_id, "dataset_md5": data.version})
-    context.log.info(f"recipe {recipe.name}, {folder}, MLflow {run.link}")
+    say(context, f"recipe {recipe.name}, {folder}, MLflow {run.link}")
+    if run.note:
+        context.log.warning(visible(run.note))
 
     def on_epoch(report: EpochReport) -> None:
         registry.log_epoch(run, report)
@@ -175,7 +177,7 @@ def _fitted(
     return opened, {
         "path": dg.MetadataValue.path(bundle),
         "curves": picture(training_curves(history, opened.card.epochs)),
-        "recipe": dg.MetadataValue.json({"name": recipe.name, **recipe.model_dump(mode="json")}),
+        "recipe": facts({"name": recipe.name, **recipe.model_dump(mode="json")}),
         "dataset_md5": data.version,
         "git_commit": opened.card.git_commit,
         "best_epoch": opened.card.epochs,
@@ -193,8 +195,11 @@ def evaluate(
     _same_data(task, model, data)
     measured = task.evaluate(task.load(model.path), Dataset.open(data.path), SPLIT)
     folder = measured.save(evaluation_of(model.path))
-    registry.log_evaluation(registry.run_of(task, model.path.parent), measured.numbers, SPLIT)
-    context.log.info(f"{task.primary_metric}: {measured.metrics[task.primary_metric]}")
+    run = registry.run_of(task, model.path.parent)
+    if run.note:
+        context.log.warning(visible(run.note))
+    registry.log_evaluation(run, measured.numbers, SPLIT)
+    say(context, f"{task.primary_metric}: {measured.metrics[task.primary_metric]}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
@@ -218,14 +223,14 @@ def compare(
     current = read_run(evaluation.path)
     models = Path(places.out) / task.name
     others = [read_run(Path(name)) for name in named] or others_of(
-        current, models, task.primary_metric, COMPARED, context.log.warning
+        current, models, task.primary_metric, COMPARED, partial(say, context, level=logging.WARNING)
     )
     folder = models / "comparison"
     if not others:
         why = f"no other model in {models} was measured on test split {current.evaluation.split_hash}"
-        context.log.info(why)
+        say(context, why)
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(evaluation.version), metadata={"compared": 0, "why": why}
+            data_version=dg.DataVersion(evaluation.version), metadata={"compared": 0, "why": text(why)}
         )
     comparison = compare_runs(named_apart([current, *others]), task)
     comparison.save(folder)
@@ -287,10 +292,10 @@ def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegist
         raise UpstreamError(f"{task.name} has no challenger: materialise {task.name}/registered_model first")
     decision = registry.promote_version(task, number)
     for reason in decision.reasons:
-        context.log.info(reason)
+        say(context, reason)
     reasons = "; ".join(decision.reasons)
     if not decision.promote:
-        raise dg.Failure(f"version {number} was refused: {reasons}", allow_retries=False)
+        raise dg.Failure(visible(f"version {number} was refused: {reasons}"), allow_retries=False)
     candidate = registry.read(task, number)
     return _version_result(task, candidate, _bundle_version(candidate), registry, reasons)
 
@@ -310,7 +315,7 @@ def _version_result(
             "version": version.number,
             "evaluation": dg.MetadataValue.path(version.evaluation),
             "mlflow_version": dg.MetadataValue.url(registry.link(task, version)),
-            **({"reasons": reasons} if reasons else {}),
+            **({"reasons": text(reasons)} if reasons else {}),
         },
     )
 
@@ -348,8 +353,8 @@ def package(
                 check_name=check,
                 passed=result.passed,
                 severity=dg.AssetCheckSeverity.ERROR,
-                description=result.message,
-                metadata={"images": result.cases, "differences": list(result.failures[:SAMPLES])},
+                description=described(result.message),
+                metadata={"images": result.cases, "differences": facts(list(result.failures[:SAMPLES]))},
             )
         ],
     )

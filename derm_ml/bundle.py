@@ -20,8 +20,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from derm_ml import RESEARCH_USE, DermError, signing
-from derm_ml.files import replacing_folder, sha256, write_json
+from derm_ml.files import files_below, replacing_folder, sha256, write_json
 from derm_ml.onnx_file import GraphError, refuse_external_data
+from derm_ml.sentences import of_values
 
 MODEL, WEIGHTS, CARD = "model.onnx", "weights.safetensors", "bundle.json"
 LEARNED, SIGNATURE = "learned.json", "bundle.sig"
@@ -219,13 +220,10 @@ class Bundle:
     def open(cls, path: Path) -> Bundle:
         """Raises `BundleError` if a file is missing, too large or not the one the card names, or if a graph names files
         outside itself."""
-        card_path = path / CARD
-        try:
-            card = BundleCard.model_validate(json.loads(_card_text(card_path)))
-        except FileNotFoundError:
-            raise BundleError(f"{path}: no {CARD}; train one with `derm fit`") from None
-        except (ValidationError, ValueError, RecursionError) as error:  # no JSON, no UTF-8, nested without end
-            raise BundleError(f"{card_path}: not a readable bundle card: {error}") from error
+        # what a bundle holds lies in it: a link would be packed into a Bento with whatever it leads to
+        if path.is_dir() and (odd := files_below(path, links="none", hidden=True).odd):
+            raise BundleError(f"{path / odd[0].file}: {odd[0].reason}")
+        card, card_path = read_card(path), path / CARD
         if card.head != "pairs" and set(card.files) != {MODEL, WEIGHTS}:
             raise BundleError(f"{card_path}: names the files {sorted(card.files)}, expected {MODEL} and {WEIGHTS}")
         files = dict(card.files)
@@ -276,6 +274,21 @@ def _verify(folder: Path, name: str, expected: str) -> None:
             refuse_external_data(file)
         except GraphError as error:
             raise BundleError(f"{file}: {error}") from error
+
+
+def read_card(path: Path) -> BundleCard:
+    """The card of the bundle at `path`, its files not looked at. Raises `BundleError` if there is none to read."""
+    card_path = path / CARD
+    try:
+        return BundleCard.model_validate(json.loads(_card_text(card_path)))
+    except (FileNotFoundError, NotADirectoryError):
+        raise BundleError(f"{path}: no {CARD}; train one with `derm fit`") from None
+    except OSError as error:
+        raise BundleError(f"{card_path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise BundleError(f"{card_path}: not a readable bundle card: {of_values(error)}") from error
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, too large, nested without end
+        raise BundleError(f"{card_path}: not a readable bundle card: {error}") from error
 
 
 def writing_bundle(path: Path) -> AbstractContextManager[Path]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def failed_checks(task: Task, dataset: Dataset) -> list[str]:
     """One sentence for each blocking data check that fails. Reads every stored byte once."""
     findings = [(rule, rule.check(dataset)) for rule in task.rules if rule.blocking]
-    return [f"{rule.name}: {finding.message}" for rule, finding in findings if not finding.passed]
+    return [f"{rule.name}: {finding.message}" for rule, finding in findings if rule.stops(finding)]
 
 
 def require_usable(task: Task, dataset: Dataset, md5: str = "") -> None:

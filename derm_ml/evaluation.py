@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from derm_ml import DermError
 from derm_ml.files import replacing_folder, sha256, write_json
 from derm_ml.report.html import render
+from derm_ml.tables import write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +142,7 @@ class Evaluation:
             self.predictions.to_parquet(temporary / "predictions.parquet", index=False)
             named = {"predictions_sha256": sha256(temporary / "predictions.parquet")}
             write_json(temporary / "evaluation.json", self.summary() | named)
-            self.predictions.to_csv(temporary / "predictions.csv", index=False, float_format="%.6f")
+            write_table(temporary / "predictions.csv", self.predictions, float_format="%.6f")
             (temporary / "figures").mkdir()
             for name, png in self.figures.items():
                 (temporary / "figures" / f"{name}.png").write_bytes(png)

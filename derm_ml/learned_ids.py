@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from derm_ml.bundle import CARD, LEARNED, Bundle, BundleError
 from derm_ml.files import write_json
 from derm_ml.neutral_ids import installation_ids
-from derm_ml.records import normal_id
+from derm_ml.records import namespace, normal_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,11 +63,11 @@ class LearnedIds:
 
     def in_split(self, dataset: Dataset, split: str) -> list[str]:
         """One sentence for each kind of which the split holds something this model learned from."""
-        secret = installation_ids()
+        secret, apart = installation_ids(), [dataset.info["settings"].get("patients", "per_source")]
         found: dict[str, list[str]] = {kind: [] for kind in KINDS}
         rows = dataset.split(split).to_dict("records")
         for row in rows:
-            for kind in {kind for kind, value in _keys(row) if secret.of(kind, value) in self.ids[kind]}:
+            for kind in {kind for kind, value in _keys(row, apart) if secret.of(kind, value) in self.ids[kind]}:
                 found[kind].append(str(row["id"]))
         whose = {"image": "", "patient": "the patients of ", "lesion": "the lesions of "}
         return [
@@ -89,7 +89,7 @@ def learned_from(dataset: Dataset, extra: pd.DataFrame | None = None, ancestors:
     rows += [] if extra is None else extra.to_dict("records")
     ids: dict[str, set[str]] = {kind: set() for kind in KINDS}
     for row in rows:
-        for kind, value in _keys(row):
+        for kind, value in _keys(row, ("shared", "per_source")):  # whatever a later dataset says of its sources
             ids[kind].add(secret.of(kind, value))
     for path in ancestors:
         before = LearnedIds.of(Bundle.open(path))
@@ -104,16 +104,15 @@ def started_from(recipe: Recipe) -> list[Path]:
     return [folder] if (folder / CARD).is_file() and folder != Path() else []
 
 
-def _keys(row: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
-    """(kind, value) of everything a sample is known by: its stored photos, its patient, its lesion."""
+def _keys(row: Mapping[Any, Any], apart: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(kind, value) of everything a sample is known by: its stored photos, its patient, its lesion.
+
+    `apart`: the settings `patients` under which patient and lesion ids are to be known, see `records.namespace`.
+    """
     for column, value in row.items():
         if column.endswith(".sha256") and column != "mask.sha256" and isinstance(value, str):
             yield "image", value
     for kind in ("patient", "lesion"):
         if row.get(kind):
-            yield kind, f"{_namespace(str(row['source']))}\0{normal_id(str(row[kind]))}"
-
-
-def _namespace(source: str) -> str:
-    """Within which ids name the same person: all deliveries of one inbox share one, any other source has its own."""
-    return "batches" if source.split("/")[0] == "batches" else source
+            for patients in apart:
+                yield kind, f"{namespace(str(row['source']), patients)}\0{normal_id(str(row[kind]))}"

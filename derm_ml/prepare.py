@@ -42,6 +42,7 @@ from derm_ml.splits import (
     known_again,
     split_hash,
 )
+from derm_ml.tables import write_table
 from derm_ml.task import PrepareSettings, Task
 
 SHARD_BYTES = 256 * 2**20  # large enough to read fast, small enough to move and to re-verify
@@ -191,7 +192,8 @@ class _ShardWriter:
             self.close()
         if not self._tar:
             self._name = f"{len(self.sizes):05d}.tar"
-            self._tar = tarfile.open(self.folder / self._name, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+            # as USTAR byte for byte, until a name has more than 100 bytes or letters beyond ASCII
+            self._tar = tarfile.open(self.folder / self._name, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         return self._tar
 
 
@@ -306,13 +308,11 @@ def _write(
 ) -> None:
     table.to_parquet(folder / "manifest.parquet", index=False)
     splits = dict(zip(table["id"], table["split"], strict=True))
-    pd.DataFrame([asdict(p) for p in problems], columns=["file", "row", "reason"]).sort_values(
-        ["file", "row"], kind="stable"
-    ).to_csv(folder / "quarantine.csv", index=False)
+    quarantine = pd.DataFrame([asdict(p) for p in problems], columns=["file", "row", "reason"])
+    write_table(folder / "quarantine.csv", quarantine.sort_values(["file", "row"], kind="stable"))
     rows = [asdict(p) | {"a_split": splits[p.a], "b_split": splits[p.b]} for p in pairs]
-    pd.DataFrame(rows, columns=["a", "b", "kind", "score", "a_split", "b_split"]).to_csv(
-        folder / "duplicates.csv", index=False
-    )
+    duplicates = pd.DataFrame(rows, columns=["a", "b", "kind", "score", "a_split", "b_split"])
+    write_table(folder / "duplicates.csv", duplicates)
     # an image counts for each label it carries, so that multi-label images are not lost in combinations
     counts = Counter(
         (split, name) for split, label in zip(table["split"], table["label"], strict=True) for name in label.split("+")

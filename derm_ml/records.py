@@ -15,6 +15,8 @@ from derm_ml import DermError
 
 SPLITS = ("train", "validation", "test")
 UNLABELLED = "unlabelled"  # where samples without a known target go: pseudo-labelling may use them, nothing else does
+DELIVERIES = "batches"  # the folder of a raw folder that holds what was delivered, each delivery a source of its own
+_WHOLE_NUMBER = re.compile(r"0*([0-9]+)(?:[.,]0+)?")
 
 
 class DataError(DermError, ValueError):
@@ -123,18 +125,35 @@ def with_prefix(reading: Reading, folder: str, source: str) -> Reading:
     )
 
 
+def normal_id(text: str) -> str:
+    """The form in which patient and lesion IDs are compared and stored.
+
+    One person has one ID, however it was typed or exported: case, spaces and Unicode form do not matter, nor what
+    spreadsheets do to numbers. Two people who are taken for one share a split, which harms nobody; one person who is
+    taken for two may be learned from and tested on.
+
+        >>> normal_id(" Case\u00a0 12 "), normal_id("12.0"), normal_id("0012"), normal_id("P-07")
+        ('case 12', '12', '12', 'p-07')
+    """
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    visible = "".join(c for c in folded if unicodedata.category(c) != "Cf")  # zero-width characters, a stray BOM
+    plain = " ".join(visible.split())
+    number = _WHOLE_NUMBER.fullmatch(plain)
+    return number[1] if number else plain
+
+
+def namespace(source: str, patients: str) -> str:
+    """Within which patient and lesion IDs of a source mean the same: everywhere ("") where `patients` is `shared`.
+
+    With `per_source` it is the source; all deliveries of a task together are one.
+    """
+    if patients == "shared":
+        return ""
+    return DELIVERIES if source.split("/")[0] == DELIVERIES else source
+
+
 def one_hot(label: str, labels: Sequence[str]) -> dict[str, float]:
     """`one_hot("nevus", ("melanoma", "nevus"))` → `{"melanoma": 0.0, "nevus": 1.0}`."""
     if label not in labels:
         raise DataError(f"unknown label '{label}'; known labels: {', '.join(labels)}")
     return {name: float(name == label) for name in labels}
-
-
-def normal_id(text: str) -> str:
-    """The form in which patient and lesion ids are compared: ` P-017 ` is `p-017`, `12.0` is `12`.
-
-    Leading zeros stay: to some sources 012 and 12 are two people.
-    """
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).strip().casefold())
-    whole = re.fullmatch(r"([0-9]+)\.0+", folded)
-    return whole[1] if whole else folded

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from derm_ml import DermError
 from derm_ml.cli.arguments import ModelFolder, TaskName, bundle_of, open_registry, task_of
-from derm_ml.cli.terminal import notes, print_table
+from derm_ml.cli.terminal import notes, print_result, print_table
 from derm_ml.registry import all_tasks
 
 Why = Annotated[str, typer.Option(help="the reason, which goes into the ledger")]
@@ -38,7 +38,7 @@ def rollback(
     ] = False,
 ) -> None:
     """Withdraw the champion and restore the one before, with its service."""
-    print(open_registry().rollback(task_of(task_name), why, leave_empty=leave_empty))
+    print_result(open_registry().rollback(task_of(task_name), why, leave_empty=leave_empty))
 
 
 def reinstate(
@@ -47,7 +47,7 @@ def reinstate(
     why: Why = "",
 ) -> None:
     """Let a withdrawn version be promoted again."""
-    print(open_registry().reinstate(task_of(task_name), version, why))
+    print_result(open_registry().reinstate(task_of(task_name), version, why))
 
 
 def history(task_name: TaskName) -> None:
@@ -74,10 +74,12 @@ def champion(
     found = registry.standing(task, _end_of(at))
     when = f" on {at}" if at else ""
     if found.champion is None:
-        print(f"{task.name} had no champion{when}")
+        print_result(f"{task.name} had no champion{when}")
         raise typer.Exit(1)
     model = f"model {found.model_version}" if found.model_version else "model not recorded"
-    print(f"version {found.champion}, {model}, since {found.since[:19]} UTC, by {found.by or 'not recorded'}{bundle}")
+    print_result(
+        f"version {found.champion}, {model}, since {found.since[:19]} UTC, by {found.by or 'not recorded'}{bundle}"
+    )
 
 
 def doctor(
@@ -90,7 +92,7 @@ def doctor(
     for task in [task_of(task_name)] if task_name else all_tasks().values():
         for check in registry.doctor(task, repair=repair, why=why):
             well = well and check.ok
-            print(f"{'ok  ' if check.ok else 'FAIL'} {task.name} {check.name}: {check.message}")
+            print_result(f"{'ok  ' if check.ok else 'FAIL'} {task.name} {check.name}: {check.message}")
     if not well:
         raise typer.Exit(1)
 

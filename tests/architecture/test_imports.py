@@ -29,10 +29,10 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 
 # inside derm_ml a part may import those of its own rank and below
 RANKS = (
-    ("files", "places", "neutral_ids", "learned_ids", "signing", "onnx_file",
-     "images", "progress", "records", "splits", "task", "bundle", "predictor", "evaluation",
-     "evaluation_classification", "evaluation_segmentation", "pairs", "faces", "registration", "matching",
-     "replay", "sources", "data_checks",
+    ("files", "places", "neutral_ids", "learned_ids", "signing", "onnx_file", "machine", "sentences", "images",
+     "progress", "records", "splits", "task", "contract", "bundle", "predictor", "evaluation",
+     "evaluation_classification", "evaluation_segmentation", "pairs", "faces", "registration", "matching", "replay",
+     "sources", "escape", "tables", "data_checks",
      "synthetic", "metrics", "figures", "report", "losses", "nets", "explain", "embeddings", "training", "dataset",
      "prepare",
      "rules", "incoming", "fetch", "policy", "comparison_measures",
@@ -42,7 +42,7 @@ RANKS = (
     ("cli",),
 )  # fmt: skip
 # the contract and the records know nothing of how they are used
-FOUNDATION = ("files", "records", "splits", "progress", "task", "bundle")
+FOUNDATION = ("escape", "tables", "files", "machine", "sentences", "records", "splits", "progress", "task", "bundle")
 ABOVE_FOUNDATION = (
     "training", "nets", "losses", "metrics", "explain", "embeddings", "sources", "synthetic", "faces", "registration",
     "matching", "tasks", "registry", "cli",
