@@ -19,7 +19,8 @@ import dagster as dg
 from derm_assets.display import described, facts, numbers, picture, pictures, problem_table, say, table, text
 from derm_assets.lineage import Upstream, UpstreamError, latest
 from derm_assets.resources.data_store import DataStore
-from derm_assets.resources.model_registry import ModelRegistry, evaluation_of
+from derm_assets.resources.datasets import evaluation_of
+from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
 from derm_ml.bundle import Bundle

@@ -30,16 +30,16 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from derm_assets.packaging import release_again, service_check
+from derm_assets.resources.datasets import Datasets, evaluation_of
 from derm_assets.resources.places import Places
 from derm_ml import DermError
 from derm_ml.bundle import CARD, Bundle
 from derm_ml.escape import markdown, visible
-from derm_ml.evaluation import Evaluation, EvaluationError
+from derm_ml.evaluation import Evaluation
 from derm_ml.files import replacing_file, replacing_folder, sha256
-from derm_ml.learned_ids import LearnedIds
 from derm_ml.machine import writing
 from derm_ml.progress import EpochReport
-from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion, PromotionError
+from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.promotion.decision import Decision, evidence_of, weigh
 from derm_ml.promotion.doctor import Check, examine
 from derm_ml.promotion.ledger import Ledger, Standing, standing
@@ -57,11 +57,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as StoredVersion
 
-    from derm_ml.dataset import Dataset
 
 RUN_FILE = "mlflow_run"  # beside the checkpoint: a resumed fit goes on in the run it began
 HEAD = "ledger_head"  # tag of a registered model: the hash of the last line of its promotion ledger
-_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _LONGEST_PARAM = 6000  # MLflow refuses longer ones
 # MLflow's codes for "no answer", as opposed to an answer such as "there is no such run"
 _ABSENT = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED")
@@ -247,12 +245,12 @@ class ModelRegistry(dg.ConfigurableResource):
         now = champion_of(task, self, self.ledger(task))
         if why := withdrawn_because(task, Bundle.open_trusted(bundle), now):
             return Decision(False, (why,))
-        evidence = evidence_of(task, ModelVersion(0, bundle, evaluation), self)
-        return weigh(task, evidence, read_champion(task, self, now), self)
+        evidence = evidence_of(task, ModelVersion(0, bundle, evaluation), self._data)
+        return weigh(task, evidence, read_champion(task, self, now), self._data)
 
     def promote_version(self, task: Task, number: int) -> Decision:
         """Decide on a registered version, move the aliases, write the ledger."""
-        return promote(task, number, self, self.ledger(task), self)
+        return promote(task, number, self, self.ledger(task), self._data)
 
     def rollback(self, task: Task, why: str, *, leave_empty: bool = False) -> str:
         """Withdraw the champion and restore the one before; its Bento is released again, if it is still there."""
@@ -277,67 +275,19 @@ class ModelRegistry(dg.ConfigurableResource):
         if not all(check.ok for check in checks):
             return checks
         now = self.standing(task)
-        return [*checks, *self._data_checks(task, now), service_check(task.name, now, repair)]
+        if now.champion is not None:
+            checks += self._data.examine(task, Bundle.open(self.read(task, now.champion).bundle))
+        return [*checks, service_check(task.name, now, repair)]
 
     def ledger(self, task: Task) -> Ledger:
         """The task's promotion ledger; the hash of its last line is kept in a tag of the registered model."""
         return Ledger(self.places.ledger(task), _Anchor(self, task.name))
 
-    # ------------------------------------------------ what a promotion asks
-
-    def present(self, task: Task) -> str:
-        """The md5 of the prepared dataset; empty where nothing is prepared."""
-        from derm_ml.dataset import Dataset
-
-        folder = self.places.prepared(task)
-        return Dataset.open(folder).md5 if folder.exists() else ""
-
-    def dataset(self, task: Task, md5: str) -> Dataset:
-        """The dataset of that md5, whose bytes were compared with it: the frozen version, else the prepared folder.
-
-        Raises `PromotionError` if it is not on this machine, or if what lies there is something else.
-        """
-        from derm_ml.dataset import Dataset
-
-        if not _MD5.fullmatch(md5):
-            raise PromotionError(f"'{md5}' is not the version of a dataset")
-        for folder in (self.places.version(task, md5), self.places.prepared(task)):
-            if folder.exists() and (found := Dataset.open(folder)).md5 == md5:
-                return found
-        frozen = self.places.version(task, md5)
-        if frozen.exists():
-            raise PromotionError(f"{frozen} was changed: it is no longer dataset {md5}; remove it and prepare again")
-        raise PromotionError(f"dataset {md5} is not on this machine: run `derm prepare {task.name}` with the same data")
-
-    def measure(self, task: Task, bundle: Path, dataset_md5: str) -> Path:
-        """A model's evaluation on the frozen test split of that dataset: made once, then kept while it can be read."""
-        model, dataset = Bundle.open(bundle), self.dataset(task, dataset_md5)
-        folder = Path(self.places.out) / task.name / "again" / f"{model.version}-{dataset_md5[:12]}"
-        try:
-            if Evaluation.load(folder).predictions_sha256:
-                return folder
-        except EvaluationError:  # not made yet, or damaged
-            pass
-        return task.evaluate(task.load(bundle), dataset, SPLIT).save(folder)
-
     # ---------------------------------------------------------------- inside
 
-    def _data_checks(self, task: Task, now: Standing) -> list[Check]:
-        """Whether the champion's data are here, unchanged, and its ids can be compared."""
-        if now.champion is None:
-            return []
-        model = Bundle.open(self.read(task, now.champion).bundle)
-        try:
-            path = self.dataset(task, model.card.dataset_md5).path
-            data = Check("data", True, f"{path} is the dataset the champion was trained with")
-        except DermError as error:
-            data = Check("data", False, str(error))
-        try:
-            LearnedIds.of(model)
-            secret = Check("secret", True, "the champion's ids were made with this installation's secret")
-        except DermError as error:
-            secret = Check("secret", False, str(error))
-        return [data, secret]
+    @property
+    def _data(self) -> Datasets:
+        return Datasets(self.places)
 
     def _by_alias(self, task: Task, alias: str) -> StoredVersion | None:
         from mlflow.exceptions import MlflowException
@@ -607,11 +557,6 @@ def _unreached(where: str, error: Exception) -> str:
         (f"it answered '{said[:200]}'", "see that it runs and can be written"),
     )
     return f"the model registry {where} cannot be used: {reason}; {remedy}, then run this again"
-
-
-def evaluation_of(bundle: Path) -> Path:
-    """Where `derm evaluate` and the asset `evaluation` write: beside the bundle."""
-    return bundle.parent / f"evaluation_{SPLIT}"
 
 
 def open_registry() -> ModelRegistry:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from derm_assets.resources.model_registry import HEAD, RegistryError, evaluation_of, open_registry
+from derm_assets.resources.datasets import evaluation_of
+from derm_assets.resources.model_registry import HEAD, RegistryError, open_registry
 from derm_ml import DermError
 from derm_ml.bundle import MODEL, Bundle, BundleError
 from derm_ml.dataset import Dataset, freeze
