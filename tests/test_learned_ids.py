@@ -78,3 +78,10 @@ def test_a_card_sealed_again_names_the_same_list(trained, tmp_path):
     copy = Path(shutil.copytree(trained / "bundle", tmp_path / "bundle"))
     card = Bundle.open(copy).card
     assert seal(copy, card.model_copy(update={"learned": None})).learned == card.learned
+
+
+def test_pseudo_labelled_images_are_learned_from_too(retinal_dataset):
+    """They are in no split when they are learned, and may be dealt to one when somebody labels them."""
+    before = learned_from(retinal_dataset)
+    learned = learned_from(retinal_dataset, retinal_dataset.split("unlabelled").head(3))
+    assert len(learned.ids["image"]) == len(before.ids["image"]) + 3

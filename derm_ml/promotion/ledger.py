@@ -87,7 +87,7 @@ class Ledger:
         try:
             return self._verified()
         except LedgerError:
-            if self._held:
+            if self._held or not os.access(self.path.parent, os.W_OK):  # who may only read cannot hold the lock
                 raise
             with self.locked():  # another process may have been writing: look again when it has finished
                 return self._verified()
