@@ -28,6 +28,7 @@ from derm_ml.replay import Upload, known_attributes
 from serving.build import PACKAGES
 from serving.factory import BESIDE
 from serving.launch import serve_command, serve_environment
+from serving.released import bento_home
 
 TASK = "lesion_classification"
 ROOT = Path(__file__).parents[2]
