@@ -18,8 +18,9 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from derm_ml import DermError
 from derm_ml.machine import writing
@@ -128,7 +129,7 @@ def _sync(path: Path) -> None:
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
-def open_plain(path: Path, follow_links: bool = True) -> BinaryIO:
+def open_plain(path: Path, follow_links: bool = True) -> BufferedReader:
     """Open a regular file for reading. A pipe or a device is not opened, and with `follow_links=False` no link is.
 
     Raises `NotAFile` saying what the path is instead, and `OSError` as `open` does.
