@@ -7,7 +7,6 @@ touched. A second run finds that nothing changed, and only serves and asks again
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -114,5 +113,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     main()

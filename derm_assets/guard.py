@@ -15,7 +15,6 @@ Nothing here knows Dagster; `webserver.py` puts the two together.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -27,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from derm_assets.login import SHORTEST_TOKEN, Login
 from derm_ml import DermError
+from derm_ml.addresses import is_loopback
 from derm_ml.escape import visible
 
 HOSTS, TOKEN = "DERM_DAGSTER_HOSTS", "DERM_DAGSTER_TOKEN"
@@ -52,15 +52,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can only be reached from this machine. A name other than `localhost` cannot be told: no."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class GuardError(DermError, ValueError):

@@ -29,7 +29,7 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 
 # inside derm_ml a part may import those of its own rank and below
 RANKS = (
-    ("escape", "tables",
+    ("addresses", "escape", "tables",
      "files", "images", "progress", "records", "splits", "task", "bundle", "predictor", "evaluation",
      "evaluation_classification", "evaluation_segmentation", "ledger", "pairs", "faces", "registration", "matching",
      "replay", "sources",
@@ -42,7 +42,7 @@ RANKS = (
     ("cli",),
 )  # fmt: skip
 # the contract and the records know nothing of how they are used
-FOUNDATION = ("escape", "tables", "files", "records", "splits", "progress", "task", "bundle", "ledger")
+FOUNDATION = ("addresses", "escape", "tables", "files", "records", "splits", "progress", "task", "bundle", "ledger")
 ABOVE_FOUNDATION = (
     "training", "nets", "losses", "metrics", "explain", "embeddings", "sources", "synthetic", "faces", "registration",
     "matching", "tasks", "registry", "cli",
