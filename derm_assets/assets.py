@@ -3,6 +3,10 @@
     incoming_batch → dataset → model → evaluation → registered_model → promoted_model → bento
                                └ heatmaps, …  └ comparison
 
+The group `<task>` is what "Materialize all" makes from what lies in `data/raw/<task>`. Outside it are what only a
+delivery starts (`<task>_deliveries`: one partition for each batch) and what trains for hours without being needed for a
+champion (`<task>_autoencoder`).
+
 What a step does stands in steps.py, the checks between them in checks.py, jobs and sensors in automation.py.
 Annotations are evaluated here (no `from __future__ import annotations`): Dagster reads the config class from them.
 """
@@ -15,7 +19,8 @@ import dagster as dg
 from derm_assets import steps
 from derm_assets.automation import automation
 from derm_assets.checks import data_rules, gates
-from derm_assets.config import ComparedRuns, chosen_recipe, model_config, recipe_form
+from derm_assets.config import ComparedRuns, chosen_recipe, model_form, recipe_form
+from derm_assets.failures import told
 from derm_assets.lineage import latest
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
@@ -30,13 +35,12 @@ PARITY = "endpoint_reproduces_evaluation"
 def line(task: Task) -> dg.Definitions:
     """All definitions of one task: assets, checks, jobs, the inbox sensor and the weekly schedule."""
     batches = dg.DynamicPartitionsDefinition(name=f"{task.name}_batches")
-    recipe_form_of_model = model_config(task)
-    autoencoder_form = recipe_form(f"{task.name}_autoencoder_config", AUTOENCODERS)
 
-    def asset(**options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-        return dg.asset(key_prefix=task.name, group_name=task.name, tags={"task": task.name}, **options)
+    def asset(group: str = task.name, **options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+        made = dg.asset(key_prefix=task.name, group_name=group, tags={"task": task.name}, **options)
+        return lambda step: made(told(step))
 
-    @asset(kinds={"python"}, partitions_def=batches, pool="dvc")
+    @asset(f"{task.name}_deliveries", kinds={"python"}, partitions_def=batches, pool="dvc")
     def incoming_batch(context: dg.AssetExecutionContext, places: Places, store: DataStore) -> dg.MaterializeResult:
         """A folder of labelled images delivered to `data/incoming/<task>/`: validated, deduplicated, appended."""
         return steps.take_batch(context, task, places, store)
@@ -46,17 +50,17 @@ def line(task: Task) -> dg.Definitions:
         """Manifest and shards with frozen splits; the data version is the md5 in dvc.lock."""
         return steps.prepare(context, task, store)
 
-    @asset(kinds={"pytorch", "onnx", "mlflow"}, deps=[dataset], pool="gpu")
+    @asset(kinds={"pytorch", "onnx", "mlflow"}, deps=[dataset], pool="gpu", config_schema=model_form(task))
     def model(
         context: dg.AssetExecutionContext,
-        config: recipe_form_of_model,  # pyright: ignore[reportInvalidTypeForm]  made from the task's recipes
         places: Places,
         trainer: Trainer,
         registry: ModelRegistry,
     ) -> dg.MaterializeResult:
         """A trained bundle: weights, graph, card. A run that was killed goes on from its last finished epoch."""
         data = latest(context.instance, dataset.key)
-        return steps.train(context, task, chosen_recipe(task.recipes, config), data, places, trainer, registry)
+        recipe = chosen_recipe(task.recipes, context.op_execution_context.op_config)
+        return steps.train(context, task, recipe, data, places, trainer, registry)
 
     @asset(kinds={"onnx"}, deps=[model, dataset])
     def evaluation(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
@@ -102,16 +106,22 @@ def line(task: Task) -> dg.Definitions:
 
         return extra
 
-    @asset(kinds={"pytorch", "onnx", "mlflow"}, deps=[dataset], pool="gpu")
+    @asset(
+        f"{task.name}_autoencoder",
+        kinds={"pytorch", "onnx", "mlflow"},
+        deps=[dataset],
+        pool="gpu",
+        config_schema=recipe_form(AUTOENCODERS),
+    )
     def autoencoder(
         context: dg.AssetExecutionContext,
-        config: autoencoder_form,  # pyright: ignore[reportInvalidTypeForm]  made from the autoencoder's recipes
         places: Places,
         registry: ModelRegistry,
     ) -> dg.MaterializeResult:
         """An autoencoder of the same images, with a report: reconstructions, and whether its codes separate classes."""
         data = latest(context.instance, dataset.key)
-        return steps.autoencode(context, task, chosen_recipe(AUTOENCODERS, config), data, places, registry)
+        recipe = chosen_recipe(AUTOENCODERS, context.op_execution_context.op_config)
+        return steps.autoencode(context, task, recipe, data, places, registry)
 
     beside = [comparison, autoencoder] if task.has_embedding else [comparison]
     extras = [artifact_of_model(artifact) for artifact in task.artifacts]

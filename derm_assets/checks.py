@@ -11,6 +11,7 @@ from typing import TypeVar
 import dagster as dg
 
 from derm_assets.display import described, numbers, table
+from derm_assets.failures import told
 from derm_assets.lineage import latest
 from derm_ml.task import DataRule, Finding, Gate, Task
 
@@ -23,6 +24,7 @@ def data_rules(task: Task, dataset: dg.AssetKey) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=f"{task.name}__data_rules", specs=_specs(task.rules, dataset), can_subset=True, pool="dvc"
     )
+    @told
     def check_rules(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         from derm_ml.dataset import Dataset
 
@@ -37,6 +39,7 @@ def gates(task: Task, evaluation: dg.AssetKey) -> dg.AssetChecksDefinition:
     """The task's gates on `<task>/evaluation`."""
 
     @dg.multi_asset_check(name=f"{task.name}__gates", specs=_specs(task.gates, evaluation), can_subset=True)
+    @told
     def check_gates(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         from derm_ml.evaluation import Evaluation
 

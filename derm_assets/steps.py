@@ -150,6 +150,8 @@ def _fitted(
     folder = model_folder(Path(places.out), task, recipe, data.version)
     run = registry.begin(task, folder, recipe, {"dagster_run_id": context.run_id, "dataset_md5": data.version})
     say(context, f"recipe {recipe.name}, {folder}, MLflow {run.link}")
+    if run.note:
+        context.log.warning(visible(run.note))
 
     def on_epoch(report: EpochReport) -> None:
         registry.log_epoch(run, report)
@@ -191,7 +193,10 @@ def evaluate(
     _same_data(task, model, data)
     measured = task.evaluate(task.load(model.path), Dataset.open(data.path), SPLIT)
     folder = measured.save(evaluation_of(model.path))
-    registry.log_evaluation(registry.run_of(task, model.path.parent), measured.numbers, SPLIT)
+    run = registry.run_of(task, model.path.parent)
+    if run.note:
+        context.log.warning(visible(run.note))
+    registry.log_evaluation(run, measured.numbers, SPLIT)
     say(context, f"{task.primary_metric}: {measured.metrics[task.primary_metric]}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),

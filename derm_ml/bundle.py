@@ -18,7 +18,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from derm_ml import RESEARCH_USE, DermError
-from derm_ml.files import replacing_folder, sha256, write_json
+from derm_ml.files import files_below, replacing_folder, sha256, write_json
+from derm_ml.sentences import of_values
 
 MODEL, WEIGHTS, CARD = "model.onnx", "weights.safetensors", "bundle.json"
 Views = Literal["none", "flips", "d4"]
@@ -201,13 +202,10 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
-        card_path = path / CARD
-        try:
-            card = BundleCard.model_validate(json.loads(card_path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise BundleError(f"{path}: no {CARD}; train one with `derm fit`") from None
-        except (ValidationError, json.JSONDecodeError) as error:
-            raise BundleError(f"{card_path}: not a readable bundle card: {error}") from error
+        # what a bundle holds lies in it: a link would be packed into a Bento with whatever it leads to
+        if path.is_dir() and (odd := files_below(path, links="none", hidden=True).odd):
+            raise BundleError(f"{path / odd[0].file}: {odd[0].reason}")
+        card, card_path = read_card(path), path / CARD
         if card.head != "pairs" and set(card.files) != {MODEL, WEIGHTS}:
             raise BundleError(f"{card_path}: names the files {sorted(card.files)}, expected {MODEL} and {WEIGHTS}")
         for name, expected in card.files.items():
@@ -217,6 +215,21 @@ class Bundle:
             if sha256(file) != expected:
                 raise BundleError(f"{file}: its sha256 is not the one in {CARD}; the file was changed or is damaged")
         return cls(path, card)
+
+
+def read_card(path: Path) -> BundleCard:
+    """The card of the bundle at `path`, its files not looked at. Raises `BundleError` if there is none to read."""
+    card_path = path / CARD
+    try:
+        return BundleCard.model_validate(json.loads(card_path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        raise BundleError(f"{path}: no {CARD}; train one with `derm fit`") from None
+    except OSError as error:
+        raise BundleError(f"{card_path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise BundleError(f"{card_path}: not a readable bundle card: {of_values(error)}") from error
+    except ValueError as error:
+        raise BundleError(f"{card_path}: not a readable bundle card: {error}") from error
 
 
 def writing_bundle(path: Path) -> AbstractContextManager[Path]:

@@ -17,16 +17,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pyarrow import ArrowException
 
 from derm_ml.files import folder_md5
-from derm_ml.images.decode import INGEST_FORMATS, decode, stored_mask
+from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, stored_mask
 from derm_ml.records import (
     SPLITS,
     UNLABELLED,
@@ -39,6 +41,28 @@ from derm_ml.splits import (
 )
 from derm_ml.tables import read_table
 from derm_ml.task import Recipe, Task
+
+_INFO = ("task", "labels", "settings", "counts", "sizes", "samples", "shards", "split_hashes", "licences", "left_out")
+_COLUMNS = ("id", "source", "patient", "group", "split", "label")
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """i → the RGB image, or for the role `mask` the mask, of the i-th of some rows of a manifest.
+
+    Holds a path and three small arrays: cheap to send to worker processes, which know no Dataset.
+    """
+
+    folder: Path  # of the shards
+    role: str
+    shards: np.ndarray  # (K,) names
+    shard: np.ndarray  # (N,) which of them
+    offset: np.ndarray  # (N,) bytes
+    size: np.ndarray  # (N,) bytes
+
+    def __call__(self, i: int) -> np.ndarray:
+        shard = self.folder / str(self.shards[self.shard[i]])
+        return _decoded(shard, int(self.offset[i]), int(self.size[i]), self.role)
 
 
 class Dataset:
@@ -56,14 +80,28 @@ class Dataset:
 
     @classmethod
     def open(cls, path: Path) -> Dataset:
-        """Open a prepared folder. Raises `DataError` if it is not one or if a shard is missing or cut short."""
+        """Open a prepared folder. Raises `DataError` if it is not one or if a file is missing, damaged or cut short."""
         try:
             info = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
-            manifest = pd.read_parquet(io.BytesIO((path / "manifest.parquet").read_bytes()))
-        except FileNotFoundError as error:
+            table = (path / "manifest.parquet").read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise DataError(
                 f"{path} is not a prepared dataset ({error.filename} is missing): run `derm prepare`"
             ) from None
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read ({error.strerror}): run `derm prepare`") from error
+        except ValueError as error:
+            raise _damaged(path / "dataset.json", error) from error
+        missing = [name for name in _INFO if not isinstance(info, dict) or name not in info]
+        if missing:
+            raise _damaged(path / "dataset.json", f"it has no {', '.join(missing)}")
+        try:
+            manifest = pd.read_parquet(io.BytesIO(table))
+        except (ArrowException, OSError) as error:  # Arrow says OSError of a page it cannot decompress
+            raise _damaged(path / "manifest.parquet", error) from error
+        missing = [name for name in _COLUMNS if name not in manifest]
+        if missing:
+            raise _damaged(path / "manifest.parquet", f"it has no column {', '.join(missing)}")
         for name, size in info["shards"].items():
             shard = path / "shards" / name
             if not shard.is_file() or shard.stat().st_size != size:
@@ -96,17 +134,17 @@ class Dataset:
     @cached_property
     def quarantine(self) -> pd.DataFrame:
         """What could not be used: columns file, row, reason."""
-        return read_table(self.path / "quarantine.csv")
+        return _list_of(self.path / "quarantine.csv")
 
     @cached_property
     def duplicates(self) -> pd.DataFrame:
         """Pairs of samples that show the same picture: columns a, b, kind, score, a_split, b_split."""
-        return read_table(self.path / "duplicates.csv", dtype={"a": str, "b": str})
+        return _list_of(self.path / "duplicates.csv", {"a": str, "b": str})
 
     def split(self, name: str) -> pd.DataFrame:
-        """The rows of one split (or of `unlabelled`), in the order of the manifest. Raises `KeyError` otherwise."""
+        """The rows of one split (or of `unlabelled`), in the order of the manifest. Raises `DataError` otherwise."""
         if name not in (*SPLITS, UNLABELLED):
-            raise KeyError(f"no split '{name}'; splits are {', '.join(SPLITS)}, and {UNLABELLED}")
+            raise DataError(f"there is no split '{name}'; splits are {', '.join(SPLITS)}, and {UNLABELLED}")
         return self.manifest.loc[self.manifest["split"] == name]
 
     def count(self, split: str, label: str) -> int:
@@ -128,29 +166,26 @@ class Dataset:
 
     def read(self, row: Any, role: str = "image") -> bytes:
         """The stored bytes of one file of a manifest row (a Series, or a dict)."""
-        with (self.path / "shards" / row[f"{role}.shard"]).open("rb") as shard:
-            shard.seek(int(row[f"{role}.offset"]))
-            return shard.read(int(row[f"{role}.size"]))
+        return _stored(*self._place(row, role))
 
     def image(self, row: Any, role: str = "image") -> np.ndarray:
-        """RGB (H, W, 3) uint8 of a manifest row."""
-        return decode(self.read(row, role), INGEST_FORMATS)
+        """RGB (H, W, 3) uint8 of a manifest row. Raises `DataError` naming the shard whose bytes are no image."""
+        return _decoded(*self._place(row, role), role)
 
     def mask(self, row: Any) -> np.ndarray:
-        """The mask of a manifest row at its original resolution: (H, W) uint8 of 0 and 255."""
-        return stored_mask(self.read(row, "mask"))
+        """The mask of a manifest row at its original resolution: (H, W) uint8 of 0 and 255. Raises as `image` does."""
+        return _decoded(*self._place(row, "mask"), "mask")
 
-    def reader(self, rows: pd.DataFrame, role: str = "image") -> Callable[[int], np.ndarray]:
-        """i → the RGB image (or the mask) of `rows.iloc[i]`, from three small arrays: cheap to hand to workers."""
+    def _place(self, row: Any, role: str) -> tuple[Path, int, int]:
+        """Shard, offset and size in bytes of one file of a manifest row."""
+        shard = self.path / "shards" / row[f"{role}.shard"]
+        return shard, int(row[f"{role}.offset"]), int(row[f"{role}.size"])
+
+    def reader(self, rows: pd.DataFrame, role: str = "image") -> Reader:
+        """Reads the images (or the masks) of some rows by their place among them."""
         shards, shard = np.unique(rows[f"{role}.shard"].to_numpy(str), return_inverse=True)
         offset, size = (rows[f"{role}.{name}"].to_numpy(np.int64) for name in ("offset", "size"))
-
-        def read(i: int) -> np.ndarray:
-            place = {"shard": str(shards[shard[i]]), "offset": offset[i], "size": size[i]}
-            row = {f"{role}.{name}": value for name, value in place.items()}
-            return self.mask(row) if role == "mask" else self.image(row, role)
-
-        return read
+        return Reader(self.path / "shards", role, shards, shard, offset, size)
 
     def regions(self, row: Any, role: str) -> tuple[Region, ...]:
         """The boxes of one picture of a row, in pixels of the picture `image` gives. Empty where there are none."""
@@ -179,6 +214,35 @@ class Dataset:
         """Known attributes of a row: `age` in years, `sex`, `site`, `diagnosis`. Unknown ones are absent."""
         found = {c.removeprefix("attribute."): row[c] for c in self.manifest.columns if c.startswith("attribute.")}
         return {name: value for name, value in found.items() if pd.notna(value) and value != ""}
+
+
+def _list_of(path: Path, types: Any = None) -> pd.DataFrame:
+    try:
+        return read_table(path, types)
+    except (FileNotFoundError, ValueError) as error:  # pandas' own errors of empty and torn files are ValueErrors
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, why: object) -> DataError:
+    said = str(why).strip().splitlines()[0]
+    return DataError(f"{path} is missing or damaged ({said}): run `dvc checkout` or `derm prepare`")
+
+
+def _decoded(shard: Path, offset: int, size: int, role: str) -> np.ndarray:
+    stored = _stored(shard, offset, size)
+    try:
+        return stored_mask(stored) if role == "mask" else decode(stored, INGEST_FORMATS)
+    except ImageError as error:
+        raise DataError(
+            f"{shard} is damaged: the {role} at byte {offset} cannot be read ({error}); run `dvc checkout` or "
+            "`derm prepare`"
+        ) from error
+
+
+def _stored(shard: Path, offset: int, size: int) -> bytes:
+    with shard.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
 
 
 def model_folder(root: Path, task: Task, recipe: Recipe, dataset_md5: str) -> Path:

@@ -192,7 +192,8 @@ class _ShardWriter:
             self.close()
         if not self._tar:
             self._name = f"{len(self.sizes):05d}.tar"
-            self._tar = tarfile.open(self.folder / self._name, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+            # as USTAR byte for byte, until a name has more than 100 bytes or letters beyond ASCII
+            self._tar = tarfile.open(self.folder / self._name, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         return self._tar
 
 

@@ -9,6 +9,7 @@ A list that was delivered is not one of them: it is read by `sources` and copied
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -36,6 +37,13 @@ def write_rows(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str,
     writer = csv.writer(file)
     writer.writerow([csv_cell(name) for name in columns])
     writer.writerows([csv_cell(row[name]) for name in columns] for row in rows)
+
+
+def csv_lines(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV, the last without the line feed that printing adds."""
+    lines = io.StringIO()
+    csv.writer(lines).writerows([csv_cell(cell) for cell in row] for row in rows)
+    return lines.getvalue().removesuffix("\n")
 
 
 def _mapped(table: pd.DataFrame, cell: Callable[[Any], Any]) -> pd.DataFrame:

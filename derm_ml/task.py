@@ -9,6 +9,7 @@ A task is one folder, `derm_ml/tasks/<name>/`, with the same inner shape:
     train.py     fit(dataset, recipe, out, on_epoch) -> the path of a Bundle
     evaluate.py  evaluate(predictor, dataset, split) -> Evaluation
     predict.py   answer(predictor, image, options) -> dict      explain(predictor, image, options) -> RGB picture
+                 columns(card) -> the columns of a table of answers; a mapping's are named `name.key`
                  drawings(image, answer) -> pictures by name, if an answer is to be looked at (a mask)
                  and, where the task is no plain classifier of pictures: load(bundle) -> its predictor,
                  held_out(dataset, evaluation, n) -> uploads, numbers(answer) -> what a service must reproduce
@@ -27,21 +28,28 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from derm_ml.machine import memory_for, refuse_several_processes
 from derm_ml.progress import OnEpoch, silent
-from derm_ml.records import Reading
+from derm_ml.records import SPLITS, DataError, Reading
+from derm_ml.sentences import WrongValue, of_values, unknown
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from derm_ml.bundle import BundleCard
     from derm_ml.dataset import Dataset
     from derm_ml.evaluation import Evaluation
     from derm_ml.pairs import Pair
     from derm_ml.predictor import Predictor
     from derm_ml.replay import Upload
+
+
+R = TypeVar("R", bound="Recipe")
+CHAIN = ("model_version", "dataset_md5", "note")  # where every answer comes from, and what it is not
 
 
 class Settings(BaseModel):
@@ -63,6 +71,9 @@ class PrepareSettings(Settings):
         "stop",
         pattern="^(stop|quarantine)$",
         description="near-duplicates across official splits: 'stop' the line, or 'quarantine' the training copy",
+    )
+    follow_links: bool = Field(
+        False, description="also read links that lead out of the raw folder; a delivery's are never followed"
     )
     licence: str = Field("unknown", description="licence of the images where the source does not say")
 
@@ -86,6 +97,14 @@ class Recipe(Settings):
     def name(self) -> str:
         """The recipe's name: that of its class in snake case."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+
+
+def recipe_with(recipe: type[R], values: Mapping[str, Any]) -> R:
+    """The recipe with some values replaced. Raises `WrongValue` naming each field that is unknown or out of range."""
+    try:
+        return recipe(**values)
+    except ValidationError as error:
+        raise WrongValue(of_values(error, recipe.model_fields)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +192,11 @@ class Task:
         return next(iter(self.recipes))
 
     def recipe(self, name: str = "", **values: Any) -> Recipe:
-        """The recipe `name` (empty: the default) with some values replaced. Raises `ValueError` naming the field."""
+        """The recipe `name` (empty: the default) with some values replaced. Raises `WrongValue` naming the field."""
         name = name or self.default_recipe
         if name not in self.recipes:
-            raise ValueError(f"{self.name} has no recipe '{name}'; it has {', '.join(self.recipes)}")
-        return self.recipes[name](**values)
+            raise WrongValue(unknown("recipe", name, self.recipes, f"{self.name} has"))
+        return recipe_with(self.recipes[name], values)
 
     def read(self, root: Path, settings: PrepareSettings) -> Reading:
         """Read a raw folder as downloaded. Raises `DataError` naming file and row."""
@@ -188,25 +207,42 @@ class Task:
         self._module("data").draw(folder, n, seed)
 
     def fit(self, dataset: Dataset, recipe: Recipe, out: Path, on_epoch: OnEpoch = silent) -> Path:
-        """Train (or resume) in `out` and return the path of the finished bundle."""
-        return self._module("train").fit(dataset, recipe, out, on_epoch)
+        """Train (or resume) in `out` and return the path of the finished bundle.
+
+        Raises `SeveralProcessesError` in one of several processes a launcher started: they would share `out`.
+        """
+        refuse_several_processes()
+        with memory_for(f"fitting {self.name}", "end other programs, or choose a smaller recipe and run it again"):
+            return self._module("train").fit(dataset, recipe, out, on_epoch)
 
     def demo(self, size: int) -> Mapping[str, Any]:
         """Run the task's network once on random pictures of that size; names of outputs → their shapes and values.
 
-        Raises `ValueError` for a task that has no such demo, or for a size its network cannot take.
+        Raises `WrongValue` for a task that has no such demo, or for a size its network cannot take.
         """
         own = getattr(self._module("train"), "demo", None)
         if own is None:
-            raise ValueError(f"{self.name} has no demo on random pictures; draw some with `derm draw {self.name}`")
+            raise WrongValue(f"{self.name} has no demo on random pictures; draw some with `derm draw {self.name}`")
         return own(size)
 
     def evaluate(self, predictor: Predictor, dataset: Dataset, split: str = "test") -> Evaluation:
-        """Measure a bundle on one frozen split."""
-        return self._module("evaluate").evaluate(predictor, dataset, split)
+        """Measure a bundle on one frozen split. Raises `DataError` for a split that does not exist or is empty."""
+        if split not in SPLITS:
+            raise WrongValue(unknown("split", split, SPLITS, "there are"))
+        if dataset.split(split).empty:
+            raise DataError(f"{dataset.path} has no images in the {split} split: there is nothing to measure")
+        with memory_for(f"evaluating {self.name}", "end other programs and run it again"):
+            return self._module("evaluate").evaluate(predictor, dataset, split)
 
     def load(self, bundle: Path) -> Predictor:
-        """The predictor of a bundle of this task. Raises `BundleError` for one that is damaged."""
+        """The predictor of a bundle of this task. Raises `BundleError` for one that is damaged or of something else."""
+        from derm_ml.bundle import BundleError, read_card
+
+        card = read_card(bundle)
+        if card.task != self.name:
+            raise BundleError(f"{bundle} is a model of {card.task}, not of {self.name}: choose one of {self.name}")
+        if card.head == "reconstruction":
+            raise BundleError(f"{bundle} is an autoencoder, which predicts nothing: choose a model `derm fit` made")
         own = getattr(self._module("predict"), "load", None)
         if own:
             return own(bundle)
@@ -229,6 +265,10 @@ class Task:
     def answer(self, predictor: Predictor, image: np.ndarray | Pair, options: Mapping[str, str]) -> dict[str, Any]:
         """What `/predict` and `derm predict` say of one RGB image (H, W, 3) uint8; `/match`, `derm match` of a pair."""
         return self._module("predict").answer(predictor, image, options)
+
+    def columns(self, card: BundleCard) -> list[str]:
+        """The columns of a table of answers, the same for every answer of that model. Not for tasks of pairs."""
+        return self._module("predict").columns(card)
 
     def explain(self, predictor: Predictor, image: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
         """The picture `/explain` and `derm explain` show: RGB uint8, `image` with a caption below."""

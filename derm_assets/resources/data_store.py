@@ -22,9 +22,10 @@ import dagster as dg
 import yaml
 from pydantic import ValidationError
 
-from derm_assets.resources.places import PROJECT, Places
+from derm_assets.resources.places import Places
 from derm_ml import DermError
 from derm_ml.files import replacing_file, replacing_folder
+from derm_ml.places import PROJECT
 from derm_ml.task import PrepareSettings, Task
 
 # what DVC says when another process holds its lock (dvc/lock.py) or is using the same paths (dvc/rwlock.py)

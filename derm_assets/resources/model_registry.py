@@ -11,10 +11,14 @@ sqlite below `DERM_HOME` by default; `MLFLOW_TRACKING_URI` names a server or a P
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import os
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +35,7 @@ from derm_ml.escape import markdown, visible
 from derm_ml.evaluation import Evaluation
 from derm_ml.files import replacing_file, replacing_folder, sha256
 from derm_ml.ledger import Ledger
+from derm_ml.machine import writing
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import (
     CHALLENGER,
@@ -54,19 +59,37 @@ if TYPE_CHECKING:
 
 RUN_FILE = "mlflow_run"  # beside the checkpoint: a resumed fit goes on in the run it began
 _LONGEST_PARAM = 6000  # MLflow refuses longer ones
+# MLflow's codes for "no answer", as opposed to an answer such as "there is no such run"
+_ABSENT = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED")
+# what databases and clients say → what it means, what to do
+_REASONS = {
+    "database is locked": ("another program keeps its database locked", "end that program or wait for it"),
+    "unable to open database": ("its folder cannot be opened", "check DERM_HOME and who may write there"),
+    "readonly database": ("its file is read-only", "let this user write it"),
+    "disk is full": ("the disk is full", "make room"),
+    "No space left": ("the disk is full", "make room"),
+    "file is not a database": ("its file is no database, or is damaged", "put a backup in its place"),
+    "is malformed": ("its file is damaged", "put a backup in its place"),
+    "API request to": ("no server answers there", "start it, or correct MLFLOW_TRACKING_URI"),
+    "onnection refused": ("no database answers there", "start it, or correct MLFLOW_TRACKING_URI"),
+    "No module named": ("the driver of that database is not installed", "install it, or correct MLFLOW_TRACKING_URI"),
+    "Permission denied": ("this user may not write its files", "give the user that right"),
+    "out-of-date database schema": ("its tables are of an earlier MLflow", "run `mlflow db upgrade` on it"),
+}
 
 
 class RegistryError(DermError, RuntimeError):
-    """The registry does not hold what it was asked for."""
+    """The registry cannot be reached, or does not hold what it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One MLflow run: its id, and where a person looks at it."""
+    """One MLflow run: its id, where a person looks at it, and what they should know of how it was found."""
 
     id: str
     experiment: str
     link: str
+    note: str = ""
 
 
 class ModelRegistry(dg.ConfigurableResource):
@@ -80,13 +103,18 @@ class ModelRegistry(dg.ConfigurableResource):
     # ------------------------------------------------------------------ runs
 
     def begin(self, task: Task, folder: Path, recipe: Recipe, tags: Mapping[str, str]) -> Run:
-        """The run of the model in `folder`: a new one, or the one an earlier attempt began there."""
+        """The run of the model in `folder`: a new one, or the one an earlier attempt began there.
+
+        A folder that came from another registry, or whose run was deleted, gets a run of this one; `note` and the tag
+        `earlier_run` say so.
+        """
         known = folder / RUN_FILE
         experiment = self._experiment(task)
-        if known.exists():
-            run_id = known.read_text(encoding="utf-8").strip()
+        run_id, gone = self._known_run(known)
+        if run_id:
             self.client.update_run(run_id, status="RUNNING")
         else:
+            tags = {**tags, "earlier_run": gone} if gone else tags
             run_id = self.client.create_run(experiment, run_name=visible(folder.name), tags=_tags(tags)).info.run_id
             for name, value in {"recipe": recipe.name, **recipe.model_dump(mode="json")}.items():
                 self.client.log_param(run_id, name, visible(str(value))[:_LONGEST_PARAM])
@@ -94,17 +122,22 @@ class ModelRegistry(dg.ConfigurableResource):
                 temporary.write_text(run_id + "\n", encoding="utf-8")
         for name, value in _tags(tags).items():
             self.client.set_tag(run_id, name, value)
-        return self._run(run_id, experiment)
+        note = f"{known} names MLflow run {gone}, which {self._where} does not hold: begun anew as run {run_id}"
+        return self._run(run_id, experiment, note if gone else "")
 
     def run_of(self, task: Task, folder: Path) -> Run:
-        """The run that trained the model in `folder`; one is made for a model trained without Dagster."""
-        if not (folder / RUN_FILE).exists():
+        """The run that trained the model in `folder`.
+
+        One is made for a model that was trained without Dagster, or whose run another registry holds.
+        """
+        run_id, _ = self._known_run(folder / RUN_FILE)
+        if not run_id:
             card = Bundle.open(folder / "bundle").card
             recipe = task.recipe(card.recipe_name, **card.recipe)
             run = self.begin(task, folder, recipe, {"dataset_md5": card.dataset_md5})
             self.end(run, "FINISHED")
             return run
-        return self._run((folder / RUN_FILE).read_text(encoding="utf-8").strip(), self._experiment(task))
+        return self._run(run_id, self._experiment(task))
 
     def log_epoch(self, run: Run, report: EpochReport) -> None:
         """One step of the curves. An epoch logged twice (resume) keeps its step."""
@@ -229,11 +262,35 @@ class ModelRegistry(dg.ConfigurableResource):
         """The MLflow client; the first touch of a fresh sqlite file runs its migrations (10 s and more)."""
         if self._opened is None:
             os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it fills a log with bars
-            from mlflow import MlflowClient
-
-            Path(self.places.home, "mlflow").mkdir(parents=True, exist_ok=True)
-            self._opened = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+            # a server that is down is said so after seconds, not after the four minutes of MLflow's own seven tries
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+            # it logs the traceback of what it raises as well
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+            folder = Path(self.places.home, "mlflow")
+            with writing(folder, making=True):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._opened = _client(self._uri, self._where)
         return self._opened
+
+    @property
+    def _where(self) -> str:
+        """The registry in words: its file or its address, without the password that may stand in it."""
+        return re.sub(r"//[^/@]*@", "//", self._uri).removeprefix("sqlite:///")
+
+    def _known_run(self, file: Path) -> tuple[str, str]:
+        """The run a model folder's file names if this registry holds it, else the name of the run it does not hold."""
+        from mlflow.exceptions import MlflowException
+
+        named = file.read_text(encoding="utf-8", errors="replace").strip() if file.exists() else ""
+        if not named:
+            return "", ""
+        try:
+            active = self.client.get_run(named).info.lifecycle_stage == "active"
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            active = False
+        return (named, "") if active else ("", named)
 
     @property
     def _uri(self) -> str:
@@ -258,8 +315,8 @@ class ModelRegistry(dg.ConfigurableResource):
                 raise
             return self._experiment(task)
 
-    def _run(self, run_id: str, experiment: str) -> Run:
-        return Run(run_id, experiment, f"{self._ui}/#/experiments/{experiment}/runs/{run_id}")
+    def _run(self, run_id: str, experiment: str, note: str = "") -> Run:
+        return Run(run_id, experiment, f"{self._ui}/#/experiments/{experiment}/runs/{run_id}", note)
 
     def _log(self, run: Run, figures: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
@@ -327,6 +384,52 @@ class ModelRegistry(dg.ConfigurableResource):
 def _tags(tags: Mapping[str, str]) -> dict[str, str]:
     """What MLflow shows beside a run or a version: text. (A description it renders as Markdown.)"""
     return {name: visible(value) for name, value in tags.items()}
+
+
+def _client(uri: str, where: str) -> MlflowClient:
+    """MLflow's client, each call of which says in one sentence why a registry cannot be reached."""
+    from mlflow import MlflowClient
+
+    class Client(MlflowClient):
+        def __getattribute__(self, name: str) -> Any:
+            found = super().__getattribute__(name)
+            if name.startswith("_") or not callable(found):
+                return found
+
+            @functools.wraps(found)
+            def told(*arguments: Any, **named: Any) -> Any:
+                with _reached(where):
+                    return found(*arguments, **named)
+
+            return told
+
+    with _reached(where):
+        return Client(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def _reached(where: str) -> Iterator[None]:
+    """Ask the registry inside: what is not its answer but its absence becomes a `RegistryError`."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in _ABSENT:
+            raise
+        raise RegistryError(_unreached(where, error)) from error
+    except (SQLAlchemyError, OSError, ImportError) as error:  # ImportError: the driver of a database's address
+        raise RegistryError(_unreached(where, error)) from error
+
+
+def _unreached(where: str, error: Exception) -> str:
+    said = str(error).splitlines()[0]
+    reason, remedy = next(
+        (told for text, told in _REASONS.items() if text in str(error)),
+        (f"it answered '{said[:200]}'", "see that it runs and can be written"),
+    )
+    return f"the model registry {where} cannot be used: {reason}; {remedy}, then run this again"
 
 
 def evaluation_of(bundle: Path) -> Path:

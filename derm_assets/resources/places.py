@@ -1,20 +1,13 @@
-"""Where things lie: three folders, each set by one environment variable, by default inside the project.
-
-DERM_DATA  data    incoming/, raw/, prepared/, versions/; the folder it lies in is the DVC project
-DERM_OUT   out     models, evaluations, reports: out/<task>/<recipe>-<id>/
-DERM_HOME  .home   the registry's database, the promotion ledger, DVC's site cache
-"""
+"""The folders of derm_ml/places.py as a Dagster resource, and what lies where below them."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import dagster as dg
 
+from derm_ml.places import folder
 from derm_ml.task import Task
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Places(dg.ConfigurableResource):
@@ -27,8 +20,7 @@ class Places(dg.ConfigurableResource):
     @classmethod
     def from_environment(cls) -> Places:
         """`DERM_DATA`, `DERM_OUT` and `DERM_HOME`; a relative one is taken from the project's root."""
-        chosen = {"data": "data", "out": "out", "home": ".home"}
-        return cls(**{n: str(PROJECT / os.environ.get(f"DERM_{n.upper()}", d)) for n, d in chosen.items()})
+        return cls(data=str(folder("data")), out=str(folder("out")), home=str(folder("home")))
 
     def incoming(self, task: Task) -> Path:
         """Where batches are delivered: one folder a batch."""

@@ -24,6 +24,7 @@ from derm_ml import DermError
 from derm_ml.cli import ask, champion, data, measure, pairs, train
 from derm_ml.cli.terminal import notes
 
+INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 VERBS = (
     data.tasks, data.draw, train.demo, data.fetch, data.prepare, train.fit, measure.evaluate, measure.compare,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
@@ -38,7 +39,20 @@ for verb in VERBS:  # `derm --help` lists them in this order
 def main() -> None:
     """Run the command line; an error the user can act on is one sentence, not a stack trace."""
     try:
-        app()
-    except DermError as error:
-        notes.print(f"derm: {error}", style="red", soft_wrap=True)
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:  # a wrong option or argument
+        if len(sys.argv) < 2:
+            print(error.format_message(), file=sys.stderr)  # no verb was named: the help
+            sys.exit(2)
+        _say(f"{error.format_message().rstrip('.')}; `derm {sys.argv[1]} --help` lists what it takes")
         sys.exit(2)
+    except DermError as error:
+        _say(str(error))
+        sys.exit(2)
+    if code == INTERRUPTED:
+        _say("interrupted; what was answered or finished before stands")
+    sys.exit(code or 0)
+
+
+def _say(sentence: str) -> None:
+    notes.print(f"derm: {sentence}", style="red", soft_wrap=True, markup=False, highlight=False)

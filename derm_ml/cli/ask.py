@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -26,11 +26,13 @@ from derm_ml.cli.arguments import (
     predictor_of,
     task_of,
 )
-from derm_ml.cli.terminal import notes, print_result, print_table, progress_bar
-from derm_ml.tables import write_rows
+from derm_ml.cli.terminal import notes, print_line, print_result, print_table, progress_bar, write_png
+from derm_ml.sentences import WrongValue, unknown
+from derm_ml.tables import csv_lines
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
+    from derm_ml.bundle import BundleCard
     from derm_ml.dataset import Dataset
 
 Images = Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures", show_default=False)]
@@ -65,35 +67,18 @@ def predict(
     task = task_of(task_name)
     if task.pairs:
         raise DermError(f"{task.name} is asked about two photos: use `derm match`")
+    if as_json and as_csv:
+        raise DermError("--json and --csv exclude each other: choose one")
     options = options_of(age, sex, facts, point=point)
-    answers: list[dict[str, Any]] = []
-    failures, predictor = 0, None
-    named: Counter[str] = Counter()
     with_fellow = fellow_of(task, images, fellow)
-    for path, image in pictures(images):
-        if isinstance(image, str):
-            failures += 1
-            notes.print(f"{path}: {image}", style="red")
-            continue
-        predictor = predictor or predictor_of(task, model)
-        if point and point not in predictor.card.point_names:
-            raise DermError(
-                f"the model has no operating point '{point}'; it has {', '.join(predictor.card.point_names)}"
-            )
-        answer = {"file": str(path), **task.answer(predictor, with_fellow(image), options(path))}
-        named[path.stem] += 1  # two folders may hold pictures of one name
-        stem = path.stem if named[path.stem] == 1 else f"{path.stem}-{named[path.stem]}"
-        answer |= _drawn(task, image, answer, (into or out_root() / task.name / "predicted") / stem)
-        answers.append(answer)
-        if as_json:
-            print(json.dumps(answer))
-    if as_csv:
-        _print_csv(answers)
-    elif not as_json and answers:
-        _print_answers(task, answers)
-    notes.print(RESEARCH_USE, style="dim")
-    if failures or not answers:
-        raise DermError(f"{failures} of {failures + len(answers)} pictures could not be read")
+    predictor = predictor_of(task, model)
+    if point and point not in predictor.card.point_names:
+        raise WrongValue(unknown("operating point", point, predictor.card.point_names, "the model has"))
+    drawings = into or out_root() / task.name / "predicted"
+    with _printed(task, predictor.card, "json" if as_json else "csv" if as_csv else "table") as tell:
+        for path, stem, image in _readable(images):
+            answer = {"file": str(path), **task.answer(predictor, with_fellow(image), options(path))}
+            tell(answer | _drawn(task, image, answer, drawings / stem))
 
 
 def explain(
@@ -101,28 +86,25 @@ def explain(
     images: Images,
     model: Model = None,
     label: Annotated[str, typer.Option(help="explain this label; default: the most likely")] = "",
-    into: Annotated[Path, typer.Option(help="folder for the overlays")] = Path("out/explained"),
+    into: Annotated[Path | None, typer.Option(help="folder for the overlays; default: out/explained")] = None,
     fellow: Fellow = None,
     age: Age = "",
     sex: Sex = "",
     facts: Facts = None,
 ) -> None:
     """Lay a heatmap over each picture: what the network looked at."""
-    import cv2
-
     task = task_of(task_name)
     if task.pairs:
         raise DermError(f"{task.name} is asked about two photos: use `derm match` with --picture")
     predictor = predictor_of(task, model)
     options = options_of(age, sex, facts, label=label)
+    if label and label not in predictor.labels:
+        raise WrongValue(unknown("label", label, predictor.labels, "the model knows"))
     with_fellow = fellow_of(task, images, fellow)
-    into.mkdir(parents=True, exist_ok=True)
-    for path, image in pictures(images):
-        if isinstance(image, str):
-            raise DermError(f"{path}: {image}")
-        picture = task.explain(predictor, with_fellow(image), options(path))
-        target = into / f"{path.stem}.explained.png"
-        cv2.imwrite(str(target), picture[..., ::-1])
+    folder = into or out_root() / "explained"
+    for path, stem, image in _readable(images):
+        target = folder / f"{stem}.explained.png"
+        write_png(target, task.explain(predictor, with_fellow(image), options(path)))
         print_result(target)
 
 
@@ -157,32 +139,73 @@ def similar(
         index = similar_of(predictor, dataset, folder, lambda done: bar.advance(steps[0], done))
     table = Table("picture", "neighbour", "label", "cosine", "split", "licence", title=task.title, caption=RESEARCH_USE)
     options = {"k": str(k), "patient": patient, "licence": licence}
+    try:
+        for path, _, image in _readable(images):
+            found = answer(index, predictor, image, options)
+            if as_json:
+                print_line(json.dumps({"file": str(path), **found}))
+            for n in found["neighbours"]:
+                table.add_row(path.name, n["id"], n["label"], f"{n['score']:.3f}", n["split"], n["licence"])
+    finally:
+        if not as_json and table.row_count:
+            print_table(table)
+
+
+def _readable(images: list[Path]) -> Iterator[tuple[Path, str, Any]]:
+    """(path, a name for what is written of it, RGB array) of every image that can be read.
+
+    The others are named as they are met; after the last one, `DermError` says how many there were.
+    """
+    failed = total = 0
+    named: Counter[str] = Counter()
     for path, image in pictures(images):
+        total += 1
         if isinstance(image, str):
-            raise DermError(f"{path}: {image}")
-        found = answer(index, predictor, image, options)
-        if as_json:
-            print(json.dumps({"file": str(path), **found}))
-        for near in found["neighbours"]:
-            table.add_row(path.name, near["id"], near["label"], f"{near['score']:.3f}", near["split"], near["licence"])
-    if not as_json:
-        print_table(table)
+            failed += 1
+            notes.print(f"{path}: {image}", style="red", markup=False, soft_wrap=True)
+            continue
+        named[path.stem] += 1  # two folders may hold images of one name
+        yield path, path.stem if named[path.stem] == 1 else f"{path.stem}-{named[path.stem]}", image
+    if failed:
+        raise DermError(f"{failed} of {total} images could not be read")
 
 
 def _drawn(task: Task, image: Any, answer: Mapping[str, Any], target: Path) -> dict[str, str]:
     """Write the drawings of an answer as `<target>.<name>.png`; name → where it lies."""
-    import cv2
-
-    from derm_ml.files import replacing_file
-
     written = {}
     for name, picture in task.drawings(image, answer).items():
         path = target.with_name(f"{target.name}.{name}.png")
-        with replacing_file(path) as temporary:
-            ordered = picture[..., ::-1] if picture.ndim == 3 else picture
-            temporary.write_bytes(cv2.imencode(".png", ordered)[1].tobytes())
+        write_png(path, picture)
         written[name] = str(path)
     return written
+
+
+@contextmanager
+def _printed(task: Task, card: BundleCard, form: Literal["json", "csv", "table"]) -> Iterator[Callable[[dict], None]]:
+    """What takes each answer: written at once as JSON or CSV, or kept for the table that people read.
+
+    An interruption or an error leaves what was answered before: the table is printed then too.
+    """
+    columns = ["file", *task.columns(card)]
+    kept: list[dict[str, Any]] = []
+    head = [columns]
+
+    def tell(answer: dict[str, Any]) -> None:
+        row = _flat(answer)
+        if form == "json":
+            print_line(json.dumps(answer))
+        elif form == "csv":
+            print_line(csv_lines([*head, [row.get(name) for name in columns]]))
+            head.clear()
+        else:
+            kept.append(row)
+
+    try:
+        yield tell
+    finally:
+        if kept:
+            _print_answers(task, columns, kept)
+        notes.print(RESEARCH_USE, style="dim")
 
 
 def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,20 +219,14 @@ def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _print_csv(answers: list[dict[str, Any]]) -> None:
-    rows = [_flat(answer) for answer in answers]
-    if rows:
-        write_rows(sys.stdout, list(rows[0]), rows)
-
-
-def _print_answers(task: Task, answers: list[dict[str, Any]]) -> None:
-    rows = [_flat(a) for a in answers]
+def _print_answers(task: Task, columns: list[str], rows: list[dict[str, Any]]) -> None:
     hidden = {"task", "note", "dataset_md5", "model_version", "decision", "thresholds", "decisions", "fellow_share"}
     hidden |= {"width", "height", "bounding_box", "overlay"}  # of a mask a person looks at the drawing
     # of a decision a person reads where it was made and why; --json and --csv have all of it
     shown = {"decision.point", "decision.why"}
-    columns = [n for n in rows[0] if n in shown or n.partition(".")[0] not in hidden]
-    table = Table(*(name.removeprefix("probabilities.") for name in columns), title=task.title, caption=RESEARCH_USE)
+    told = [n for n in columns if n in shown or n.partition(".")[0] not in hidden]
+    table = Table(*(name.removeprefix("probabilities.") for name in told), title=task.title, caption=RESEARCH_USE)
     for row in rows:
-        table.add_row(*(f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in columns))
+        cells = [row.get(name, "") for name in told]
+        table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells))
     print_table(table)

@@ -14,8 +14,11 @@ from rich.table import Table
 from derm_ml import DermError
 from derm_ml.cli.arguments import TaskName, data_root, task_of
 from derm_ml.cli.terminal import notes, print_result, print_rules, print_table, progress_bar
+from derm_ml.files import is_empty
+from derm_ml.machine import writing
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks
+from derm_ml.sentences import of_values
 from derm_ml.task import PrepareSettings, Task
 
 if TYPE_CHECKING:
@@ -32,15 +35,18 @@ def tasks() -> None:
 
 def draw(
     task_name: TaskName,
-    n: Annotated[int, typer.Option(help="how many pictures")] = 240,
+    n: Annotated[int, typer.Option(min=1, help="how many pictures")] = 240,
     seed: int = 0,
     into: Annotated[Path | None, typer.Option(help="default: data/raw/TASK")] = None,
 ) -> None:
     """Draw a small labelled image set with exact truth, in a layout as downloaded."""
     folder = into or data_root() / "raw" / task_name
-    if folder.exists() and any(folder.iterdir()):
-        raise typer.BadParameter(f"{folder} is not empty; drawn pictures are not mixed with yours: choose --into")
-    task_of(task_name).draw(folder, n, seed)
+    task = task_of(task_name)
+    if not is_empty(folder):
+        raise DermError(f"{folder} is not an empty folder; drawn images are not mixed with yours: choose --into")
+    with writing(folder, making=True):
+        folder.mkdir(parents=True, exist_ok=True)
+    task.draw(folder, n, seed)
     notes.print(f"drew {n} pictures into {folder}")
 
 
@@ -64,7 +70,7 @@ def prepare(
     task_name: TaskName,
     raw: Annotated[Path | None, typer.Option(help="folder as downloaded; default: data/raw/TASK")] = None,
     out: Annotated[Path | None, typer.Option(help="default: data/prepared/TASK")] = None,
-    params: Annotated[Path, typer.Option(help="parameters of data preparation")] = Path("params.yaml"),
+    params: Annotated[Path | None, typer.Option(help="parameters of data preparation; default: params.yaml")] = None,
 ) -> None:
     """Turn a raw folder into a dataset: decode, quarantine, find duplicates, freeze splits, write shards."""
     from derm_ml.prepare import prepare as prepare_dataset
@@ -91,17 +97,29 @@ def prepare(
     print_result(dataset.path)
 
 
-def _settings(task: Task, params: Path) -> PrepareSettings:
-    given: Mapping[str, Any] = {}
-    if params.exists():
-        sections = (yaml.safe_load(params.read_text(encoding="utf-8")) or {}).get("tasks") or {}
-        if task.name not in sections:  # a section in the wrong place must not pass as "all defaults"
-            raise DermError(f"{params} has no section tasks.{task.name}: write one (`{{}}` for the defaults)")
-        given = sections[task.name] or {}
+def _settings(task: Task, named: Path | None) -> PrepareSettings:
+    params = named or Path("params.yaml")
+    if named is None and not params.exists():
+        return task.settings(**{})
+    try:
+        content = yaml.safe_load(params.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DermError(f"{params} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DermError(f"{params} is not readable YAML: {' '.join(str(error).split())}") from None
+    sections = content.get("tasks") if isinstance(content, Mapping) else None
+    if not isinstance(sections, Mapping) or task.name not in sections:
+        # a section in the wrong place must not pass as "all defaults"
+        raise DermError(f"{params} has no section tasks.{task.name}: write one (`{{}}` for the defaults)")
+    given = sections[task.name] or {}
+    if not isinstance(given, Mapping):
+        raise DermError(f"{params}, section tasks.{task.name}: write names and values, not {given!r}")
     try:
         return task.settings(**given)
     except ValidationError as error:
-        raise DermError(f"{params}, section tasks.{task.name}: {error}") from None
+        raise DermError(
+            f"{params}, section tasks.{task.name}: {of_values(error, task.settings.model_fields)}"
+        ) from None
 
 
 def _print_dataset(dataset: Dataset) -> None:

@@ -9,8 +9,19 @@ import typer
 from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
-from derm_ml.cli.arguments import ModelFolder, PreparedData, TaskName, bundle_of, dataset_of, out_root, task_of
+from derm_ml.cli.arguments import (
+    ModelFolder,
+    PreparedData,
+    TaskName,
+    bundle_of,
+    dataset_of,
+    out_root,
+    split_of,
+    task_of,
+)
 from derm_ml.cli.terminal import notes, print_finding, print_result, print_table
+from derm_ml.machine import writing
+from derm_ml.sentences import WrongValue, unknown
 
 
 def evaluate(
@@ -21,8 +32,10 @@ def evaluate(
 ) -> None:
     """Measure a model on a frozen split: metrics with intervals, figures, one HTML report."""
     task = task_of(task_name)
+    split = split_of(split)
+    predictor, dataset = task.load(bundle_of(model)), dataset_of(task, data)
     with notes.status(f"evaluating on {split}"):
-        evaluation = task.evaluate(task.load(bundle_of(model)), dataset_of(task, data), split)
+        evaluation = task.evaluate(predictor, dataset, split)
         folder = bundle_of(model).parent / f"evaluation_{split}"
         evaluation.save(folder)
     columns = ("metric", "value", "95 % interval", "n")
@@ -53,6 +66,7 @@ def compare(
     from derm_ml.comparison import named_apart, read_run
 
     task = task_of(task_name)
+    split = split_of(split)
     found = named_apart([read_run(path, split) for path in runs])
     other = next((run for run in found if run.evaluation.task != task.name), None)
     if other:
@@ -88,11 +102,13 @@ def make(
     task = task_of(task_name)
     known = {a.name: a for a in task.artifacts}
     if artifact not in known:
-        raise typer.BadParameter(f"{task.name} makes no '{artifact}'; it makes {', '.join(known)}")
+        raise WrongValue(unknown("artifact", artifact, known, f"{task.name} makes"))
     bundle = bundle_of(model)
+    predictor, dataset = task.load(bundle), dataset_of(task, data)
     folder = bundle.parent / artifact
-    folder.mkdir(exist_ok=True)
+    with writing(folder, making=True):
+        folder.mkdir(exist_ok=True)
     with notes.status(f"making {artifact}"):
-        made = known[artifact].make(task.load(bundle), dataset_of(task, data), folder)
+        made = known[artifact].make(predictor, dataset, folder)
     for path in made.values():
         print_result(path)

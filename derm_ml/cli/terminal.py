@@ -6,6 +6,8 @@ no style, `:x:` no emoji, and an escape sequence is written out. Styles are argu
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from derm_ml.escape import visible
+from derm_ml.files import replacing_file
+from derm_ml.machine import WriteError
 from derm_ml.progress import EpochReport
 from derm_ml.task import Finding, Task
 
@@ -44,7 +48,30 @@ out_console, notes = LiteralConsole(), LiteralConsole(stderr=True)
 
 def print_result(result: Path | str) -> None:
     """A line of the answer on stdout: the bare path for a program, nothing that acts on a terminal for a person."""
-    print(visible(str(result)) if sys.stdout.isatty() else result)
+    print_line(visible(str(result)) if sys.stdout.isatty() else str(result))
+
+
+def print_line(line: str) -> None:
+    """One line of the result, at once: what was answered stands even if the next answer never comes.
+
+    Raises `WriteError` if the file behind stdout has no room.
+    """
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # `derm … | head`: the reader has enough
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered would fail again
+        raise WriteError.of(Path("the standard output"), error.strerror or str(error)) from error
+
+
+def write_png(path: Path, image: Any) -> None:
+    """Write an RGB image (H, W, 3) or a mask (H, W), both uint8, whole or not at all."""
+    import cv2
+
+    with replacing_file(path) as temporary:
+        ordered = image[..., ::-1] if image.ndim == 3 else image
+        temporary.write_bytes(cv2.imencode(".png", ordered)[1].tobytes())
 
 
 def print_table(table: Table) -> None:

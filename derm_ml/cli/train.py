@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -22,6 +22,11 @@ from derm_ml.cli.arguments import (
     values_of,
 )
 from derm_ml.cli.terminal import notes, print_result, print_rules, print_table, say_epoch
+from derm_ml.sentences import WrongValue, unknown
+from derm_ml.task import Recipe, recipe_with
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
 
 
 def fit(
@@ -40,9 +45,22 @@ def fit(
         raise DermError("a blocking data rule is red: nothing is trained on these data")
     chosen = recipe_of(task, recipe, values)
     folder = out or model_folder(out_root(), task, chosen, dataset.md5)
+    _refuse_another(folder, chosen, dataset)
     notes.print(f"recipe {chosen.name} → {folder}")
 
     print_result(task.fit(dataset, chosen, folder, say_epoch).parent)
+
+
+def _refuse_another(folder: Path, recipe: Recipe, dataset: Dataset) -> None:
+    """A finished model is returned as it is, so a folder named by hand must not hold another one."""
+    from derm_ml.bundle import CARD, read_card
+
+    if not (folder / "bundle" / CARD).exists():
+        return
+    card = read_card(folder / "bundle")
+    wanted = recipe.name, recipe.model_dump(mode="json"), dataset.md5
+    if (card.recipe_name, card.recipe, card.dataset_md5) != wanted:
+        raise DermError(f"{folder} holds a model of another recipe or of other data: choose another folder with --out")
 
 
 def autoencode(
@@ -65,17 +83,18 @@ def autoencode(
 
     task = task_of(task_name)
     dataset = dataset_of(task, data)
+    if task.pairs:
+        raise DermError(f"{task.name} is about pairs of photos: it has no autoencoder of single images")
     if recipe not in AUTOENCODERS:
-        raise typer.BadParameter(f"no autoencoder '{recipe}'; there are {', '.join(AUTOENCODERS)}")
-    try:
-        chosen = AUTOENCODERS[recipe](**values_of(values))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise WrongValue(unknown("autoencoder", recipe, AUTOENCODERS, "there are"))
+    chosen = recipe_with(AUTOENCODERS[recipe], values_of(values))
+    compared = task.load(bundle_of(against)) if against else None
     folder = out or model_folder(out_root(), task, chosen, dataset.md5)
+    _refuse_another(folder, chosen, dataset)
     notes.print(f"recipe {chosen.name} → {folder}")
     bundle = fit_autoencoder(dataset, chosen, folder, say_epoch)
     with notes.status("measuring reconstructions and codes"):
-        classifier = table_of(task.load(bundle_of(against)), dataset, bundle_of(against).parent) if against else None
+        classifier = table_of(compared, dataset, bundle_of(against).parent) if compared and against else None
         report = report_autoencoder(AutoencoderPredictor(bundle), dataset, task.title, classifier)
         saved = report.save(folder / "report")
     for name in ("psnr", "ssim", "checkerboard_energy", "code_silhouette", "code_precision_at_5"):
@@ -90,9 +109,11 @@ def pseudo_label(
 ) -> None:
     """Propose labels for the unlabelled images by the neighbours of the model's embeddings, and audit them."""
     from derm_ml.embeddings.pseudo_labels import propose, write_proposal
-    from derm_ml.predictor import Predictor
 
-    predictor, dataset = Predictor(bundle_of(model)), dataset_of(task_of(task_name), data)
+    task = task_of(task_name)
+    if not task.has_embedding:
+        raise DermError(f"{task.name} has no pseudo-labels: its model has no embedding")
+    predictor, dataset = task.load(bundle_of(model)), dataset_of(task, data)
     with notes.status("spreading labels"):
         proposal = propose(predictor, dataset)
         made = write_proposal(proposal, predictor, dataset, bundle_of(model).parent / "pseudo_labels")
@@ -112,10 +133,7 @@ def demo(
     size: Annotated[int, typer.Option(help="pixels a side of the random pictures")] = 256,
 ) -> None:
     """Run a task's network forward on random tensors, untrained: shows that it runs here, and the shapes."""
-    try:
-        found = task_of(task_name).demo(size)
-    except ValueError as error:
-        raise DermError(str(error)) from error
+    found = task_of(task_name).demo(size)
     table = Table("output", "what", title=f"{task_name}, random {size}×{size} pictures")
     for name, value in found.items():
         table.add_row(name, str(value))

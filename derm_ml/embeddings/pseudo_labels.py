@@ -182,7 +182,6 @@ def accepted(shares: np.ndarray, priors: np.ndarray) -> np.ndarray:
 
 def write_proposal(proposal: Proposal, predictor: Predictor, dataset: Dataset, folder: Path) -> dict[str, Path]:
     """`pseudo_labels.csv`, `audit.json` and a sheet of the surest pictures in `folder`; their paths by name."""
-    folder.mkdir(parents=True, exist_ok=True)
     made = {"pseudo_labels": folder / TABLE, "audit": folder / AUDIT, "surest": folder / "surest.png"}
     with replacing_file(made["pseudo_labels"]) as temporary:
         write_table(temporary, proposal.table, float_format="%.6f")
@@ -208,7 +207,8 @@ def write_proposal(proposal: Proposal, predictor: Predictor, dataset: Dataset, f
     for row in surest.to_dict("records"):
         there = [name for name in predictor.labels if row[f"pseudo.{name}"] == 1]
         captions.append(f"{row['id']}\n{' + '.join(there) or 'none'} {row['confidence']:.0%}")
-    made["surest"].write_bytes(contact_sheet([dataset.image(row) for _, row in rows.iterrows()], captions))
+    with replacing_file(made["surest"]) as temporary:
+        temporary.write_bytes(contact_sheet([dataset.image(row) for _, row in rows.iterrows()], captions))
     return made
 
 

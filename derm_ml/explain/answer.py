@@ -9,6 +9,7 @@ import numpy as np
 from derm_ml import RESEARCH_USE
 from derm_ml.explain.overlay import captioned, overlay
 from derm_ml.predictor import Attributes, Predictor
+from derm_ml.sentences import WrongValue, unknown
 
 
 def attributes_from(options: Mapping[str, str]) -> Attributes:
@@ -24,12 +25,12 @@ def attributes_from(options: Mapping[str, str]) -> Attributes:
 def explained(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
     """The picture with the Grad-CAM of `options["label"]` (default: the most likely label) and a caption.
 
-    Raises `ValueError` for a label the model does not know.
+    Raises `WrongValue` for a label the model does not know.
     """
     outputs = predictor([image], [attributes_from(options)])
     label = options.get("label") or predictor.labels[int(outputs.probabilities[0].argmax())]
     if label not in predictor.labels:
-        raise ValueError(f"no label '{label}'; the model knows {', '.join(predictor.labels)}")
+        raise WrongValue(unknown("label", label, predictor.labels, "the model knows"))
     column = predictor.labels.index(label)
     picture = overlay(image, predictor.unsquared(outputs.maps[0, column], image))
     probability = outputs.probabilities[0, column]

@@ -16,6 +16,7 @@ from derm_ml.figures.sheets import heatmap_sheet
 from derm_ml.pairs import Pair
 from derm_ml.predictor import Outputs, Predictor, concatenate
 from derm_ml.report.words import readable
+from derm_ml.sentences import WrongValue, unknown
 
 FOUND, MISSED, FALSE = 6, 3, 3  # pictures of a finding's sheet: right, overlooked, wrongly found
 
@@ -39,10 +40,10 @@ def explained(predictor: Predictor, asked: np.ndarray | Pair, label: str = "") -
 
     Of a pair it is the first photo; the second, of the person's other eye, only takes part in the probabilities.
 
-    Where none is present the most likely one is shown. Raises `ValueError` for a label the model does not know.
+    Where none is present the most likely one is shown. Raises `WrongValue` for a label the model does not know.
     """
     if label and label not in predictor.labels:
-        raise ValueError(f"no label '{label}'; the model knows {', '.join(predictor.labels)}")
+        raise WrongValue(unknown("label", label, predictor.labels, "the model knows"))
     outputs = finding_of(predictor, asked)
     image = asked.first if isinstance(asked, Pair) else asked
     p = dict(zip(predictor.labels, outputs.probabilities[0].tolist(), strict=True))

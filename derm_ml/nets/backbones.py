@@ -17,6 +17,7 @@ from torch import nn
 from derm_ml import DermError
 from derm_ml.files import sha256
 from derm_ml.nets import alexnet
+from derm_ml.sentences import WrongValue, unknown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -52,7 +53,7 @@ def backbone(name: str, pretrained: str = "torchvision") -> tuple[nn.Module, int
         return alexnet.alexnet_features(), 256
     if not name.startswith(FAMILIES) or name not in torchvision.models.list_models(torchvision.models):
         known = [n for n in torchvision.models.list_models(torchvision.models) if n.startswith(FAMILIES)]
-        raise ValueError(f"no backbone '{name}'; known: {', '.join(known)}")
+        raise WrongValue(unknown("backbone", name, known, "known are"))
     features = _with_weights(name, pretrained)
     features.eval()
     with torch.no_grad():

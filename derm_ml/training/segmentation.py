@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from derm_ml.bundle import BundleCard, MaskRule, Preprocessing, seal, writing_bundle
-from derm_ml.dataset import Dataset
+from derm_ml.dataset import Dataset, Reader
 from derm_ml.files import write_json
-from derm_ml.images.augment import paired_augmentation
+from derm_ml.images.augment import PairedAugment, paired_augmentation
 from derm_ml.images.preprocess import to_square
 from derm_ml.losses.segmentation import dice_bce_loss, soft_dice_loss
 from derm_ml.metrics.calibration import fit_temperature
@@ -121,15 +121,20 @@ def segmentation_loss(recipe: SegmenterRecipe) -> Callable[[nn.Module, Sequence[
     return loss
 
 
+@dataclass(frozen=True, eq=False)
+class _TrainingSamples:
+    image: Reader
+    mask: Reader
+    augment: PairedAugment
+
+    def __call__(self, index: int, seed: int) -> tuple[np.ndarray, ...]:
+        return self.augment(self.image(index), self.mask(index), seed)
+
+
 def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: SegmenterRecipe) -> LoadSample:
     """(index, seed) → image (side, side, 3) uint8 and mask (side, side) uint8 of 0 and 255, moved alike."""
     augment = paired_augmentation(recipe.augmentation, recipe.side, recipe.squaring)
-    image, mask = dataset.reader(rows), dataset.reader(rows, "mask")
-
-    def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
-        return augment(image(index), mask(index), seed)
-
-    return load
+    return _TrainingSamples(dataset.reader(rows), dataset.reader(rows, "mask"), augment)
 
 
 def _validation(

@@ -29,10 +29,9 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 
 # inside derm_ml a part may import those of its own rank and below
 RANKS = (
-    ("addresses", "escape", "tables",
-     "files", "images", "progress", "records", "splits", "task", "bundle", "predictor", "evaluation",
-     "evaluation_classification", "evaluation_segmentation", "ledger", "pairs", "faces", "registration", "matching",
-     "replay", "sources",
+    ("files", "places", "neutral_ids", "machine", "sentences", "images", "progress", "records", "splits", "task",
+     "contract", "bundle", "predictor", "evaluation", "evaluation_classification", "evaluation_segmentation", "ledger",
+     "pairs", "faces", "registration", "matching", "replay", "sources", "addresses", "escape", "tables",
      "synthetic", "metrics", "figures", "report", "losses", "nets", "explain", "embeddings", "training", "dataset",
      "prepare",
      "rules", "incoming", "fetch", "policy", "comparison_measures",
@@ -42,7 +41,10 @@ RANKS = (
     ("cli",),
 )  # fmt: skip
 # the contract and the records know nothing of how they are used
-FOUNDATION = ("addresses", "escape", "tables", "files", "records", "splits", "progress", "task", "bundle", "ledger")
+FOUNDATION = (
+    "addresses", "escape", "tables", "files", "machine", "sentences", "records", "splits", "progress", "task",
+    "bundle", "ledger",
+)  # fmt: skip
 ABOVE_FOUNDATION = (
     "training", "nets", "losses", "metrics", "explain", "embeddings", "sources", "synthetic", "faces", "registration",
     "matching", "tasks", "registry", "cli",

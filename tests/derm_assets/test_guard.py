@@ -54,8 +54,8 @@ def test_without_the_token_nothing_is_shown(client):
         assert asked.get(path, headers={"Authorization": f"Bearer {TOKEN[:-1]}"}).status_code == 401
         assert asked.get(path, headers={"Cookie": f"{COOKIE}={TOKEN}"}).status_code == 401
     assert asked.post("/graphql", json={}).status_code == 401
-    ours = {"Origin": "http://127.0.0.1:3001"}
-    with pytest.raises(WebSocketDisconnect) as refused, asked.websocket_connect("/graphql", headers=ours):
+    ours, socket = {"Origin": "http://127.0.0.1:3001"}, "ws://127.0.0.1:3001/graphql"
+    with pytest.raises(WebSocketDisconnect) as refused, asked.websocket_connect(socket, headers=ours):
         pass
     assert "log in" in refused.value.reason
 

@@ -16,7 +16,7 @@ from derm_ml.registry import get_task
 from derm_ml.replay import form_body
 from derm_ml.rules import pseudo_labels_helped
 from derm_ml.synthetic.fundus import draw_fundus
-from derm_ml.tasks.retinal_findings.train import against_normal
+from derm_ml.tasks.retinal_findings.train import _against_normal
 
 TASK = get_task("retinal_findings")
 LABELS = TASK.labels
@@ -130,7 +130,7 @@ def test_against_normal_hides_the_absence_of_a_finding_in_eyes_with_others():
     nan = float("nan")
     targets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]], np.float32)
     expected = [[1, nan, 0], [nan, 1, 0], [0, 0, 1], [nan, nan, 0]]
-    np.testing.assert_array_equal(against_normal(targets, LABELS), np.array(expected, np.float32))
+    np.testing.assert_array_equal(_against_normal(targets, LABELS), np.array(expected, np.float32))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from derm_ml import RESEARCH_USE
+from derm_ml.bundle import BundleCard
 from derm_ml.explain.answer import attributes_from, explained
 from derm_ml.predictor import Predictor
+from derm_ml.task import CHAIN
 
 
 def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> dict[str, Any]:
@@ -42,6 +44,11 @@ def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) 
         "dataset_md5": predictor.card.dataset_md5,
         "note": RESEARCH_USE,
     }
+
+
+def columns(card: BundleCard) -> list[str]:
+    """The columns `derm predict --csv` writes of an answer."""
+    return ["task", "predicted", *(f"probabilities.{label}" for label in card.labels), *CHAIN]
 
 
 def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:

@@ -10,11 +10,15 @@ import cv2
 import numpy as np
 
 from derm_ml import RESEARCH_USE
+from derm_ml.bundle import BundleCard
 from derm_ml.explain.overlay import captioned, outlined
 from derm_ml.images.masks import bounding_box, png, polygons, run_lengths
 from derm_ml.predictor import Predictor
+from derm_ml.sentences import WrongValue, unknown
+from derm_ml.task import CHAIN
 
 FORMATS = ("png", "rle", "polygon")
+BOX = ("left", "top", "width", "height")  # of the bounding box, in pixels
 
 
 def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> dict[str, Any]:
@@ -26,7 +30,7 @@ def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) 
     """
     form = options.get("mask", "png").lower()
     if form not in FORMATS:
-        raise ValueError(f"no mask format '{form}'; there are {', '.join(FORMATS)}")
+        raise WrongValue(unknown("mask format", form, FORMATS, "there are"))
     found = predictor.segment([image])[0]
     height, width = found.mask.shape
     box = bounding_box(found.mask)
@@ -35,13 +39,19 @@ def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) 
         "width": width,
         "height": height,
         "area_share": float((found.mask > 0).mean()),
-        "bounding_box": dict(zip(("left", "top", "width", "height"), box, strict=True)) if box else None,
+        "bounding_box": dict(zip(BOX, box, strict=True)) if box else None,
         "confidence": found.confidence,
         "mask": {"format": form, **_encoded(found.mask, form)},
         "model_version": predictor.bundle.version,
         "dataset_md5": predictor.card.dataset_md5,
         "note": RESEARCH_USE,
     }
+
+
+def columns(card: BundleCard) -> list[str]:
+    """The columns `derm predict --csv` writes of an answer; without a lesion the bounding box is empty."""
+    box = [f"bounding_box.{side}" for side in BOX]
+    return ["task", "width", "height", "area_share", *box, "confidence", "mask", *CHAIN, "overlay"]
 
 
 def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:

@@ -12,6 +12,8 @@ from derm_ml.bundle import BundleCard, OperatingPoint
 from derm_ml.explain.answer import attributes_from, explained
 from derm_ml.policy import Policy
 from derm_ml.predictor import Predictor
+from derm_ml.sentences import WrongValue, unknown
+from derm_ml.task import CHAIN
 from derm_ml.tasks.malignancy_screening.task import TASK
 
 LABEL = TASK.labels[0]
@@ -41,6 +43,14 @@ def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) 
     }
 
 
+def columns(card: BundleCard) -> list[str]:
+    """The columns `derm predict --csv` writes of an answer; without a decision those of its evidence are empty."""
+    decision = ("point", "positive", "threshold", "recall", "recall_at_least", "specificity", "positives", "groups")
+    evidence = (*decision, "split", "split_hash", "why")
+    probability = f"probabilities.{LABEL}"
+    return ["task", "predicted", probability, "prevalence", *(f"decision.{name}" for name in evidence), *CHAIN]
+
+
 def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
     """The picture with what speaks for malignancy laid over it, and a caption."""
     return explained(predictor, image, options)
@@ -65,7 +75,7 @@ def _decision(card: BundleCard, asked: str | None, probability: float) -> dict[s
         }
     short = next((p for p in card.unclaimed_points if p.name == name), None)
     if short is None and asked:
-        raise ValueError(f"no operating point '{name}'; the model has {', '.join(card.point_names)}")
+        raise WrongValue(unknown("operating point", name, card.point_names, "the model has"))
     blank = dict.fromkeys(("positive", "threshold", "recall", "recall_at_least", "specificity"))
     if short is None:
         why = f"no decision: the policy decides at {name}, the model has {', '.join(card.point_names) or 'no point'}"

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from derm_ml import RESEARCH_USE
+from derm_ml.bundle import BundleCard
 from derm_ml.explain.findings import explained, finding_of
 from derm_ml.pairs import FIRST, SECOND, Pair
 from derm_ml.predictor import Predictor
 from derm_ml.replay import Upload, form_body, picture_uploads
+from derm_ml.task import CHAIN
 
 if TYPE_CHECKING:
     from derm_ml.dataset import Dataset
@@ -49,6 +51,12 @@ def answer(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str,
         "dataset_md5": predictor.card.dataset_md5,
         "note": RESEARCH_USE,
     }
+
+
+def columns(card: BundleCard) -> list[str]:
+    """The columns `derm predict --csv` writes of an answer."""
+    groups = ("fellow_share", "probabilities", "thresholds", "decisions")
+    return ["task", "present", *(f"{group}.{label}" for group in groups for label in card.labels), *CHAIN]
 
 
 def explain(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
