@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse
@@ -89,6 +91,12 @@ class Rules:
             names.add(f"[{host}]" if ":" in host else host)
         added = {name.strip().lower() for name in os.environ.get(HOSTS, "").split(",") if name.strip()}
         return cls(frozenset({f"{name}:{port}" for name in names} | added), token)
+
+
+def authorization(project: Path) -> dict[str, str]:
+    """The header with which a program asks the server of `project`: the token as the server reads it, .env first."""
+    token = (dotenv_values(project / ".env").get(TOKEN) or os.environ.get(TOKEN, "")).strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 class Refused(Exception):
