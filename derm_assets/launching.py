@@ -26,8 +26,8 @@ import dagster as dg
 import httpx
 
 from derm_assets.guard import authorization
-from derm_assets.resources.places import PROJECT
 from derm_ml import DermError
+from derm_ml.places import PROJECT
 
 if TYPE_CHECKING:
     from dagster_graphql import DagsterGraphQLClient
