@@ -7,7 +7,6 @@ Every run is launched through Dagster's webserver, queue and daemon, as from the
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,7 +120,6 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     try:
         main()
     except DermError as error:

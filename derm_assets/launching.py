@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import httpx
 
-from derm_assets.resources.places import PROJECT
+from derm_assets.guard import authorization
 from derm_ml import DermError
+from derm_ml.places import PROJECT
 
 if TYPE_CHECKING:
     from dagster_graphql import DagsterGraphQLClient
@@ -70,14 +71,16 @@ class Dagster:
 
 @contextmanager
 def services(log: Path, port: int = 0) -> Iterator[Dagster]:
-    """`dg dev` on `port` (0: a free one) of 127.0.0.1 with the environment's DAGSTER_HOME; what it says goes to `log`.
+    """Dagster behind its guard on `port` (0: a free one) of 127.0.0.1, with the environment's DAGSTER_HOME and token.
+
+    What it says goes to `log`.
 
     Raises `LaunchError` with the end of the log if it ends early or the definitions do not load.
     """
     from dagster_graphql import DagsterGraphQLClient
 
     port = port or _free_port()
-    command = [str(Path(sys.executable).with_name("dg")), "dev", "-w", str(PROJECT / "workspace.yaml")]
+    command = [sys.executable, "-m", "derm_assets.webserver", "-w", str(PROJECT / "workspace.yaml")]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as said:
         process = subprocess.Popen(
@@ -91,7 +94,7 @@ def services(log: Path, port: int = 0) -> Iterator[Dagster]:
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_loaded(process, url, log)
-        yield Dagster(url, DagsterGraphQLClient("127.0.0.1", port_number=port))
+        yield Dagster(url, DagsterGraphQLClient("127.0.0.1", port_number=port, headers=authorization(PROJECT)))
     finally:
         _end(process)
 
@@ -151,7 +154,9 @@ def _wait_until_loaded(process: subprocess.Popen, url: str, log: Path) -> None:
         if process.poll() is not None:
             raise LaunchError(f"Dagster ended with status {process.returncode} before it was ready:\n{_tail(log)}")
         try:
-            answer = httpx.post(f"{url}/graphql", json={"query": _LOCATION}, timeout=30).json()
+            answer = httpx.post(
+                f"{url}/graphql", json={"query": _LOCATION}, headers=authorization(PROJECT), timeout=30
+            ).json()
         except httpx.TransportError:  # not listening yet
             time.sleep(_LOOK_EVERY)
             continue

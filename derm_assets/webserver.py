@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -67,6 +68,7 @@ def serve(host: str, port: int, workspace: Path) -> None:
     daemon ends."""
     if not workspace.is_file():
         raise WebserverError(f"{workspace} does not exist: start in the project's folder, or name it with --workspace")
+    os.environ["DAGSTER_IS_DEV_CLI"] = "1"  # as `dg dev` does: a location that does not load says so in short
     configure_loggers()
     setup_interrupt_handlers()
     logger = logging.getLogger("dagster")

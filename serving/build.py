@@ -63,7 +63,10 @@ def build(order: BuildOrder) -> str:
             description=f"{order.task}, model {bundle.version}. {derm_ml.RESEARCH_USE}",
             include=["*"],
             python={"packages": [f"{name}=={version(name)}" for name in packages], "lock_packages": False},
-            docker={"python_version": f"{sys.version_info.major}.{sys.version_info.minor}"},
+            docker={
+                "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
+                "env": derm_ml.TELEMETRY_OFF,  # `bentoml serve` in the image asks before it imports the service
+            },
             build_ctx=folder,
             args={"task": order.task, "model": model},
         )

@@ -26,4 +26,4 @@ def serve_environment(run: Path) -> dict[str, str]:
         store.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(store, target_is_directory=True)
-    return {**os.environ, "BENTOML_HOME": str(run), "BENTOML_DO_NOT_TRACK": "True"}
+    return {**os.environ, "BENTOML_HOME": str(run)}

@@ -123,7 +123,6 @@ class DataStore(dg.ConfigurableResource):
     def _dvc(self, *arguments: str, say: Callable[[str], None] = lambda _line: None) -> tuple[int, str]:
         """Run DVC as its own process; (exit status, last lines of its output)."""
         environment = os.environ | {
-            "DVC_NO_ANALYTICS": "1",
             "DVC_SITE_CACHE_DIR": str(Path(self.places.home) / "dvc-site"),  # its default is writable by everybody
             "DERM_DATA": "data",  # the stage runs in the DVC project and says `data/…` as dvc.yaml does
             # the stage says `python`: let it be this one, with this project on its path

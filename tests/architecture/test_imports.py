@@ -31,7 +31,7 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 RANKS = (
     ("files", "places", "neutral_ids", "machine", "sentences", "images", "progress", "records", "splits", "task",
      "contract", "bundle", "predictor", "evaluation", "evaluation_classification", "evaluation_segmentation", "ledger",
-     "pairs", "faces", "registration", "matching", "replay", "sources", "escape", "tables",
+     "pairs", "faces", "registration", "matching", "replay", "sources", "addresses", "escape", "tables",
      "synthetic", "metrics", "figures", "report", "losses", "nets", "explain", "embeddings", "training", "dataset",
      "prepare",
      "rules", "incoming", "fetch", "policy", "comparison_measures",
@@ -42,7 +42,8 @@ RANKS = (
 )  # fmt: skip
 # the contract and the records know nothing of how they are used
 FOUNDATION = (
-    "escape", "tables", "files", "machine", "sentences", "records", "splits", "progress", "task", "bundle", "ledger",
+    "addresses", "escape", "tables", "files", "machine", "sentences", "records", "splits", "progress", "task",
+    "bundle", "ledger",
 )  # fmt: skip
 ABOVE_FOUNDATION = (
     "training", "nets", "losses", "metrics", "explain", "embeddings", "sources", "synthetic", "faces", "registration",
