@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 import derm_ml
 import serving
-from derm_ml.bundle import CARD, Bundle
+from derm_ml.bundle import CARD, LEARNED, Bundle
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
 from derm_ml.embeddings.similar import SimilarImages
 from derm_ml.files import sha256
@@ -28,7 +28,16 @@ from derm_ml.registry import get_task
 from serving.factory import BUNDLE, INDEX
 
 # BentoML adds itself
-PACKAGES = ("faiss-cpu", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml")
+PACKAGES = (
+    "cryptography",
+    "faiss-cpu",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "pillow",
+    "pydantic",
+    "pyyaml",
+)
 
 
 class BuildOrder(BaseModel):
@@ -47,7 +56,7 @@ def build(order: BuildOrder) -> str:
 
     Raises `BundleError` for a damaged bundle, `SimilarImagesError` for a damaged index or one of another model.
     """
-    bundle = Bundle.open(order.bundle)
+    bundle = Bundle.open_trusted(order.bundle)
     if order.index:
         SimilarImages.open(order.index, bundle.version)
     model = _stored(order, bundle)
@@ -87,7 +96,8 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
         Bundle.open(Path(bentoml.models.get(tag).path_of(BUNDLE)))
     except NotFound:
         with bentoml.models.create(tag, labels=order.labels) as model:
-            shutil.copytree(bundle.path, Path(model.path_of(BUNDLE)))
+            # the ids of what it learned from stay here
+            shutil.copytree(bundle.path, Path(model.path_of(BUNDLE)), ignore=shutil.ignore_patterns(LEARNED))
             if order.index:
                 shutil.copytree(order.index, Path(model.path_of(INDEX)))
     return tag

@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 from starlette.exceptions import HTTPException
 
-from derm_ml.bundle import BundleError
+from derm_ml.bundle import BundleError, require_trusted
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError
 from derm_ml.predictor import Predictor
 from derm_ml.task import Task
@@ -45,9 +45,10 @@ class Engine:
         The folder `index` need not exist; one that is damaged or of another model is not loaded, the model is.
         """
         try:
+            require_trusted(bundle)
             predictor = self.task.load(bundle)
         except BundleError:
-            self.unready = "the model's files are damaged or were changed, so it was not loaded; see the server's log"
+            self.unready = "the model's files are damaged, changed or not signed, so it is not loaded; see the log"
             raise
         if predictor.card.task != self.task.name:
             self.unready = f"the model is one of {predictor.card.task}, not of {self.task.name}"

@@ -28,7 +28,8 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 VERBS = (
     data.tasks, data.draw, train.demo, data.fetch, data.prepare, train.fit, measure.evaluate, measure.compare,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
-    champion.promote, champion.rollback,
+    train.sign, champion.promote, champion.rollback, champion.reinstate, champion.champion, champion.history,
+    champion.doctor,
 )  # fmt: skip
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")

@@ -87,7 +87,11 @@ def bundle_of(model: Path) -> Path:
 
 
 def predictor_of(task: Task, model: Path | None) -> Any:
-    return task.load(bundle_of(model) if model else open_registry().champion(task))
+    from derm_ml.bundle import require_trusted
+
+    bundle = bundle_of(model) if model else open_registry().champion(task)
+    require_trusted(bundle)
+    return task.load(bundle)
 
 
 def open_registry() -> Registry:

@@ -73,6 +73,7 @@ def prepare(
     params: Annotated[Path | None, typer.Option(help="parameters of data preparation; default: params.yaml")] = None,
 ) -> None:
     """Turn a raw folder into a dataset: decode, quarantine, find duplicates, freeze splits, write shards."""
+    from derm_ml.dataset import freeze
     from derm_ml.prepare import prepare as prepare_dataset
 
     task = task_of(task_name)
@@ -92,6 +93,8 @@ def prepare(
             out or data_root() / "prepared" / task.name,
             progress,
         )
+        versions = data_root() / "versions" / task.name
+        freeze(dataset.path, versions / dataset.md5.removesuffix(".dir"))  # as Dagster does: models are measured on it
     _print_dataset(dataset)
     print_rules(task, dataset)
     print_result(dataset.path)
