@@ -11,6 +11,7 @@ os.environ.update(
     BENTOML_DO_NOT_TRACK="True",
     DVC_NO_ANALYTICS="1",
     NO_ALBUMENTATIONS_UPDATE="1",
+    DERM_SECRET="the secret of the tests, which keeps nothing secret",  # else one is made below the project
 )
 
 from pathlib import Path

@@ -21,14 +21,14 @@ import sys
 import typer
 
 from derm_ml import DermError
-from derm_ml.cli import ask, champion, data, measure, pairs, train
+from derm_ml.cli import ask, champion, data, ids, measure, pairs, train
 from derm_ml.cli.terminal import notes
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 VERBS = (
     data.tasks, data.draw, train.demo, data.fetch, data.prepare, train.fit, measure.evaluate, measure.compare,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
-    champion.promote, champion.rollback,
+    champion.promote, champion.rollback, ids.neutral_id,
 )  # fmt: skip
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
