@@ -24,7 +24,7 @@ import serving
 from derm_ml.bundle import CARD, Bundle
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
 from derm_ml.embeddings.similar import SimilarImages, ship
-from derm_ml.files import sha256
+from derm_ml.files import private_by_default, sha256
 from derm_ml.registry import get_task
 from serving.factory import BUNDLE, INDEX
 
@@ -108,4 +108,5 @@ def _copy_sources(package: str, target: Path) -> None:
 
 
 if __name__ == "__main__":
+    private_by_default()
     print(build(BuildOrder.model_validate_json(sys.stdin.read())))

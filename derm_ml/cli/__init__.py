@@ -23,6 +23,7 @@ import typer
 from derm_ml import DermError
 from derm_ml.cli import ask, champion, data, ids, measure, pairs, train
 from derm_ml.cli.terminal import notes
+from derm_ml.files import private_by_default
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 VERBS = (
@@ -39,6 +40,7 @@ for verb in VERBS:  # `derm --help` lists them in this order
 def main() -> None:
     """Run the command line; an error the user can act on is one sentence, not a stack trace."""
     try:
+        private_by_default()
         code = app(standalone_mode=False)
     except typer.TyperException as error:  # a wrong option or argument
         if len(sys.argv) < 2:
