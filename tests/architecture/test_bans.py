@@ -103,7 +103,7 @@ READERS = ("derm_ml/sources/", "derm_ml/cli/", "derm_ml/tasks/", "derm_ml/fetch.
 
 
 def test_folders_of_others_are_walked_in_one_place():
-    """A reader that walks by itself follows links out of a delivery, waits for pipes and asks the disk again and again."""
+    """A reader that walks by itself follows links out of a delivery, waits for pipes, asks the disk again and again."""
     wrong = [
         place
         for place, node in nodes(ast.Attribute)
