@@ -82,10 +82,10 @@ lock:
 	.audit/bin/python -m pip install --quiet --disable-pip-version-check -r .audit/requirements.txt
 	@touch $@
 
-# asks the advisory service of PyPI; what it answers is of today, so the exit code is no part of the tests
+# asks the advisory service of PyPI; --strict, so that a package nobody could be asked about is no silent success
 audit: install .audit/installed
-	.audit/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off \
-		|| { code=$$?; echo "make audit: vulnerabilities were found, or the advisory service did not answer (see above)" >&2; exit $$code; }
+	.audit/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --progress-spinner off \
+		|| { code=$$?; echo "make audit: a vulnerability was found, or the advisory service could not be asked about every package (see above)" >&2; exit $$code; }
 
 # the table of everything installed; fails where the serving image holds a licence that is unknown or asks for source
 licences: install .audit/installed
@@ -94,8 +94,10 @@ licences: install .audit/installed
 
 sbom: install .audit/installed
 	@mkdir -p sbom
-	.audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o sbom/environment.json $(BIN)/python
-	$(BIN)/python -m serving.image --pins | .audit/bin/cyclonedx-py requirements --output-reproducible --of JSON -o sbom/serving_image.json -
+	.audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --no-validate --of JSON -o sbom/.new $(BIN)/python
+	@mv sbom/.new sbom/environment.json
+	$(BIN)/python -m serving.image --pins | .audit/bin/cyclonedx-py requirements --output-reproducible --of JSON -o sbom/.new -
+	@mv sbom/.new sbom/serving_image.json
 	@echo "sbom/environment.json  sbom/serving_image.json"
 
 clean:
