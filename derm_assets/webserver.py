@@ -39,6 +39,7 @@ from starlette.types import ASGIApp
 
 from derm_assets.guard import Guard, Rules
 from derm_ml import DermError
+from derm_ml.files import private_by_default
 
 ENDING = 60.0  # seconds the daemon gets to finish a tick, as `dg dev` gives it
 POLL = 1.0  # seconds between two looks whether the daemon lives
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("-w", "--workspace", type=Path, default=Path("workspace.yaml"))
     given = parser.parse_args()
     try:
+        private_by_default()
         serve(given.host, given.port, given.workspace)
     except KeyboardInterrupt:
         pass  # Ctrl-C or SIGTERM: everything was ended

@@ -21,15 +21,16 @@ import sys
 import typer
 
 from derm_ml import DermError
-from derm_ml.cli import ask, champion, data, measure, pairs, train
+from derm_ml.cli import ask, champion, data, ids, measure, pairs, train
 from derm_ml.cli.terminal import notes
+from derm_ml.files import private_by_default
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 VERBS = (
     data.tasks, data.draw, train.demo, data.fetch, data.prepare, train.fit, measure.evaluate, measure.compare,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
     train.sign, champion.promote, champion.rollback, champion.reinstate, champion.champion, champion.history,
-    champion.doctor,
+    champion.doctor, ids.neutral_id,
 )  # fmt: skip
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -40,6 +41,7 @@ for verb in VERBS:  # `derm --help` lists them in this order
 def main() -> None:
     """Run the command line; an error the user can act on is one sentence, not a stack trace."""
     try:
+        private_by_default()
         code = app(standalone_mode=False)
     except typer.TyperException as error:  # a wrong option or argument
         if len(sys.argv) < 2:
