@@ -53,17 +53,15 @@ class Dagster:
         self,
         job: str,
         config: Mapping[str, Any] | None = None,
-        partition: str = "",
         assets: Sequence[dg.AssetKey] | None = None,
+        partition: str = "",
     ) -> str:
         """Queue a run of a job (or of some of its assets) and return its id. Raises `LaunchError` if it is refused."""
         from dagster_graphql import DagsterGraphQLClientError
 
         tags = {"dagster/partition": partition} if partition else {}
         try:
-            return self.client.submit_job_execution(
-                job, run_config=dict(config or {}), tags=tags, asset_selection=assets
-            )
+            return self.client.submit_job_execution(job, run_config=config or {}, tags=tags, asset_selection=assets)
         except DagsterGraphQLClientError as error:
             raise LaunchError(f"{job} was not launched: {_said(error)}") from error
 

@@ -162,12 +162,15 @@ def _fitted(
             )
         )
 
-    finished = False
+    status = "FAILED"
     try:
         bundle = fit(recipe, folder, on_epoch)
-        finished = True
+        status = "FINISHED"
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):  # somebody pressed "Terminate"
+        status = "KILLED"
+        raise
     finally:
-        registry.end(run, "FINISHED" if finished else "FAILED")
+        registry.end(run, status)
     opened = Bundle.open(bundle)
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     return opened, {
