@@ -98,9 +98,9 @@ def line(task: Task) -> dg.Definitions:
         before = [model, dataset, *(dg.AssetKey([task.name, name]) for name in artifact.after)]
 
         @asset(name=artifact.name, description=artifact.description, kinds={"onnx"}, deps=before)
-        def extra(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        def extra(context: dg.AssetExecutionContext, places: Places) -> dg.MaterializeResult:
             trained, data = latest(context.instance, model.key), latest(context.instance, dataset.key)
-            return steps.make_artifact(task, artifact, trained, data)
+            return steps.make_artifact(task, artifact, trained, data, places)
 
         return extra
 

@@ -18,6 +18,7 @@ import dagster as dg
 
 from derm_assets.display import numbers, picture, pictures, problem_table, table
 from derm_assets.lineage import Upstream, UpstreamError, latest
+from derm_assets.reports import link
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry, evaluation_of
 from derm_assets.resources.places import Places
@@ -128,7 +129,7 @@ def autoencode(
     bundle, shown = _fitted(context, task, recipe, data, places, registry, partial(fit_autoencoder, dataset))
     report = report_autoencoder(AutoencoderPredictor(bundle.path), dataset, task.title)
     folder = report.save(bundle.path.parent / "report")
-    shown |= {"report": dg.MetadataValue.url((folder / "report.html").as_uri())}
+    shown |= {"report": link(places, folder / "report.html")}
     shown |= {**numbers(report.numbers), **pictures(report.figures)}
     return dg.MaterializeResult(data_version=dg.DataVersion(bundle.version), metadata=shown)
 
@@ -200,7 +201,7 @@ def evaluate(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            "report": dg.MetadataValue.url((folder / "report.html").as_uri()),
+            "report": link(registry.places, folder / "report.html"),
             **numbers(measured.numbers),
             "n": measured.n,
             "split_hash": measured.split_hash,
@@ -235,6 +236,8 @@ def compare(
         metadata={
             "path": dg.MetadataValue.path(folder),
             "differences": picture(comparison.figure()),
+            "differences_file": link(places, folder / "comparison.png"),
+            "table_file": link(places, folder / "comparison.csv"),
             "table": table([row.plain() for row in comparison.rows]),
             "by_chance": comparison.by_chance,
             "compared": len(others),
@@ -252,7 +255,9 @@ def _same_data(task: Task, model: Upstream, data: Upstream) -> None:
         )
 
 
-def make_artifact(task: Task, artifact: Artifact, model: Upstream, data: Upstream) -> dg.MaterializeResult:
+def make_artifact(
+    task: Task, artifact: Artifact, model: Upstream, data: Upstream, places: Places
+) -> dg.MaterializeResult:
     """Something made from the model beside its evaluation; pictures are shown."""
     from derm_ml.dataset import Dataset
 
@@ -266,7 +271,7 @@ def make_artifact(task: Task, artifact: Artifact, model: Upstream, data: Upstrea
         data_version=dg.DataVersion(model.version),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            **{f"{name}_file": dg.MetadataValue.path(path) for name, path in made.items()},
+            **{f"{name}_file": link(places, path) for name, path in made.items()},
             **numbers(figures),
             **pictures(shown),
         },
