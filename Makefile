@@ -30,7 +30,9 @@ help:
 	@echo "make serve   TASK=$(TASK): serve the champion on 127.0.0.1:3000"
 	@echo "make mlflow  the MLflow UI on 127.0.0.1:5000"
 
-install: .venv/installed $(DAGSTER_HOME)/dagster.yaml
+# an operator's own dagster.yaml is never overwritten
+install: .venv/installed
+	@$(BIN)/python -m derm_assets.instance dagster.yaml $(DAGSTER_HOME)
 
 # the stamp is remade when the lock changes; pip checks every hash
 .venv/installed: requirements.lock pyproject.toml
@@ -39,9 +41,6 @@ install: .venv/installed $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
-
-$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
-	@mkdir -p $(DAGSTER_HOME) && cp dagster.yaml $@
 
 demo: install
 	$(BIN)/python -m derm_assets.demo
