@@ -44,10 +44,11 @@ class LaunchError(DermError, RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Dagster:
-    """A running Dagster: where its UI is, and a way to launch runs through it."""
+    """A running Dagster: where its UI is, a way to launch runs through it, and the group of all its processes."""
 
     url: str
     client: DagsterGraphQLClient
+    process_group: int
 
     def launch(
         self,
@@ -89,7 +90,7 @@ def services(log: Path, port: int = 0) -> Iterator[Dagster]:
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_loaded(process, url, log)
-        yield Dagster(url, DagsterGraphQLClient("127.0.0.1", port_number=port))
+        yield Dagster(url, DagsterGraphQLClient("127.0.0.1", port_number=port), process.pid)
     finally:
         _end(process)
 

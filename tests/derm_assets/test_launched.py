@@ -5,7 +5,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,8 +21,10 @@ import dagster as dg
 import pytest
 import yaml
 
-from derm_assets.launching import Dagster, follow, services
+from derm_assets.launching import Dagster, LaunchError, follow, services
+from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import PROJECT, Places
+from derm_ml.files import sha256
 from derm_ml.registry import get_task
 
 ALL = "__ASSET_JOB"  # what the button "Materialize" launches
@@ -34,7 +41,7 @@ HEADS = {  # task → recipe values, one for each kind of head
 
 @dataclass
 class Installation:
-    """A Dagster of its own below a folder; `start` runs it as `make dev` does, `kill` is a power cut."""
+    """A Dagster of its own below a folder; `start` runs it as `make dev` does."""
 
     places: Places
     instance: dg.DagsterInstance
@@ -46,6 +53,11 @@ class Installation:
     def start(self) -> None:
         self.running = ExitStack()
         self.dagster = self.running.enter_context(services(self.log))
+
+    def power_cut(self) -> None:
+        assert self.dagster is not None
+        os.killpg(self.dagster.process_group, signal.SIGKILL)
+        self.running.close()
 
     def launch(self, *nouns: str, task: str, recipe: Mapping[str, Any] | None = None, op: str = "model") -> str:
         assert self.dagster is not None
@@ -111,3 +123,99 @@ def test_a_launched_run_trains_an_autoencoder(installation):
     installation.succeed(
         installation.launch("dataset", "autoencoder", task="lesion_classification", recipe=recipe, op="autoencoder")
     )
+
+
+KILLED = "lesion_segmentation"
+LONG = {"epochs": 4, "side": 64, "batch_size": 8, **WORKER}
+UNINTERRUPTED = """
+import sys
+from pathlib import Path
+from derm_ml.dataset import Dataset
+from derm_ml.registry import get_task
+task = get_task(sys.argv[1])
+recipe = task.recipe("drawn", epochs=4, side=64, batch_size=8, workers=0, precision="32-true")
+task.fit(Dataset.open(Path(sys.argv[2])), recipe, Path(sys.argv[3]))
+"""
+
+
+def epochs_of(instance: dg.DagsterInstance, run_id: str) -> list[int]:
+    entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_OBSERVATION)
+    seen = [entry.dagster_event.asset_observation_data.asset_observation.metadata["epoch"] for entry in entries]
+    return [int(value.value) for value in seen]
+
+
+def until(what, seconds: float = 900):
+    """What it answers first that is not false; the limit is only there so that a broken product ends the test."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(0.2)
+    raise AssertionError("it never came about")
+
+
+def process_of(instance: dg.DagsterInstance, run_id: str) -> int:
+    entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    return next(int(p.value) for e in entries if (p := e.dagster_event.engine_event_data.metadata.get("pid")))
+
+
+def retry_of(instance: dg.DagsterInstance, run_id: str) -> str:
+    runs = until(lambda: instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": run_id})))
+    assert len(runs) == 1
+    return runs[0].run_id
+
+
+def test_a_killed_training_goes_on_by_itself_to_the_weights_of_one_that_was_not(installation, tmp_path):
+    """Killed for want of memory, then a power cut: the model is there in the morning, and nobody freed a slot by hand."""
+    instance = installation.instance
+    put_raw(installation, KILLED)
+    first = installation.launch("dataset", "model", task=KILLED, recipe={"drawn": LONG})
+    until(lambda: 1 in epochs_of(instance, first))
+    os.kill(process_of(instance, first), signal.SIGKILL)
+
+    second = retry_of(instance, first)
+    until(lambda: epochs_of(instance, second))
+    installation.power_cut()
+    assert instance.get_run_by_id(second).status == dg.DagsterRunStatus.STARTED
+    installation.start()
+    third = retry_of(instance, second)
+    installation.succeed(third)
+
+    told = [*epochs_of(instance, first), *epochs_of(instance, second), *epochs_of(instance, third)]
+    assert sorted(set(told)) == [1, 2, 3, 4]
+    assert len(told) <= 6, f"more was trained again than the epoch each was killed in: {told}"
+    assert instance.event_log_storage.get_concurrency_info("gpu").claimed_slots == []
+
+    made = Path(installation.metadata(KILLED, "model")["path"].value)
+    data = installation.metadata(KILLED, "dataset")["path"].value
+    command = [sys.executable, "-c", UNINTERRUPTED, KILLED, data, str(tmp_path / "whole")]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    assert sha256(made / "weights.safetensors") == sha256(tmp_path / "whole/bundle/weights.safetensors")
+
+    registry = ModelRegistry(places=installation.places)
+    trained = registry.client.get_run(registry.run_of(get_task(KILLED), made.parent).id)
+    assert trained.info.status == "FINISHED"
+    assert trained.data.tags["dagster_run_ids"] == ",".join((first, second, third))
+
+
+def test_a_run_that_failed_with_a_reason_is_not_started_again(installation):
+    failed = installation.launch("dataset", task="malignancy_screening")
+    assert installation.end(failed) == dg.DagsterRunStatus.FAILURE
+    assert any("put the images there as downloaded" in line for line in installation.said)
+    tags = until(lambda: installation.instance.get_run_by_id(failed).tags.get("dagster/will_retry"))
+    assert tags == "false"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "why"),
+    [
+        ({"drawn": {"epochs": -3}}, "epochs of original value -3 failed:\n.*greater than or equal to 1, not -3"),
+        ({"drwan": {}}, 'unexpected config entry "drwan"'),
+    ],
+)
+def test_a_wrong_recipe_is_refused_before_there_is_a_run(installation, recipe, why):
+    before = installation.instance.get_runs_count()
+    with pytest.raises(LaunchError, match=why) as refused:
+        installation.launch("dataset", "model", task=KILLED, recipe=recipe)
+    assert "Stack Trace" not in str(refused.value)
+    assert installation.instance.get_runs_count() == before
