@@ -20,11 +20,17 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 
+from derm_assets.definitions import defs
 from derm_assets.launching import Dagster, LaunchError, follow, services
+from derm_assets.reports import reports_app
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import PROJECT, Places
 from derm_ml.files import sha256
+from derm_ml.promotion import CHAMPION
 from derm_ml.registry import get_task
 
 ALL = "__ASSET_JOB"  # what the button "Materialize" launches
@@ -166,7 +172,7 @@ def retry_of(instance: dg.DagsterInstance, run_id: str) -> str:
 
 
 def test_a_killed_training_goes_on_by_itself_to_the_weights_of_one_that_was_not(installation, tmp_path):
-    """Killed for want of memory, then a power cut: the model is there in the morning, and nobody freed a slot by hand."""
+    """Out of memory, then a power cut: in the morning the model is there, and nobody freed a slot by hand."""
     instance = installation.instance
     put_raw(installation, KILLED)
     first = installation.launch("dataset", "model", task=KILLED, recipe={"drawn": LONG})
@@ -196,6 +202,27 @@ def test_a_killed_training_goes_on_by_itself_to_the_weights_of_one_that_was_not(
     trained = registry.client.get_run(registry.run_of(get_task(KILLED), made.parent).id)
     assert trained.info.status == "FINISHED"
     assert trained.data.tags["dagster_run_ids"] == ",".join((first, second, third))
+
+
+def test_materialize_all_makes_a_released_champion_of_a_folder_of_images_and_its_links_open(installation):
+    """What a newcomer does: puts a folder below data/raw, presses the button, and opens what came of it."""
+    put_raw(installation, KILLED)
+    graph = defs().resolve_asset_graph()
+    group = {key for key in graph.executable_asset_keys if graph.get(key).group_name == KILLED}
+    assert installation.dagster is not None
+    config = {"ops": {f"{KILLED}__model": {"config": {"recipe": {"drawn": LONG}}}}}
+    installation.succeed(installation.dagster.launch(ALL, config, sorted(group)))
+    registry = ModelRegistry(places=installation.places)
+    assert registry.version(get_task(KILLED), CHAMPION) is not None
+    assert Path(installation.metadata(KILLED, "bento")["path"].value).is_file()
+
+    values = [value for key in group for value in installation.metadata(KILLED, key.path[-1]).values()]
+    links = [value.value for value in values if isinstance(value, dg.UrlMetadataValue)]
+    reports = [link for link in links if not link.startswith(registry.ui)]  # MLflow's pages are MLflow's
+    assert any(link.endswith("/report.html") for link in reports)
+    browser = TestClient(Starlette(routes=[Mount("/reports", reports_app(installation.places))]))
+    for link in reports:
+        assert browser.get(link).status_code == 200, f"{link} is dead"
 
 
 def test_a_run_that_failed_with_a_reason_is_not_started_again(installation):
