@@ -20,13 +20,14 @@ export BENTOML_DO_NOT_TRACK := True
 export DVC_NO_ANALYTICS := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help install demo test lint format dev serve mlflow lock clean
+.PHONY: help install demo test lint format dev train serve mlflow lock clean
 
 help:
 	@echo "make demo    install, draw pictures, run the whole line, serve and call the endpoint"
 	@echo "make test    install and run all tests"
 	@echo "make lint    formatting, lint and types"
 	@echo "make dev     the Dagster UI with everything in it"
+	@echo "make train   TASK=$(TASK): Materialize all of a task, without the UI"
 	@echo "make serve   TASK=$(TASK): serve the champion on 127.0.0.1:3000"
 	@echo "make mlflow  the MLflow UI on 127.0.0.1:5000"
 
@@ -59,6 +60,10 @@ format: install
 
 dev: install
 	$(BIN)/dg dev -w workspace.yaml --host 127.0.0.1 --port 3001
+
+# the name is checked first: Dagster takes a group that does not exist for "everything"
+train: install
+	@$(BIN)/python -m derm_assets.launching $(TASK)
 
 serve: install
 	$(BIN)/python -m serving $(TASK)

@@ -27,12 +27,14 @@ import httpx
 
 from derm_assets.resources.places import PROJECT
 from derm_ml import DermError
+from derm_ml.registry import get_task
 
 if TYPE_CHECKING:
     from dagster_graphql import DagsterGraphQLClient
 
 START_TIMEOUT = 180  # seconds until the code location is loaded: 20 on two idle cores
 STOP_TIMEOUT = 60  # seconds the services get to end their own processes
+_DG = [str(Path(sys.executable).with_name("dg"))]
 _LOOK_EVERY = 0.5  # seconds between two looks at a run's events
 _LOCATION = """{ workspaceOrError { ... on Workspace { locationEntries {
   name loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
@@ -76,7 +78,7 @@ def services(log: Path, port: int = 0) -> Iterator[Dagster]:
     from dagster_graphql import DagsterGraphQLClient
 
     port = port or _free_port()
-    command = [str(Path(sys.executable).with_name("dg")), "dev", "-w", str(PROJECT / "workspace.yaml")]
+    command = [*_DG, "dev", "-w", str(PROJECT / "workspace.yaml")]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as said:
         process = subprocess.Popen(
@@ -184,3 +186,17 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def main() -> None:
+    """Materialize the group of the task that is named, in this process: `make train TASK=…`."""
+    try:
+        task = get_task(sys.argv[1] if len(sys.argv) > 1 else "")
+    except KeyError as error:
+        raise SystemExit(str(error.args[0])) from None
+    command = [*_DG, "launch", "--assets", f"group:{task.name}"]
+    raise SystemExit(subprocess.run(command, cwd=PROJECT, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()
