@@ -22,18 +22,21 @@ export BENTOML_DO_NOT_TRACK := True
 export DVC_NO_ANALYTICS := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help install demo test lint format dev serve mlflow lock clean audit licences sbom
+.PHONY: help install demo test lint format dev train serve mlflow lock clean audit licences sbom
 
 help:
 	@echo "make demo    install, draw pictures, run the whole line, serve and call the endpoint"
 	@echo "make test    install and run all tests"
 	@echo "make lint    formatting, lint and types"
 	@echo "make dev     the Dagster UI with everything in it"
+	@echo "make train   TASK=$(TASK): Materialize all of a task, without the UI"
 	@echo "make serve   TASK=$(TASK): serve the champion on 127.0.0.1:3000"
 	@echo "make mlflow  the MLflow UI on 127.0.0.1:5000"
 	@echo "make audit | licences | sbom    known vulnerabilities, licences, CycloneDX bills of materials"
 
-install: .venv/installed $(DAGSTER_HOME)/dagster.yaml
+# an operator's own dagster.yaml is never overwritten
+install: .venv/installed
+	@$(BIN)/python -m derm_assets.instance dagster.yaml $(DAGSTER_HOME)
 
 # the stamp is remade when the lock changes; pip checks every hash
 .venv/installed: requirements.lock pyproject.toml
@@ -42,9 +45,6 @@ install: .venv/installed $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
-
-$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
-	@$(PRIVATE) mkdir -p $(DAGSTER_HOME) && cp dagster.yaml $@
 
 demo: install
 	$(PRIVATE) $(BIN)/python -m derm_assets.demo
@@ -63,6 +63,10 @@ format: install
 
 dev: install
 	$(PRIVATE) $(BIN)/python -m derm_assets.webserver --host 127.0.0.1 --port 3001
+
+# the name is checked first: Dagster takes a group that does not exist for "everything"
+train: install
+	@$(BIN)/python -m derm_assets.launching $(TASK)
 
 serve: install
 	$(PRIVATE) $(BIN)/python -m serving $(TASK)

@@ -18,6 +18,7 @@ import dagster as dg
 
 from derm_assets.display import described, facts, numbers, picture, pictures, problem_table, say, table, text
 from derm_assets.lineage import Upstream, UpstreamError, latest
+from derm_assets.reports import link
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.model_registry import ModelRegistry
@@ -129,7 +130,7 @@ def autoencode(
     bundle, shown = _fitted(context, task, recipe, data, places, registry, partial(fit_autoencoder, dataset))
     report = report_autoencoder(AutoencoderPredictor(bundle.path), dataset, task.title)
     folder = report.save(bundle.path.parent / "report")
-    shown |= {"report": dg.MetadataValue.url((folder / "report.html").as_uri())}
+    shown |= {"report": link(places, folder / "report.html")}
     shown |= {**numbers(report.numbers), **pictures(report.figures)}
     return dg.MaterializeResult(data_version=dg.DataVersion(bundle.version), metadata=shown)
 
@@ -167,12 +168,15 @@ def _fitted(
             )
         )
 
-    finished = False
+    status = "FAILED"
     try:
         bundle = fit(recipe, folder, on_epoch)
-        finished = True
+        status = "FINISHED"
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):  # somebody pressed "Terminate"
+        status = "KILLED"
+        raise
     finally:
-        registry.end(run, "FINISHED" if finished else "FAILED")
+        registry.end(run, status)
     opened = Bundle.open(bundle)
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     return opened, {
@@ -205,7 +209,7 @@ def evaluate(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            "report": dg.MetadataValue.url((folder / "report.html").as_uri()),
+            "report": link(registry.places, folder / "report.html"),
             **numbers(measured.numbers),
             "n": measured.n,
             "split_hash": measured.split_hash,
@@ -240,6 +244,8 @@ def compare(
         metadata={
             "path": dg.MetadataValue.path(folder),
             "differences": picture(comparison.figure()),
+            "differences_file": link(places, folder / "comparison.png"),
+            "table_file": link(places, folder / "comparison.csv"),
             "table": table([row.plain() for row in comparison.rows]),
             "by_chance": comparison.by_chance,
             "compared": len(others),
@@ -257,7 +263,9 @@ def _same_data(task: Task, model: Upstream, data: Upstream) -> None:
         )
 
 
-def make_artifact(task: Task, artifact: Artifact, model: Upstream, data: Upstream) -> dg.MaterializeResult:
+def make_artifact(
+    task: Task, artifact: Artifact, model: Upstream, data: Upstream, places: Places
+) -> dg.MaterializeResult:
     """Something made from the model beside its evaluation; pictures are shown."""
     from derm_ml.dataset import Dataset
 
@@ -271,7 +279,7 @@ def make_artifact(task: Task, artifact: Artifact, model: Upstream, data: Upstrea
         data_version=dg.DataVersion(model.version),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            **{f"{name}_file": dg.MetadataValue.path(path) for name, path in made.items()},
+            **{f"{name}_file": link(places, path) for name, path in made.items()},
             **numbers(figures),
             **pictures(shown),
         },

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from derm_assets.resources.datasets import evaluation_of
-from derm_assets.resources.model_registry import HEAD, RegistryError, open_registry
+from derm_assets.resources.model_registry import HEAD, ModelRegistry, RegistryError, open_registry
 from derm_ml import DermError
 from derm_ml.bundle import MODEL, Bundle, BundleError
 from derm_ml.dataset import Dataset, freeze
@@ -459,7 +459,25 @@ def test_a_resumed_training_goes_on_in_its_run(registry, tmp_path):
     assert stored.data.metrics["validation_auc_mean"] == 0.6
     assert "validation_auc_nevus" not in stored.data.metrics
     assert stored.data.tags["dagster_run_id"] == "two"
+    assert stored.data.tags["dagster_run_ids"] == "one,two"
     assert stored.data.params["backbone"] == "resnet18"
+
+
+def test_what_a_killed_run_left_open_is_closed_unless_another_has_taken_it_up(registry, tmp_path):
+    """A training that "is running" in MLflow for weeks is looked for on every machine."""
+    recipe, folder = TASK.recipe("drawn"), tmp_path / "model"
+    run = registry.begin(TASK, folder, recipe, {"dagster_run_id": "one"})
+    assert registry.close_killed("another") == []
+    assert registry.close_killed("one") == [run.id]
+    assert registry.client.get_run(run.id).info.status == "KILLED"
+    registry.begin(TASK, folder, recipe, {"dagster_run_id": "two"})
+    assert registry.close_killed("one") == []
+    assert registry.client.get_run(run.id).info.status == "RUNNING"
+
+
+def test_where_nothing_was_trained_no_database_is_made(places):
+    assert ModelRegistry(places=places).close_killed("one") == []
+    assert not Path(places.home).exists()
 
 
 def test_without_a_champion_the_command_line_says_what_to_do(registry):
