@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -46,6 +47,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     folder, for an instant none, then the new one. Raises `WriteError` as `replacing_file` does.
     """
     with writing(path, making=True):
+        if path.exists() and not path.is_dir():  # a file of the user's, not an old result
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         temporary.chmod(0o755)

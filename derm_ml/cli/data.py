@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from derm_ml import DermError
-from derm_ml.cli.arguments import TaskName, data_root, task_of
+from derm_ml.cli.arguments import TaskName, data_root, replaceable, task_of
 from derm_ml.cli.terminal import notes, print_rules, print_table, progress_bar
 from derm_ml.machine import writing
 from derm_ml.records import UNLABELLED
@@ -88,7 +88,7 @@ def prepare(
             task,
             raw or data_root() / "raw" / task.name,
             settings,
-            out or data_root() / "prepared" / task.name,
+            replaceable(out or data_root() / "prepared" / task.name, "dataset.json"),
             progress,
         )
     _print_dataset(dataset)

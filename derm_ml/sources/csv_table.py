@@ -81,9 +81,12 @@ def read_csv(path: Path, required: Sequence[str], unique: str = "") -> list[Row]
 
 
 def _text(path: Path) -> str:
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path}:1: the file is larger than {MAX_BYTES // 2**20} MiB; split it")
-    data = path.read_bytes()
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path}:1: the file is larger than {MAX_BYTES // 2**20} MiB; split it")
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); name a CSV file") from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
