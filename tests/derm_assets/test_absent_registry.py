@@ -86,6 +86,4 @@ def test_the_run_page_shows_the_sentence_first(definitions, instance):
     (failure,) = [event for event in done.all_events if event.is_step_failure]
     told = failure.step_failure_data.user_failure_data
     assert told is not None
-    assert (
-        told.description == f"{TASK.name}/dataset was never materialised in this Dagster instance: materialise it first"
-    )
+    assert told.description.startswith(f"{TASK.name}/dataset was never materialised")
