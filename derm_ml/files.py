@@ -9,6 +9,7 @@ What is written has the mode the process's umask leaves; `private_by_default` se
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -85,6 +86,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     temporary = _beside(path)
     with writing(path, making=True):
+        if path.exists() and not path.is_dir():  # a file of the user's, not an old result
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
     try:

@@ -37,17 +37,20 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 for verb in VERBS:  # `derm --help` lists them in this order
     app.command()(verb)
 
+_NAMES = {verb.__name__.replace("_", "-") for verb in VERBS}
+
 
 def main() -> None:
     """Run the command line; an error the user can act on is one sentence, not a stack trace."""
+    if len(sys.argv) < 2:
+        app(["--help"], prog_name="derm", standalone_mode=False)
+        sys.exit(2)  # no verb was named
     try:
         private_by_default()
-        code = app(standalone_mode=False)
+        code = app(prog_name="derm", standalone_mode=False)
     except typer.TyperException as error:  # a wrong option or argument
-        if len(sys.argv) < 2:
-            print(error.format_message(), file=sys.stderr)  # no verb was named: the help
-            sys.exit(2)
-        _say(f"{error.format_message().rstrip('.')}; `derm {sys.argv[1]} --help` lists what it takes")
+        verb = next((f" {word}" for word in sys.argv[1:2] if word in _NAMES), "")
+        _say(f"{error.format_message().rstrip('.')}; `derm{verb} --help` lists what there is")
         sys.exit(2)
     except DermError as error:
         _say(str(error))

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from derm_ml import DermError
-from derm_ml.cli.arguments import TaskName, data_root, task_of
+from derm_ml.cli.arguments import TaskName, data_root, replaceable, task_of
 from derm_ml.cli.terminal import notes, print_result, print_rules, print_table, progress_bar
 from derm_ml.files import is_empty
 from derm_ml.machine import writing
@@ -90,7 +90,7 @@ def prepare(
             task,
             raw or data_root() / "raw" / task.name,
             settings,
-            out or data_root() / "prepared" / task.name,
+            replaceable(out or data_root() / "prepared" / task.name, "dataset.json"),
             progress,
         )
         versions = data_root() / "versions" / task.name
