@@ -58,11 +58,34 @@ class PrepareSettings(Settings):
     store_side: int = Field(512, ge=64, le=4096, description="longer side of a stored image, in pixels")
     validation: float = Field(0.15, ge=0, lt=1, description="share drawn for validation where no official split exists")
     test: float = Field(0.15, ge=0, lt=1, description="share drawn for test where no official split exists")
-    seed: int = Field(0, description="seed of the drawn splits; a new one deals all of them anew")
+    seed: int = Field(0, description="seed of the drawn splits; a new one creates new splits for all images")
+    test_grows: bool = Field(
+        False,
+        description="whether new images may join a test split that is there already; scores before and after are then "
+        "not comparable. Without it a new image of a test patient is held back and listed",
+    )
+    patients: str = Field(
+        "shared",
+        pattern="^(shared|per_source)$",
+        description="'shared': a patient or lesion ID means the same in every source; 'per_source': only within its "
+        "source, all deliveries together being one. Set it where two sources number different people alike",
+    )
     duplicates: str = Field(
-        "stop",
+        "quarantine",
         pattern="^(stop|quarantine)$",
-        description="near-duplicates across official splits: 'stop' the line, or 'quarantine' the training copy",
+        description="near-duplicates across splits: 'quarantine' keeps the test image, else the validation image, and "
+        "lists the others; 'stop' fails the check, so that somebody decides",
+    )
+    believe_splits: bool = Field(
+        False,
+        description="whether a delivery's own split column or split folders count; those of the images the task was "
+        "set up with always do",
+    )
+    corrections: str = Field(
+        "refuse",
+        pattern="^(refuse|apply)$",
+        description="a delivery that says something else of known images (labels, masks, age, patient): 'refuse' it "
+        "with the list of differences, or 'apply' what it says from then on",
     )
     licence: str = Field("unknown", description="licence of the images where the source does not say")
 
@@ -90,21 +113,38 @@ class Recipe(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of a data rule or a gate: `passed`, one sentence, and the rows that show it."""
+    """The outcome of a data rule or a gate: `passed`, one sentence, and the rows that show it.
+
+    There is a third outcome: what the check needs is not known (`evaluable=False`). It has not passed, and says so,
+    but nothing is wrong that anybody could correct, so it stops nothing.
+    """
 
     passed: bool
     message: str
     rows: tuple[Mapping[str, Any], ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)  # bare numbers, plotted over time by the UI
+    evaluable: bool = True
+
+    @classmethod
+    def not_evaluable(cls, why: str) -> Finding:
+        return cls(False, f"not checked: {why}", evaluable=False)
 
 
 @dataclass(frozen=True, slots=True)
 class DataRule:
-    """A sentence that is true of a usable dataset. A blocking rule that fails stops the line."""
+    """A sentence that is true of a usable dataset. A blocking rule that fails stops the pipeline.
+
+    `more_data_may_help` marks one that a set fails while it is too small: a first delivery is not rejected for it.
+    """
 
     name: str
     check: Callable[[Dataset], Finding]
     blocking: bool = True
+    more_data_may_help: bool = False
+
+    def stops(self, finding: Finding) -> bool:
+        """Whether this outcome stops the pipeline."""
+        return self.blocking and finding.evaluable and not finding.passed
 
     @property
     def description(self) -> str:

@@ -83,15 +83,19 @@ def test_a_broken_picture_is_quarantined_with_its_reason_and_the_rest_goes_on(ra
 def test_a_duplicate_planted_across_splits_turns_the_rule_red(raw, tmp_path, change):
     original = next((raw / "ISIC-2017_Test_Data").glob("*.jpg"))
     add(raw, "ISIC_9999999", change(decode(original.read_bytes())))
-    dataset = prepare(task, raw, task.settings(), tmp_path / "out")
+    dataset = prepare(task, raw, task.settings(duplicates="stop"), tmp_path / "out")
     finding = no_duplicates_across_splits(dataset)
     assert not finding.passed
     assert "ISIC_9999999" in finding.message
     assert original.stem in finding.message
 
-    settled = prepare(task, raw, task.settings(duplicates="quarantine"), tmp_path / "settled")
-    assert no_duplicates_across_splits(settled).passed
-    assert "ISIC_9999999" in settled.quarantine["file"].iloc[0]
+    settled = prepare(task, raw, task.settings(), tmp_path / "settled")
+    finding = no_duplicates_across_splits(settled)
+    assert finding.passed
+    assert "1 image held back" in finding.message
+    (row,) = settled.held_back.to_dict("records")
+    assert "ISIC_9999999" in row["file"]
+    assert original.stem in row["reason"]
 
 
 def test_different_drawn_lesions_are_not_called_duplicates(drawn_dataset):
@@ -147,7 +151,7 @@ def test_the_duplicate_in_isic_2017_is_found(shared_data, tmp_path):
         (tmp_path / "raw" / f"ISIC-2017_{part}_Part3_GroundTruth.csv").write_text("\n".join(chosen) + "\n")
         for name in names:
             shutil.copy(shared_data / "isic2017" / f"ISIC-2017_{part}_Data" / f"{name}.jpg", folder)
-    dataset = prepare(task, tmp_path / "raw", task.settings(), tmp_path / "out")
+    dataset = prepare(task, tmp_path / "raw", task.settings(duplicates="stop"), tmp_path / "out")
     pairs = {frozenset(p) for p in dataset.duplicates[["a", "b"]].itertuples(index=False)}
     assert pairs == {frozenset({"ISIC_0012970", "ISIC_0012127"})}
     assert not no_duplicates_across_splits(dataset).passed

@@ -47,6 +47,7 @@ def print_rules(task: Task, dataset: Dataset) -> bool:
     usable = True
     for rule in task.rules:
         finding = rule.check(dataset)
-        usable = usable and (finding.passed or not rule.blocking)
-        notes.print(f"{'[green]✓' if finding.passed else '[red]✗'}[/] {rule.name}: {finding.message}")
+        usable = usable and not rule.stops(finding)
+        mark = "[green]✓" if finding.passed else "[red]✗" if rule.stops(finding) else "[yellow]⚠"
+        notes.print(f"{mark}[/] {rule.name}: {finding.message}")
     return usable

@@ -58,6 +58,8 @@ def read(root: Path, labels: LabelMap) -> Reading:
             patient=row.get("patient_id"),
             split=_split(row),
             attributes=_about(row),
+            listed_in=path.name,
+            row=row.line,
         )
         for row, file, name in zip(rows, located, names[: len(rows)], strict=True)
     ]

@@ -66,5 +66,15 @@ def read(root: Path, labels: LabelMap) -> Reading:
         elif name not in images:
             problems.append(Problem(path.name, f"image {name} is not in {' or '.join(folders)}; add it", row.line))
         else:
-            samples.append(Sample(name, {"image": images[name]}, target, lesion=row["lesion_id"], attributes=about))
+            samples.append(
+                Sample(
+                    name,
+                    {"image": images[name]},
+                    target,
+                    lesion=row["lesion_id"],
+                    attributes=about,
+                    listed_in=path.name,
+                    row=row.line,
+                )
+            )
     return Reading(tuple(samples), tuple(problems), left_out)

@@ -60,7 +60,17 @@ def read(root: Path, labels: LabelMap) -> Reading:
                 problems.append(Problem(truth.name, f"image {name} is not in {folder}; add it", row.line))
             else:
                 about["diagnosis"] = diagnosis
-                samples.append(Sample(name, {"image": images[name]}, target, split=split, attributes=about))
+                samples.append(
+                    Sample(
+                        name,
+                        {"image": images[name]},
+                        target,
+                        split=split,
+                        attributes=about,
+                        listed_in=truth.name,
+                        row=row.line,
+                    )
+                )
         problems += [
             Problem(row.path.relative_to(root).as_posix(), f"image {name} has no ground truth", row.line)
             for name, row in metadata.items()
