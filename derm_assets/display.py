@@ -35,7 +35,7 @@ def numbers(figures: Mapping[str, float]) -> dict[str, dg.FloatMetadataValue]:
     return {name: dg.MetadataValue.float(float(v)) for name, v in figures.items() if math.isfinite(v)}
 
 
-def problem_table(problems: list[Problem] | tuple[Problem, ...]) -> dg.MarkdownMetadataValue:
+def problem_table(problems: Sequence[Problem]) -> dg.MarkdownMetadataValue:
     """The first of the files that were left out, with the reason."""
     rows = [f"| {_cell(p.file)} | {p.row or ''} | {_cell(p.reason)} |" for p in problems[:_ROWS]]
     more = [f"\n… and {len(problems) - _ROWS} more"] if len(problems) > _ROWS else []

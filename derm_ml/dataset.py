@@ -109,12 +109,13 @@ class Dataset:
         """Pairs of samples that show the same image: columns a, b, kind, score, a_split, b_split, a_label, b_label."""
         pairs = pd.read_csv(self.path / "duplicates.csv", dtype=dict.fromkeys(("a", "b", "a_label", "b_label"), str))
         label = dict(zip(self.manifest["id"], self.manifest["label"], strict=True))
-        return pairs.assign(a_label=pairs["a"].map(label), b_label=pairs["b"].map(label))  # older files lack them
+        sides = {f"{side}_label": [label[name] for name in pairs[side]] for side in ("a", "b")}
+        return pairs.assign(**sides)  # older files lack them
 
     def namespaces(self, rows: pd.DataFrame) -> pd.Series:
         """For each row, within which patient and lesion IDs mean the same."""
         patients = self.info["settings"].get("patients", "per_source")  # as older datasets were made
-        return rows["source"].map(lambda source: namespace(source, patients)).astype(str)
+        return pd.Series([namespace(source, patients) for source in rows["source"]], rows.index, dtype=str)
 
     def split(self, name: str) -> pd.DataFrame:
         """The rows of one split (or of `unlabelled`), in the order of the manifest. Raises `KeyError` otherwise."""

@@ -68,7 +68,7 @@ def prepare(
         rows: dict[str, dict[str, Any]] = {}
         prints: dict[tuple[str, str], Fingerprint] = {}
         samples = sorted((_as_prepared(s, settings) for s in reading.samples), key=lambda s: s.id)
-        for done, (sample, result) in enumerate(_in_parallel(samples, raw, settings.store_side), start=1):
+        for done, (sample, result) in enumerate(decoded(samples, raw, settings.store_side), start=1):
             progress("decode", done, len(samples))
             if isinstance(result, Problem):
                 problems.append(result)
@@ -131,7 +131,7 @@ class _Prepared:
     fingerprints: dict[str, Fingerprint]  # of every photo, by role
 
 
-def _in_parallel(samples: Sequence[Sample], raw: Path, side: int) -> Iterator[tuple[Sample, _Prepared | Problem]]:
+def decoded(samples: Sequence[Sample], raw: Path, side: int) -> Iterator[tuple[Sample, _Prepared | Problem]]:
     """Decode ahead with a bounded number of images in memory, in input order (Pillow and OpenCV release the GIL)."""
     with ThreadPoolExecutor() as pool:
         waiting = iter(samples)

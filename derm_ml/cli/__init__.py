@@ -25,7 +25,8 @@ from derm_ml.cli import ask, champion, data, measure, pairs, train
 from derm_ml.cli.terminal import notes
 
 VERBS = (
-    data.tasks, data.draw, train.demo, data.fetch, data.prepare, train.fit, measure.evaluate, measure.compare,
+    data.tasks, data.draw, train.demo, data.fetch, data.prepare, data.deliver, data.withdraw, train.fit,
+    measure.evaluate, measure.compare,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
     champion.promote, champion.rollback,
 )  # fmt: skip

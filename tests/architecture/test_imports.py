@@ -29,7 +29,8 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 
 # inside derm_ml a part may import those of its own rank and below
 RANKS = (
-    ("files", "places", "neutral_ids", "images", "progress", "records", "splits", "task", "bundle", "predictor",
+    ("files", "places", "deliveries", "staging", "withdrawal", "neutral_ids", "images", "progress", "records", "splits",
+     "task", "bundle", "predictor",
      "evaluation", "evaluation_classification", "evaluation_segmentation", "ledger", "pairs", "faces", "registration",
      "matching",
      "replay", "sources",
