@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
-from pydantic import Field
 
-from derm_assets import steps
 from derm_assets.resources.places import Places
+from derm_assets.withdrawal import withdrawal
 from derm_ml.deliveries import REJECTED
 from derm_ml.task import Task
 
@@ -58,30 +57,6 @@ def automation(task: Task, batches: dg.DynamicPartitionsDefinition, extras: Sequ
         schedules=[weekly],
         sensors=[inbox_sensor(task, batches, prepare)],
     )
-
-
-class WithdrawnBatch(dg.Config):
-    """Which delivery is taken out again."""
-
-    batch: str = Field(description="as it was delivered, or the name of its folder below data/raw/<task>/batches")
-
-
-def withdrawal(task: Task) -> dg.JobDefinition:
-    """`<task>_withdraw`: no asset, so that "Materialize all" never takes anything out."""
-
-    @dg.op(name=f"{task.name}_withdraw_batch", pool="dvc", tags={"task": task.name})
-    def withdraw_batch(
-        context: dg.OpExecutionContext, config: WithdrawnBatch, places: dg.ResourceParam[Places]
-    ) -> None:
-        """Move a delivery to `data/withdrawn/<task>/` and name the models that were trained on it."""
-        steps.withdraw_batch(context, task, config.batch, places)
-
-    @dg.job(name=f"{task.name}_withdraw", tags={"task": task.name})
-    def withdraw() -> None:
-        """Take an accepted delivery out of the raw folder; materialise the dataset afterwards."""
-        withdraw_batch()
-
-    return withdraw
 
 
 def inbox_sensor(

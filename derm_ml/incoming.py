@@ -277,29 +277,27 @@ def _tried(
     found = sum(str(source).startswith(delivery.folder) for source in trial.manifest["source"]) + len(held)
     if found != delivery.taken:
         raise RejectedBatch(f"{batch}: of its {delivery.taken} usable images {found} are found again beside the others")
-    stopping = {rule.name: (rule, rule.check(trial)) for rule in task.rules}
-    stopping = {name: (rule, finding) for name, (rule, finding) in stopping.items() if rule.stops(finding)}
-    if stopping:
-        before = _fails_without(task, work, delivery, settings, kept)
-        for name, (rule, finding) in stopping.items():
-            guilty = not rule.more_data_may_help if before is None else name not in before
-            if guilty:
-                raise RejectedBatch(
-                    f"{batch}: with it the data check {name} fails: {finding.message}",
-                    [Problem(batch.name, f"{name}: {row}") for row in finding.rows],
-                )
+    failing = [(rule, rule.check(trial)) for rule in task.rules if not rule.more_data_may_help]
+    failing = [(rule.name, finding) for rule, finding in failing if rule.stops(finding)]
+    before = _fails_without(task, work, delivery, settings, kept) if failing else set()
+    for name, finding in failing:
+        if name not in before:
+            raise RejectedBatch(
+                f"{batch}: with it the data check {name} fails: {finding.message}",
+                [Problem(batch.name, f"{name}: {row}") for row in finding.rows],
+            )
     return tuple(_below(problem, inside) for problem in held)
 
 
 def _fails_without(
     task: Task, work: Path, delivery: Delivery, settings: PrepareSettings, kept: Path | None
-) -> set[str] | None:
-    """The blocking checks the raw folder fails by itself; None where it is empty."""
+) -> set[str]:
+    """The blocking checks the raw folder fails by itself."""
     view, aside = work / "raw", work / "aside"
     (view / delivery.folder).rename(aside)
     try:
         if not _has_files(view):
-            return None
+            return set()
         alone: Dataset = prepare(task, view, settings, work / "without", kept=kept)
         return {rule.name for rule in task.rules if rule.stops(rule.check(alone))}
     finally:

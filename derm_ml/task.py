@@ -134,7 +134,7 @@ class Finding:
 class DataRule:
     """A sentence that is true of a usable dataset. A blocking rule that fails stops the pipeline.
 
-    `more_data_may_help` marks one that a set fails while it is too small: a first delivery is not rejected for it.
+    `more_data_may_help` marks one that a set fails while it is too small: no delivery is rejected for it.
     """
 
     name: str
