@@ -357,6 +357,33 @@ def test_applied_corrections_change_exactly_what_they_say_and_withdrawing_takes_
     assert facts_of(raw, settings) == before
 
 
+def test_from_a_terminal_a_delivery_is_taken_corrected_and_withdrawn(tmp_path):
+    """As a user without Dagster does it, in processes of their own."""
+    (tmp_path / "params.yaml").write_text("tasks: {malignancy_screening: {}}\n")
+    patients(tmp_path / "data" / "raw" / SCREENING.name / "first", 1, 20)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DERM_")}
+
+    def derm(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "derm_ml.cli", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    batch = patients(tmp_path / "monday", 15, 8)
+    taken = derm("deliver", SCREENING.name, "monday")
+    assert taken.returncode == 0, taken.stderr
+    folder = tmp_path / taken.stdout.strip()
+    assert bytes_of(batch).items() <= bytes_of(folder).items()
+    (batch / "labels.csv").write_text((batch / "labels.csv").read_text().replace("16.png,benign", "16.png,malignant"))
+    refused = derm("deliver", SCREENING.name, "monday")
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert "label none → malignant" in refused.stderr
+    again = derm("withdraw", SCREENING.name, "monday")
+    assert (again.returncode, again.stdout.strip()) == (0, f"data/withdrawn/{SCREENING.name}/{folder.name}")
+    wrong = derm("withdraw", SCREENING.name, "monday")
+    assert wrong.returncode == 2
+    assert "no accepted delivery is called 'monday'" in wrong.stderr
+
+
 def test_a_corrected_mask_replaces_the_old_one(tmp_path):
     task = get_task("lesion_segmentation")
     raw, settings = tmp_path / "raw" / task.name, task.settings(corrections="apply")
