@@ -73,11 +73,10 @@ def line(task: Task) -> dg.Definitions:
         recipe = chosen_recipe(task.recipes, context.op_execution_context.op_config)
         return steps.train(context, task, recipe, data, places, trainer, registry)
 
-    @asset(kinds={"onnx"}, deps=[model, dataset])
-    def evaluation(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
-        """Metrics with intervals, figures and an HTML report on the frozen test split."""
-        trained, data = latest(context.instance, model.key), latest(context.instance, dataset.key)
-        return steps.evaluate(context, task, trained, data, registry)
+    @asset(kinds={"onnx"}, deps=[model])
+    def evaluation(context: dg.AssetExecutionContext, places: Places, registry: ModelRegistry) -> dg.MaterializeResult:
+        """Metrics with intervals, figures and an HTML report on the test split the model was trained beside."""
+        return steps.evaluate(context, task, latest(context.instance, model.key), places, registry)
 
     @asset(kinds={"mlflow"}, deps=[model, evaluation])
     def registered_model(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
@@ -108,12 +107,11 @@ def line(task: Task) -> dg.Definitions:
         return steps.compare(context, task, config.runs, latest(context.instance, evaluation.key), places)
 
     def artifact_of_model(artifact: Artifact) -> dg.AssetsDefinition:
-        before = [model, dataset, *(dg.AssetKey([task.name, name]) for name in artifact.after)]
+        before = [model, *(dg.AssetKey([task.name, name]) for name in artifact.after)]
 
         @asset(name=artifact.name, description=artifact.description, kinds={"onnx"}, deps=before)
         def extra(context: dg.AssetExecutionContext, places: Places) -> dg.MaterializeResult:
-            trained, data = latest(context.instance, model.key), latest(context.instance, dataset.key)
-            return steps.make_artifact(task, artifact, trained, data, places)
+            return steps.make_artifact(task, artifact, latest(context.instance, model.key), places)
 
         return extra
 

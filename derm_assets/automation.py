@@ -1,6 +1,7 @@
 """What starts by itself: three jobs, a sensor that sees delivered batches, a schedule that retrains each week.
 
 <task>_prepare   incoming_batch → dataset                    by the sensor, once for each batch
+<task>_withdraw  an accepted batch out of the raw folder     by a person
 <task>_retrain   dataset → model → evaluation → challenger   by the schedule, off until it is switched on
 <task>_promote   champion → Bento                            by a person
 """
@@ -15,6 +16,8 @@ from pathlib import Path
 import dagster as dg
 
 from derm_assets.resources.places import Places
+from derm_assets.withdrawal import withdrawal
+from derm_ml.deliveries import REJECTED
 from derm_ml.task import Task
 
 WEEKLY = "0 3 * * 1"  # Monday 03:00: the machine is idle, and people are there when it is done
@@ -50,7 +53,9 @@ def automation(task: Task, batches: dg.DynamicPartitionsDefinition, extras: Sequ
         tags={"task": task.name},
     )
     return dg.Definitions(
-        jobs=[prepare, retrain, promote], schedules=[weekly], sensors=[inbox_sensor(task, batches, prepare)]
+        jobs=[prepare, withdrawal(task), retrain, promote],
+        schedules=[weekly],
+        sensors=[inbox_sensor(task, batches, prepare)],
     )
 
 
@@ -61,7 +66,8 @@ def inbox_sensor(
 
     A folder is taken when two looks in a row find it unchanged, so one that is still being copied waits. The
     cursor only saves work: that no batch is taken twice is held by the run key (batch and state of its files),
-    which Dagster keeps with the run; a cursor that was lost costs one more look.
+    which Dagster keeps with the run; a cursor that was lost costs one more look. A rejected batch that was moved back
+    is asked for again, even if not a file of it changed: perhaps a setting did.
     """
 
     @dg.sensor(
@@ -91,9 +97,15 @@ def _batches(inbox: Path) -> dict[str, str]:
     """Batch → the state of its files (names, sizes, times): changes while the batch is still being copied."""
     if not inbox.is_dir():
         return {}
-    folders = sorted(p for p in inbox.iterdir() if p.is_dir() and not p.name.startswith("."))
-    states = {folder.name: _state(folder) for folder in folders}
-    return {name: state for name, state in states.items() if state}
+    folders = sorted(p for p in inbox.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != REJECTED)
+    states = {folder.name: (_state(folder), _rejections(folder)) for folder in folders}
+    return {name: f"{state}.{times}" if times else state for name, (state, times) in states.items() if state}
+
+
+def _rejections(folder: Path) -> int:
+    """How often a batch of this name was rejected: as many reports lie in `rejected/`."""
+    reports = (folder.parent / REJECTED).glob("*.txt")
+    return sum(path.stem == folder.name or path.stem.rpartition(".")[0] == folder.name for path in reports)
 
 
 def _state(folder: Path) -> str:

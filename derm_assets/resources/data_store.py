@@ -84,6 +84,13 @@ class DataStore(dg.ConfigurableResource):
         md5 = self._locked_md5(task)
         return Prepared(self._freeze(task, md5), md5)
 
+    def current(self, task: Task) -> Path | None:
+        """The dataset as it is now, whose splits stay as they are; None where there is none yet."""
+        self._set_up()
+        self._restore(task)
+        prepared = self.places.prepared(task)
+        return prepared if (prepared / "dataset.json").exists() else None
+
     def _set_up(self) -> None:
         root = self.root
         root.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,8 @@ from derm_ml.files import private_by_default
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 VERBS = (
-    data.tasks, data.draw, train.demo, data.fetch, data.prepare, train.fit, measure.evaluate, measure.compare,
+    data.tasks, data.draw, train.demo, data.fetch, data.prepare, data.deliver, data.withdraw, train.fit,
+    measure.evaluate, measure.compare,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
     train.sign, champion.promote, champion.rollback, champion.reinstate, champion.champion, champion.history,
     champion.doctor, ids.neutral_id,

@@ -29,12 +29,12 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 
 # inside derm_ml a part may import those of its own rank and below
 RANKS = (
-    ("addresses", "bundle", "comparison", "comparison_measures", "contract", "data_checks", "dataset", "embeddings",
-     "escape", "evaluation", "evaluation_classification", "evaluation_segmentation", "explain", "faces", "fetch",
-     "figures", "files", "images", "incoming", "learned_ids", "losses", "machine", "matching", "metrics", "nets",
-     "neutral_ids", "onnx_file", "pairs", "places", "policy", "predictor", "prepare", "progress", "promotion",
-     "records", "registration", "replay", "report", "rules", "sentences", "signing", "sources", "splits",
-     "synthetic", "tables", "task", "training"),
+    ("addresses", "bundle", "comparison", "comparison_measures", "contract", "data_checks", "dataset", "deliveries",
+     "embeddings", "escape", "evaluation", "evaluation_classification", "evaluation_segmentation", "explain",
+     "faces", "fetch", "figures", "files", "images", "incoming", "learned_ids", "losses", "machine", "matching",
+     "metrics", "nets", "neutral_ids", "onnx_file", "pairs", "places", "policy", "predictor", "prepare", "progress",
+     "promotion", "records", "registration", "replay", "report", "rules", "sentences", "signing", "sources",
+     "splits", "staging", "synthetic", "tables", "task", "training", "withdrawal"),
     ("tasks",),
     ("registry",),
     ("cli",),
