@@ -20,6 +20,7 @@ from derm_assets.launching import Dagster, follow, services
 from derm_assets.packaging import running
 from derm_assets.resources.places import Places
 from derm_ml import RESEARCH_USE, DermError
+from derm_ml.files import private_by_default
 from derm_ml.registry import get_task
 from serving.released import NotReleased, read_release
 
@@ -32,6 +33,7 @@ console = Console()
 
 def main() -> None:
     """Generate images, run the pipeline, serve, ask, and say where to look next."""
+    private_by_default()
     started = time.monotonic()
     places = Places.from_environment()
     delivered = places.incoming(TASK) / BATCH

@@ -18,15 +18,17 @@ import dagster as dg
 
 from derm_assets.display import described, facts, numbers, picture, pictures, problem_table, say, table, text
 from derm_assets.lineage import Upstream, UpstreamError, latest
+from derm_assets.reports import link
 from derm_assets.resources.data_store import DataStore
-from derm_assets.resources.model_registry import ModelRegistry, evaluation_of
+from derm_assets.resources.datasets import evaluation_of
+from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
 from derm_ml.bundle import Bundle
 from derm_ml.escape import visible
-from derm_ml.files import replacing_file
+from derm_ml.files import replacing_file, sha256
 from derm_ml.progress import EpochReport, OnEpoch
-from derm_ml.promotion import CHALLENGER, CHAMPION, SPLIT, ModelVersion
+from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.replay import Upload
 from derm_ml.tables import write_rows
 from derm_ml.task import Artifact, Recipe, Task
@@ -128,7 +130,7 @@ def autoencode(
     bundle, shown = _fitted(context, task, recipe, data, places, registry, partial(fit_autoencoder, dataset))
     report = report_autoencoder(AutoencoderPredictor(bundle.path), dataset, task.title)
     folder = report.save(bundle.path.parent / "report")
-    shown |= {"report": dg.MetadataValue.url((folder / "report.html").as_uri())}
+    shown |= {"report": link(places, folder / "report.html")}
     shown |= {**numbers(report.numbers), **pictures(report.figures)}
     return dg.MaterializeResult(data_version=dg.DataVersion(bundle.version), metadata=shown)
 
@@ -144,9 +146,11 @@ def _fitted(
 ) -> tuple[Bundle, dict[str, Any]]:
     """`fit(recipe, folder, on_epoch)` in the folder of that recipe and data, told to Dagster and MLflow; its bundle
     and what to show of it."""
-    from derm_ml.dataset import model_folder
+    from derm_ml.data_checks import require_usable
+    from derm_ml.dataset import Dataset, model_folder
     from derm_ml.figures.charts import training_curves
 
+    require_usable(task, Dataset.open(data.path), data.version)  # a check that was red stops later runs too
     folder = model_folder(Path(places.out), task, recipe, data.version)
     run = registry.begin(task, folder, recipe, {"dagster_run_id": context.run_id, "dataset_md5": data.version})
     say(context, f"recipe {recipe.name}, {folder}, MLflow {run.link}")
@@ -164,12 +168,15 @@ def _fitted(
             )
         )
 
-    finished = False
+    status = "FAILED"
     try:
         bundle = fit(recipe, folder, on_epoch)
-        finished = True
+        status = "FINISHED"
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):  # somebody pressed "Terminate"
+        status = "KILLED"
+        raise
     finally:
-        registry.end(run, "FINISHED" if finished else "FAILED")
+        registry.end(run, status)
     opened = Bundle.open(bundle)
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     return opened, {
@@ -202,7 +209,7 @@ def evaluate(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            "report": dg.MetadataValue.url((folder / "report.html").as_uri()),
+            "report": link(registry.places, folder / "report.html"),
             **numbers(measured.numbers),
             "n": measured.n,
             "split_hash": measured.split_hash,
@@ -237,6 +244,8 @@ def compare(
         metadata={
             "path": dg.MetadataValue.path(folder),
             "differences": picture(comparison.figure()),
+            "differences_file": link(places, folder / "comparison.png"),
+            "table_file": link(places, folder / "comparison.csv"),
             "table": table([row.plain() for row in comparison.rows]),
             "by_chance": comparison.by_chance,
             "compared": len(others),
@@ -254,7 +263,9 @@ def _same_data(task: Task, model: Upstream, data: Upstream) -> None:
         )
 
 
-def make_artifact(task: Task, artifact: Artifact, model: Upstream, data: Upstream) -> dg.MaterializeResult:
+def make_artifact(
+    task: Task, artifact: Artifact, model: Upstream, data: Upstream, places: Places
+) -> dg.MaterializeResult:
     """Something made from the model beside its evaluation; pictures are shown."""
     from derm_ml.dataset import Dataset
 
@@ -268,7 +279,7 @@ def make_artifact(task: Task, artifact: Artifact, model: Upstream, data: Upstrea
         data_version=dg.DataVersion(model.version),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            **{f"{name}_file": dg.MetadataValue.path(path) for name, path in made.items()},
+            **{f"{name}_file": link(places, path) for name, path in made.items()},
             **numbers(figures),
             **pictures(shown),
         },
@@ -285,16 +296,17 @@ def register(
 
 def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegistry) -> dg.MaterializeResult:
     """Make the challenger the champion if the evidence, read again now, allows it; else fail with the reasons."""
-    candidate = registry.version(task, CHALLENGER)
-    if candidate is None:
+    number = registry.alias(task, CHALLENGER)
+    if number is None:
         raise UpstreamError(f"{task.name} has no challenger: materialise {task.name}/registered_model first")
-    decision = registry.promote_version(task, candidate)
+    decision = registry.promote_version(task, number)
     for reason in decision.reasons:
         say(context, reason)
+    reasons = "; ".join(decision.reasons)
     if not decision.promote:
-        reasons = "; ".join(decision.reasons)
-        raise dg.Failure(visible(f"version {candidate.number} was refused: {reasons}"), allow_retries=False)
-    return _version_result(task, candidate, _bundle_version(candidate), registry, "; ".join(decision.reasons))
+        raise dg.Failure(visible(f"version {number} was refused: {reasons}"), allow_retries=False)
+    candidate = registry.read(task, number)
+    return _version_result(task, candidate, _bundle_version(candidate), registry, reasons)
 
 
 def _bundle_version(version: ModelVersion) -> str:
@@ -321,16 +333,20 @@ def package(
     context: dg.AssetExecutionContext, task: Task, check: str, places: Places, registry: ModelRegistry
 ) -> dg.MaterializeResult:
     """Build the champion's Bento, replay held-out images through it, release it if it answers as evaluated."""
-    from derm_assets.packaging import build_bento, release, replay
+    from derm_assets.packaging import build_bento, built_of, release, released_of, replay
 
-    champion = registry.version(task, CHAMPION)
+    champion = registry.champion_version(task)
     if champion is None:
         raise UpstreamError(f"{task.name} has no champion: materialise {task.name}/promoted_model first")
     model = Bundle.open(champion.bundle)
+    of = built_of(model.version, sha256(champion.evaluation / "evaluation.json"))
+    if tag := released_of(task.name, of):
+        context.log.info(f"{tag} was built of this model, evaluation and code: it is released, no second one is built")
+        return _released_before(task, check, tag, release(task.name, tag, of), champion)
     index = _champions_index(context, task, model, places)
     tag = build_bento(task.name, champion.bundle, str(champion.number), index)
     result = replay(task.name, tag, _held_out(task, model, champion.evaluation, places))
-    path = release(task.name, tag) if result.passed else champion.bundle
+    path = release(task.name, tag, of) if result.passed else champion.bundle
     return dg.MaterializeResult(
         data_version=dg.DataVersion(tag),
         metadata={
@@ -348,6 +364,26 @@ def package(
                 severity=dg.AssetCheckSeverity.ERROR,
                 description=described(result.message),
                 metadata={"images": result.cases, "differences": facts(list(result.failures[:SAMPLES]))},
+            )
+        ],
+    )
+
+
+def _released_before(task: Task, check: str, tag: str, path: Path, champion: ModelVersion) -> dg.MaterializeResult:
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(tag),
+        metadata={
+            "path": dg.MetadataValue.path(path),
+            "bento": tag,
+            "version": champion.number,
+            "released": True,
+            "built": False,
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=check,
+                passed=True,
+                description=f"{tag} reproduced this evaluation when it was first released",
             )
         ],
     )

@@ -2,7 +2,7 @@
 
     data.py       read, draw
     train.py      fit                    may: demo
-    evaluate.py   evaluate
+    evaluate.py   evaluate, recount, repeat
     predict.py    answer, explain        may: load, held_out, numbers, drawings
 
 Each task's `__init__.py` names its modules as `Modules`, so that a type checker compares them with these protocols;
@@ -11,16 +11,18 @@ tests/contract compares the signatures of every task, and names a public verb th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
+    from derm_ml.bundle import BundleCard
     from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation
+    from derm_ml.evaluation import Evaluation, Metric
     from derm_ml.progress import OnEpoch
     from derm_ml.records import Reading
     from derm_ml.replay import Upload
@@ -59,6 +61,17 @@ class EvaluateModule(Protocol):
 
     def evaluate(self, predictor: Any, dataset: Dataset, split: str) -> Evaluation:
         """Every metric with its interval and n on one frozen split, and every prediction."""
+        ...
+
+    def recount(self, card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
+        """Every metric of `evaluate`, counted again from its saved predictions and the truth in the dataset.
+
+        Raises `ValueError` or `KeyError` where the predictions are not those of the split.
+        """
+        ...
+
+    def repeat(self, predictor: Any, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+        """Some cases predicted again: `id`, and the numbers of the predictions that must come out the same."""
         ...
 
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +29,7 @@ import numpy as np
 import pandas as pd
 from pyarrow import ArrowException
 
-from derm_ml.files import folder_md5
+from derm_ml.files import folder_md5, replacing_folder
 from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, stored_mask
 from derm_ml.records import (
     SPLITS,
@@ -214,6 +216,32 @@ class Dataset:
         """Known attributes of a row: `age` in years, `sex`, `site`, `diagnosis`. Unknown ones are absent."""
         found = {c.removeprefix("attribute."): row[c] for c in self.manifest.columns if c.startswith("attribute.")}
         return {name: value for name, value in found.items() if pd.notna(value) and value != ""}
+
+
+def freeze(prepared: Path, frozen: Path) -> Path:
+    """Keep a prepared dataset at `frozen`, by hard links, so that preparing again cannot pull it from under a training.
+
+    Raises `DataError` if the bytes are not those of the version `frozen` is named after: a corrupt cache would
+    otherwise be kept under the name of what it should have been.
+    """
+    if not frozen.exists():
+        found = folder_md5(prepared)
+        if found.removesuffix(".dir") != frozen.name:
+            raise DataError(
+                f"{prepared} holds {found}, not the version {frozen.name} it was prepared as: a file was damaged or "
+                "changed; remove the folder and prepare again"
+            )
+        with replacing_folder(frozen) as folder:
+            shutil.copytree(prepared, folder, copy_function=_linked, dirs_exist_ok=True)
+    return frozen
+
+
+def _linked(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+    return target
 
 
 def _list_of(path: Path, types: Any = None) -> pd.DataFrame:

@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime as ort
 import onnxruntime.capi.onnxruntime_pybind11_state as ort_errors  # pyright: ignore[reportMissingImports]  compiled
 
-from derm_ml.bundle import Bundle, BundleError
+from derm_ml.bundle import Bundle, BundleCard, BundleError
 from derm_ml.images.condition import in_picture, square
 from derm_ml.images.masks import cleaned
 from derm_ml.images.preprocess import Fit, in_frame, without_padding
@@ -201,12 +201,7 @@ class Predictor:
 
         Those of a mask (N, L, S, S) are independent sigmoids.
         """
-        temperature = self.card.temperatures or self.card.temperature
-        scaled = logits.astype(np.float64) / temperature + (self.card.bias or 0.0)
-        if self.card.head == "softmax":
-            scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-            return (scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32)
-        return (0.5 * (1 + np.tanh(scaled / 2))).astype(np.float32)  # the sigmoid without overflow
+        return calibrated(self.card, logits)
 
     def _run(self, squares: np.ndarray, attributes: Sequence[Attributes] | None) -> list[np.ndarray]:
         feed = {"image": squares}
@@ -214,6 +209,16 @@ class Predictor:
             feed["attributes"] = encode_attributes(attributes or [{}] * len(squares), self.card.attributes)
         outputs = ["logits"] if self.card.head == "mask" else ["logits", "embedding", "maps"]
         return [np.asarray(found) for found in self._session.run(outputs, feed)]
+
+
+def calibrated(card: BundleCard, logits: np.ndarray) -> np.ndarray:
+    """Logits (N, L) → probabilities (N, L) float32 as the card says; those of a mask (N, L, S, S)."""
+    temperature = card.temperatures or card.temperature
+    scaled = logits.astype(np.float64) / temperature + (card.bias or 0.0)
+    if card.head == "softmax":
+        scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return (scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32)
+    return (0.5 * (1 + np.tanh(scaled / 2))).astype(np.float32)  # the sigmoid without overflow
 
 
 def encode_attributes(attributes: Sequence[Attributes], names: Sequence[str]) -> np.ndarray:

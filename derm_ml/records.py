@@ -6,6 +6,8 @@ dropped silently. Which split a sample goes to is decided in `splits.py`.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +15,8 @@ from derm_ml import DermError
 
 SPLITS = ("train", "validation", "test")
 UNLABELLED = "unlabelled"  # where samples without a known target go: pseudo-labelling may use them, nothing else does
+DELIVERIES = "batches"  # the folder of a raw folder that holds what was delivered, each delivery a source of its own
+_WHOLE_NUMBER = re.compile(r"0*([0-9]+)(?:[.,]0+)?")
 
 
 class DataError(DermError, ValueError):
@@ -119,6 +123,33 @@ def with_prefix(reading: Reading, folder: str, source: str) -> Reading:
         reading.left_out,
         reading.labels,
     )
+
+
+def normal_id(text: str) -> str:
+    """The form in which patient and lesion IDs are compared and stored.
+
+    One person has one ID, however it was typed or exported: case, spaces and Unicode form do not matter, nor what
+    spreadsheets do to numbers. Two people who are taken for one share a split, which harms nobody; one person who is
+    taken for two may be learned from and tested on.
+
+        >>> normal_id(" Case\u00a0 12 "), normal_id("12.0"), normal_id("0012"), normal_id("P-07")
+        ('case 12', '12', '12', 'p-07')
+    """
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    visible = "".join(c for c in folded if unicodedata.category(c) != "Cf")  # zero-width characters, a stray BOM
+    plain = " ".join(visible.split())
+    number = _WHOLE_NUMBER.fullmatch(plain)
+    return number[1] if number else plain
+
+
+def namespace(source: str, patients: str) -> str:
+    """Within which patient and lesion IDs of a source mean the same: everywhere ("") where `patients` is `shared`.
+
+    With `per_source` it is the source; all deliveries of a task together are one.
+    """
+    if patients == "shared":
+        return ""
+    return DELIVERIES if source.split("/")[0] == DELIVERIES else source
 
 
 def one_hot(label: str, labels: Sequence[str]) -> dict[str, float]:

@@ -8,6 +8,8 @@ A task is one folder, `derm_ml/tasks/<name>/`, with the same inner shape:
     model.py     the network of each recipe, where derm_ml/nets does not have it already
     train.py     fit(dataset, recipe, out, on_epoch) -> the path of a Bundle
     evaluate.py  evaluate(predictor, dataset, split) -> Evaluation
+                 recount(card, predictions, dataset, split) -> its metrics, counted from the saved predictions
+                 repeat(predictor, dataset, ids, split) -> what predicting some cases again gives
     predict.py   answer(predictor, image, options) -> dict      explain(predictor, image, options) -> RGB picture
                  columns(card) -> the columns of a table of answers; a mapping's are named `name.key`
                  drawings(image, answer) -> pictures by name, if an answer is to be looked at (a mask)
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -39,10 +41,11 @@ from derm_ml.sentences import WrongValue, of_values, unknown
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from derm_ml.bundle import BundleCard
     from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation
+    from derm_ml.evaluation import Evaluation, Metric
     from derm_ml.pairs import Pair
     from derm_ml.predictor import Predictor
     from derm_ml.replay import Upload
@@ -109,21 +112,38 @@ def recipe_with(recipe: type[R], values: Mapping[str, Any]) -> R:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of a data rule or a gate: `passed`, one sentence, and the rows that show it."""
+    """The outcome of a data rule or a gate: `passed`, one sentence, and the rows that show it.
+
+    There is a third outcome: what the check needs is not known (`evaluable=False`). It has not passed, and says so,
+    but nothing is wrong that anybody could correct, so it stops nothing.
+    """
 
     passed: bool
     message: str
     rows: tuple[Mapping[str, Any], ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)  # bare numbers, plotted over time by the UI
+    evaluable: bool = True
+
+    @classmethod
+    def not_evaluable(cls, why: str) -> Finding:
+        return cls(False, f"not checked: {why}", evaluable=False)
 
 
 @dataclass(frozen=True, slots=True)
 class DataRule:
-    """A sentence that is true of a usable dataset. A blocking rule that fails stops the line."""
+    """A sentence that is true of a usable dataset. A blocking rule that fails stops the pipeline.
+
+    `more_data_may_help` marks one that a set fails while it is too small: no delivery is rejected for it.
+    """
 
     name: str
     check: Callable[[Dataset], Finding]
     blocking: bool = True
+    more_data_may_help: bool = False
+
+    def stops(self, finding: Finding) -> bool:
+        """Whether this outcome stops the pipeline."""
+        return self.blocking and finding.evaluable and not finding.passed
 
     @property
     def description(self) -> str:
@@ -233,6 +253,19 @@ class Task:
             raise DataError(f"{dataset.path} has no images in the {split} split: there is nothing to measure")
         with memory_for(f"evaluating {self.name}", "end other programs and run it again"):
             return self._module("evaluate").evaluate(predictor, dataset, split)
+
+    def recount(
+        self, card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str = "test"
+    ) -> dict[str, Metric]:
+        """Every metric of an evaluation, counted again from its saved predictions and the truth in the dataset.
+
+        Raises `ValueError` or `KeyError` where the predictions are not those of the split.
+        """
+        return self._module("evaluate").recount(card, predictions, dataset, split)
+
+    def repeat(self, predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str = "test") -> pd.DataFrame:
+        """Some cases of a split predicted again: `id`, and the numbers of the predictions that must be the same."""
+        return self._module("evaluate").repeat(predictor, dataset, ids, split)
 
     def load(self, bundle: Path) -> Predictor:
         """The predictor of a bundle of this task. Raises `BundleError` for one that is damaged or of something else."""

@@ -8,6 +8,7 @@ written without being resolved. `derm_assets.packaging.build_bento` is what call
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -16,23 +17,35 @@ from pathlib import Path
 
 import bentoml
 from bentoml.exceptions import NotFound
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 import derm_ml
 import serving
-from derm_ml.bundle import CARD, Bundle
+from derm_ml.bundle import CARD, LEARNED, Bundle
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
-from derm_ml.embeddings.similar import SimilarImages
-from derm_ml.files import sha256
+from derm_ml.embeddings.similar import SimilarImages, ship
+from derm_ml.files import private_by_default, sha256
 from derm_ml.registry import get_task
 from serving.factory import BUNDLE, INDEX
 
 # BentoML adds itself
-PACKAGES = ("faiss-cpu", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml")
+PACKAGES = (
+    "cryptography",
+    "faiss-cpu",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "pillow",
+    "pydantic",
+    "pyyaml",
+)
 
 
 class BuildOrder(BaseModel):
-    """What to pack: a bundle folder of a task, its index of similar images if any, labels for model and Bento."""
+    """What to pack: a bundle folder of a task, its index of similar images if any, labels for model and Bento.
+
+    `thumbnails`: whether the index takes small copies of the images along; `DERM_BENTO_THUMBNAILS=yes` asks for them.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,6 +53,7 @@ class BuildOrder(BaseModel):
     bundle: Path
     index: Path | None = None
     labels: dict[str, str]
+    thumbnails: bool = Field(default_factory=lambda: os.environ.get("DERM_BENTO_THUMBNAILS", "no") == "yes")
 
 
 def build(order: BuildOrder) -> str:
@@ -47,7 +61,7 @@ def build(order: BuildOrder) -> str:
 
     Raises `BundleError` for a damaged bundle, `SimilarImagesError` for a damaged index or one of another model.
     """
-    bundle = Bundle.open(order.bundle)
+    bundle = Bundle.open_trusted(order.bundle)
     if order.index:
         SimilarImages.open(order.index, bundle.version)
     model = _stored(order, bundle)
@@ -80,16 +94,20 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
     and by that of the index's card where there is one.
     """
     version = sha256(bundle.path / CARD)[:16]
-    if order.index:
-        version += f"-{sha256(order.index / INDEX_CARD)[:8]}"
-    tag = f"{order.task}:{version}"
-    try:
-        Bundle.open(Path(bentoml.models.get(tag).path_of(BUNDLE)))
-    except NotFound:
-        with bentoml.models.create(tag, labels=order.labels) as model:
-            shutil.copytree(bundle.path, Path(model.path_of(BUNDLE)))
-            if order.index:
-                shutil.copytree(order.index, Path(model.path_of(INDEX)))
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(folder) / INDEX
+        if order.index:
+            ship(order.index, index, order.thumbnails)
+            version += f"-{sha256(index / INDEX_CARD)[:8]}"
+        tag = f"{order.task}:{version}"
+        try:
+            Bundle.open(Path(bentoml.models.get(tag).path_of(BUNDLE)))
+        except NotFound:
+            with bentoml.models.create(tag, labels=order.labels) as model:
+                # the ids of what it learned from stay here
+                shutil.copytree(bundle.path, Path(model.path_of(BUNDLE)), ignore=shutil.ignore_patterns(LEARNED))
+                if order.index:
+                    shutil.copytree(index, Path(model.path_of(INDEX)))
     return tag
 
 
@@ -103,4 +121,5 @@ def _copy_sources(package: str, target: Path) -> None:
 
 
 if __name__ == "__main__":
+    private_by_default()
     print(build(BuildOrder.model_validate_json(sys.stdin.read())))

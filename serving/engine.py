@@ -11,8 +11,9 @@ import anyio
 import anyio.to_thread
 from starlette.exceptions import HTTPException
 
-from derm_ml.bundle import BundleError
+from derm_ml.bundle import BundleError, require_trusted
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError
+from derm_ml.neutral_ids import NeutralIds, known_ids
 from derm_ml.predictor import Predictor
 from derm_ml.task import Task
 
@@ -33,6 +34,7 @@ class Engine:
         self.task = task
         self.predictor: Predictor | None = None
         self.similar: SimilarImages | None = None
+        self.ids: NeutralIds | None = None  # with the secret of the index a caller may send plain patient ids
         self.bento = "source"  # the tag of the Bento this runs from, once it is known
         self.unready, self.no_index = NO_MODEL, NO_INDEX
         self._waiting = waiting
@@ -45,15 +47,17 @@ class Engine:
         The folder `index` need not exist; one that is damaged or of another model is not loaded, the model is.
         """
         try:
+            require_trusted(bundle)
             predictor = self.task.load(bundle)
         except BundleError:
-            self.unready = "the model's files are damaged or were changed, so it was not loaded; see the server's log"
+            self.unready = "the model's files are damaged, changed or not signed, so it is not loaded; see the log"
             raise
         if predictor.card.task != self.task.name:
             self.unready = f"the model is one of {predictor.card.task}, not of {self.task.name}"
             raise BundleError(f"{bundle}: {self.unready}")
         self.predictor, self.unready = predictor, ""
         if index.exists():
+            self.ids = known_ids()
             try:
                 self.similar, self.no_index = SimilarImages.open(index, predictor.bundle.version), ""
             except SimilarImagesError:

@@ -19,7 +19,9 @@ from derm_ml.evaluation import Evaluation, Metric
 from derm_ml.metrics.classification import roc_auc
 from derm_ml.metrics.intervals import paired_difference
 from derm_ml.metrics.screening import partial_auc
-from derm_ml.promotion import Evidence, ModelVersion, weigh
+from derm_ml.promotion import ModelVersion
+from derm_ml.promotion.decision import weigh
+from derm_ml.promotion.evidence import Evidence
 from derm_ml.registry import get_task
 
 N = 400
@@ -245,7 +247,7 @@ def test_promotion_refuses_a_model_that_is_better_by_luck(tmp_path, monkeypatch)
         folder = evaluation.save(tmp_path / name)
         value = evaluation.value("auc_malignant")
         held[name] = Evidence(name, "r", "m.dir", "abc", "sha", N, value, value, value, folder=str(folder))
-    monkeypatch.setattr(Evidence, "read", classmethod(lambda cls, task, bundle, *_, **__: held[bundle.name]))
+    monkeypatch.setattr("derm_ml.promotion.decision._champion_on", lambda *_: held["champion"])
     current = ModelVersion(1, Path("champion"), Path("champion"))
     refused, promoted = (weigh(TASK, held[name], current, lambda *_: Path()) for name in ("lucky", "better"))
     assert not refused.promote

@@ -151,3 +151,33 @@ def test_the_duplicate_in_isic_2017_is_found(shared_data, tmp_path):
     pairs = {frozenset(p) for p in dataset.duplicates[["a", "b"]].itertuples(index=False)}
     assert pairs == {frozenset({"ISIC_0012970", "ISIC_0012127"})}
     assert not no_duplicates_across_splits(dataset).passed
+
+
+@pytest.mark.parametrize("left", [0, 100, -1], ids=["empty", "torn", "last byte"])
+@pytest.mark.parametrize("name", ["manifest.parquet", "dataset.json"])
+def test_a_torn_file_of_a_dataset_is_named_with_its_cure(drawn_dataset, tmp_path, name, left):
+    """A copy that was interrupted must not end in a stack trace of Arrow's."""
+    folder = Path(shutil.copytree(drawn_dataset.path, tmp_path / "torn"))
+    (folder / name).write_bytes((folder / name).read_bytes()[: left if name != "dataset.json" else left * 2])
+    with pytest.raises(DataError, match=rf"torn/{name} is missing or damaged .*: run `dvc checkout` or `derm prepare`"):
+        Dataset.open(folder)
+
+
+def test_a_damaged_image_names_its_shard(drawn_dataset, tmp_path):
+    folder = Path(shutil.copytree(drawn_dataset.path, tmp_path / "damaged"))
+    row = drawn_dataset.manifest.iloc[3]
+    shard = folder / "shards" / row["image.shard"]
+    data = bytearray(shard.read_bytes())
+    data[row["image.offset"] : row["image.offset"] + 200] = bytes(200)
+    shard.write_bytes(data)
+    with pytest.raises(DataError, match=rf"{row['image.shard']} is damaged: the image at byte {row['image.offset']}"):
+        Dataset.open(folder).image(row)
+
+
+def test_a_damaged_list_is_named_with_its_cure(drawn_dataset, tmp_path):
+    folder = Path(shutil.copytree(drawn_dataset.path, tmp_path / "listless"))
+    (folder / "duplicates.csv").write_bytes(b"")
+    (folder / "quarantine.csv").unlink()
+    for name in ("duplicates", "quarantine"):
+        with pytest.raises(DataError, match=rf"{name}\.csv is missing or damaged"):
+            getattr(Dataset.open(folder), name)

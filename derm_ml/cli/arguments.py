@@ -82,12 +82,23 @@ def split_of(name: str) -> str:
     return name
 
 
+def replaceable(folder: Path, mark: str) -> Path:
+    """A folder a verb may replace: absent, empty, or one it wrote before, which holds `mark`."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists():
+        raise DermError(f"{folder} holds other files ({mark} is not among them), which would be lost: choose another")
+    return folder
+
+
 def bundle_of(model: Path) -> Path:
     return model if (model / "bundle.json").exists() else model / "bundle"
 
 
 def predictor_of(task: Task, model: Path | None) -> Any:
-    return task.load(bundle_of(model) if model else open_registry().champion(task))
+    from derm_ml.bundle import require_trusted
+
+    bundle = bundle_of(model) if model else open_registry().champion(task)
+    require_trusted(bundle)
+    return task.load(bundle)
 
 
 def open_registry() -> Registry:

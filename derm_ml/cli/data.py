@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from derm_ml import DermError
-from derm_ml.cli.arguments import TaskName, data_root, task_of
+from derm_ml.cli.arguments import TaskName, data_root, replaceable, task_of
 from derm_ml.cli.terminal import notes, print_result, print_rules, print_table, progress_bar
 from derm_ml.files import is_empty
 from derm_ml.machine import writing
@@ -73,6 +73,7 @@ def prepare(
     params: Annotated[Path | None, typer.Option(help="parameters of data preparation; default: params.yaml")] = None,
 ) -> None:
     """Turn a raw folder into a dataset: decode, quarantine, find duplicates, freeze splits, write shards."""
+    from derm_ml.dataset import freeze
     from derm_ml.prepare import prepare as prepare_dataset
 
     task = task_of(task_name)
@@ -89,9 +90,11 @@ def prepare(
             task,
             raw or data_root() / "raw" / task.name,
             settings,
-            out or data_root() / "prepared" / task.name,
+            replaceable(out or data_root() / "prepared" / task.name, "dataset.json"),
             progress,
         )
+        versions = data_root() / "versions" / task.name
+        freeze(dataset.path, versions / dataset.md5.removesuffix(".dir"))  # as Dagster does: models are measured on it
     _print_dataset(dataset)
     print_rules(task, dataset)
     print_result(dataset.path)

@@ -15,6 +15,7 @@ from derm_ml.cli.arguments import (
     TaskName,
     Values,
     bundle_of,
+    data_root,
     dataset_of,
     out_root,
     recipe_of,
@@ -37,12 +38,13 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="model folder; default: out/TASK/RECIPE-ID")] = None,
 ) -> None:
     """Train a model. Run it again after a crash and it goes on where it was."""
-    from derm_ml.dataset import model_folder
+    from derm_ml.dataset import freeze, model_folder
 
     task = task_of(task_name)
     dataset = dataset_of(task, data)
     if not print_rules(task, dataset):
         raise DermError("a blocking data rule is red: nothing is trained on these data")
+    freeze(dataset.path, data_root() / "versions" / task.name / dataset.md5.removesuffix(".dir"))
     chosen = recipe_of(task, recipe, values)
     folder = out or model_folder(out_root(), task, chosen, dataset.md5)
     _refuse_another(folder, chosen, dataset)
@@ -138,3 +140,13 @@ def demo(
     for name, value in found.items():
         table.add_row(name, str(value))
     print_table(table)
+
+
+def sign(model: ModelFolder) -> None:
+    """Sign a trained model with the private key that DERM_SIGNING_KEY names."""
+    from derm_ml.bundle import CARD, SIGNATURE, Bundle
+    from derm_ml.signing import sign as sign_file
+
+    bundle = Bundle.open(bundle_of(model))
+    sign_file(bundle.path / CARD, bundle.path / SIGNATURE)
+    print(bundle.path / SIGNATURE)

@@ -21,6 +21,7 @@ from derm_ml.embeddings.recipes import AutoencoderRecipe
 from derm_ml.files import write_json
 from derm_ml.images.augment import Augment, augmentation
 from derm_ml.images.preprocess import to_square
+from derm_ml.learned_ids import learned_from
 from derm_ml.losses.reconstruction import reconstruction_loss, structural_similarity
 from derm_ml.nets.autoencoder import Autoencoder, autoencoder
 from derm_ml.progress import OnEpoch
@@ -85,6 +86,7 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
     with writing_bundle(bundle) as folder:
         images = torch.zeros(2, recipe.side, recipe.side, 3, dtype=torch.uint8)
         export_graph(network, _Coded(network), {"image": images}, ["embedding", "reconstruction"], folder)
+        learned_from(dataset).write(folder)
         seal(folder, card)
     return bundle
 

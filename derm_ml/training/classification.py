@@ -24,6 +24,7 @@ from derm_ml.embeddings.pseudo_labels import judged, labelled_rows, read_pseudo_
 from derm_ml.files import write_json
 from derm_ml.images.augment import Augment, augmentation
 from derm_ml.images.condition import conditioned, square
+from derm_ml.learned_ids import learned_from, started_from
 from derm_ml.losses.classification import asymmetric_loss, sigmoid_loss, softmax_loss
 from derm_ml.metrics.calibration import fit_fellow_shares, fit_temperature, fit_temperature_and_bias
 from derm_ml.metrics.classification import auc
@@ -77,6 +78,8 @@ def fit_classifier(
         given = read_pseudo_labels(Path(recipe.pseudo_labels), dataset, recipe.labelled_share, recipe.seed)
         train = pd.concat([train, given.rows])
         targets = np.concatenate([targets, training_targets(given.targets)])
+    teachers = [Path(given.audit["teacher"])] if given else []
+    learned = learned_from(dataset, given.rows if given else None, [*teachers, *started_from(recipe)])
     _check_targets(dataset, targets, recipe)
     columns = 2 * len(recipe.attributes)
     weights, draws = _balance(dataset, train, targets, recipe, head)
@@ -129,6 +132,7 @@ def fit_classifier(
     )
     with writing_bundle(bundle) as folder:
         export_classifier(trained.network, recipe.side, columns, folder)
+        learned.write(folder)
         seal(folder, card)
         card = _calibrated(card, Predictor(folder), dataset, validation, head, recalls, recipe.fellow)
         if given:

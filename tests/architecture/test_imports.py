@@ -29,13 +29,12 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 
 # inside derm_ml a part may import those of its own rank and below
 RANKS = (
-    ("files", "places", "neutral_ids", "machine", "sentences", "images", "progress", "records", "splits", "task",
-     "contract", "bundle", "predictor", "evaluation", "evaluation_classification", "evaluation_segmentation", "ledger",
-     "pairs", "faces", "registration", "matching", "replay", "sources", "addresses", "escape", "tables",
-     "synthetic", "metrics", "figures", "report", "losses", "nets", "explain", "embeddings", "training", "dataset",
-     "prepare",
-     "rules", "incoming", "fetch", "policy", "comparison_measures",
-     "comparison", "promotion"),
+    ("addresses", "bundle", "comparison", "comparison_measures", "contract", "data_checks", "dataset", "embeddings",
+     "escape", "evaluation", "evaluation_classification", "evaluation_segmentation", "explain", "faces", "fetch",
+     "figures", "files", "images", "incoming", "learned_ids", "losses", "machine", "matching", "metrics", "nets",
+     "neutral_ids", "onnx_file", "pairs", "places", "policy", "predictor", "prepare", "progress", "promotion",
+     "records", "registration", "replay", "report", "rules", "sentences", "signing", "sources", "splits",
+     "synthetic", "tables", "task", "training"),
     ("tasks",),
     ("registry",),
     ("cli",),
@@ -43,7 +42,7 @@ RANKS = (
 # the contract and the records know nothing of how they are used
 FOUNDATION = (
     "addresses", "escape", "tables", "files", "machine", "sentences", "records", "splits", "progress", "task",
-    "bundle", "ledger",
+    "bundle",
 )  # fmt: skip
 ABOVE_FOUNDATION = (
     "training", "nets", "losses", "metrics", "explain", "embeddings", "sources", "synthetic", "faces", "registration",
