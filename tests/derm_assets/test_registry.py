@@ -489,3 +489,14 @@ def test_the_command_line_finds_the_registry_of_the_environment(monkeypatch, tmp
     monkeypatch.setenv("DERM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     assert open_registry().places.home == str(tmp_path / "home")
+
+
+def test_mlflow_gets_what_comes_from_data_as_visible_text(registry, tmp_path):
+    """Its pages show run names, tags and parameters to people who did not see the delivery."""
+    folder = tmp_path / "strong\n\x1b[2J"
+    folder.mkdir()
+    recipe = TASK.recipe("drawn", pretrained="weights\u202e.safetensors")
+    run = registry.client.get_run(registry.begin(TASK, folder, recipe, {"source": "one\nrun"}).id)
+    assert run.info.run_name == r"strong\n\x1b[2J"
+    assert run.data.tags["source"] == r"one\nrun"
+    assert run.data.params["pretrained"] == r"weights\u202e.safetensors"
