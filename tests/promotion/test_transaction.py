@@ -170,13 +170,24 @@ def test_whatever_is_called_after_a_crash_finds_the_aliases_of_one_decision(
 def test_a_crash_while_a_line_is_written_is_no_forgery(values, shelf, ledger, monkeypatch, cut):
     """Else every power cut would block promotion until an operator has looked."""
     go(1, shelf, ledger)
-    tag = ledger.anchor.value
-    with ledger.locked():
-        ledger.append({"event": "refused", "task": TASK.name, "version": 9})
-    lines, after = ledger.path.read_text().splitlines(), ledger.anchor.value
-    if cut != "after the line":
-        ledger.path.write_text("\n".join(lines[:-1]) + "\n")
-    ledger.anchor.value = tag if cut == "before the anchor" else f"{tag} {after}"
+    told = []
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    def write(heads):
+        if len(told) == {"before the anchor": 0, "before the line": 9, "after the line": 1}[cut]:
+            dies()
+        told.append(heads)
+        ledger.anchor.value = heads
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger.anchor, "write", write)
+        if cut == "before the line":
+            broken.setattr("derm_ml.promotion.ledger.os.write", dies)
+        with ledger.locked(), pytest.raises(KeyboardInterrupt):
+            ledger.append({"event": "refused", "task": TASK.name, "version": 9})
+    assert ("refused", 9) in events(ledger) or cut != "after the line"
     assert go(2, shelf, ledger).promote
     assert shelf.aliases[CHAMPION] == 2
 
