@@ -33,6 +33,7 @@ import numpy as np
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.embeddings.index import VectorIndex
+from derm_ml.escape import csv_original
 from derm_ml.files import files_below, replacing_file, replacing_folder, sha256, write_json
 from derm_ml.images.fingerprints import fingerprint
 from derm_ml.images.preprocess import limit_side
@@ -40,6 +41,7 @@ from derm_ml.images.thumbnail import thumbnail
 from derm_ml.neutral_ids import DIGITS, NeutralIds, installation_ids
 from derm_ml.predictor import Predictor
 from derm_ml.records import normal_id
+from derm_ml.tables import write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -228,7 +230,7 @@ def build_similar(
         replacing_file(folder.parent / NAMES) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        csv.writer(file).writerows([("id", "image"), *((made, name) for name, made in neutral.items())])
+        write_rows(file, ["id", "image"], [{"id": made, "image": name} for name, made in neutral.items()])
     return SimilarImages.open(folder, str(table["model_version"].iloc[0]))
 
 
@@ -238,7 +240,7 @@ def names_of(similar: SimilarImages) -> dict[str, str]:
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
-        return {row["id"]: row["image"] for row in csv.DictReader(file)}
+        return {row["id"]: csv_original(row["image"]) for row in csv.DictReader(file)}
 
 
 def ship(folder: Path, target: Path, thumbnails: bool) -> None:
