@@ -18,6 +18,7 @@ import dagster as dg
 from derm_assets.resources.places import Places
 from derm_assets.withdrawal import withdrawal
 from derm_ml.deliveries import REJECTED
+from derm_ml.escape import visible
 from derm_ml.task import Task
 
 WEEKLY = "0 3 * * 1"  # Monday 03:00: the machine is idle, and people are there when it is done
@@ -78,7 +79,9 @@ def inbox_sensor(
     )
     def new_images(context: dg.SensorEvaluationContext, places: dg.ResourceParam[Places]) -> dg.SensorResult:
         seen: dict[str, list] = json.loads(context.cursor or "{}")
-        found = _batches(places.incoming(task))
+        found, unusable = _batches(places.incoming(task))
+        for sentence in unusable:
+            context.log.warning(sentence)
         settled = [b for b, state in found.items() if seen.get(b, [""])[0] == state and not seen[b][1]]
         return dg.SensorResult(
             run_requests=[
@@ -87,19 +90,31 @@ def inbox_sensor(
             ],
             dynamic_partitions_requests=[batches.build_add_request(settled)] if settled else [],
             cursor=json.dumps({b: [s, b in settled or seen.get(b) == [s, True]] for b, s in found.items()}),
-            skip_reason=None if settled else f"nothing new in {places.incoming(task)}",
+            skip_reason=None if settled else "; ".join([f"nothing new in {places.incoming(task)}", *unusable]),
         )
 
     return new_images
 
 
-def _batches(inbox: Path) -> dict[str, str]:
-    """Batch → the state of its files (names, sizes, times): changes while the batch is still being copied."""
+def _batches(inbox: Path) -> tuple[dict[str, str], list[str]]:
+    """Batch → the state of its files (names, sizes, times), which changes while it is still being copied; and a
+    sentence for each folder that cannot be a batch, so that it does not keep the others waiting."""
     if not inbox.is_dir():
-        return {}
+        return {}, []
     folders = sorted(p for p in inbox.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != REJECTED)
-    states = {folder.name: (_state(folder), _rejections(folder)) for folder in folders}
-    return {name: f"{state}.{times}" if times else state for name, (state, times) in states.items() if state}
+    unusable = {folder: why for folder in folders if (why := _not_a_batch(folder))}
+    states = {folder.name: (_state(folder), _rejections(folder)) for folder in folders if folder not in unusable}
+    found = {name: f"{state}.{times}" if times else state for name, (state, times) in states.items() if state}
+    return found, [f"{visible(str(folder))}: {why}" for folder, why in unusable.items()]
+
+
+def _not_a_batch(folder: Path) -> str:
+    """Why a folder of the inbox is not taken; empty for one that is. Its name becomes a partition key of Dagster."""
+    if folder.is_symlink():
+        return "is a link; put the folder itself there"
+    if not folder.name.isprintable() or "..." in folder.name:
+        return "its name has characters that cannot be shown, or three dots; rename it"
+    return ""
 
 
 def _rejections(folder: Path) -> int:

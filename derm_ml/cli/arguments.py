@@ -12,6 +12,7 @@ import typer
 import yaml
 
 from derm_ml import DermError
+from derm_ml.files import is_empty
 from derm_ml.records import SPLITS, DataError
 from derm_ml.registry import all_tasks, get_task
 from derm_ml.sentences import WrongValue, unknown
@@ -84,7 +85,7 @@ def split_of(name: str) -> str:
 
 def replaceable(folder: Path, mark: str) -> Path:
     """A folder a verb may replace: absent, empty, or one it wrote before, which holds `mark`."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists():
+    if folder.is_dir() and not is_empty(folder) and not (folder / mark).exists():
         raise DermError(f"{folder} holds other files ({mark} is not among them), which would be lost: choose another")
     return folder
 
