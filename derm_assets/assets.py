@@ -1,11 +1,11 @@
 """The straight line from delivered images to a released service, the same for every task. Read it top to bottom.
 
-    incoming_batch → dataset → model → evaluation → registered_model → promoted_model → bento
-                               └ heatmaps, …  └ comparison
+    incoming_batch → raw_images → dataset → model → evaluation → registered_model → promoted_model → bento
+                                            └ heatmaps, …  └ comparison
 
-The group `<task>` is what "Materialize all" makes from what lies in `data/raw/<task>`. Outside it are what only a
-delivery starts (`<task>_deliveries`: one partition for each batch) and what trains for hours without being needed for a
-champion (`<task>_autoencoder`).
+The group `<task>` is what "Materialize all" makes from the raw images. Outside it are what only a delivery starts
+(`<task>_deliveries`: one partition for each batch) and what trains for hours without being needed for a champion
+(`<task>_autoencoder`). `raw_images` is a folder that people fill, so nobody is asked to materialize a delivery first.
 
 What a step does stands in steps.py, the checks between them in checks.py, jobs and sensors in automation.py.
 Annotations are evaluated here (no `from __future__ import annotations`): Dagster reads the config class from them.
@@ -40,12 +40,23 @@ def line(task: Task) -> dg.Definitions:
         made = dg.asset(key_prefix=task.name, group_name=group, tags={"task": task.name}, **options)
         return lambda step: made(told(step))
 
-    @asset(f"{task.name}_deliveries", kinds={"python"}, partitions_def=batches, pool="dvc")
+    # in a run of both it goes first: what it appends is what the dataset is made of
+    first = {"dagster/priority": "1"}
+
+    @asset(f"{task.name}_deliveries", kinds={"python"}, partitions_def=batches, pool="dvc", op_tags=first)
     def incoming_batch(context: dg.AssetExecutionContext, places: Places, store: DataStore) -> dg.MaterializeResult:
         """A folder of labelled images delivered to `data/incoming/<task>/`: validated, deduplicated, appended."""
         return steps.take_batch(context, task, places, store)
 
-    @asset(kinds={"dvc", "parquet"}, deps=[incoming_batch], pool="dvc")
+    raw_images = dg.AssetSpec(
+        dg.AssetKey([task.name, "raw_images"]),
+        deps=[incoming_batch],
+        group_name=task.name,
+        tags={"task": task.name},
+        description=f"The images as downloaded: put a folder into `data/raw/{task.name}/`, then press Materialize all.",
+    )
+
+    @asset(kinds={"dvc", "parquet"}, deps=[raw_images], pool="dvc")
     def dataset(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult:
         """Manifest and shards with frozen splits; the data version is the md5 in dvc.lock."""
         return steps.prepare(context, task, store)
@@ -62,11 +73,10 @@ def line(task: Task) -> dg.Definitions:
         recipe = chosen_recipe(task.recipes, context.op_execution_context.op_config)
         return steps.train(context, task, recipe, data, places, trainer, registry)
 
-    @asset(kinds={"onnx"}, deps=[model, dataset])
-    def evaluation(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
-        """Metrics with intervals, figures and an HTML report on the frozen test split."""
-        trained, data = latest(context.instance, model.key), latest(context.instance, dataset.key)
-        return steps.evaluate(context, task, trained, data, registry)
+    @asset(kinds={"onnx"}, deps=[model])
+    def evaluation(context: dg.AssetExecutionContext, places: Places, registry: ModelRegistry) -> dg.MaterializeResult:
+        """Metrics with intervals, figures and an HTML report on the test split the model was trained beside."""
+        return steps.evaluate(context, task, latest(context.instance, model.key), places, registry)
 
     @asset(kinds={"mlflow"}, deps=[model, evaluation])
     def registered_model(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
@@ -97,12 +107,11 @@ def line(task: Task) -> dg.Definitions:
         return steps.compare(context, task, config.runs, latest(context.instance, evaluation.key), places)
 
     def artifact_of_model(artifact: Artifact) -> dg.AssetsDefinition:
-        before = [model, dataset, *(dg.AssetKey([task.name, name]) for name in artifact.after)]
+        before = [model, *(dg.AssetKey([task.name, name]) for name in artifact.after)]
 
         @asset(name=artifact.name, description=artifact.description, kinds={"onnx"}, deps=before)
-        def extra(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-            trained, data = latest(context.instance, model.key), latest(context.instance, dataset.key)
-            return steps.make_artifact(task, artifact, trained, data)
+        def extra(context: dg.AssetExecutionContext, places: Places) -> dg.MaterializeResult:
+            return steps.make_artifact(task, artifact, latest(context.instance, model.key), places)
 
         return extra
 
@@ -125,7 +134,7 @@ def line(task: Task) -> dg.Definitions:
 
     beside = [comparison, autoencoder] if task.has_embedding else [comparison]
     extras = [artifact_of_model(artifact) for artifact in task.artifacts]
-    straight = [incoming_batch, dataset, model, evaluation, registered_model, promoted_model, bento]
+    straight = [incoming_batch, raw_images, dataset, model, evaluation, registered_model, promoted_model, bento]
     checks = [data_rules(task, dataset.key), gates(task, evaluation.key)]
     return dg.Definitions.merge(
         dg.Definitions(assets=[*straight, *beside, *extras], asset_checks=checks),

@@ -68,7 +68,8 @@ def _result(sentence: DataRule | Gate, asset: dg.AssetKey, finding: Finding) -> 
         check_name=sentence.name,
         asset_key=asset,
         passed=finding.passed,
-        severity=dg.AssetCheckSeverity.ERROR if sentence.blocking else dg.AssetCheckSeverity.WARN,
+        # what cannot be evaluated is not green, and stops nothing
+        severity=dg.AssetCheckSeverity.ERROR if sentence.blocking and finding.evaluable else dg.AssetCheckSeverity.WARN,
         description=described(finding.message),
         metadata={**numbers(finding.figures), **({"rows": table(finding.rows)} if finding.rows else {})},
     )

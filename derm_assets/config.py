@@ -86,7 +86,8 @@ class _Limited(ConfigScalar):
         ]
         name = f"{_SCALARS[kind].value.capitalize()} {', '.join(bounds)}"  # the form shows it: "Int ≥ 1"
         super().__init__(name, name, _SCALARS[kind])
-        self._check = TypeAdapter(Annotated[(kind, *limits)])  # pyright: ignore[reportInvalidTypeForm]  known at run time
+        limited: Any = Annotated[(kind, *limits)]
+        self._check = TypeAdapter(limited)
 
     def post_process(self, value: Any) -> Any:
         try:

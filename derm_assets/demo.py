@@ -7,7 +7,6 @@ Every run is launched through Dagster's webserver, queue and daemon, as from the
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from derm_assets.launching import Dagster, follow, services
 from derm_assets.packaging import running
 from derm_assets.resources.places import Places
 from derm_ml import RESEARCH_USE, DermError
+from derm_ml.files import private_by_default
 from derm_ml.registry import get_task
 from serving.released import NotReleased, read_release
 
@@ -33,6 +33,7 @@ console = Console()
 
 def main() -> None:
     """Generate images, run the pipeline, serve, ask, and say where to look next."""
+    private_by_default()
     started = time.monotonic()
     places = Places.from_environment()
     delivered = places.incoming(TASK) / BATCH
@@ -121,7 +122,6 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     try:
         main()
     except DermError as error:

@@ -15,11 +15,12 @@ Nothing here knows Dagster; `webserver.py` puts the two together.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse
@@ -27,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from derm_assets.login import SHORTEST_TOKEN, Login
 from derm_ml import DermError
+from derm_ml.addresses import is_loopback
 from derm_ml.escape import visible
 
 HOSTS, TOKEN = "DERM_DAGSTER_HOSTS", "DERM_DAGSTER_TOKEN"
@@ -52,15 +54,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can only be reached from this machine. A name other than `localhost` cannot be told: no."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class GuardError(DermError, ValueError):
@@ -98,6 +91,12 @@ class Rules:
             names.add(f"[{host}]" if ":" in host else host)
         added = {name.strip().lower() for name in os.environ.get(HOSTS, "").split(",") if name.strip()}
         return cls(frozenset({f"{name}:{port}" for name in names} | added), token)
+
+
+def authorization(project: Path) -> dict[str, str]:
+    """The header with which a program asks the server of `project`: the token as the server reads it, .env first."""
+    token = (dotenv_values(project / ".env").get(TOKEN) or os.environ.get(TOKEN, "")).strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 class Refused(Exception):

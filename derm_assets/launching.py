@@ -25,14 +25,17 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import httpx
 
-from derm_assets.resources.places import PROJECT
+from derm_assets.guard import authorization
 from derm_ml import DermError
+from derm_ml.places import PROJECT
+from derm_ml.registry import get_task
 
 if TYPE_CHECKING:
     from dagster_graphql import DagsterGraphQLClient
 
 START_TIMEOUT = 180  # seconds until the code location is loaded: 20 on two idle cores
 STOP_TIMEOUT = 60  # seconds the services get to end their own processes
+_DG = [str(Path(sys.executable).with_name("dg"))]
 _LOOK_EVERY = 0.5  # seconds between two looks at a run's events
 _LOCATION = """{ workspaceOrError { ... on Workspace { locationEntries {
   name loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
@@ -44,40 +47,41 @@ class LaunchError(DermError, RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Dagster:
-    """A running Dagster: where its UI is, and a way to launch runs through it."""
+    """A running Dagster: where its UI is, a way to launch runs through it, and the group of all its processes."""
 
     url: str
     client: DagsterGraphQLClient
+    process_group: int
 
     def launch(
         self,
         job: str,
         config: Mapping[str, Any] | None = None,
-        partition: str = "",
         assets: Sequence[dg.AssetKey] | None = None,
+        partition: str = "",
     ) -> str:
         """Queue a run of a job (or of some of its assets) and return its id. Raises `LaunchError` if it is refused."""
         from dagster_graphql import DagsterGraphQLClientError
 
         tags = {"dagster/partition": partition} if partition else {}
         try:
-            return self.client.submit_job_execution(
-                job, run_config=dict(config or {}), tags=tags, asset_selection=assets
-            )
+            return self.client.submit_job_execution(job, run_config=config or {}, tags=tags, asset_selection=assets)
         except DagsterGraphQLClientError as error:
             raise LaunchError(f"{job} was not launched: {_said(error)}") from error
 
 
 @contextmanager
 def services(log: Path, port: int = 0) -> Iterator[Dagster]:
-    """`dg dev` on `port` (0: a free one) of 127.0.0.1 with the environment's DAGSTER_HOME; what it says goes to `log`.
+    """Dagster behind its guard on `port` (0: a free one) of 127.0.0.1, with the environment's DAGSTER_HOME and token.
+
+    What it says goes to `log`.
 
     Raises `LaunchError` with the end of the log if it ends early or the definitions do not load.
     """
     from dagster_graphql import DagsterGraphQLClient
 
     port = port or _free_port()
-    command = [str(Path(sys.executable).with_name("dg")), "dev", "-w", str(PROJECT / "workspace.yaml")]
+    command = [sys.executable, "-m", "derm_assets.webserver", "-w", str(PROJECT / "workspace.yaml")]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as said:
         process = subprocess.Popen(
@@ -91,7 +95,9 @@ def services(log: Path, port: int = 0) -> Iterator[Dagster]:
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_loaded(process, url, log)
-        yield Dagster(url, DagsterGraphQLClient("127.0.0.1", port_number=port))
+        yield Dagster(
+            url, DagsterGraphQLClient("127.0.0.1", port_number=port, headers=authorization(PROJECT)), process.pid
+        )
     finally:
         _end(process)
 
@@ -151,7 +157,9 @@ def _wait_until_loaded(process: subprocess.Popen, url: str, log: Path) -> None:
         if process.poll() is not None:
             raise LaunchError(f"Dagster ended with status {process.returncode} before it was ready:\n{_tail(log)}")
         try:
-            answer = httpx.post(f"{url}/graphql", json={"query": _LOCATION}, timeout=30).json()
+            answer = httpx.post(
+                f"{url}/graphql", json={"query": _LOCATION}, headers=authorization(PROJECT), timeout=30
+            ).json()
         except httpx.TransportError:  # not listening yet
             time.sleep(_LOOK_EVERY)
             continue
@@ -185,3 +193,17 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def main() -> None:
+    """Materialize the group of the task that is named, in this process: `make train TASK=…`."""
+    try:
+        task = get_task(sys.argv[1] if len(sys.argv) > 1 else "")
+    except KeyError as error:
+        raise SystemExit(str(error.args[0])) from None
+    command = [*_DG, "launch", "--assets", f"group:{task.name}"]
+    raise SystemExit(subprocess.run(command, cwd=PROJECT, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -108,7 +108,7 @@ def build_bento(task: str, bundle: Path, mlflow_version: str = "unknown", index:
     done = subprocess.run(
         [sys.executable, "-m", "serving.build"],
         input=json.dumps(order),
-        env={**os.environ, "BENTOML_HOME": str(bento_home()), "BENTOML_DO_NOT_TRACK": "True"},
+        env={**os.environ, "BENTOML_HOME": str(bento_home())},
         cwd=Path(__file__).parent.parent,  # where the package `serving` lies
         capture_output=True,
         text=True,

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from derm_assets.display import described, facts, numbers, picture, pictures, problem_table, say, table, text
 from derm_assets.lineage import Upstream, UpstreamError, latest
+from derm_assets.reports import link
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.model_registry import ModelRegistry
@@ -25,12 +25,14 @@ from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
 from derm_ml.bundle import Bundle
 from derm_ml.escape import visible
-from derm_ml.files import replacing_file, sha256
+from derm_ml.files import sha256
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.replay import Upload
-from derm_ml.tables import write_rows
 from derm_ml.task import Artifact, Recipe, Task
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
 
 SAMPLES = 24  # pictures on the contact sheet of a dataset: three rows of eight
 COMPARED = 6  # other models beside the current one: more marks on a line are not told apart
@@ -39,15 +41,26 @@ REPLAYED = 32  # held-out images sent through a built service: enough to meet ev
 
 
 def take_batch(context: dg.AssetExecutionContext, task: Task, places: Places, store: DataStore) -> dg.MaterializeResult:
-    """Validate the batch of this partition and append what is new and usable to the raw folder."""
-    from derm_ml.incoming import take_in
+    """Validate this partition's batch and add it to the raw folder; a rejected one is set aside with its report."""
+    from derm_ml.incoming import RejectedBatch, receive, write_problems
 
     batch = places.incoming(task) / context.partition_key
-    intake = take_in(task, batch, places.raw(task), store.settings(task))
     report = places.intake(task, context.partition_key) / "left_out.csv"
-    with replacing_file(report) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        write_rows(file, ["file", "reason", "row"], [asdict(problem) for problem in intake.left_out])
-    say(context, f"{intake.delivered} delivered, {intake.taken} taken, {len(intake.left_out)} left out: {report}")
+    try:
+        intake = receive(task, batch, places.raw(task), store.settings(task), store.current(task))
+    except RejectedBatch as error:
+        write_problems(report, error.problems)
+        shown = {"left_out": problem_table(error.problems), "left_out_file": dg.MetadataValue.path(report)}
+        raise dg.Failure(visible(str(error)), metadata=shown, allow_retries=False) from None
+    write_problems(report, [*intake.left_out, *intake.held_back])
+    corrected = [
+        {"image": c.of[0], "what": e.what, "old": e.old, "new": e.new} for c in intake.corrections for e in c.changes
+    ]
+    say(
+        context,
+        f"{intake.delivered} delivered, {intake.taken} taken ({len(intake.held_back)} of them held back), "
+        f"{len(intake.left_out)} left out, {len(intake.corrections)} known images corrected: {report}",
+    )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(intake.content),
         metadata={
@@ -56,9 +69,30 @@ def take_batch(context: dg.AssetExecutionContext, task: Task, places: Places, st
             "taken": intake.taken,
             "duplicates": intake.duplicates,
             "quarantined": len(intake.left_out) - intake.duplicates,
-            "left_out": problem_table(intake.left_out),
+            "held_back": len(intake.held_back),
+            "corrected": len(intake.corrections),
+            "left_out": problem_table([*intake.left_out, *intake.held_back]),
+            **({"corrections": table(corrected)} if corrected else {}),
             "left_out_file": dg.MetadataValue.path(report),
         },
+    )
+
+
+def withdraw_batch(context: dg.OpExecutionContext, task: Task, batch: str, places: Places) -> None:
+    """Take an accepted delivery out of the raw folder and log what that touches."""
+    from derm_ml.withdrawal import models_trained_on, withdraw
+
+    gone = withdraw(places.raw(task), batch, places.withdrawn(task))
+    learned = models_trained_on(gone.delivery, Path(places.out) / task.name, places.version(task, "any").parent)
+    context.log.info(f"{gone}; materialise {task.name}/dataset to be without it")
+    for folder in learned:
+        context.log.warning(f"{folder} was trained on it")
+    context.add_output_metadata(
+        {
+            "withdrawn": dg.MetadataValue.path(gone.folder),
+            "images": gone.delivery.taken,
+            "models_trained_on_it": [str(folder) for folder in learned],
+        }
     )
 
 
@@ -77,6 +111,7 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
             "samples": picture(_contact_sheet(task, data)),
             "images": len(data.manifest),
             "quarantined": len(data.quarantine),
+            "held_back": len(data.held_back),
             "duplicate_pairs": len(data.duplicates),
             "test_split_hash": data.split_hashes[SPLIT],
             "licences": facts(data.licences),
@@ -129,7 +164,7 @@ def autoencode(
     bundle, shown = _fitted(context, task, recipe, data, places, registry, partial(fit_autoencoder, dataset))
     report = report_autoencoder(AutoencoderPredictor(bundle.path), dataset, task.title)
     folder = report.save(bundle.path.parent / "report")
-    shown |= {"report": dg.MetadataValue.url((folder / "report.html").as_uri())}
+    shown |= {"report": link(places, folder / "report.html")}
     shown |= {**numbers(report.numbers), **pictures(report.figures)}
     return dg.MaterializeResult(data_version=dg.DataVersion(bundle.version), metadata=shown)
 
@@ -167,12 +202,15 @@ def _fitted(
             )
         )
 
-    finished = False
+    status = "FAILED"
     try:
         bundle = fit(recipe, folder, on_epoch)
-        finished = True
+        status = "FINISHED"
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):  # somebody pressed "Terminate"
+        status = "KILLED"
+        raise
     finally:
-        registry.end(run, "FINISHED" if finished else "FAILED")
+        registry.end(run, status)
     opened = Bundle.open(bundle)
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     return opened, {
@@ -188,13 +226,10 @@ def _fitted(
 
 
 def evaluate(
-    context: dg.AssetExecutionContext, task: Task, model: Upstream, data: Upstream, registry: ModelRegistry
+    context: dg.AssetExecutionContext, task: Task, model: Upstream, places: Places, registry: ModelRegistry
 ) -> dg.MaterializeResult:
-    """Measure the model on the frozen test split; write the report beside the bundle."""
-    from derm_ml.dataset import Dataset
-
-    _same_data(task, model, data)
-    measured = task.evaluate(task.load(model.path), Dataset.open(data.path), SPLIT)
+    """Measure the model on the test split it was trained beside; write the report beside the bundle."""
+    measured = task.evaluate(task.load(model.path), _own_data(task, model, places), SPLIT)
     folder = measured.save(evaluation_of(model.path))
     run = registry.run_of(task, model.path.parent)
     if run.note:
@@ -205,7 +240,7 @@ def evaluate(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            "report": dg.MetadataValue.url((folder / "report.html").as_uri()),
+            "report": link(registry.places, folder / "report.html"),
             **numbers(measured.numbers),
             "n": measured.n,
             "split_hash": measured.split_hash,
@@ -240,6 +275,8 @@ def compare(
         metadata={
             "path": dg.MetadataValue.path(folder),
             "differences": picture(comparison.figure()),
+            "differences_file": link(places, folder / "comparison.png"),
+            "table_file": link(places, folder / "comparison.csv"),
             "table": table([row.plain() for row in comparison.rows]),
             "by_chance": comparison.by_chance,
             "compared": len(others),
@@ -249,29 +286,32 @@ def compare(
     )
 
 
-def _same_data(task: Task, model: Upstream, data: Upstream) -> None:
-    if model.metadata["dataset_md5"] != data.version:
-        raise UpstreamError(
-            f"the model was trained on dataset {model.metadata['dataset_md5']}, the dataset is now {data.version}: "
-            f"materialise {task.name}/model again"
-        )
-
-
-def make_artifact(task: Task, artifact: Artifact, model: Upstream, data: Upstream) -> dg.MaterializeResult:
-    """Something made from the model beside its evaluation; pictures are shown."""
+def _own_data(task: Task, model: Upstream, places: Places) -> Dataset:
+    """The frozen dataset the model was trained with, whatever was delivered since: promotion looks at newer data."""
     from derm_ml.dataset import Dataset
 
-    _same_data(task, model, data)
+    md5 = str(model.metadata["dataset_md5"])
+    frozen = places.version(task, md5)
+    if not frozen.is_dir():
+        raise UpstreamError(
+            f"{frozen} is gone: the model was trained with dataset {md5} and is measured on no other; "
+            f"materialise {task.name}/dataset and {task.name}/model again"
+        )
+    return Dataset.open(frozen)
+
+
+def make_artifact(task: Task, artifact: Artifact, model: Upstream, places: Places) -> dg.MaterializeResult:
+    """Something made from the model beside its evaluation; pictures are shown."""
     folder = model.path.parent / artifact.name
     folder.mkdir(exist_ok=True)
-    made = artifact.make(task.load(model.path), Dataset.open(data.path), folder)
+    made = artifact.make(task.load(model.path), _own_data(task, model, places), folder)
     shown = {name: path.read_bytes() for name, path in made.items() if path.suffix == ".png"}
     figures = json.loads(made["numbers"].read_text(encoding="utf-8")) if "numbers" in made else {}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(model.version),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            **{f"{name}_file": dg.MetadataValue.path(path) for name, path in made.items()},
+            **{f"{name}_file": link(places, path) for name, path in made.items()},
             **numbers(figures),
             **pictures(shown),
         },

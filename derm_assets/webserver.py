@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,10 +34,11 @@ from dagster._utils.log import configure_loggers
 from dagster_shared.ipc import get_ipc_shutdown_pipe, open_ipc_subprocess, send_ipc_shutdown_message
 from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__
-from starlette.types import ASGIApp
 
 from derm_assets.guard import Guard, Rules
+from derm_assets.reports import reports_app
 from derm_ml import DermError
+from derm_ml.files import private_by_default
 
 ENDING = 60.0  # seconds the daemon gets to finish a tick, as `dg dev` gives it
 POLL = 1.0  # seconds between two looks whether the daemon lives
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("-w", "--workspace", type=Path, default=Path("workspace.yaml"))
     given = parser.parse_args()
     try:
+        private_by_default()
         serve(given.host, given.port, given.workspace)
     except KeyboardInterrupt:
         pass  # Ctrl-C or SIGTERM: everything was ended
@@ -67,6 +69,7 @@ def serve(host: str, port: int, workspace: Path) -> None:
     daemon ends."""
     if not workspace.is_file():
         raise WebserverError(f"{workspace} does not exist: start in the project's folder, or name it with --workspace")
+    os.environ["DAGSTER_IS_DEV_CLI"] = "1"  # as `dg dev` does: a location that does not load says so in short
     configure_loggers()
     setup_interrupt_handlers()
     logger = logging.getLogger("dagster")
@@ -81,7 +84,7 @@ def serve(host: str, port: int, workspace: Path) -> None:
                 instance, workspace_load_target=WorkspaceFileTarget([str(code)]), version=__version__
             )
         )
-        app = Guard(create_app_from_workspace_process_context(context, live_data_poll_rate=2000), rules, reports())
+        app = Guard(create_app_from_workspace_process_context(context, live_data_poll_rate=2000), rules, reports_app())
         # no header of a request says who asks or how: neither is known before a login
         server = uvicorn.Server(
             uvicorn.Config(app, host, port, log_level="warning", proxy_headers=False, server_header=False)
@@ -92,15 +95,6 @@ def serve(host: str, port: int, workspace: Path) -> None:
         server.run()
         if daemon.poll() is not None:
             raise WebserverError(f"the Dagster daemon ended with code {daemon.returncode}: see its messages above")
-
-
-def reports() -> ASGIApp | None:
-    """The application that shows what lies in DERM_OUT, where this version has one."""
-    if find_spec("derm_assets.reports") is None:
-        return None
-    from derm_assets.reports import reports_app  # pyright: ignore[reportMissingImports]
-
-    return reports_app()
 
 
 @contextmanager

@@ -5,8 +5,8 @@
                        for a mask also its area, a share of the picture in 0..1; where pictures have boxes,
                        regions: JSON rows [label, x1, y1, x2, y2, id(, state)] in pixels of the original
     shards/00000.tar   the files, uncompressed, ≤ 256 MB a shard; `tar tf` lists them
-    quarantine.csv     what could not be used: file, row, reason
-    duplicates.csv     pairs of samples that show the same picture: a, b, kind, score
+    quarantine.csv     what is not used: file, row, reason, kind (unusable, or held_back: intact, but it would leak)
+    duplicates.csv     pairs of samples that show the same image: a, b, kind, score, and the split and label of each
     dataset.json       settings, counts, labels, split hashes, licences
 
 Same input and settings give the same bytes, so the md5 DVC gives the folder names exactly these data.
@@ -36,6 +36,7 @@ from derm_ml.records import (
     UNLABELLED,
     DataError,
     Region,
+    namespace,
 )
 from derm_ml.splits import (
     Identity,
@@ -135,13 +136,27 @@ class Dataset:
 
     @cached_property
     def quarantine(self) -> pd.DataFrame:
-        """What could not be used: columns file, row, reason."""
-        return _list_of(self.path / "quarantine.csv")
+        """What is not used: columns file, row, reason, kind."""
+        table = _list_of(self.path / "quarantine.csv")
+        return table if "kind" in table else table.assign(kind="unusable")  # older datasets held nothing back
+
+    @property
+    def held_back(self) -> pd.DataFrame:
+        """Of these, the intact images that would leak in any split."""
+        return self.quarantine.loc[self.quarantine["kind"] == "held_back"]
 
     @cached_property
     def duplicates(self) -> pd.DataFrame:
-        """Pairs of samples that show the same picture: columns a, b, kind, score, a_split, b_split."""
-        return _list_of(self.path / "duplicates.csv", {"a": str, "b": str})
+        """Pairs of samples that show the same image: columns a, b, kind, score, a_split, b_split, a_label, b_label."""
+        pairs = _list_of(self.path / "duplicates.csv", dict.fromkeys(("a", "b", "a_label", "b_label"), str))
+        label = dict(zip(self.manifest["id"], self.manifest["label"], strict=True))
+        sides = {f"{side}_label": [label[name] for name in pairs[side]] for side in ("a", "b")}
+        return pairs.assign(**sides)  # older files lack them
+
+    def namespaces(self, rows: pd.DataFrame) -> pd.Series:
+        """For each row, within which patient and lesion IDs mean the same."""
+        patients = self.info["settings"].get("patients", "per_source")  # as older datasets were made
+        return pd.Series([namespace(source, patients) for source in rows["source"]], rows.index, dtype=str)
 
     def split(self, name: str) -> pd.DataFrame:
         """The rows of one split (or of `unlabelled`), in the order of the manifest. Raises `DataError` otherwise."""
@@ -161,7 +176,7 @@ class Dataset:
         """(N,) int: the place in `rows` of the same patient's other eye, -1 where there is no photo of it."""
         if "attribute.eye" not in rows:
             return np.full(len(rows), -1)
-        eyes = list(rows[["source", "patient", "attribute.eye"]].itertuples(index=False, name=None))
+        eyes = list(zip(self.namespaces(rows), rows["patient"], rows["attribute.eye"], strict=True))
         places = {eye: k for k, eye in reversed(list(enumerate(eyes)))}
         other = {"left": "right", "right": "left"}
         return np.array([places.get((s, p, other.get(eye, "")), -1) if p else -1 for s, p, eye in eyes], int)

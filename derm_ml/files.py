@@ -9,6 +9,7 @@ What is written has the mode the process's umask leaves; `private_by_default` se
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,8 +19,9 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from derm_ml import DermError
 from derm_ml.machine import writing
@@ -84,6 +86,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     temporary = _beside(path)
     with writing(path, making=True):
+        if path.exists() and not path.is_dir():  # a file of the user's, not an old result
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
     try:
@@ -128,7 +132,7 @@ def _sync(path: Path) -> None:
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
-def open_plain(path: Path, follow_links: bool = True) -> BinaryIO:
+def open_plain(path: Path, follow_links: bool = True) -> BufferedReader:
     """Open a regular file for reading. A pipe or a device is not opened, and with `follow_links=False` no link is.
 
     Raises `NotAFile` saying what the path is instead, and `OSError` as `open` does.

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from derm_ml import DermError
 
@@ -25,11 +26,15 @@ class DataError(DermError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One file or row that cannot be used, and why. It is quarantined, never dropped silently."""
+    """One file or row that is not used, and why. It is quarantined, never dropped silently.
+
+    `kind` is `unusable` (missing, broken, not listed) or `held_back` (intact, but in any split it would leak).
+    """
 
     file: str
     reason: str
-    row: int | None = None  # line in `file` counted from 1, the header being line 1
+    row: int | None = None  # line of the list that names it, counted from 1, the header being line 1
+    kind: Literal["unusable", "held_back"] = "unusable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class Sample:
     `files` maps a role (`image`, `mask`, `first`, `second`) to a path relative to the source's root.
     `regions` maps a role to the boxes in that picture; a role without an entry was not looked at.
     `target` maps a label to 1.0, 0.0 or NaN (not known); it is empty for an unlabelled sample.
+    `listed_in` and `row` say which line of which list it was read from; "" and None where no list names it.
     `attributes` may hold `age` (years), `sex` (`male`, `female`), `site`, `eye`, `diagnosis`; an unknown one is absent.
     """
 
@@ -77,6 +83,18 @@ class Sample:
     source: str = ""
     licence: str = "unknown"
     regions: Mapping[str, tuple[Region, ...]] = field(default_factory=dict)
+    listed_in: str = ""
+    row: int | None = None
+
+    @property
+    def delivered(self) -> bool:
+        """Whether it came as a delivery rather than with the images the task was set up with."""
+        return self.source.split("/")[0] == DELIVERIES
+
+    def problem(self, reason: str, file: str = "", kind: Literal["unusable", "held_back"] = "unusable") -> Problem:
+        """A problem of this sample (of its first file, if none is named) that says where it is listed."""
+        where = f" (line {self.row} of {self.listed_in})" if self.listed_in else ""
+        return Problem(file or next(iter(self.files.values())), reason + where, self.row, kind)
 
     @property
     def labelled(self) -> bool:
@@ -116,7 +134,12 @@ def with_prefix(reading: Reading, folder: str, source: str) -> Reading:
         return replace(reading, samples=tuple(replace(s, source=s.source or source) for s in reading.samples))
     return Reading(
         tuple(
-            replace(s, source=source, files={role: f"{folder}/{path}" for role, path in s.files.items()})
+            replace(
+                s,
+                source=source,
+                files={role: f"{folder}/{path}" for role, path in s.files.items()},
+                listed_in=f"{folder}/{s.listed_in}" if s.listed_in else "",
+            )
             for s in reading.samples
         ),
         tuple(replace(p, file=f"{folder}/{p.file}") for p in reading.problems),

@@ -69,11 +69,34 @@ class PrepareSettings(Settings):
     store_side: int = Field(512, ge=64, le=4096, description="longer side of a stored image, in pixels")
     validation: float = Field(0.15, ge=0, lt=1, description="share drawn for validation where no official split exists")
     test: float = Field(0.15, ge=0, lt=1, description="share drawn for test where no official split exists")
-    seed: int = Field(0, description="seed of the drawn splits; a new one deals all of them anew")
+    seed: int = Field(0, description="seed of the drawn splits; a new one creates new splits for all images")
+    test_grows: bool = Field(
+        False,
+        description="whether new images may join a test split that is there already; scores before and after are then "
+        "not comparable. Without it a new image of a test patient is held back and listed",
+    )
+    patients: str = Field(
+        "shared",
+        pattern="^(shared|per_source)$",
+        description="'shared': a patient or lesion ID means the same in every source; 'per_source': only within its "
+        "source, all deliveries together being one. Set it where two sources number different people alike",
+    )
     duplicates: str = Field(
-        "stop",
+        "quarantine",
         pattern="^(stop|quarantine)$",
-        description="near-duplicates across official splits: 'stop' the line, or 'quarantine' the training copy",
+        description="near-duplicates across splits: 'quarantine' keeps the test image, else the validation image, and "
+        "lists the others; 'stop' fails the check, so that somebody decides",
+    )
+    believe_splits: bool = Field(
+        False,
+        description="whether a delivery's own split column or split folders count; those of the images the task was "
+        "set up with always do",
+    )
+    corrections: str = Field(
+        "refuse",
+        pattern="^(refuse|apply)$",
+        description="a delivery that says something else of known images (labels, masks, age, patient): 'refuse' it "
+        "with the list of differences, or 'apply' what it says from then on",
     )
     follow_links: bool = Field(
         False, description="also read links that lead out of the raw folder; a delivery's are never followed"

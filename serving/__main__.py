@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 
+from derm_ml.files import UmaskError, private_by_default
 from serving.launch import serve_command, serve_environment
 from serving.released import NotReleased, bento_home, read_release
 
@@ -21,8 +22,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=3000)
     given = parser.parse_args()
     try:
+        private_by_default()
         tag = read_release(given.task)
-    except NotReleased as error:
+    except (NotReleased, UmaskError) as error:
         sys.exit(str(error))
     print(f"serving {tag} on http://{given.host}:{given.port} (Ctrl-C ends it)", flush=True)
     environment = serve_environment(bento_home() / "servers" / f"{given.task}-{given.port}")

@@ -8,6 +8,7 @@ written without being resolved. `derm_assets.packaging.build_bento` is what call
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -16,14 +17,14 @@ from pathlib import Path
 
 import bentoml
 from bentoml.exceptions import NotFound
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 import derm_ml
 import serving
 from derm_ml.bundle import CARD, LEARNED, Bundle
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
-from derm_ml.embeddings.similar import SimilarImages
-from derm_ml.files import sha256
+from derm_ml.embeddings.similar import SimilarImages, ship
+from derm_ml.files import private_by_default, sha256
 from derm_ml.registry import get_task
 from serving.factory import BUNDLE, INDEX
 
@@ -41,7 +42,10 @@ PACKAGES = (
 
 
 class BuildOrder(BaseModel):
-    """What to pack: a bundle folder of a task, its index of similar images if any, labels for model and Bento."""
+    """What to pack: a bundle folder of a task, its index of similar images if any, labels for model and Bento.
+
+    `thumbnails`: whether the index takes small copies of the images along; `DERM_BENTO_THUMBNAILS=yes` asks for them.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,6 +53,7 @@ class BuildOrder(BaseModel):
     bundle: Path
     index: Path | None = None
     labels: dict[str, str]
+    thumbnails: bool = Field(default_factory=lambda: os.environ.get("DERM_BENTO_THUMBNAILS", "no") == "yes")
 
 
 def build(order: BuildOrder) -> str:
@@ -72,7 +77,10 @@ def build(order: BuildOrder) -> str:
             description=f"{order.task}, model {bundle.version}. {derm_ml.RESEARCH_USE}",
             include=["*"],
             python={"packages": [f"{name}=={version(name)}" for name in packages], "lock_packages": False},
-            docker={"python_version": f"{sys.version_info.major}.{sys.version_info.minor}"},
+            docker={
+                "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
+                "env": derm_ml.TELEMETRY_OFF,  # `bentoml serve` in the image asks before it imports the service
+            },
             build_ctx=folder,
             args={"task": order.task, "model": model},
         )
@@ -86,17 +94,20 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
     and by that of the index's card where there is one.
     """
     version = sha256(bundle.path / CARD)[:16]
-    if order.index:
-        version += f"-{sha256(order.index / INDEX_CARD)[:8]}"
-    tag = f"{order.task}:{version}"
-    try:
-        Bundle.open(Path(bentoml.models.get(tag).path_of(BUNDLE)))
-    except NotFound:
-        with bentoml.models.create(tag, labels=order.labels) as model:
-            # the ids of what it learned from stay here
-            shutil.copytree(bundle.path, Path(model.path_of(BUNDLE)), ignore=shutil.ignore_patterns(LEARNED))
-            if order.index:
-                shutil.copytree(order.index, Path(model.path_of(INDEX)))
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(folder) / INDEX
+        if order.index:
+            ship(order.index, index, order.thumbnails)
+            version += f"-{sha256(index / INDEX_CARD)[:8]}"
+        tag = f"{order.task}:{version}"
+        try:
+            Bundle.open(Path(bentoml.models.get(tag).path_of(BUNDLE)))
+        except NotFound:
+            with bentoml.models.create(tag, labels=order.labels) as model:
+                # the ids of what it learned from stay here
+                shutil.copytree(bundle.path, Path(model.path_of(BUNDLE)), ignore=shutil.ignore_patterns(LEARNED))
+                if order.index:
+                    shutil.copytree(index, Path(model.path_of(INDEX)))
     return tag
 
 
@@ -110,4 +121,5 @@ def _copy_sources(package: str, target: Path) -> None:
 
 
 if __name__ == "__main__":
+    private_by_default()
     print(build(BuildOrder.model_validate_json(sys.stdin.read())))

@@ -77,7 +77,7 @@ def application(engine: Engine) -> Starlette:
         def find() -> dict[str, Any]:
             picture = asked(0)
             assert isinstance(picture, np.ndarray)  # no index is made of pairs
-            return find_similar(known, predictor, picture, options)
+            return find_similar(known, predictor, picture, options, engine.ids)
 
         said = await engine.run(find)
         identity = _identity(predictor, engine.bento)
@@ -160,6 +160,7 @@ def _card(engine: Engine) -> dict[str, Any]:
             "model_version": engine.predictor.bundle.version,
             "dataset_md5": engine.predictor.card.dataset_md5,
             "similar_images": len(engine.similar) if engine.similar else 0,
+            "thumbnails": bool(engine.similar and engine.similar.has_thumbnails),
             "licences": engine.similar.licences if engine.similar else [],
         }
     return {**card, "ready": not engine.unready, "paths": _paths(engine.task), "research_use": RESEARCH_USE}

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from derm_ml.bundle import BundleError, require_trusted
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError
+from derm_ml.neutral_ids import NeutralIds, known_ids
 from derm_ml.predictor import Predictor
 from derm_ml.task import Task
 
@@ -33,6 +34,7 @@ class Engine:
         self.task = task
         self.predictor: Predictor | None = None
         self.similar: SimilarImages | None = None
+        self.ids: NeutralIds | None = None  # with the secret of the index a caller may send plain patient ids
         self.bento = "source"  # the tag of the Bento this runs from, once it is known
         self.unready, self.no_index = NO_MODEL, NO_INDEX
         self._waiting = waiting
@@ -55,6 +57,7 @@ class Engine:
             raise BundleError(f"{bundle}: {self.unready}")
         self.predictor, self.unready = predictor, ""
         if index.exists():
+            self.ids = known_ids()
             try:
                 self.similar, self.no_index = SimilarImages.open(index, predictor.bundle.version), ""
             except SimilarImagesError:

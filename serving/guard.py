@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from derm_ml.addresses import is_loopback
 
 METHODS = {
     "/": ("GET", "HEAD"),
@@ -47,16 +48,6 @@ class Limits:
 def refusal(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Every error there is: `{"error": sentence}`."""
     return JSONResponse({"error": sentence}, status, {**HEADERS, **(headers or {})})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can only be reached from this machine. A name other than `localhost` cannot be told: no."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 class KnownPaths:

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from serving.released import bento_home
+from serving.released import bento_home, derm_home
 
 
 def serve_command(tag: str, host: str, port: int) -> list[str]:
@@ -26,4 +26,5 @@ def serve_environment(run: Path) -> dict[str, str]:
         store.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(store, target_is_directory=True)
-    return {**os.environ, "BENTOML_HOME": str(run), "BENTOML_DO_NOT_TRACK": "True"}
+    # the home by its whole path: a service that runs here finds the secret of its index there
+    return {**os.environ, "BENTOML_HOME": str(run), "DERM_HOME": str(derm_home())}

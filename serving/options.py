@@ -16,7 +16,7 @@ OPTIONS = {
 MASKS = ("png", "rle", "polygon")
 SIMILAR_OPTIONS = {
     "k": f"how many neighbours, 1 to {MOST}",
-    "patient": "an id of the data set: this patient's images are left out",
+    "patient": "an id of the data set, or its neutral id: this patient's images are left out",
     "licence": "names separated by commas: only images under these",
     "thumbnails": "yes or no",
 }

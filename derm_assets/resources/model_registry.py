@@ -122,10 +122,30 @@ class ModelRegistry(dg.ConfigurableResource):
                 self.client.log_param(run_id, name, visible(str(value))[:_LONGEST_PARAM])
             with replacing_file(known) as temporary:
                 temporary.write_text(run_id + "\n", encoding="utf-8")
+        known_tags = self.client.get_run(run_id).data.tags
+        if "dagster_run_id" in tags:  # each attempt is a Dagster run of its own
+            earlier = known_tags.get("dagster_run_ids", known_tags.get("dagster_run_id", "")).split(",")
+            all_of_them = dict.fromkeys([*filter(None, earlier), tags["dagster_run_id"]])
+            tags = {**tags, "dagster_run_ids": ",".join(all_of_them)}
         for name, value in _tags(tags).items():
             self.client.set_tag(run_id, name, value)
         note = f"{known} names MLflow run {gone}, which {self._where} does not hold: begun anew as run {run_id}"
         return self._run(run_id, experiment, note if gone else "")
+
+    def close_killed(self, dagster_run_id: str) -> list[str]:
+        """Close as `KILLED` what a Dagster run, whose process is gone, left open; the ids of the MLflow runs.
+
+        One that a later Dagster run has taken up is left alone.
+        """
+        if not self.tracking_uri and not self._database.exists():
+            return []  # nothing was ever trained: do not make a database for it
+        experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        left_open = self.client.search_runs(
+            experiments, f"tags.dagster_run_id = '{dagster_run_id}' and attributes.status = 'RUNNING'"
+        )
+        for run in left_open:
+            self.client.set_terminated(run.info.run_id, status="KILLED")
+        return [run.info.run_id for run in left_open]
 
     def run_of(self, task: Task, folder: Path) -> Run:
         """The run that trained the model in `folder`.
@@ -152,7 +172,7 @@ class ModelRegistry(dg.ConfigurableResource):
         self._log(run, {f"{split}_{name}": value for name, value in numbers.items()}, 0)
 
     def end(self, run: Run, status: str) -> None:
-        """Close a run: `FINISHED` or `FAILED`."""
+        """Close a run: `FINISHED`, `FAILED`, or `KILLED` for one that somebody ended."""
         self.client.set_terminated(run.id, status=status)
 
     # -------------------------------------------------------------- versions
@@ -309,7 +329,7 @@ class ModelRegistry(dg.ConfigurableResource):
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
             # it logs the traceback of what it raises as well
             logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-            folder = Path(self.places.home, "mlflow")
+            folder = self._database.parent
             with writing(folder, making=True):
                 folder.mkdir(parents=True, exist_ok=True)
             self._opened = _client(self._uri, self._where)
@@ -337,7 +357,12 @@ class ModelRegistry(dg.ConfigurableResource):
 
     @property
     def _uri(self) -> str:
-        return self.tracking_uri or f"sqlite:///{Path(self.places.home).resolve() / 'mlflow' / 'mlflow.db'}"
+        return self.tracking_uri or f"sqlite:///{self._database}"
+
+    @property
+    def _database(self) -> Path:
+        """Where MLflow's own database lies, if no other one is named."""
+        return Path(self.places.home).resolve() / "mlflow" / "mlflow.db"
 
     @property
     def _ui(self) -> str:

@@ -12,6 +12,7 @@ import typer
 import yaml
 
 from derm_ml import DermError
+from derm_ml.files import is_empty
 from derm_ml.records import SPLITS, DataError
 from derm_ml.registry import all_tasks, get_task
 from derm_ml.sentences import WrongValue, unknown
@@ -80,6 +81,13 @@ def split_of(name: str) -> str:
     if name not in SPLITS:
         raise WrongValue(unknown("split", name, SPLITS, "there are"))
     return name
+
+
+def replaceable(folder: Path, mark: str) -> Path:
+    """A folder a verb may replace: absent, empty, or one it wrote before, which holds `mark`."""
+    if folder.is_dir() and not is_empty(folder) and not (folder / mark).exists():
+        raise DermError(f"{folder} holds other files ({mark} is not among them), which would be lost: choose another")
+    return folder
 
 
 def bundle_of(model: Path) -> Path:

@@ -120,7 +120,8 @@ def similar(
 ) -> None:
     """Find the known images most like each picture. The index is made once a model, from the prepared dataset."""
     from derm_ml.embeddings.made import similar_of
-    from derm_ml.embeddings.similar import answer
+    from derm_ml.embeddings.similar import answer, names_of
+    from derm_ml.neutral_ids import installation_ids
 
     task = task_of(task_name)
     if not task.has_embedding:
@@ -139,9 +140,12 @@ def similar(
         index = similar_of(predictor, dataset, folder, lambda done: bar.advance(steps[0], done))
     table = Table("picture", "neighbour", "label", "cosine", "split", "licence", title=task.title, caption=RESEARCH_USE)
     options = {"k": str(k), "patient": patient, "licence": licence}
+    ids, names = installation_ids(), names_of(index)
     try:
         for path, _, image in _readable(images):
-            found = answer(index, predictor, image, options)
+            found = answer(index, predictor, image, options, ids)
+            for near in found["neighbours"]:  # here, where the images lie, by their own names
+                near["id"] = names.get(near["id"], near["id"])
             if as_json:
                 print_line(json.dumps({"file": str(path), **found}))
             for n in found["neighbours"]:

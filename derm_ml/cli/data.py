@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from derm_ml import DermError
-from derm_ml.cli.arguments import TaskName, data_root, task_of
+from derm_ml.cli.arguments import TaskName, data_root, out_root, replaceable, task_of
 from derm_ml.cli.terminal import notes, print_result, print_rules, print_table, progress_bar
 from derm_ml.files import is_empty
 from derm_ml.machine import writing
@@ -90,7 +90,7 @@ def prepare(
             task,
             raw or data_root() / "raw" / task.name,
             settings,
-            out or data_root() / "prepared" / task.name,
+            replaceable(out or data_root() / "prepared" / task.name, "dataset.json"),
             progress,
         )
         versions = data_root() / "versions" / task.name
@@ -98,6 +98,53 @@ def prepare(
     _print_dataset(dataset)
     print_rules(task, dataset)
     print_result(dataset.path)
+
+
+def deliver(
+    task_name: TaskName,
+    batch: Annotated[Path, typer.Argument(help="folder of labelled images", show_default=False)],
+    raw: Annotated[Path | None, typer.Option(help="default: data/raw/TASK")] = None,
+    prepared: Annotated[
+        Path | None, typer.Option(help="dataset whose splits are kept; default: data/prepared/TASK")
+    ] = None,
+    params: Annotated[Path | None, typer.Option(help="default: params.yaml")] = None,
+) -> None:
+    """Check a folder of new images and add it to the raw data, as the inbox does; a rejected one stays where it is."""
+    from derm_ml.incoming import take_in
+
+    task = task_of(task_name)
+    kept = prepared or data_root() / "prepared" / task.name
+    intake = take_in(
+        task,
+        batch,
+        raw or data_root() / "raw" / task.name,
+        _settings(task, params),
+        kept if (kept / "dataset.json").exists() else None,
+    )
+    for problem in (*intake.left_out, *intake.held_back):
+        notes.print(f"{problem.kind.replace('_', ' ')}: {problem.file}: {problem.reason}", style="yellow")
+    for correction in intake.corrections:
+        notes.print(f"corrected: {correction}", style="yellow")
+    notes.print(f"{intake.delivered} delivered, {intake.taken} taken, {len(intake.left_out)} left out")
+    print_result(intake.folder or "nothing new")
+
+
+def withdraw(
+    task_name: TaskName,
+    batch: Annotated[str, typer.Argument(help="as delivered, or its folder's name below data/raw/TASK/batches")],
+    raw: Annotated[Path | None, typer.Option(help="default: data/raw/TASK")] = None,
+    into: Annotated[Path | None, typer.Option(help="default: data/withdrawn/TASK")] = None,
+) -> None:
+    """Take an accepted delivery out of the raw data again and list the models that were trained on it."""
+    from derm_ml.withdrawal import models_trained_on
+    from derm_ml.withdrawal import withdraw as take_out
+
+    task = task_of(task_name)
+    gone = take_out(raw or data_root() / "raw" / task.name, batch, into or data_root() / "withdrawn" / task.name)
+    notes.print(f"{gone}; `derm prepare {task.name}` makes a dataset without it")
+    for folder in models_trained_on(gone.delivery, out_root() / task.name, data_root() / "versions" / task.name):
+        notes.print(f"trained on it: {folder}", style="yellow")
+    print_result(gone.folder)
 
 
 def _settings(task: Task, named: Path | None) -> PrepareSettings:

@@ -16,6 +16,7 @@ from derm_ml.cli.arguments import (
     bundle_of,
     dataset_of,
     out_root,
+    replaceable,
     split_of,
     task_of,
 )
@@ -71,9 +72,10 @@ def compare(
     other = next((run for run in found if run.evaluation.task != task.name), None)
     if other:
         raise DermError(f"{other.name} is a model of {other.evaluation.task}, not of {task.name}")
+    target = replaceable(into or out_root() / task.name / "comparison", "comparison.json")
     with notes.status("resampling patients"):
         comparison = compare_runs(found, task)
-        folder = comparison.save(into or out_root() / task.name / "comparison")
+        folder = comparison.save(target)
     title = f"{task.title} · {comparison.split} {comparison.split_hash} · reference {comparison.runs[0].name}"
     table = Table(
         "metric", "run", "reference", "value", "difference", "95 % interval", "DeLong", "verdict",

@@ -81,8 +81,9 @@ def print_table(table: Table) -> None:
 
 
 def print_finding(name: str, finding: Finding) -> None:
-    """A check's answer on one line, after a mark that says whether it passed."""
-    mark = Text("✓", "green") if finding.passed else Text("✗", "red")
+    """A check's answer on one line, after a mark: passed, failed, or not evaluable."""
+    mark = Text("✗", "red") if finding.evaluable else Text("⚠", "yellow")
+    mark = Text("✓", "green") if finding.passed else mark
     notes.print(mark, f"{name}: {finding.message}")
 
 
@@ -110,6 +111,6 @@ def print_rules(task: Task, dataset: Dataset) -> bool:
     usable = True
     for rule in task.rules:
         finding = rule.check(dataset)
-        usable = usable and (finding.passed or not rule.blocking)
+        usable = usable and not rule.stops(finding)
         print_finding(rule.name, finding)
     return usable

@@ -5,12 +5,9 @@ Every transform is drawn from the seed it is given, so the same (seed, epoch, sa
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for news at import otherwise
 
 import albumentations as A
 import cv2

@@ -11,6 +11,7 @@ from urllib.error import URLError
 
 import torch
 import torchvision
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -89,7 +90,11 @@ def _with_weights(name: str, pretrained: str) -> nn.Module:
         )
     model = torchvision.models.get_model(name, weights=None)
     features = _features(model)
-    state = {key.removeprefix("members.0."): value for key, value in load_file(path).items()}
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise PretrainedError(f"{path} is no .safetensors file or is damaged ({error}): get it again") from error
+    state = {key.removeprefix("members.0."): value for key, value in stored.items()}
     from_bundle = any(key.startswith("head.") for key in state)
     if from_bundle:
         state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}

@@ -47,6 +47,8 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
             lesion=row.get("lesion_id"),
             split=_split(row),
             attributes=attributes_of(row),
+            listed_in=path.name,
+            row=row.line,
         )
         if target is None:
             left_out[row["label"]] = left_out.get(row["label"], 0) + 1

@@ -4,7 +4,8 @@
 
 A folder is first tried as one of the layouts. If it is none, each of its sub-folders that is one (to any depth,
 so `isic2017/`, `batches/2026-11-20/`) is a source of its own, named by its path. Sample ids are unique over all:
-where a later source (in alphabetical order) brings an id again, its sample becomes `<source>:<id>`.
+where a later source brings an id again, its sample becomes `<source>:<id>`. Deliveries are later than all others,
+which come in alphabetical order.
 
 `source.json` in a source's folder (`derm fetch` writes it) says the licence of its images.
 
@@ -19,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+from derm_ml.deliveries import accepted
 from derm_ml.files import Tree, files_below
 from derm_ml.records import DataError, Reading, with_prefix
 from derm_ml.sources import (
@@ -72,8 +74,10 @@ def read_source(
     parts = [("", layout)] if layout != "auto" else _sources(tree, names, layouts)
     if not parts:
         raise DataError(_unknown(tree, names, layouts))
-    readings = [_read_one(tree.at(folder), folder, layouts[kind], names, folder or kind) for folder, kind in parts]
-    joined = _joined([*readings, Reading((), (*tree.odd, *named_like_images(tree)))])
+    readings = [
+        (folder, _read_one(tree.at(folder), folder, layouts[kind], names, folder or kind)) for folder, kind in parts
+    ]
+    joined = _joined([*accepted(root, readings), Reading((), (*tree.odd, *named_like_images(tree)))])
     if not joined.samples and not joined.problems and not joined.left_out:
         raise DataError(f"{root}: there are no images; unpack the data set there")
     return joined

@@ -63,6 +63,8 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
             patient=row.get("patient_id"),
             split=_split(row),
             attributes=_about(row),
+            listed_in=path.name,
+            row=row.line,
         )
         for row, file, name in zip(rows, located, names[: len(rows)], strict=True)
     ]

@@ -68,5 +68,15 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
                 Problem(path.name, f"image {shown(name)} is not in {' or '.join(folders)}; add it", row.line)
             )
         else:
-            samples.append(Sample(name, {"image": images[name]}, target, lesion=row["lesion_id"], attributes=about))
+            samples.append(
+                Sample(
+                    name,
+                    {"image": images[name]},
+                    target,
+                    lesion=row["lesion_id"],
+                    attributes=about,
+                    listed_in=path.name,
+                    row=row.line,
+                )
+            )
     return Reading(tuple(samples), tuple(problems), left_out)

@@ -63,7 +63,17 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
                 problems.append(Problem(truth.name, f"image {shown(name)} is not in {folder}; add it", row.line))
             else:
                 about["diagnosis"] = diagnosis
-                samples.append(Sample(name, {"image": images[name]}, target, split=split, attributes=about))
+                samples.append(
+                    Sample(
+                        name,
+                        {"image": images[name]},
+                        target,
+                        split=split,
+                        attributes=about,
+                        listed_in=truth.name,
+                        row=row.line,
+                    )
+                )
         problems += [
             Problem(row.path.relative_to(tree.root).as_posix(), f"image {shown(name)} has no ground truth", row.line)
             for name, row in metadata.items()

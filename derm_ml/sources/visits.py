@@ -192,6 +192,8 @@ def _pair(pairing: _Pairing, boxes: Boxes, labels: LabelMap) -> Sample:
         split=pairing.split,
         attributes=attributes,
         regions=regions,
+        listed_in=pairing.row.path.name if pairing.row else "",
+        row=pairing.row.line if pairing.row else None,
     )
 
 

@@ -134,24 +134,23 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
 
 
 def test_a_duplicate_across_splits_stops_the_line_before_training(definitions, instance, places):
-    """A picture known from training would make the test figures look better than they are."""
-    batch = deliver(places, instance, "leaky")
-    test_image = sorted((batch / "ISIC-2017_Test_Data").glob("*.jpg"))[0]
-    shutil.copyfile(test_image, batch / "ISIC-2017_Training_Data" / "ISIC_9999999.jpg")
-    with test_image.open("ab") as file:  # not the same bytes: the intake cannot see it, the fingerprints must
-        file.write(b"\0")
-    with (batch / "ISIC-2017_Training_Part3_GroundTruth.csv").open("a") as file:
+    """An image known from training would make the test figures look better than they are; here nobody takes it out."""
+    raw = places.raw(TASK) / "leaky"
+    TASK.draw(raw, 45, seed=5)
+    settings = Path(places.data).parent / "params.yaml"
+    settings.write_text(f"tasks: {{{NAME}: {{duplicates: stop}}}}\n")
+    test_image = sorted((raw / "ISIC-2017_Test_Data").glob("*.jpg"))[0]
+    shutil.copyfile(test_image, raw / "ISIC-2017_Training_Data" / "ISIC_9999999.jpg")
+    with (raw / "ISIC-2017_Training_Part3_GroundTruth.csv").open("a") as file:
         file.write("ISIC_9999999,1.0,0.0\n")
-    prepared = run(definitions, instance, "prepare", partition_key="leaky")
-    assert not prepared.success
+    trained = run(definitions, instance, "retrain", run_config=TRAIN)
+    assert not trained.success
     failed = {
         e.asset_check_evaluation_data.check_name
-        for e in prepared.all_events
+        for e in trained.all_events
         if e.event_type_value == "ASSET_CHECK_EVALUATION" and not e.asset_check_evaluation_data.passed
     }
     assert "no_duplicates_across_splits" in failed
-    trained = run(definitions, instance, "retrain", run_config=TRAIN)
-    assert not trained.success
     assert "model" not in steps(trained, "STEP_START")
     assert not list((Path(places.out) / NAME).glob("drawn-*"))
 
@@ -215,14 +214,25 @@ def test_a_rollback_releases_the_earlier_service(
         read_release(NAME)
 
 
-def test_a_model_is_not_measured_on_data_it_was_not_trained_for(definitions, instance, places):
-    """A newer dataset may have other splits: its test pictures may be the model's training pictures."""
-    from derm_assets.lineage import Upstream, UpstreamError
-    from derm_assets.steps import _same_data
+def test_a_delivery_during_a_training_does_not_make_its_evaluation_fail(definitions, instance, places):
+    """Days of training were lost to "the dataset is now …": a model is measured beside what it was trained with."""
+    TASK.draw(places.raw(TASK) / "first", 60, seed=5)
+    short = {"ops": {f"{NAME}__model": {"config": {"recipe": {"drawn": RECIPE | {"epochs": 1}}}}}}
+    assert only(definitions, instance, "dataset", "model", run_config=short).success
+    before = latest(instance, "dataset")
+    deliver(places, instance, "meanwhile", n=6, seed=9)
+    assert run(definitions, instance, "prepare", partition_key="meanwhile").success
+    assert latest(instance, "dataset")["images"] == before["images"] + 6
 
-    model = Upstream(Path("bundle"), "m", {"dataset_md5": "old.dir"})
-    with pytest.raises(UpstreamError, match=rf"dataset is now new.dir: materialise {NAME}/model again"):
-        _same_data(TASK, model, Upstream(Path("data"), "new.dir", {}))
+    measured = only(definitions, instance, "evaluation", "heatmaps")
+    assert measured.success, measured.get_step_failure_events()
+    assert latest(instance, "evaluation")["split_hash"] == before["test_split_hash"]
+    assert latest(instance, "evaluation")["n"] == 12
+
+    shutil.rmtree(places.version(TASK, latest(instance, "model")["dataset_md5"]))
+    gone = only(definitions, instance, "evaluation")
+    reason = gone.get_step_failure_events()[0].event_specific_data.error.to_string()
+    assert f"measured on no other; materialise {NAME}/dataset and {NAME}/model again" in reason
 
 
 def test_a_step_without_its_upstream_says_what_to_do(definitions, instance):

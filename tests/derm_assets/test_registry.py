@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from derm_assets.resources.datasets import evaluation_of
-from derm_assets.resources.model_registry import HEAD, RegistryError, open_registry
+from derm_assets.resources.model_registry import HEAD, ModelRegistry, RegistryError, open_registry
 from derm_ml import DermError
 from derm_ml.bundle import MODEL, Bundle, BundleError
 from derm_ml.dataset import Dataset, freeze
@@ -459,7 +459,25 @@ def test_a_resumed_training_goes_on_in_its_run(registry, tmp_path):
     assert stored.data.metrics["validation_auc_mean"] == 0.6
     assert "validation_auc_nevus" not in stored.data.metrics
     assert stored.data.tags["dagster_run_id"] == "two"
+    assert stored.data.tags["dagster_run_ids"] == "one,two"
     assert stored.data.params["backbone"] == "resnet18"
+
+
+def test_what_a_killed_run_left_open_is_closed_unless_another_has_taken_it_up(registry, tmp_path):
+    """A training that "is running" in MLflow for weeks is looked for on every machine."""
+    recipe, folder = TASK.recipe("drawn"), tmp_path / "model"
+    run = registry.begin(TASK, folder, recipe, {"dagster_run_id": "one"})
+    assert registry.close_killed("another") == []
+    assert registry.close_killed("one") == [run.id]
+    assert registry.client.get_run(run.id).info.status == "KILLED"
+    registry.begin(TASK, folder, recipe, {"dagster_run_id": "two"})
+    assert registry.close_killed("one") == []
+    assert registry.client.get_run(run.id).info.status == "RUNNING"
+
+
+def test_where_nothing_was_trained_no_database_is_made(places):
+    assert ModelRegistry(places=places).close_killed("one") == []
+    assert not Path(places.home).exists()
 
 
 def test_without_a_champion_the_command_line_says_what_to_do(registry):
@@ -471,3 +489,14 @@ def test_the_command_line_finds_the_registry_of_the_environment(monkeypatch, tmp
     monkeypatch.setenv("DERM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     assert open_registry().places.home == str(tmp_path / "home")
+
+
+def test_mlflow_gets_what_comes_from_data_as_visible_text(registry, tmp_path):
+    """Its pages show run names, tags and parameters to people who did not see the delivery."""
+    folder = tmp_path / "strong\n\x1b[2J"
+    folder.mkdir()
+    recipe = TASK.recipe("drawn", pretrained="weights\u202e.safetensors")
+    run = registry.client.get_run(registry.begin(TASK, folder, recipe, {"source": "one\nrun"}).id)
+    assert run.info.run_name == r"strong\n\x1b[2J"
+    assert run.data.tags["source"] == r"one\nrun"
+    assert run.data.params["pretrained"] == r"weights\u202e.safetensors"

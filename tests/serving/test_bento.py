@@ -162,6 +162,14 @@ def test_a_release_names_a_pinned_bento(tag):
     assert json.loads(path.read_text())["bento"] == tag
 
 
+def test_a_link_in_a_bundle_is_not_packed(write_bundle, tmp_path):
+    """The file it leads to would be handed on with the Bento."""
+    bundle = write_bundle(tmp_path / "bundle")
+    (bundle / "notes.txt").symlink_to("/etc/passwd")
+    with pytest.raises(BundleError, match=r"notes\.txt: is a link"):
+        build_bento(TASK, bundle)
+
+
 def test_the_image_holds_everything_the_service_imports_and_no_torch(tag, encode, tmp_path):
     """Every package the served Bento imports while it answers is in its requirements: else the image fails in use."""
     picture = tmp_path / "picture.png"

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from derm_ml.dataset import Dataset
 from derm_ml.records import DataError
 from derm_ml.sources import PAIR_LAYOUTS, read_source
 from derm_ml.synthetic.lesions import draw_lesion
@@ -70,6 +72,10 @@ def test_a_folder_with_everything_odd_in_it_is_prepared_without_what_is_not_of_i
     manifest = pd.read_parquet(tmp_path / "prepared" / "manifest.parquet")
     assert {LONG, "x" * 92, "inside"} <= set(manifest["id"])
     assert len(manifest) == 15
+    dataset = Dataset.open(tmp_path / "prepared")  # names longer than a tar of 1988 has room for
+    assert all(dataset.image(row).shape == (48, 64, 3) for row in manifest.to_dict("records"))
+    with tarfile.open(tmp_path / "prepared" / "shards" / "00000.tar") as shard:
+        assert f"{LONG}.image.png" in shard.getnames()
     found = pd.read_csv(tmp_path / "prepared" / "quarantine.csv").set_index("file")["reason"]
     expected = {
         "benign/theirs.png": "leaves the folder",
