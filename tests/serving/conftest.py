@@ -18,6 +18,7 @@ from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, OperatingPoint, Preproces
 from derm_ml.dataset import Dataset
 from derm_ml.embeddings.extract import embed
 from derm_ml.embeddings.similar import build_similar
+from derm_ml.learned_ids import learned_from
 from derm_ml.predictor import Predictor
 from derm_ml.registry import get_task
 from serving.factory import BESIDE, make_service
@@ -29,7 +30,7 @@ SIDE = 32
 
 
 @pytest.fixture(scope="session")
-def write_bundle(colour_graph) -> Callable[..., Path]:
+def write_bundle(colour_graph, drawn_dataset) -> Callable[..., Path]:
     """A bundle whose answer depends on the picture's colours; `scale` makes another model."""
 
     def write(path: Path, scale: float = 6.0, task: str = TASK) -> Path:
@@ -37,6 +38,7 @@ def write_bundle(colour_graph) -> Callable[..., Path]:
         with writing_bundle(path) as folder:
             onnx.save(colour_graph(head, SIDE), folder / MODEL)
             save_file({"head": head}, folder / WEIGHTS)
+            learned_from(drawn_dataset).write(folder)
             seal(folder, _card(task))
         return path
 

@@ -21,13 +21,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from derm_assets.packaging import PackagingError, build_bento, compare, release, replay, running
-from derm_ml.bundle import Bundle, BundleError
+from derm_ml.bundle import LEARNED, MODEL, Bundle, BundleError
 from derm_ml.images.decode import decode
 from derm_ml.predictor import Predictor
 from derm_ml.replay import Upload, known_attributes
 from serving.build import PACKAGES
 from serving.factory import BESIDE
 from serving.launch import serve_command, serve_environment
+from serving.released import bento_home
 
 TASK = "lesion_classification"
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,13 @@ def test_a_service_that_answers_otherwise_is_not_released(port, tag, cases):
     assert [failure.split(":")[0] for failure in result.failures] == ["image-20", "image-50", "image-80"]
     assert "400" in result.failures[2]
     assert "differ" in result.message
+
+
+def test_the_ids_of_what_was_learned_from_do_not_leave_with_the_service(tag, indexed):
+    """The bundle has them, the Bento does not, and serves without."""
+    assert (indexed / LEARNED).is_file()
+    assert list(bento_home().rglob(MODEL))
+    assert not list(bento_home().rglob(LEARNED))
 
 
 def test_the_labels_name_the_whole_chain(tag, bundle):
@@ -146,11 +154,11 @@ def test_a_bento_that_is_not_there_says_so_with_the_servers_words(tag):
 
 def test_a_release_names_a_pinned_bento(tag):
     """`latest` would serve whatever was built last, promoted or not."""
-    path = release(TASK, tag)
+    path = release(TASK, tag, {})
     assert json.loads(path.read_text())["bento"] == tag
     for wrong in (f"{TASK}:latest", TASK, "other:1", f"{TASK}:../x", f"{TASK}:1; rm"):
         with pytest.raises(ValueError, match="pinned"):
-            release(TASK, wrong)
+            release(TASK, wrong, {})
     assert json.loads(path.read_text())["bento"] == tag
 
 
