@@ -189,7 +189,7 @@ def build_similar(
 
     ids = installation_ids()
     neutral = {name: ids.of("image", name) for name in table["id"]}
-    table = table.assign(neutral=table["id"].map(neutral)).sort_values("neutral", kind="stable")
+    table = table.assign(neutral=[neutral[name] for name in table["id"]]).sort_values("neutral", kind="stable")
     rows = dataset.manifest.set_index("id").loc[table["id"]].reset_index().to_dict("records")
     pixels = []
     with replacing_folder(folder) as temporary:
