@@ -109,12 +109,11 @@ def accepted(raw: Path, readings: Sequence[tuple[str, Reading]]) -> list[Reading
     Deliveries come last and in the order of their acceptance, so that none takes an earlier image's id.
     """
     known = deliveries(raw)
-    turn = {delivery.folder: k for k, delivery in enumerate(known)}
-    later = len(known)  # a delivery that has no record yet is being taken in: the last of all
+    turn = {delivery.folder: delivery.number for delivery in known}
 
     def place(folder: str) -> int:
-        delivery = "/".join(folder.split("/")[:2])
-        return turn.get(delivery, later) if folder.split("/")[0] == DELIVERIES else -1
+        delivery = "/".join(folder.split("/")[:2])  # one without a record is older than records are
+        return turn.get(delivery, 0) if folder.split("/")[0] == DELIVERIES else -1
 
     ordered = [reading for _, reading in sorted(readings, key=lambda item: place(item[0]))]
     if not known:

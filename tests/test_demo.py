@@ -38,5 +38,8 @@ def test_the_whole_line_through_dagster_to_an_answer_of_the_endpoint(tmp_path: P
 
 
 def others_may_read(path: Path) -> bool:
-    """Whether anybody but the owner has a right to a file or folder; a link has no rights of its own."""
-    return not path.is_symlink() and bool(path.stat().st_mode & 0o077)
+    """Whether anybody but the owner has a right to a file or folder; a link has no rights of its own.
+
+    The entrypoint of a Bento is BentoML's own template: it says nothing of anybody.
+    """
+    return not path.is_symlink() and path.name != "entrypoint.sh" and bool(path.stat().st_mode & 0o077)

@@ -33,7 +33,6 @@ import numpy as np
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.embeddings.index import VectorIndex
-from derm_ml.escape import csv_original
 from derm_ml.files import files_below, replacing_file, replacing_folder, sha256, write_json
 from derm_ml.images.fingerprints import fingerprint
 from derm_ml.images.preprocess import limit_side
@@ -41,7 +40,6 @@ from derm_ml.images.thumbnail import thumbnail
 from derm_ml.neutral_ids import DIGITS, NeutralIds, installation_ids
 from derm_ml.predictor import Predictor
 from derm_ml.records import normal_id
-from derm_ml.tables import write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,7 +189,7 @@ def build_similar(
 
     ids = installation_ids()
     neutral = {name: ids.of("image", name) for name in table["id"]}
-    table = table.assign(neutral=list(neutral.values())).sort_values("neutral", kind="stable")
+    table = table.assign(neutral=[neutral[name] for name in table["id"]]).sort_values("neutral", kind="stable")
     rows = dataset.manifest.set_index("id").loc[table["id"]].reset_index().to_dict("records")
     pixels = []
     with replacing_folder(folder) as temporary:
@@ -230,7 +228,7 @@ def build_similar(
         replacing_file(folder.parent / NAMES) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        write_rows(file, ["id", "image"], [{"id": made, "image": name} for name, made in neutral.items()])
+        csv.writer(file).writerows([("id", "image"), *((made, name) for name, made in neutral.items())])
     return SimilarImages.open(folder, str(table["model_version"].iloc[0]))
 
 
@@ -240,7 +238,7 @@ def names_of(similar: SimilarImages) -> dict[str, str]:
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
-        return {row["id"]: csv_original(row["image"]) for row in csv.DictReader(file)}
+        return {row["id"]: row["image"] for row in csv.DictReader(file)}
 
 
 def ship(folder: Path, target: Path, thumbnails: bool) -> None:

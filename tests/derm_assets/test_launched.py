@@ -18,18 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import httpx
 import pytest
 import yaml
-from starlette.applications import Starlette
-from starlette.routing import Mount
-from starlette.testclient import TestClient
 
 from derm_assets.definitions import defs
 from derm_assets.launching import Dagster, LaunchError, follow, services
-from derm_assets.reports import reports_app
 from derm_assets.resources.model_registry import ModelRegistry
-from derm_assets.resources.places import PROJECT, Places
+from derm_assets.resources.places import Places
 from derm_ml.files import sha256
+from derm_ml.places import PROJECT
 from derm_ml.promotion import CHAMPION
 from derm_ml.registry import get_task
 
@@ -220,9 +218,9 @@ def test_materialize_all_makes_a_released_champion_of_a_folder_of_images_and_its
     links = [value.value for value in values if isinstance(value, dg.UrlMetadataValue)]
     reports = [link for link in links if not link.startswith(registry.ui)]  # MLflow's pages are MLflow's
     assert any(link.endswith("/report.html") for link in reports)
-    browser = TestClient(Starlette(routes=[Mount("/reports", reports_app(installation.places))]))
-    for link in reports:
-        assert browser.get(link).status_code == 200, f"{link} is dead"
+    with httpx.Client(base_url=installation.dagster.url, timeout=30) as browser:
+        for link in reports:
+            assert browser.get(link).status_code == 200, f"{link} is dead"
 
 
 def test_a_run_that_failed_with_a_reason_is_not_started_again(installation):

@@ -27,9 +27,9 @@ def test_several_sources_are_joined_and_named_by_their_path(lay):
     )
     reading = read_source(root, labels=LABELS)
     assert [(s.id, s.source, s.files["image"]) for s in reading.samples] == [
+        ("m", "folders", "folders/melanoma/m.jpg"),  # deliveries come after what was there before
         ("a", "batches/2026-01", "batches/2026-01/a.jpg"),
         ("batches-2026-02:a", "batches/2026-02", "batches/2026-02/a.jpg"),
-        ("m", "folders", "folders/melanoma/m.jpg"),
     ]
 
 
