@@ -41,11 +41,11 @@ def fit(
     from derm_ml.dataset import freeze, model_folder
 
     task = task_of(task_name)
+    chosen = recipe_of(task, recipe, values)
     dataset = dataset_of(task, data)
     if not print_rules(task, dataset):
-        raise DermError("a blocking data rule is red: nothing is trained on these data")
+        raise DermError("a blocking data check fails: nothing is trained on these data")
     freeze(dataset.path, data_root() / "versions" / task.name / dataset.md5.removesuffix(".dir"))
-    chosen = recipe_of(task, recipe, values)
     folder = out or model_folder(out_root(), task, chosen, dataset.md5)
     _refuse_another(folder, chosen, dataset)
     notes.print(f"recipe {chosen.name} → {folder}")
