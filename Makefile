@@ -13,6 +13,8 @@ endif
 export DERM_HOME ?= $(CURDIR)/.home
 export DAGSTER_HOME ?= $(DERM_HOME)/dagster
 export BENTOML_HOME ?= $(DERM_HOME)/bentoml
+# what is written is its owner's alone, also by processes that are not ours (MLflow); DERM_UMASK=027 lets a group read
+PRIVATE := umask $${DERM_UMASK:-077} &&
 # medical images are private: every dependency's telemetry is off
 export DAGSTER_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -20,17 +22,21 @@ export BENTOML_DO_NOT_TRACK := True
 export DVC_NO_ANALYTICS := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help install demo test lint format dev serve mlflow lock clean
+.PHONY: help install demo test lint format dev train serve mlflow lock clean audit licences sbom
 
 help:
 	@echo "make demo    install, draw pictures, run the whole line, serve and call the endpoint"
 	@echo "make test    install and run all tests"
 	@echo "make lint    formatting, lint and types"
 	@echo "make dev     the Dagster UI with everything in it"
+	@echo "make train   TASK=$(TASK): Materialize all of a task, without the UI"
 	@echo "make serve   TASK=$(TASK): serve the champion on 127.0.0.1:3000"
 	@echo "make mlflow  the MLflow UI on 127.0.0.1:5000"
+	@echo "make audit | licences | sbom    known vulnerabilities, licences, CycloneDX bills of materials"
 
-install: .venv/installed $(DAGSTER_HOME)/dagster.yaml
+# an operator's own dagster.yaml is never overwritten
+install: .venv/installed
+	@$(BIN)/python -m derm_assets.instance dagster.yaml $(DAGSTER_HOME)
 
 # the stamp is remade when the lock changes; pip checks every hash
 .venv/installed: requirements.lock pyproject.toml
@@ -40,11 +46,8 @@ install: .venv/installed $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
-	@mkdir -p $(DAGSTER_HOME) && cp dagster.yaml $@
-
 demo: install
-	$(BIN)/python -m derm_assets.demo
+	$(PRIVATE) $(BIN)/python -m derm_assets.demo
 
 test: install
 	$(BIN)/python -m pytest -q
@@ -59,18 +62,47 @@ format: install
 	$(BIN)/ruff format .
 
 dev: install
-	$(BIN)/dg dev -w workspace.yaml --host 127.0.0.1 --port 3001
+	$(PRIVATE) $(BIN)/python -m derm_assets.webserver --host 127.0.0.1 --port 3001
+
+# the name is checked first: Dagster takes a group that does not exist for "everything"
+train: install
+	@$(BIN)/python -m derm_assets.launching $(TASK)
 
 serve: install
-	$(BIN)/python -m serving $(TASK)
+	$(PRIVATE) $(BIN)/python -m serving $(TASK)
 
 mlflow: install
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(DERM_HOME)/mlflow/mlflow.db --host 127.0.0.1 --port 5000
+	$(PRIVATE) $(BIN)/mlflow ui --backend-store-uri sqlite:///$(DERM_HOME)/mlflow/mlflow.db --host 127.0.0.1 --port 5000
 
 # rewrites the lock from pyproject.toml; it names versions and hashes, never an address
 lock:
 	uv pip compile --universal --python-version 3.11 --prerelease if-necessary-or-explicit --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --extra dev --quiet pyproject.toml -o requirements.lock
+
+# the tools live in an environment of their own (.audit): they must not change a version of ours
+.audit/installed: pyproject.toml
+	test -x .audit/bin/python || $(PYTHON) -m venv .audit
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["audit"], sep="\n")' > .audit/requirements.txt
+	.audit/bin/python -m pip install --quiet --disable-pip-version-check -r .audit/requirements.txt
+	@touch $@
+
+# asks the advisory service of PyPI; --strict, so that a package nobody could be asked about is no silent success
+audit: install .audit/installed
+	.audit/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --progress-spinner off \
+		|| { code=$$?; echo "make audit: a vulnerability was found, or the advisory service could not be asked about every package (see above)" >&2; exit $$code; }
+
+# the table of everything installed; fails where the serving image holds a licence that is unknown or asks for source
+licences: install .audit/installed
+	.audit/bin/pip-licenses --python $(BIN)/python --order license --format markdown
+	$(BIN)/python -m serving.licences
+
+sbom: install .audit/installed
+	@mkdir -p sbom
+	.audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --no-validate --of JSON -o sbom/.new $(BIN)/python
+	@mv sbom/.new sbom/environment.json
+	$(BIN)/python -m serving.licences --pins | .audit/bin/cyclonedx-py requirements --output-reproducible --of JSON -o sbom/.new -
+	@mv sbom/.new sbom/serving_image.json
+	@echo "sbom/environment.json  sbom/serving_image.json"
 
 clean:
 	rm -rf .demo

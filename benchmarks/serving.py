@@ -216,7 +216,7 @@ def soak(body: bytes, minutes: float, tags: list[str], worker: psutil.Process) -
         time.sleep(min(60, max(1.0, end - time.monotonic())))
         memory.append(worker.memory_info().rss / 2**20)
         swaps += 1
-        write_release(TASK, tags[swaps % 2])
+        write_release(TASK, tags[swaps % 2], {})
     stop.set()
     for thread in threads:
         thread.join()
@@ -246,7 +246,7 @@ def main() -> None:
         os.environ.pop("DERM_TOKEN", None)
         bundles = [write_bundle(home / f"bundle-{n}", given.backbone, given.side, n) for n in range(2)]
         tags = [build_bento(TASK, bundle) for bundle in bundles]
-        write_release(TASK, tags[0])
+        write_release(TASK, tags[0], {})
         [chosen, *_] = (home / "bentoml" / "models").rglob("sessions.json")
         print("sessions:", json.dumps(json.loads(chosen.read_text())))
         plain = [sys.executable, "benchmarks/plain_service.py", str(bundles[0] / "weights.safetensors"),

@@ -1,7 +1,11 @@
 """The straight line from delivered images to a released service, the same for every task. Read it top to bottom.
 
-    incoming_batch → dataset → model → evaluation → registered_model → promoted_model → bento
-                               └ heatmaps, …  └ comparison
+    incoming_batch → raw_images → dataset → model → evaluation → registered_model → promoted_model → bento
+                                            └ heatmaps, …  └ comparison
+
+The group `<task>` is what "Materialize all" makes from the raw images. Outside it are what only a delivery starts
+(`<task>_deliveries`: one partition for each batch) and what trains for hours without being needed for a champion
+(`<task>_autoencoder`). `raw_images` is a folder that people fill, so nobody is asked to materialize a delivery first.
 
 What a step does stands in steps.py, the checks between them in checks.py, jobs and sensors in automation.py.
 Annotations are evaluated here (no `from __future__ import annotations`): Dagster reads the config class from them.
@@ -15,7 +19,8 @@ import dagster as dg
 from derm_assets import steps
 from derm_assets.automation import automation
 from derm_assets.checks import data_rules, gates
-from derm_assets.config import ComparedRuns, chosen_recipe, model_config, recipe_form
+from derm_assets.config import ComparedRuns, chosen_recipe, model_form, recipe_form
+from derm_assets.failures import told
 from derm_assets.lineage import latest
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
@@ -30,39 +35,48 @@ PARITY = "endpoint_reproduces_evaluation"
 def line(task: Task) -> dg.Definitions:
     """All definitions of one task: assets, checks, jobs, the inbox sensor and the weekly schedule."""
     batches = dg.DynamicPartitionsDefinition(name=f"{task.name}_batches")
-    recipe_form_of_model = model_config(task)
-    autoencoder_form = recipe_form(f"{task.name}_autoencoder_config", AUTOENCODERS)
 
-    def asset(**options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-        return dg.asset(key_prefix=task.name, group_name=task.name, tags={"task": task.name}, **options)
+    def asset(group: str = task.name, **options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+        made = dg.asset(key_prefix=task.name, group_name=group, tags={"task": task.name}, **options)
+        return lambda step: made(told(step))
 
-    @asset(kinds={"python"}, partitions_def=batches, pool="dvc")
+    # in a run of both it goes first: what it appends is what the dataset is made of
+    first = {"dagster/priority": "1"}
+
+    @asset(f"{task.name}_deliveries", kinds={"python"}, partitions_def=batches, pool="dvc", op_tags=first)
     def incoming_batch(context: dg.AssetExecutionContext, places: Places, store: DataStore) -> dg.MaterializeResult:
         """A folder of labelled images delivered to `data/incoming/<task>/`: validated, deduplicated, appended."""
         return steps.take_batch(context, task, places, store)
 
-    @asset(kinds={"dvc", "parquet"}, deps=[incoming_batch], pool="dvc")
+    raw_images = dg.AssetSpec(
+        dg.AssetKey([task.name, "raw_images"]),
+        deps=[incoming_batch],
+        group_name=task.name,
+        tags={"task": task.name},
+        description=f"The images as downloaded: put a folder into `data/raw/{task.name}/`, then press Materialize all.",
+    )
+
+    @asset(kinds={"dvc", "parquet"}, deps=[raw_images], pool="dvc")
     def dataset(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult:
         """Manifest and shards with frozen splits; the data version is the md5 in dvc.lock."""
         return steps.prepare(context, task, store)
 
-    @asset(kinds={"pytorch", "onnx", "mlflow"}, deps=[dataset], pool="gpu")
+    @asset(kinds={"pytorch", "onnx", "mlflow"}, deps=[dataset], pool="gpu", config_schema=model_form(task))
     def model(
         context: dg.AssetExecutionContext,
-        config: recipe_form_of_model,  # pyright: ignore[reportInvalidTypeForm]  made from the task's recipes
         places: Places,
         trainer: Trainer,
         registry: ModelRegistry,
     ) -> dg.MaterializeResult:
         """A trained bundle: weights, graph, card. A run that was killed goes on from its last finished epoch."""
         data = latest(context.instance, dataset.key)
-        return steps.train(context, task, chosen_recipe(task.recipes, config), data, places, trainer, registry)
+        recipe = chosen_recipe(task.recipes, context.op_execution_context.op_config)
+        return steps.train(context, task, recipe, data, places, trainer, registry)
 
-    @asset(kinds={"onnx"}, deps=[model, dataset])
-    def evaluation(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
-        """Metrics with intervals, figures and an HTML report on the frozen test split."""
-        trained, data = latest(context.instance, model.key), latest(context.instance, dataset.key)
-        return steps.evaluate(context, task, trained, data, registry)
+    @asset(kinds={"onnx"}, deps=[model])
+    def evaluation(context: dg.AssetExecutionContext, places: Places, registry: ModelRegistry) -> dg.MaterializeResult:
+        """Metrics with intervals, figures and an HTML report on the test split the model was trained beside."""
+        return steps.evaluate(context, task, latest(context.instance, model.key), places, registry)
 
     @asset(kinds={"mlflow"}, deps=[model, evaluation])
     def registered_model(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
@@ -93,29 +107,34 @@ def line(task: Task) -> dg.Definitions:
         return steps.compare(context, task, config.runs, latest(context.instance, evaluation.key), places)
 
     def artifact_of_model(artifact: Artifact) -> dg.AssetsDefinition:
-        before = [model, dataset, *(dg.AssetKey([task.name, name]) for name in artifact.after)]
+        before = [model, *(dg.AssetKey([task.name, name]) for name in artifact.after)]
 
         @asset(name=artifact.name, description=artifact.description, kinds={"onnx"}, deps=before)
-        def extra(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-            trained, data = latest(context.instance, model.key), latest(context.instance, dataset.key)
-            return steps.make_artifact(task, artifact, trained, data)
+        def extra(context: dg.AssetExecutionContext, places: Places) -> dg.MaterializeResult:
+            return steps.make_artifact(task, artifact, latest(context.instance, model.key), places)
 
         return extra
 
-    @asset(kinds={"pytorch", "onnx", "mlflow"}, deps=[dataset], pool="gpu")
+    @asset(
+        f"{task.name}_autoencoder",
+        kinds={"pytorch", "onnx", "mlflow"},
+        deps=[dataset],
+        pool="gpu",
+        config_schema=recipe_form(AUTOENCODERS),
+    )
     def autoencoder(
         context: dg.AssetExecutionContext,
-        config: autoencoder_form,  # pyright: ignore[reportInvalidTypeForm]  made from the autoencoder's recipes
         places: Places,
         registry: ModelRegistry,
     ) -> dg.MaterializeResult:
         """An autoencoder of the same images, with a report: reconstructions, and whether its codes separate classes."""
         data = latest(context.instance, dataset.key)
-        return steps.autoencode(context, task, chosen_recipe(AUTOENCODERS, config), data, places, registry)
+        recipe = chosen_recipe(AUTOENCODERS, context.op_execution_context.op_config)
+        return steps.autoencode(context, task, recipe, data, places, registry)
 
     beside = [comparison, autoencoder] if task.has_embedding else [comparison]
     extras = [artifact_of_model(artifact) for artifact in task.artifacts]
-    straight = [incoming_batch, dataset, model, evaluation, registered_model, promoted_model, bento]
+    straight = [incoming_batch, raw_images, dataset, model, evaluation, registered_model, promoted_model, bento]
     checks = [data_rules(task, dataset.key), gates(task, evaluation.key)]
     return dg.Definitions.merge(
         dg.Definitions(assets=[*straight, *beside, *extras], asset_checks=checks),

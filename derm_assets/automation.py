@@ -1,6 +1,7 @@
 """What starts by itself: three jobs, a sensor that sees delivered batches, a schedule that retrains each week.
 
 <task>_prepare   incoming_batch → dataset                    by the sensor, once for each batch
+<task>_withdraw  an accepted batch out of the raw folder     by a person
 <task>_retrain   dataset → model → evaluation → challenger   by the schedule, off until it is switched on
 <task>_promote   champion → Bento                            by a person
 """
@@ -15,6 +16,9 @@ from pathlib import Path
 import dagster as dg
 
 from derm_assets.resources.places import Places
+from derm_assets.withdrawal import withdrawal
+from derm_ml.deliveries import REJECTED
+from derm_ml.escape import visible
 from derm_ml.task import Task
 
 WEEKLY = "0 3 * * 1"  # Monday 03:00: the machine is idle, and people are there when it is done
@@ -50,7 +54,9 @@ def automation(task: Task, batches: dg.DynamicPartitionsDefinition, extras: Sequ
         tags={"task": task.name},
     )
     return dg.Definitions(
-        jobs=[prepare, retrain, promote], schedules=[weekly], sensors=[inbox_sensor(task, batches, prepare)]
+        jobs=[prepare, withdrawal(task), retrain, promote],
+        schedules=[weekly],
+        sensors=[inbox_sensor(task, batches, prepare)],
     )
 
 
@@ -61,7 +67,8 @@ def inbox_sensor(
 
     A folder is taken when two looks in a row find it unchanged, so one that is still being copied waits. The
     cursor only saves work: that no batch is taken twice is held by the run key (batch and state of its files),
-    which Dagster keeps with the run; a cursor that was lost costs one more look.
+    which Dagster keeps with the run; a cursor that was lost costs one more look. A rejected batch that was moved back
+    is asked for again, even if not a file of it changed: perhaps a setting did.
     """
 
     @dg.sensor(
@@ -72,7 +79,9 @@ def inbox_sensor(
     )
     def new_images(context: dg.SensorEvaluationContext, places: dg.ResourceParam[Places]) -> dg.SensorResult:
         seen: dict[str, list] = json.loads(context.cursor or "{}")
-        found = _batches(places.incoming(task))
+        found, unusable = _batches(places.incoming(task))
+        for sentence in unusable:
+            context.log.warning(sentence)
         settled = [b for b, state in found.items() if seen.get(b, [""])[0] == state and not seen[b][1]]
         return dg.SensorResult(
             run_requests=[
@@ -81,19 +90,37 @@ def inbox_sensor(
             ],
             dynamic_partitions_requests=[batches.build_add_request(settled)] if settled else [],
             cursor=json.dumps({b: [s, b in settled or seen.get(b) == [s, True]] for b, s in found.items()}),
-            skip_reason=None if settled else f"nothing new in {places.incoming(task)}",
+            skip_reason=None if settled else "; ".join([f"nothing new in {places.incoming(task)}", *unusable]),
         )
 
     return new_images
 
 
-def _batches(inbox: Path) -> dict[str, str]:
-    """Batch → the state of its files (names, sizes, times): changes while the batch is still being copied."""
+def _batches(inbox: Path) -> tuple[dict[str, str], list[str]]:
+    """Batch → the state of its files (names, sizes, times), which changes while it is still being copied; and a
+    sentence for each folder that cannot be a batch, so that it does not keep the others waiting."""
     if not inbox.is_dir():
-        return {}
-    folders = sorted(p for p in inbox.iterdir() if p.is_dir() and not p.name.startswith("."))
-    states = {folder.name: _state(folder) for folder in folders}
-    return {name: state for name, state in states.items() if state}
+        return {}, []
+    folders = sorted(p for p in inbox.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != REJECTED)
+    unusable = {folder: why for folder in folders if (why := _not_a_batch(folder))}
+    states = {folder.name: (_state(folder), _rejections(folder)) for folder in folders if folder not in unusable}
+    found = {name: f"{state}.{times}" if times else state for name, (state, times) in states.items() if state}
+    return found, [f"{visible(str(folder))}: {why}" for folder, why in unusable.items()]
+
+
+def _not_a_batch(folder: Path) -> str:
+    """Why a folder of the inbox is not taken; empty for one that is. Its name becomes a partition key of Dagster."""
+    if folder.is_symlink():
+        return "is a link; put the folder itself there"
+    if not folder.name.isprintable() or "..." in folder.name:
+        return "its name has characters that cannot be shown, or three dots; rename it"
+    return ""
+
+
+def _rejections(folder: Path) -> int:
+    """How often a batch of this name was rejected: as many reports lie in `rejected/`."""
+    reports = (folder.parent / REJECTED).glob("*.txt")
+    return sum(path.stem == folder.name or path.stem.rpartition(".")[0] == folder.name for path in reports)
 
 
 def _state(folder: Path) -> str:

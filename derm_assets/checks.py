@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import dagster as dg
 
-from derm_assets.display import numbers
+from derm_assets.display import described, numbers, table
+from derm_assets.failures import told
 from derm_assets.lineage import latest
 from derm_ml.task import DataRule, Finding, Gate, Task
 
-_ROWS = 20
 Sentence = TypeVar("Sentence", DataRule, Gate)
 
 
@@ -24,6 +24,7 @@ def data_rules(task: Task, dataset: dg.AssetKey) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=f"{task.name}__data_rules", specs=_specs(task.rules, dataset), can_subset=True, pool="dvc"
     )
+    @told
     def check_rules(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         from derm_ml.dataset import Dataset
 
@@ -38,6 +39,7 @@ def gates(task: Task, evaluation: dg.AssetKey) -> dg.AssetChecksDefinition:
     """The task's gates on `<task>/evaluation`."""
 
     @dg.multi_asset_check(name=f"{task.name}__gates", specs=_specs(task.gates, evaluation), can_subset=True)
+    @told
     def check_gates(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         from derm_ml.evaluation import Evaluation
 
@@ -66,14 +68,8 @@ def _result(sentence: DataRule | Gate, asset: dg.AssetKey, finding: Finding) -> 
         check_name=sentence.name,
         asset_key=asset,
         passed=finding.passed,
-        severity=dg.AssetCheckSeverity.ERROR if sentence.blocking else dg.AssetCheckSeverity.WARN,
-        description=finding.message,
-        metadata={**numbers(finding.figures), **({"rows": _table(finding)} if finding.rows else {})},
+        # what cannot be evaluated is not green, and stops nothing
+        severity=dg.AssetCheckSeverity.ERROR if sentence.blocking and finding.evaluable else dg.AssetCheckSeverity.WARN,
+        description=described(finding.message),
+        metadata={**numbers(finding.figures), **({"rows": table(finding.rows)} if finding.rows else {})},
     )
-
-
-def _table(finding: Finding) -> dg.MarkdownMetadataValue:
-    columns = list(dict.fromkeys(name for row in finding.rows for name in row))
-    lines = [" | ".join(str(row.get(name, "")) for name in columns) for row in finding.rows[:_ROWS]]
-    more = [f"\n… and {len(finding.rows) - _ROWS} more"] if len(finding.rows) > _ROWS else []
-    return dg.MetadataValue.md("\n".join([" | ".join(columns), " | ".join("---" for _ in columns), *lines, *more]))

@@ -5,23 +5,38 @@ ops:
     config:
       recipe:
         strong: {epochs: 20, backbone: resnet50}
+
+A value that is left out is the recipe's own, so changing the name changes all of them. Unknown names, wrong choices and
+wrong types are marked while one types; a number outside its limits is refused when the run is launched.
 """
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
-from functools import reduce
-from operator import or_
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import dagster as dg
-from pydantic import Field, create_model
+from dagster._config import ConfigScalar, ConfigScalarKind
+from dagster._config.errors import PostProcessingError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from derm_ml import DermError
 from derm_ml.task import Recipe, Task
 
-_CHOICE = "choice"  # the field that tells the recipes apart; in the form it is the recipe's name
+_SCALARS = {
+    int: ConfigScalarKind.INT,
+    float: ConfigScalarKind.FLOAT,
+    bool: ConfigScalarKind.BOOL,
+    str: ConfigScalarKind.STRING,
+}
+_BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
+
+
+class RecipeError(DermError, ValueError):
+    """A recipe cannot have these values; the message names the field and its limits."""
 
 
 class ComparedRuns(dg.Config):
@@ -34,61 +49,91 @@ class ComparedRuns(dg.Config):
     )
 
 
-def model_config(task: Task) -> type[dg.Config]:
-    """The config class of `<task>/model`: one field `recipe`, a choice of the task's recipes with their defaults."""
-    return recipe_form(f"{task.name}_model_config", task.recipes)
+def model_form(task: Task) -> dict[str, dg.Field]:
+    """The config schema of `<task>/model`: one field `recipe`, a choice of the task's recipes."""
+    return recipe_form(task.recipes)
 
 
-def recipe_form(title: str, recipes: Mapping[str, type[Recipe]]) -> type[dg.Config]:
-    """A config class of one field `recipe`: a choice among `recipes` with their defaults, the first by default."""
-    forms = {name: _form(name, recipe) for name, recipe in recipes.items()}
-    choice = Field(
-        default_factory=next(iter(forms.values())),
-        discriminator=_CHOICE if len(forms) > 1 else None,
-        description="; ".join(f"{name}: {_first_line(recipe)}" for name, recipe in recipes.items()),
-    )
-    return create_model(title, __base__=dg.Config, recipe=(reduce(or_, forms.values()), choice))
-
-
-def chosen_recipe(recipes: Mapping[str, type[Recipe]], config: dg.Config) -> Recipe:
-    """The recipe a filled form means, checked by the recipe itself. Raises `ValueError` naming the field."""
-    values = config.recipe.model_dump()
-    return recipes[values.pop(_CHOICE)](**values)
-
-
-def _form(name: str, recipe: type[Recipe]) -> type[dg.Config]:
-    fields: dict[str, Any] = {
-        field: (_in_form(info.annotation), _field(recipe, field, info)) for field, info in recipe.model_fields.items()
+def recipe_form(recipes: Mapping[str, type[Recipe]]) -> dict[str, dg.Field]:
+    """A config schema of one field `recipe`: a choice among `recipes`, the first if none is made."""
+    # Noneable: `strong:` with nothing behind it is what one types, and the form leaves out an empty shape that is not
+    forms = {
+        name: dg.Field(dg.Noneable(dg.Shape(_fields(recipe))), description=recipe.__doc__)
+        for name, recipe in recipes.items()
     }
-    fields[_CHOICE] = (Literal[name], name)  # pyright: ignore[reportInvalidTypeForm]  one name, known at run time
-    return create_model(f"{name}_recipe", __base__=dg.Config, **fields)
+    described = "; ".join(f"{name}: {_first_line(recipe)}" for name, recipe in recipes.items())
+    return {"recipe": dg.Field(dg.Selector(forms), default_value={next(iter(forms)): {}}, description=described)}
 
 
-def _field(recipe: type[Recipe], name: str, info: FieldInfo) -> Any:
-    default = info.get_default(call_default_factory=True)
-    described = _described(recipe, name, info)
-    return Field(list(default) if isinstance(default, tuple) else default, description=described)
+def chosen_recipe(recipes: Mapping[str, type[Recipe]], config: Mapping[str, Any]) -> Recipe:
+    """The recipe a filled form means. Raises `RecipeError` naming the field whose value the recipe refuses."""
+    ((name, values),) = config["recipe"].items()
+    try:
+        return recipes[name](**(values or {}))
+    except ValidationError as error:
+        raise RecipeError(f"recipe {name}, {_sentence(error)}") from None
+
+
+class _Limited(ConfigScalar):
+    """A number of a recipe's field, held to the field's limits when a run is launched."""
+
+    def __init__(self, kind: type, limits: list[Any]) -> None:
+        bounds = [
+            f"{sign} {getattr(limit, name):g}"
+            for limit in limits
+            for name, sign in _BOUNDS.items()
+            if hasattr(limit, name)
+        ]
+        name = f"{_SCALARS[kind].value.capitalize()} {', '.join(bounds)}"  # the form shows it: "Int ≥ 1"
+        super().__init__(name, name, _SCALARS[kind])
+        limited: Any = Annotated[(kind, *limits)]
+        self._check = TypeAdapter(limited)
+
+    def post_process(self, value: Any) -> Any:
+        try:
+            return self._check.validate_python(value)
+        except ValidationError as error:
+            raise PostProcessingError(_sentence(error)) from None
+
+
+def _fields(recipe: type[Recipe]) -> dict[str, dg.Field]:
+    return {
+        name: dg.Field(
+            _in_form(info.annotation, info.metadata), is_required=False, description=_described(recipe, name, info)
+        )
+        for name, info in recipe.model_fields.items()
+    }
 
 
 def _described(recipe: type[Recipe], name: str, info: FieldInfo) -> str:
-    """What a field means, said where it was first declared, and its choices, since the form itself shows none."""
+    """What a field means, said where it was first declared, and the recipe's own value, since the form shows none."""
     declared = [base.model_fields[name] for base in recipe.__mro__ if name in getattr(base, "model_fields", {})]
     meaning = next((field.description for field in declared if field.description), "")
-    choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
-    allowed = f"one of {', '.join(map(str, choices))}" if choices else ""
-    return "; ".join(part for part in (meaning, allowed) if part)
+    default = info.get_default(call_default_factory=True)
+    own = list(default) if isinstance(default, tuple) else default
+    return f"{meaning} [default: {own!r}]"
 
 
-def _in_form(kind: Any) -> Any:
-    """The type Dagster's form has for a field: choices are text, tuples are lists; the recipe checks both later."""
+def _in_form(kind: Any, limits: list[Any]) -> Any:
+    """Dagster's config type of a field: a choice is an enumeration, a tuple an array, a limited number its own type."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
-        return type(inner[0])
+        name = "_or_".join(re.sub(r"\W", "_", choice) for choice in inner)
+        return dg.Enum(name, [dg.EnumValue(choice) for choice in inner])
     if origin in (tuple, list):
-        return list[_in_form(inner[0])]
+        return dg.Array(_in_form(inner[0], []))
     if origin in (Union, types.UnionType):
-        return reduce(or_, (_in_form(part) for part in inner))
-    return kind if kind in (int, float, bool, str, type(None)) else str
+        (given,) = (part for part in inner if part is not type(None))
+        return dg.Noneable(_in_form(given, limits))
+    return _Limited(kind, limits) if limits else kind
+
+
+def _sentence(error: ValidationError) -> str:
+    """`epochs: Input should be greater than or equal to 1, not -3`, one for each wrong field."""
+    return "; ".join(
+        ": ".join([*map(str, part["loc"]), f"{part['msg'][0].lower()}{part['msg'][1:]}, not {part['input']!r}"])
+        for part in error.errors()
+    )
 
 
 def _first_line(recipe: type[Recipe]) -> str:

@@ -1,13 +1,12 @@
-"""`make demo`: the whole line of lesion_classification on drawn pictures, from a delivered batch to an answer.
+"""`make demo`: the whole pipeline of lesion_classification on synthetic images, from a delivered batch to an answer.
 
-Everything goes through Dagster as it would from the UI, in a workspace of its own (`.demo/`): your data are not
-touched. A second run finds that nothing changed, and only serves and asks again.
+Every run is launched through Dagster's webserver, queue and daemon, as from the UI, in a workspace of its own
+(`.demo/`): your data are not touched. A second run finds that nothing changed, and only serves and asks again.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,36 +16,32 @@ import dagster as dg
 import httpx
 from rich.console import Console
 
-from derm_assets.definitions import defs
+from derm_assets.launching import Dagster, follow, services
 from derm_assets.packaging import running
 from derm_assets.resources.places import Places
-from derm_ml import RESEARCH_USE
+from derm_ml import RESEARCH_USE, DermError
+from derm_ml.files import private_by_default
 from derm_ml.registry import get_task
 from serving.released import NotReleased, read_release
 
 TASK = get_task("lesion_classification")
 PICTURES = 240
 BATCH = "drawn"
-QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}  # all of it is in the UI
+QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}  # what it says is in the UI
 console = Console()
 
 
 def main() -> None:
-    """Draw, run the line, serve, ask, and say where to look next."""
+    """Generate images, run the pipeline, serve, ask, and say where to look next."""
+    private_by_default()
     started = time.monotonic()
     places = Places.from_environment()
     delivered = places.incoming(TASK) / BATCH
     if not delivered.exists():
-        say(f"drawing {PICTURES} dermoscopy-like pictures of three classes")
+        say(f"generating {PICTURES} dermoscopy-like images of three classes")
         TASK.draw(delivered, PICTURES)
     with dg.DagsterInstance.get() as instance:
-        instance.add_dynamic_partitions(f"{TASK.name}_batches", [BATCH])
-        run(instance, "prepare", "delivered batch → dataset", partition_key=BATCH)
-        # the small recipe made for drawn pictures; real images take the task's default
-        recipe = {"ops": {f"{TASK.name}__model": {"config": {"recipe": {"drawn": {}}}}}}
-        run(instance, "retrain", "dataset → model → evaluation → challenger", config=recipe)
-        if needs_promotion(instance):
-            run(instance, "promote", "challenger → champion → Bento")
+        run_pipeline(instance, Path(places.home) / "dagster.log")
         where = {noun: latest(instance, noun) for noun in ("evaluation", "heatmaps")}
     tag = read_release(TASK.name)
     picture = next((delivered / "ISIC-2017_Test_Data").glob("*.jpg"))
@@ -61,7 +56,7 @@ def main() -> None:
     console.print_json(json.dumps(answer.json()))
     auc = where["evaluation"]["auc_mean"]
     console.print(
-        f"\n[bold]Done in {time.monotonic() - started:.0f} s[/bold]: mean AUC {auc:.3f} on drawn test pictures. "
+        f"\n[bold]Done in {time.monotonic() - started:.0f} s[/bold]: mean AUC {auc:.3f} on synthetic test images. "
         f"{RESEARCH_USE}\n"
         f"  report      {where['evaluation']['path']}/report.html\n"
         f"  heatmaps    {where['heatmaps']['path']}/heatmaps.png\n"
@@ -75,21 +70,34 @@ def main() -> None:
     )
 
 
-def run(instance: dg.DagsterInstance, verb: str, what: str, config: dict | None = None, **options: Any) -> None:
-    """Run one job of the task in this process; the steps that failed end the demo with their reason."""
+def run_pipeline(instance: dg.DagsterInstance, log: Path) -> None:
+    """Launch the task's three jobs one after the other; a run that fails ends the demo with its reason."""
+    instance.add_dynamic_partitions(f"{TASK.name}_batches", [BATCH])
+    # the small recipe made for synthetic images; real images take the task's default
+    recipe = {"ops": {f"{TASK.name}__model": {"config": {"recipe": {"drawn": {}}}}}}
+    say(f"starting Dagster (its log: {log})")
+    with services(log) as dagster:
+        say(f"Dagster UI while this runs: {dagster.url}")
+        run(dagster, instance, "prepare", "delivered batch → dataset", partition=BATCH)
+        run(dagster, instance, "retrain", "dataset → model → evaluation → challenger", config=recipe)
+        if needs_promotion(instance):
+            run(dagster, instance, "promote", "challenger → champion → Bento")
+
+
+def run(
+    dagster: Dagster, instance: dg.DagsterInstance, verb: str, what: str, config: dict | None = None, **options: Any
+):
+    """Launch one job of the task and print a line for each of its steps and epochs until it has ended."""
     started = time.monotonic()
     job = f"{TASK.name}_{verb}"
-    with console.status(f"{job}: {what}"):
-        result = (
-            defs()
-            .resolve_job_def(job)
-            .execute_in_process(instance=instance, run_config=QUIET | (config or {}), raise_on_error=False, **options)
-        )
-    if not result.success:
-        failed = [e for e in result.all_events if e.is_step_failure]
-        reasons = "\n".join(f"{e.step_key}: {e.step_failure_data.error_display_string}" for e in failed)
-        raise SystemExit(f"{job} failed, see it in the Dagster UI (make dev DEMO=1):\n{reasons}")
-    say(f"{job}: {what} ({time.monotonic() - started:.0f} s)")
+    say(f"{job}: {what}")
+    run_id = dagster.launch(job, config=QUIET | (config or {}), **options)
+    status = follow(
+        instance, run_id, lambda line: console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    )
+    if status != dg.DagsterRunStatus.SUCCESS:
+        raise SystemExit(f"{job} failed, the reason stands above; see it in the UI: make dev DEMO=1, run {run_id}")
+    console.print(f"  {time.monotonic() - started:.0f} s", highlight=False)
 
 
 def needs_promotion(instance: dg.DagsterInstance) -> bool:
@@ -114,5 +122,7 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
-    main()
+    try:
+        main()
+    except DermError as error:
+        raise SystemExit(str(error)) from error

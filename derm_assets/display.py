@@ -1,17 +1,24 @@
-"""What people look at in Dagster: pictures, numbers that are plotted over time, links.
+"""What people look at in Dagster: pictures, numbers that are plotted over time, tables and text that come from data.
 
-metadata = {"curves": picture(png), **numbers({"auc_mean": 0.9}), "run": link(url)}
+    metadata = {"curves": picture(png), **numbers({"auc_mean": 0.9}), "left_out": problem_table(problems)}
+
+Dagster renders Markdown, and an image in it is fetched when the page opens: a file name must never get there. Markdown
+is made in `picture` alone, of our own PNGs; everything that names data goes through `text`, `facts`, `table` or
+`described`.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+
+from derm_ml.escape import markdown, visible, visible_values
 
 if TYPE_CHECKING:
     from derm_ml.records import Problem
@@ -35,29 +42,51 @@ def numbers(figures: Mapping[str, float]) -> dict[str, dg.FloatMetadataValue]:
     return {name: dg.MetadataValue.float(float(v)) for name, v in figures.items() if math.isfinite(v)}
 
 
-def problem_table(problems: list[Problem] | tuple[Problem, ...]) -> dg.MarkdownMetadataValue:
+def text(value: str) -> dg.TextMetadataValue:
+    """Text that comes from data, on one line."""
+    return dg.MetadataValue.text(visible(value))
+
+
+def facts(value: Any) -> dg.JsonMetadataValue:
+    """Names and values that come from data, as JSON."""
+    return dg.MetadataValue.json(visible_values(value))
+
+
+def say(context: dg.AssetExecutionContext, line: str, level: int = logging.INFO) -> None:
+    """A line in the run's log; what data put into it cannot begin another line or act on a terminal."""
+    context.log.log(level, visible(line))
+
+
+def described(sentence: str) -> str:
+    """A description of a check's result or an event that names data: the UI renders descriptions as Markdown."""
+    return markdown(sentence)
+
+
+def problem_table(problems: Sequence[Problem]) -> dg.TableMetadataValue:
     """The first of the files that were left out, with the reason."""
-    rows = [f"| {_cell(p.file)} | {p.row or ''} | {_cell(p.reason)} |" for p in problems[:_ROWS]]
-    more = [f"\n… and {len(problems) - _ROWS} more"] if len(problems) > _ROWS else []
-    return dg.MetadataValue.md("\n".join(["| file | row | reason |", "|---|---|---|", *rows, *more]))
+    return table([{"file": p.file, "row": p.row, "reason": p.reason} for p in problems])
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
-    """Rows of plain values; all have the columns of the first."""
-    columns = list(rows[0]) if rows else []
-    lines = [f"| {' | '.join(_cell(_text(row[name])) for name in columns)} |" for row in rows]
-    head = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    return dg.MetadataValue.md("\n".join([*head, *lines]))
+def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """The first rows of plain values, as a table the UI shows cell by cell and never renders; the last says what is
+    missing of them. The columns are those of any row."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    shown = [{visible(str(name)): _value(row.get(name)) for name in columns} for row in rows[:_ROWS]]
+    if len(rows) > _ROWS:
+        shown.append({visible(str(name)): "" for name in columns} | {visible(str(columns[0])): _more(rows)})
+    # one type for all: Dagster would take each column's from the first row
+    schema = dg.TableSchema(columns=[dg.TableColumn(visible(str(name)), "string") for name in columns])
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in shown], schema)
 
 
-def _text(value: Any) -> str:
+def _more(rows: Sequence[Mapping[str, Any]]) -> str:
+    return f"… and {len(rows) - _ROWS} more"
+
+
+def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
-    return "" if value is None else str(value)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return "" if value is None else visible(str(value))
 
 
 def _small(png: bytes) -> bytes:

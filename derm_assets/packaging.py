@@ -2,7 +2,7 @@
 
     tag = build_bento("lesion_classification", bundle, mlflow_version="7")
     result = replay("lesion_classification", tag, cases)      # the check endpoint_reproduces_evaluation
-    release("lesion_classification", tag)                     # `python -m serving lesion_classification` serves it
+    release("lesion_classification", tag, of)                 # `python -m serving lesion_classification` serves it
 
 BentoML runs in processes of its own and is never imported here: a code location loads without it, and its global
 state (arguments, stores, loggers) does not outlive a build.
@@ -29,10 +29,23 @@ from urllib.parse import urlencode
 
 from derm_ml import DermError
 from derm_ml.bundle import Bundle
+from derm_ml.promotion.doctor import Check
+from derm_ml.promotion.ledger import Standing
 from derm_ml.registry import get_task
 from derm_ml.replay import Upload, numbers_of
 from serving.launch import serve_command, serve_environment
-from serving.released import bento_home, write_release
+from serving.released import (
+    NotReleased,
+    bento_home,
+    in_store,
+    read_release,
+    release_file,
+    released_before,
+    remembered_of,
+    withdraw_release,
+    write_release,
+)
+from serving.sources import code
 
 TOLERANCE = 1e-5  # float32 probabilities through JSON are exact; another machine's kernels differ by less than this
 START_SECONDS = 120.0  # a start takes 7 s; a busy machine with two cores needs more
@@ -80,7 +93,7 @@ def build_bento(task: str, bundle: Path, mlflow_version: str = "unknown", index:
     Nothing is fetched. Labels name the chain: dataset md5, model version, git commit, MLflow version.
     Raises `BundleError` for a damaged bundle and `PackagingError` if BentoML fails.
     """
-    opened = Bundle.open(bundle)
+    opened = Bundle.open_trusted(bundle)
     labels = {
         "task": task,
         "model_version": opened.version,
@@ -94,7 +107,7 @@ def build_bento(task: str, bundle: Path, mlflow_version: str = "unknown", index:
     done = subprocess.run(
         [sys.executable, "-m", "serving.build"],
         input=json.dumps(order),
-        env={**os.environ, "BENTOML_HOME": str(bento_home()), "BENTOML_DO_NOT_TRACK": "True"},
+        env={**os.environ, "BENTOML_HOME": str(bento_home())},
         cwd=Path(__file__).parent.parent,  # where the package `serving` lies
         capture_output=True,
         text=True,
@@ -135,9 +148,49 @@ def compare(port: int, tag: str, cases: Iterable[Upload], numbers: Numbers = num
     return ReplayResult(tag, len(differences), max(differences, default=0.0), tuple(failures), median)
 
 
-def release(task: str, tag: str) -> Path:
-    """Make `tag` what `python -m serving TASK` serves, atomically. Returns the file that says so."""
-    return write_release(task, tag)
+def release(task: str, tag: str, of: Mapping[str, str]) -> Path:
+    """Make `tag`, built `of` a model, what `python -m serving TASK` serves, atomically; the file that says so."""
+    return write_release(task, tag, of)
+
+
+def built_of(model_version: str, evaluation_sha256: str) -> dict[str, str]:
+    """What a Bento is built of: model, evaluation that was replayed, and the code of the service."""
+    return {"model_version": model_version, "evaluation_sha256": evaluation_sha256, "code": code()}
+
+
+def released_of(task: str, of: Mapping[str, str]) -> str:
+    """The Bento that was built and released of just this; empty if there is none in the store."""
+    return released_before(task, **of)
+
+
+def release_again(task: str, champion: Standing) -> str:
+    """After a rollback: release the Bento that was last released of the champion's model. Returns a sentence.
+
+    Where there is none, nothing stays released: what was, is of a model that is withdrawn.
+    """
+    tag = released_before(task, model_version=champion.model_version) if champion.model_version else ""
+    if not tag:
+        withdraw_release(task)
+        wish = (
+            f"materialise {task}/bento to build it" if champion.champion is not None else "nothing is served any more"
+        )
+        return f"no Bento of it was released before: {wish}, and stop the running service"
+    write_release(task, tag, remembered_of(task, tag))
+    return f"{tag} is released again: restart the service (`python -m serving {task}`)"
+
+
+def service_check(task: str, champion: Standing, repair: bool) -> Check:
+    """Whether the released Bento is one of the champion, and still in the store."""
+    try:
+        tag = read_release(task)
+    except NotReleased as error:
+        return Check("service", champion.champion is None or not release_file(task).exists(), str(error))
+    ours = in_store(tag) and remembered_of(task, tag).get("model_version") in (champion.model_version, None)
+    if ours:
+        return Check("service", True, f"{tag} is released")
+    if repair:
+        return Check("service", True, f"repaired: {release_again(task, champion)}")
+    return Check("service", False, f"{tag} is released, which is not in the store or not of the champion")
 
 
 @contextmanager

@@ -6,28 +6,33 @@ by them.
 
 from __future__ import annotations
 
-import csv
 import json
+import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from derm_assets.display import numbers, picture, pictures, problem_table, table
+from derm_assets.display import described, facts, numbers, picture, pictures, problem_table, say, table, text
 from derm_assets.lineage import Upstream, UpstreamError, latest
+from derm_assets.reports import link
 from derm_assets.resources.data_store import DataStore
-from derm_assets.resources.model_registry import ModelRegistry, evaluation_of
+from derm_assets.resources.datasets import evaluation_of
+from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
 from derm_ml.bundle import Bundle
-from derm_ml.files import replacing_file
+from derm_ml.escape import visible
+from derm_ml.files import sha256
 from derm_ml.progress import EpochReport, OnEpoch
-from derm_ml.promotion import CHALLENGER, CHAMPION, SPLIT, ModelVersion
+from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.replay import Upload
 from derm_ml.task import Artifact, Recipe, Task
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
 
 SAMPLES = 24  # pictures on the contact sheet of a dataset: three rows of eight
 COMPARED = 6  # other models beside the current one: more marks on a line are not told apart
@@ -36,17 +41,26 @@ REPLAYED = 32  # held-out images sent through a built service: enough to meet ev
 
 
 def take_batch(context: dg.AssetExecutionContext, task: Task, places: Places, store: DataStore) -> dg.MaterializeResult:
-    """Validate the batch of this partition and append what is new and usable to the raw folder."""
-    from derm_ml.incoming import take_in
+    """Validate this partition's batch and add it to the raw folder; a rejected one is set aside with its report."""
+    from derm_ml.incoming import RejectedBatch, receive, write_problems
 
     batch = places.incoming(task) / context.partition_key
-    intake = take_in(task, batch, places.raw(task), store.settings(task))
     report = places.intake(task, context.partition_key) / "left_out.csv"
-    with replacing_file(report) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, ["file", "reason", "row"])
-        rows.writeheader()
-        rows.writerows(asdict(problem) for problem in intake.left_out)
-    context.log.info(f"{intake.delivered} delivered, {intake.taken} taken, {len(intake.left_out)} left out: {report}")
+    try:
+        intake = receive(task, batch, places.raw(task), store.settings(task), store.current(task))
+    except RejectedBatch as error:
+        write_problems(report, error.problems)
+        shown = {"left_out": problem_table(error.problems), "left_out_file": dg.MetadataValue.path(report)}
+        raise dg.Failure(visible(str(error)), metadata=shown, allow_retries=False) from None
+    write_problems(report, [*intake.left_out, *intake.held_back])
+    corrected = [
+        {"image": c.of[0], "what": e.what, "old": e.old, "new": e.new} for c in intake.corrections for e in c.changes
+    ]
+    say(
+        context,
+        f"{intake.delivered} delivered, {intake.taken} taken ({len(intake.held_back)} of them held back), "
+        f"{len(intake.left_out)} left out, {len(intake.corrections)} known images corrected: {report}",
+    )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(intake.content),
         metadata={
@@ -55,9 +69,30 @@ def take_batch(context: dg.AssetExecutionContext, task: Task, places: Places, st
             "taken": intake.taken,
             "duplicates": intake.duplicates,
             "quarantined": len(intake.left_out) - intake.duplicates,
-            "left_out": problem_table(intake.left_out),
+            "held_back": len(intake.held_back),
+            "corrected": len(intake.corrections),
+            "left_out": problem_table([*intake.left_out, *intake.held_back]),
+            **({"corrections": table(corrected)} if corrected else {}),
             "left_out_file": dg.MetadataValue.path(report),
         },
+    )
+
+
+def withdraw_batch(context: dg.OpExecutionContext, task: Task, batch: str, places: Places) -> None:
+    """Take an accepted delivery out of the raw folder and log what that touches."""
+    from derm_ml.withdrawal import models_trained_on, withdraw
+
+    gone = withdraw(places.raw(task), batch, places.withdrawn(task))
+    learned = models_trained_on(gone.delivery, Path(places.out) / task.name, places.version(task, "any").parent)
+    context.log.info(f"{gone}; materialise {task.name}/dataset to be without it")
+    for folder in learned:
+        context.log.warning(f"{folder} was trained on it")
+    context.add_output_metadata(
+        {
+            "withdrawn": dg.MetadataValue.path(gone.folder),
+            "images": gone.delivery.taken,
+            "models_trained_on_it": [str(folder) for folder in learned],
+        }
     )
 
 
@@ -66,7 +101,7 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
     from derm_ml.dataset import Dataset
     from derm_ml.figures.charts import class_balance_figure
 
-    prepared = store.prepare(task, context.log.info)
+    prepared = store.prepare(task, partial(say, context))
     data = Dataset.open(prepared.path)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(prepared.md5),
@@ -76,9 +111,10 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
             "samples": picture(_contact_sheet(task, data)),
             "images": len(data.manifest),
             "quarantined": len(data.quarantine),
+            "held_back": len(data.held_back),
             "duplicate_pairs": len(data.duplicates),
             "test_split_hash": data.split_hashes[SPLIT],
-            "licences": dg.MetadataValue.json(data.licences),
+            "licences": facts(data.licences),
         },
     )
 
@@ -128,7 +164,7 @@ def autoencode(
     bundle, shown = _fitted(context, task, recipe, data, places, registry, partial(fit_autoencoder, dataset))
     report = report_autoencoder(AutoencoderPredictor(bundle.path), dataset, task.title)
     folder = report.save(bundle.path.parent / "report")
-    shown |= {"report": dg.MetadataValue.url((folder / "report.html").as_uri())}
+    shown |= {"report": link(places, folder / "report.html")}
     shown |= {**numbers(report.numbers), **pictures(report.figures)}
     return dg.MaterializeResult(data_version=dg.DataVersion(bundle.version), metadata=shown)
 
@@ -144,12 +180,16 @@ def _fitted(
 ) -> tuple[Bundle, dict[str, Any]]:
     """`fit(recipe, folder, on_epoch)` in the folder of that recipe and data, told to Dagster and MLflow; its bundle
     and what to show of it."""
-    from derm_ml.dataset import model_folder
+    from derm_ml.data_checks import require_usable
+    from derm_ml.dataset import Dataset, model_folder
     from derm_ml.figures.charts import training_curves
 
+    require_usable(task, Dataset.open(data.path), data.version)  # a check that was red stops later runs too
     folder = model_folder(Path(places.out), task, recipe, data.version)
     run = registry.begin(task, folder, recipe, {"dagster_run_id": context.run_id, "dataset_md5": data.version})
-    context.log.info(f"recipe {recipe.name}, {folder}, MLflow {run.link}")
+    say(context, f"recipe {recipe.name}, {folder}, MLflow {run.link}")
+    if run.note:
+        context.log.warning(visible(run.note))
 
     def on_epoch(report: EpochReport) -> None:
         registry.log_epoch(run, report)
@@ -162,18 +202,21 @@ def _fitted(
             )
         )
 
-    finished = False
+    status = "FAILED"
     try:
         bundle = fit(recipe, folder, on_epoch)
-        finished = True
+        status = "FINISHED"
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):  # somebody pressed "Terminate"
+        status = "KILLED"
+        raise
     finally:
-        registry.end(run, "FINISHED" if finished else "FAILED")
+        registry.end(run, status)
     opened = Bundle.open(bundle)
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     return opened, {
         "path": dg.MetadataValue.path(bundle),
         "curves": picture(training_curves(history, opened.card.epochs)),
-        "recipe": dg.MetadataValue.json({"name": recipe.name, **recipe.model_dump(mode="json")}),
+        "recipe": facts({"name": recipe.name, **recipe.model_dump(mode="json")}),
         "dataset_md5": data.version,
         "git_commit": opened.card.git_commit,
         "best_epoch": opened.card.epochs,
@@ -183,21 +226,21 @@ def _fitted(
 
 
 def evaluate(
-    context: dg.AssetExecutionContext, task: Task, model: Upstream, data: Upstream, registry: ModelRegistry
+    context: dg.AssetExecutionContext, task: Task, model: Upstream, places: Places, registry: ModelRegistry
 ) -> dg.MaterializeResult:
-    """Measure the model on the frozen test split; write the report beside the bundle."""
-    from derm_ml.dataset import Dataset
-
-    _same_data(task, model, data)
-    measured = task.evaluate(task.load(model.path), Dataset.open(data.path), SPLIT)
+    """Measure the model on the test split it was trained beside; write the report beside the bundle."""
+    measured = task.evaluate(task.load(model.path), _own_data(task, model, places), SPLIT)
     folder = measured.save(evaluation_of(model.path))
-    registry.log_evaluation(registry.run_of(task, model.path.parent), measured.numbers, SPLIT)
-    context.log.info(f"{task.primary_metric}: {measured.metrics[task.primary_metric]}")
+    run = registry.run_of(task, model.path.parent)
+    if run.note:
+        context.log.warning(visible(run.note))
+    registry.log_evaluation(run, measured.numbers, SPLIT)
+    say(context, f"{task.primary_metric}: {measured.metrics[task.primary_metric]}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            "report": dg.MetadataValue.url((folder / "report.html").as_uri()),
+            "report": link(registry.places, folder / "report.html"),
             **numbers(measured.numbers),
             "n": measured.n,
             "split_hash": measured.split_hash,
@@ -216,14 +259,14 @@ def compare(
     current = read_run(evaluation.path)
     models = Path(places.out) / task.name
     others = [read_run(Path(name)) for name in named] or others_of(
-        current, models, task.primary_metric, COMPARED, context.log.warning
+        current, models, task.primary_metric, COMPARED, partial(say, context, level=logging.WARNING)
     )
     folder = models / "comparison"
     if not others:
         why = f"no other model in {models} was measured on test split {current.evaluation.split_hash}"
-        context.log.info(why)
+        say(context, why)
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(evaluation.version), metadata={"compared": 0, "why": why}
+            data_version=dg.DataVersion(evaluation.version), metadata={"compared": 0, "why": text(why)}
         )
     comparison = compare_runs(named_apart([current, *others]), task)
     comparison.save(folder)
@@ -232,6 +275,8 @@ def compare(
         metadata={
             "path": dg.MetadataValue.path(folder),
             "differences": picture(comparison.figure()),
+            "differences_file": link(places, folder / "comparison.png"),
+            "table_file": link(places, folder / "comparison.csv"),
             "table": table([row.plain() for row in comparison.rows]),
             "by_chance": comparison.by_chance,
             "compared": len(others),
@@ -241,29 +286,32 @@ def compare(
     )
 
 
-def _same_data(task: Task, model: Upstream, data: Upstream) -> None:
-    if model.metadata["dataset_md5"] != data.version:
-        raise UpstreamError(
-            f"the model was trained on dataset {model.metadata['dataset_md5']}, the dataset is now {data.version}: "
-            f"materialise {task.name}/model again"
-        )
-
-
-def make_artifact(task: Task, artifact: Artifact, model: Upstream, data: Upstream) -> dg.MaterializeResult:
-    """Something made from the model beside its evaluation; pictures are shown."""
+def _own_data(task: Task, model: Upstream, places: Places) -> Dataset:
+    """The frozen dataset the model was trained with, whatever was delivered since: promotion looks at newer data."""
     from derm_ml.dataset import Dataset
 
-    _same_data(task, model, data)
+    md5 = str(model.metadata["dataset_md5"])
+    frozen = places.version(task, md5)
+    if not frozen.is_dir():
+        raise UpstreamError(
+            f"{frozen} is gone: the model was trained with dataset {md5} and is measured on no other; "
+            f"materialise {task.name}/dataset and {task.name}/model again"
+        )
+    return Dataset.open(frozen)
+
+
+def make_artifact(task: Task, artifact: Artifact, model: Upstream, places: Places) -> dg.MaterializeResult:
+    """Something made from the model beside its evaluation; pictures are shown."""
     folder = model.path.parent / artifact.name
     folder.mkdir(exist_ok=True)
-    made = artifact.make(task.load(model.path), Dataset.open(data.path), folder)
+    made = artifact.make(task.load(model.path), _own_data(task, model, places), folder)
     shown = {name: path.read_bytes() for name, path in made.items() if path.suffix == ".png"}
     figures = json.loads(made["numbers"].read_text(encoding="utf-8")) if "numbers" in made else {}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(model.version),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            **{f"{name}_file": dg.MetadataValue.path(path) for name, path in made.items()},
+            **{f"{name}_file": link(places, path) for name, path in made.items()},
             **numbers(figures),
             **pictures(shown),
         },
@@ -280,16 +328,17 @@ def register(
 
 def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegistry) -> dg.MaterializeResult:
     """Make the challenger the champion if the evidence, read again now, allows it; else fail with the reasons."""
-    candidate = registry.version(task, CHALLENGER)
-    if candidate is None:
+    number = registry.alias(task, CHALLENGER)
+    if number is None:
         raise UpstreamError(f"{task.name} has no challenger: materialise {task.name}/registered_model first")
-    decision = registry.promote_version(task, candidate)
+    decision = registry.promote_version(task, number)
     for reason in decision.reasons:
-        context.log.info(reason)
+        say(context, reason)
+    reasons = "; ".join(decision.reasons)
     if not decision.promote:
-        reasons = "; ".join(decision.reasons)
-        raise dg.Failure(f"version {candidate.number} was refused: {reasons}", allow_retries=False)
-    return _version_result(task, candidate, _bundle_version(candidate), registry, "; ".join(decision.reasons))
+        raise dg.Failure(visible(f"version {number} was refused: {reasons}"), allow_retries=False)
+    candidate = registry.read(task, number)
+    return _version_result(task, candidate, _bundle_version(candidate), registry, reasons)
 
 
 def _bundle_version(version: ModelVersion) -> str:
@@ -307,7 +356,7 @@ def _version_result(
             "version": version.number,
             "evaluation": dg.MetadataValue.path(version.evaluation),
             "mlflow_version": dg.MetadataValue.url(registry.link(task, version)),
-            **({"reasons": reasons} if reasons else {}),
+            **({"reasons": text(reasons)} if reasons else {}),
         },
     )
 
@@ -316,16 +365,20 @@ def package(
     context: dg.AssetExecutionContext, task: Task, check: str, places: Places, registry: ModelRegistry
 ) -> dg.MaterializeResult:
     """Build the champion's Bento, replay held-out images through it, release it if it answers as evaluated."""
-    from derm_assets.packaging import build_bento, release, replay
+    from derm_assets.packaging import build_bento, built_of, release, released_of, replay
 
-    champion = registry.version(task, CHAMPION)
+    champion = registry.champion_version(task)
     if champion is None:
         raise UpstreamError(f"{task.name} has no champion: materialise {task.name}/promoted_model first")
     model = Bundle.open(champion.bundle)
+    of = built_of(model.version, sha256(champion.evaluation / "evaluation.json"))
+    if tag := released_of(task.name, of):
+        context.log.info(f"{tag} was built of this model, evaluation and code: it is released, no second one is built")
+        return _released_before(task, check, tag, release(task.name, tag, of), champion)
     index = _champions_index(context, task, model, places)
     tag = build_bento(task.name, champion.bundle, str(champion.number), index)
     result = replay(task.name, tag, _held_out(task, model, champion.evaluation, places))
-    path = release(task.name, tag) if result.passed else champion.bundle
+    path = release(task.name, tag, of) if result.passed else champion.bundle
     return dg.MaterializeResult(
         data_version=dg.DataVersion(tag),
         metadata={
@@ -341,8 +394,28 @@ def package(
                 check_name=check,
                 passed=result.passed,
                 severity=dg.AssetCheckSeverity.ERROR,
-                description=result.message,
-                metadata={"images": result.cases, "differences": list(result.failures[:SAMPLES])},
+                description=described(result.message),
+                metadata={"images": result.cases, "differences": facts(list(result.failures[:SAMPLES]))},
+            )
+        ],
+    )
+
+
+def _released_before(task: Task, check: str, tag: str, path: Path, champion: ModelVersion) -> dg.MaterializeResult:
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(tag),
+        metadata={
+            "path": dg.MetadataValue.path(path),
+            "bento": tag,
+            "version": champion.number,
+            "released": True,
+            "built": False,
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=check,
+                passed=True,
+                description=f"{tag} reproduced this evaluation when it was first released",
             )
         ],
     )

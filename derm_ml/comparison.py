@@ -10,7 +10,6 @@ named like a metric and whose mean is that metric, and the ratios of columns the
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from derm_ml.evaluation import Evaluation, EvaluationError
 from derm_ml.files import replacing_file, replacing_folder, write_json
 from derm_ml.metrics import classification
 from derm_ml.metrics.intervals import Difference, delong_difference, estimate, paired_difference
+from derm_ml.tables import write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,9 +138,7 @@ class Comparison:
             (temporary / "comparison.png").write_bytes(self.figure())
             rows = [row.plain() for row in self.rows]
             with replacing_file(temporary / "comparison.csv") as path, path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
+                write_rows(file, list(rows[0]), rows)
         return folder
 
 

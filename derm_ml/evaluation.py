@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derm_ml import DermError
-from derm_ml.files import replacing_folder, write_json
+from derm_ml.files import replacing_folder, sha256, write_json
 from derm_ml.report.html import render
+from derm_ml.tables import write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,6 +105,7 @@ class Evaluation:
     figures: dict[str, bytes] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    predictions_sha256: str = ""  # of predictions.parquet; known once it is saved
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -137,9 +139,10 @@ class Evaluation:
         Raises `ValueError` if a table holds NaN: it must say None or why there is no number.
         """
         with replacing_folder(folder) as temporary:
-            write_json(temporary / "evaluation.json", self.summary())
             self.predictions.to_parquet(temporary / "predictions.parquet", index=False)
-            self.predictions.to_csv(temporary / "predictions.csv", index=False, float_format="%.6f")
+            named = {"predictions_sha256": sha256(temporary / "predictions.parquet")}
+            write_json(temporary / "evaluation.json", self.summary() | named)
+            write_table(temporary / "predictions.csv", self.predictions, float_format="%.6f")
             (temporary / "figures").mkdir()
             for name, png in self.figures.items():
                 (temporary / "figures" / f"{name}.png").write_bytes(png)
@@ -157,7 +160,13 @@ class Evaluation:
                     f"{path}: written in format {stored.get('schema_version')}, this version reads {SCHEMA_VERSION}; "
                     "evaluate again"
                 )
+            predictions, named = folder / "predictions.parquet", stored.get("predictions_sha256", "")
+            if named and sha256(predictions) != named:
+                raise EvaluationError(
+                    f"{predictions}: its sha256 is not the one in evaluation.json, so it was changed: evaluate again"
+                )
             return cls(
+                predictions_sha256=named,
                 **{name: stored[name] for name in _PLAIN},
                 recipe=stored["recipe"],
                 labels=tuple(stored["labels"]),
@@ -166,7 +175,7 @@ class Evaluation:
                 tables=stored["tables"],
                 captions=stored["captions"],
                 figures={name: (folder / "figures" / f"{name}.png").read_bytes() for name in stored["figures"]},
-                predictions=_read_predictions(folder / "predictions.parquet"),
+                predictions=_read_predictions(predictions),
             )
         except FileNotFoundError as error:
             raise EvaluationError(f"{error.filename} is missing: run `derm evaluate`") from None

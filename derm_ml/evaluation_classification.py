@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from derm_ml.bundle import BundleCard
+from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation, Metric, Row, undefined
 from derm_ml.explain.overlay import overlay
 from derm_ml.figures.charts import co_occurrence_figure, confusion_figure, reliability_figure
@@ -24,11 +25,13 @@ from derm_ml.metrics.cases import Cases
 from derm_ml.metrics.intervals import Statistic, estimate, measured, weighted_mean
 from derm_ml.metrics.operating_points import MeasuredPoint, measure_point, refuse_fitted_on
 from derm_ml.metrics.subgroups import subgroup_table
-from derm_ml.predictor import Outputs
+from derm_ml.predictor import Outputs, Predictor, calibrated, concatenate
 from derm_ml.report.words import readable
 from derm_ml.splits import split_hash
 from derm_ml.task import Task
 
+CALIBRATED = 1e-5  # float32 probabilities: calibrating again may round the last digit differently
+PredictRows = Callable[[Predictor, Dataset, pd.DataFrame], Outputs]
 MISTAKES = 18  # three rows of pictures: what a person looks through in a minute
 CAPTIONS = {
     "roc": "Bands hold, at each point, 95 % of resampled patients.",
@@ -81,9 +84,7 @@ def evaluate_classification(
     hash_here = split_hash(dict.fromkeys(cases.ids, split), split)
     for point in card.operating_points:
         refuse_fitted_on(point, split, hash_here)
-    areas = {label: _ranking(classification.roc_auc, cases, label) for label in card.labels}
-    precisions = {label: _ranking(classification.average_precision, cases, label) for label in card.labels}
-    points = [measure_point(p, cases.p(p.label), cases.y(p.label), cases.groups) for p in card.operating_points]
+    areas, precisions, points = _by_label(cases)
     return Evaluation(
         task=task.name,
         title=task.title,
@@ -97,22 +98,90 @@ def evaluate_classification(
         n=len(cases),
         n_patients=len(np.unique(cases.groups)),
         labels=card.labels,
-        metrics={
-            **_ranking_metrics(cases, areas),
-            **(_class_metrics(cases) if cases.exclusive else _label_metrics(cases)),
-            **_mean_precision(cases),
-            **{f"average_precision_{label}": precisions[label] for label in cases.scored},
-            **_calibration_metrics(cases),
-            **{f"{name}_{m.point.label}_at_{m.point.name}": metric for m in points for name, metric in m.metrics()},
-            **_unclaimed_metrics(cases),
-            **_pseudo_label_metrics(card),
-        },
+        metrics=_metrics(cases, areas, precisions, points),
         predictions=_predictions(cases, split),
         tables=_tables(cases, areas, precisions, points),
         figures=_figures(cases, areas, precisions, outputs.maps, image, unsquare),
         captions=CAPTIONS,
         notes=_notes(cases, split, hash_here),
     )
+
+
+def recount_classification(
+    task: Task,
+    card: BundleCard,
+    predictions: pd.DataFrame,
+    dataset: Dataset,
+    split: str,
+    scored_labels: Sequence[str] = (),
+    decided_at: str = "balanced",
+) -> dict[str, Metric]:
+    """The metrics of `evaluate_classification` from its saved predictions; targets and patients are the dataset's.
+
+    Raises `ValueError` if the predictions are of other cases, or a probability is not its logit calibrated.
+    """
+    frame, outputs = saved_outputs(card, predictions, dataset, split)
+    cases = Cases.lined_up(
+        card, frame, outputs, scored_labels, "" if task.negative == "none" else task.negative, decided_at
+    )
+    return _metrics(cases, *_by_label(cases))
+
+
+def saved_outputs(
+    card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str
+) -> tuple[pd.DataFrame, Outputs]:
+    """(rows of the split, what was predicted of them), both in the order of the saved predictions."""
+    frame = dataset.split(split).set_index("id", drop=False).loc[predictions["id"]]
+    logits, p = (
+        predictions[[f"{prefix}.{label}" for label in card.labels]].to_numpy(np.float64) for prefix in ("logit", "p")
+    )
+    apart = np.abs(calibrated(card, logits.astype(np.float32)) - p).max(axis=1)
+    if (apart > CALIBRATED).any():
+        raise ValueError(
+            f"the probabilities of {predictions['id'].iloc[int(apart.argmax())]} are not its logits, calibrated"
+        )
+    return frame, Outputs(logits, p, np.zeros((len(p), 0)), np.zeros((len(p), len(card.labels), 0, 0)))
+
+
+def repeat_classification(
+    predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str, predict: PredictRows | None = None
+) -> pd.DataFrame:
+    """Some cases predicted again: id, p.<label>, logit.<label>. `predict` where rows are not each asked by itself."""
+    rows = dataset.split(split).set_index("id", drop=False)
+    asked = rows.loc[list(ids)]
+    outputs = (predict or predict_rows)(predictor, dataset, asked)
+    columns: dict[str, object] = {"id": asked["id"].to_numpy()}
+    for prefix, values in (("p", outputs.probabilities), ("logit", outputs.logits)):
+        columns |= {f"{prefix}.{label}": values[:, k] for k, label in enumerate(predictor.labels)}
+    return pd.DataFrame(columns)
+
+
+def predict_rows(predictor: Predictor, dataset: Dataset, rows: pd.DataFrame) -> Outputs:
+    """What the predictor says of each row, asked as the endpoint would be: from its stored bytes."""
+    return concatenate(predictor.batches((dataset.image(r), dataset.attributes(r)) for _, r in rows.iterrows()))
+
+
+def _by_label(cases: Cases) -> tuple[dict[str, Metric], dict[str, Metric], list[MeasuredPoint]]:
+    """AUC and average precision of each label, and what is measured at each operating point."""
+    areas = {label: _ranking(classification.roc_auc, cases, label) for label in cases.labels}
+    precisions = {label: _ranking(classification.average_precision, cases, label) for label in cases.labels}
+    points = [measure_point(p, cases.p(p.label), cases.y(p.label), cases.groups) for p in cases.card.operating_points]
+    return areas, precisions, points
+
+
+def _metrics(
+    cases: Cases, areas: dict[str, Metric], precisions: dict[str, Metric], points: Sequence[MeasuredPoint]
+) -> dict[str, Metric]:
+    return {
+        **_ranking_metrics(cases, areas),
+        **(_class_metrics(cases) if cases.exclusive else _label_metrics(cases)),
+        **_mean_precision(cases),
+        **{f"average_precision_{label}": precisions[label] for label in cases.scored},
+        **_calibration_metrics(cases),
+        **{f"{name}_{m.point.label}_at_{m.point.name}": metric for m in points for name, metric in m.metrics()},
+        **_unclaimed_metrics(cases),
+        **_pseudo_label_metrics(cases.card),
+    }
 
 
 def _ranking(measure: Callable[..., Metric], cases: Cases, label: str) -> Metric:

@@ -7,7 +7,7 @@ In this order: predict and score each picture → metrics with intervals → tab
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,6 +29,8 @@ from derm_ml.task import Task
 
 BATCH = 8
 GALLERY = 18  # three rows of pictures: what a person looks through in a minute
+COUNTED = 1e-9  # a ratio of whole numbers, computed twice
+REPEATED = ("dice", "jaccard", "sensitivity", "specificity", "answer.area_share", "answer.confidence")
 MINIMUM = 10  # pictures: with fewer the interval of a mean says nothing
 SIZES = (("small, below 5 %", 0.05), ("medium, 5 to 20 %", 0.20), ("large, 20 to 50 %", 0.50), ("very large", 1.01))
 CAPTIONS = {
@@ -109,6 +111,27 @@ def evaluate_segmentation(task: Task, predictor: Predictor, dataset: Dataset, sp
         captions=CAPTIONS,
         notes=_notes(card.split_hashes, split, hash_here, table),
     )
+
+
+def recount_segmentation(predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
+    """The metrics of `evaluate_segmentation` from its saved predictions; patients and true areas are the dataset's.
+
+    Raises `ValueError` where Dice and Jaccard of an image are not what its counted pixels give.
+    """
+    rows = dataset.split(split).set_index("id").loc[predictions["id"]]
+    table = predictions.assign(group=rows["group"].to_numpy(str), true_area=rows["mask.area"].to_numpy(float))
+    both, either = 2 * table["tp"] + table["fp"] + table["fn"], table["tp"] + table["fp"] + table["fn"]
+    for column, counted in (("dice", 2 * table["tp"] / both), ("jaccard", table["tp"] / either)):
+        apart = np.abs(counted.fillna(1.0).to_numpy(float) - table[column].to_numpy(float))  # both masks empty: 1
+        if (apart > COUNTED).any():
+            raise ValueError(f"the {column} of {table['id'].iloc[int(apart.argmax())]} is not that of its pixels")
+    return _metrics(table)
+
+
+def repeat_segmentation(predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+    """Some pictures segmented again: id, the scores that change little with a pixel, and what the endpoint answers."""
+    rows = dataset.split(split).set_index("id", drop=False).loc[list(ids)]
+    return pd.DataFrame(list(_scored(predictor, dataset, rows)), columns=["id", *REPEATED])
 
 
 def _scored(predictor: Predictor, dataset: Dataset, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:

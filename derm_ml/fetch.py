@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,7 @@ import yaml
 from pydantic import Field
 from tqdm import tqdm
 
-from derm_ml.files import replacing_folder, sha256, write_json
+from derm_ml.files import files_below, is_empty, replacing_folder, sha256, write_json
 from derm_ml.images.decode import IMAGE_EXTENSIONS
 from derm_ml.records import DataError
 from derm_ml.task import Settings
@@ -104,7 +105,7 @@ def fetch_data_set(
     if (folder / "source.json").exists():
         say(f"{folder} is complete already; remove it to fetch it again")
         return folder
-    if folder.exists() and any(folder.iterdir()):
+    if not is_empty(folder):
         raise DataError(f"{folder} is not empty and was not written by fetch; move it away")
     downloads = folder.parent / f".{name}.downloads"  # hidden, so that a source reader passes it over
     downloads.mkdir(parents=True, exist_ok=True)
@@ -221,7 +222,13 @@ def _download(file: File, entry: Entry, folder: Path, pins: Path, downloader: Do
 
 
 def _read_pins(pins: Path) -> dict[str, str]:
-    return json.loads(pins.read_text(encoding="utf-8")) if pins.exists() else {}
+    try:
+        found = json.loads(pins.read_text(encoding="utf-8")) if pins.exists() else {}
+    except ValueError as error:
+        raise DataError(f"{pins}: not readable JSON ({error}); restore it from git") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{pins}: it must hold file names and their sha256; restore it from git")
+    return found
 
 
 # --- unpack -----------------------------------------------------------------------------------------------------
@@ -246,8 +253,10 @@ def _place(archive: Path, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with pack.open(member) as source, target.open("wb") as out:
                     shutil.copyfileobj(source, out, _CHUNK)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
         raise DataError(f"{archive.name} is damaged ({error}); remove {archive} and run the command again") from error
+    except OSError as error:  # a name longer than the disk allows, a file where a folder should be, no space left
+        raise DataError(f"{archive.name} cannot be unpacked below {folder.parent} ({error.strerror})") from error
 
 
 def _decompress(archive: Path, target: Path) -> None:
@@ -274,9 +283,8 @@ def _check_members(archive: Path, members: list[zipfile.ZipInfo], folder: Path) 
 
 
 def _count_images(folder: Path) -> int:
-    return sum(
-        path.suffix.lower() in IMAGE_EXTENSIONS and not path.stem.endswith(_NOT_IMAGES) for path in folder.rglob("*")
-    )
+    files = map(Path, files_below(folder, links="none").files())
+    return sum(path.suffix.lower() in IMAGE_EXTENSIONS and not path.stem.endswith(_NOT_IMAGES) for path in files)
 
 
 def _write_source(folder: Path, entry: Entry, checksums: Mapping[str, str]) -> None:

@@ -62,6 +62,15 @@ def installation_ids(home: Path | None = None) -> NeutralIds:
     return NeutralIds(chosen.encode())
 
 
+def known_ids(home: Path | None = None) -> NeutralIds | None:
+    """The same where the secret is there already, else None: a service that runs elsewhere makes none of its own.
+
+    Raises `SecretError` as `installation_ids` does.
+    """
+    there = os.environ.get("DERM_SECRET") or ((home or folder("home")) / _FILE).exists()
+    return installation_ids(home) if there else None
+
+
 def _kept(path: Path) -> str:
     """The secret in `path`, readable by its owner alone. Of two processes that make it at once, one wins."""
     if not path.exists():

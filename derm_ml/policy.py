@@ -33,6 +33,19 @@ class Policy(Settings):
         description="non-inferiority margin: the lower end of the paired 95 % interval of the difference to the "
         "champion must lie above minus this; it does not prove the candidate better",
     )
+    repeated: int = Field(
+        32,
+        ge=1,
+        description="test cases predicted again at promotion, drawn anew each time: 32 find an edit of 10 % of "
+        "the predictions in 97 of 100 promotions",
+    )
+    tolerance: float = Field(
+        1e-3,
+        gt=0,
+        lt=0.1,
+        description="how far a number predicted again may lie from the stored one (times 1 + its size): "
+        "another machine's kernels round differently",
+    )
     operating_point: str = Field("balanced", description="where the service decides if it is not asked for another")
     recall_bound: float | None = Field(None, gt=0, le=1, description="lower bound of the recall at that point")
     specificity: float | None = Field(None, ge=0, le=1, description="least specificity at that point")

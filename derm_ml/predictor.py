@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 import onnxruntime.capi.onnxruntime_pybind11_state as ort_errors  # pyright: ignore[reportMissingImports]  compiled
 
-from derm_ml.bundle import Bundle, BundleError
+from derm_ml.bundle import Bundle, BundleCard, BundleError
 from derm_ml.images.condition import in_picture, square
 from derm_ml.images.masks import cleaned
 from derm_ml.images.preprocess import Fit, in_frame, without_padding
@@ -217,12 +217,7 @@ class Predictor:
 
         Those of a mask (N, L, S, S) are independent sigmoids.
         """
-        temperature = self.card.temperatures or self.card.temperature
-        scaled = logits.astype(np.float64) / temperature + (self.card.bias or 0.0)
-        if self.card.head == "softmax":
-            scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-            return (scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32)
-        return (0.5 * (1 + np.tanh(scaled / 2))).astype(np.float32)  # the sigmoid without overflow
+        return calibrated(self.card, logits)
 
     def _views(self, squares: np.ndarray, attributes: Sequence[Attributes] | None) -> list[list[np.ndarray]]:
         """The outputs of the graph for each view of the squares (N, S, S, 3), all in one run where they are few."""
@@ -253,6 +248,16 @@ class Predictor:
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(sessions.spinning)))
         return ort.InferenceSession(str(self.bundle.model), sess_options=options, providers=["CPUExecutionProvider"])
+
+
+def calibrated(card: BundleCard, logits: np.ndarray) -> np.ndarray:
+    """Logits (N, L) → probabilities (N, L) float32 as the card says; those of a mask (N, L, S, S)."""
+    temperature = card.temperatures or card.temperature
+    scaled = logits.astype(np.float64) / temperature + (card.bias or 0.0)
+    if card.head == "softmax":
+        scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return (scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32)
+    return (0.5 * (1 + np.tanh(scaled / 2))).astype(np.float32)  # the sigmoid without overflow
 
 
 def encode_attributes(attributes: Sequence[Attributes], names: Sequence[str]) -> np.ndarray:

@@ -12,7 +12,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,18 +30,17 @@ from derm_ml.records import (
     DataError,
     Problem,
     Sample,
+    normal_id,
 )
 from derm_ml.splits import (
-    HELD_OUT,
     Identity,
+    Settled,
     SplitFractions,
-    assign_splits,
-    contested,
-    fixed_splits,
-    group_samples,
     known_again,
+    settle,
     split_hash,
 )
+from derm_ml.tables import write_table
 from derm_ml.task import PrepareSettings, Task
 
 SHARD_BYTES = 256 * 2**20  # large enough to read fast, small enough to move and to re-verify
@@ -49,41 +48,72 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 def prepare(
-    task: Task, raw: Path, settings: PrepareSettings, out: Path, progress: Progress = lambda *_: None
+    task: Task,
+    raw: Path,
+    settings: PrepareSettings,
+    out: Path,
+    progress: Progress = lambda *_: None,
+    kept: Path | None = None,
 ) -> Dataset:
     """Read a raw folder as downloaded, decode and fingerprint every image, freeze the splits, write the dataset.
 
     Images that cannot be used are quarantined with their reason; the rest goes on. The folder at `out` is
-    replaced whole or not at all; an image that is in it already stays in its split, as long as `settings.seed` is
-    the same. Raises `DataError` when nothing usable is left.
+    replaced whole or not at all. An image that is in the dataset `kept` (by default the one at `out`) stays in its
+    split, as long as `settings.seed` is the same. Raises `DataError` when nothing usable is left.
     """
     reading = task.read(raw, settings)
     problems = list(reading.problems)
     with replacing_folder(out) as folder:
         writer = _ShardWriter(folder / "shards")
-        kept: list[Sample] = []
+        usable: list[Sample] = []
         rows: dict[str, dict[str, Any]] = {}
         prints: dict[tuple[str, str], Fingerprint] = {}
-        samples = sorted(reading.samples, key=lambda s: s.id)
-        for done, (sample, result) in enumerate(_in_parallel(samples, raw, settings.store_side), start=1):
+        samples = sorted((_as_prepared(s, settings) for s in reading.samples), key=lambda s: s.id)
+        for done, (sample, result) in enumerate(decoded(samples, raw, settings.store_side), start=1):
             progress("decode", done, len(samples))
             if isinstance(result, Problem):
                 problems.append(result)
                 continue
-            kept.append(sample)
+            usable.append(sample)
             rows[sample.id] = writer.add(sample, result.files)
             prints |= {(sample.id, role): found for role, found in result.fingerprints.items()}
         writer.close()
-        if not kept:
+        if not usable:
             raise DataError(f"{raw}: none of its {len(samples)} samples can be used; the first problem: {problems[:1]}")
         pairs = _duplicate_samples(prints)
-        earlier = _earlier_splits(out, settings.seed, kept, rows)
-        kept, pairs, quarantined = _settle(kept, pairs, settings, earlier)
-        problems += quarantined
+        earlier = _earlier_splits(kept or out, settings.seed, usable, rows)
+        settled = settle(
+            usable,
+            [(p.a, p.b) for p in pairs],
+            SplitFractions(settings.validation, settings.test, settings.seed, settings.test_grows),
+            earlier,
+            frozenset(settings.training_only),
+            settings.patients,
+            keep_copies=settings.duplicates == "stop",
+        )
+        out_of_splits = settled.held_back
+        problems += [s.problem(out_of_splits[s.id], kind="held_back") for s in usable if s.id in out_of_splits]
+        if not settled.splits:
+            raise DataError(f"{raw}: all {len(usable)} usable images are held back; the first: {problems[-1].reason}")
         labels = reading.labels or task.labels
-        table = _manifest(task, labels, kept, rows, pairs, settings, earlier)
+        pairs = [p for p in pairs if p.a not in out_of_splits and p.b not in out_of_splits]
+        table = _manifest(task, labels, [s for s in usable if s.id in settled.splits], rows, settled, settings)
         _write(folder, task, labels, settings, table, pairs, problems, writer.sizes, reading.left_out)
     return Dataset.open(out)
+
+
+def _as_prepared(sample: Sample, settings: PrepareSettings) -> Sample:
+    """Its IDs in the form in which they are compared, and without the split a delivery claims for itself."""
+    attributes = dict(sample.attributes)
+    if "second_patient" in attributes:
+        attributes["second_patient"] = normal_id(str(attributes["second_patient"]))
+    return replace(
+        sample,
+        patient=normal_id(sample.patient),
+        lesion=normal_id(sample.lesion),
+        attributes=attributes,
+        split="" if sample.delivered and not settings.believe_splits else sample.split,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +132,7 @@ class _Prepared:
     fingerprints: dict[str, Fingerprint]  # of every photo, by role
 
 
-def _in_parallel(samples: Sequence[Sample], raw: Path, side: int) -> Iterator[tuple[Sample, _Prepared | Problem]]:
+def decoded(samples: Sequence[Sample], raw: Path, side: int) -> Iterator[tuple[Sample, _Prepared | Problem]]:
     """Decode ahead with a bounded number of images in memory, in input order (Pillow and OpenCV release the GIL)."""
     with ThreadPoolExecutor() as pool:
         waiting = iter(samples)
@@ -119,14 +149,14 @@ def _prepare_one(sample: Sample, raw: Path, side: int) -> _Prepared | Problem:
         try:
             files[role] = _stored(role, read_image_file(raw / relative), side)
         except FileNotFoundError:
-            return Problem(relative, "the file is listed but missing")
+            return sample.problem("the file is listed but missing", relative)
         except ImageError as error:
-            return Problem(relative, str(error))
+            return sample.problem(str(error), relative)
     if "mask" in files:
         mask, image = ((files[role].width, files[role].height) for role in ("mask", "image"))
         if mask != image:
             reason = f"the mask is {mask[0]} × {mask[1]} pixels, its picture {image[0]} × {image[1]}: no pair"
-            return Problem(sample.files["mask"], reason)
+            return sample.problem(reason, sample.files["mask"])
     photos = {role: decode(stored.data, INGEST_FORMATS) for role, stored in files.items() if role != "mask"}
     return _Prepared(files, {role: fingerprint(photo) for role, photo in photos.items()})
 
@@ -191,7 +221,8 @@ class _ShardWriter:
             self.close()
         if not self._tar:
             self._name = f"{len(self.sizes):05d}.tar"
-            self._tar = tarfile.open(self.folder / self._name, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+            # as USTAR byte for byte, until a name has more than 100 bytes or letters beyond ASCII
+            self._tar = tarfile.open(self.folder / self._name, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         return self._tar
 
 
@@ -222,45 +253,14 @@ def _earlier_splits(
     return known_again(old, [Identity(s.source, s.id, content_of(rows[s.id])) for s in samples])
 
 
-def _settle(
-    samples: list[Sample], pairs: Sequence[DuplicatePair], settings: PrepareSettings, earlier: Mapping[str, str]
-) -> tuple[list[Sample], list[DuplicatePair], list[Problem]]:
-    """Take out what would leak whatever split it were in, with the reason.
-
-    With `duplicates: quarantine` that is the training copy of a pair across splits, of those that grouping cannot
-    solve because neither moves; always it is a new sample that ties samples of different splits together.
-    """
-    training_only = frozenset(settings.training_only)
-    by_id = {s.id: s for s in samples}
-    out: dict[str, str] = {}
-    if settings.duplicates == "quarantine":
-        fixed = fixed_splits(samples, training_only, earlier)
-        where = {s.id: fixed.get(s.id, s.split) for s in samples}
-        for pair in pairs:
-            for mine, other in ((pair.a, pair.b), (pair.b, pair.a)):
-                if where[mine] == "train" and where[other] in HELD_OUT:
-                    out[mine] = f"{pair.kind} duplicate of {other} in the {where[other]} split"
-    left = [s for s in samples if s.id not in out]
-    out |= contested(left, group_samples(left, [(p.a, p.b) for p in pairs]), training_only, earlier)
-    return (
-        [s for s in left if s.id not in out],
-        [p for p in pairs if p.a not in out and p.b not in out],
-        [Problem(next(iter(by_id[name].files.values())), reason) for name, reason in out.items()],
-    )
-
-
 def _manifest(
     task: Task,
     labels: Sequence[str],
     samples: Sequence[Sample],
     rows: Mapping[str, Mapping[str, Any]],
-    pairs: Sequence[DuplicatePair],
+    settled: Settled,
     settings: PrepareSettings,
-    earlier: Mapping[str, str],
 ) -> pd.DataFrame:
-    groups = group_samples(samples, [(p.a, p.b) for p in pairs])
-    fractions = SplitFractions(settings.validation, settings.test, settings.seed)
-    splits = assign_splits(samples, fractions, groups, frozenset(settings.training_only), earlier)
     names = sorted({name for s in samples for name in s.attributes})
     roles = sorted({role for s in samples for role in s.regions})
     records = []
@@ -270,8 +270,8 @@ def _manifest(
             "source": sample.source,
             "patient": sample.patient,
             "lesion": sample.lesion,
-            "group": groups[sample.id],
-            "split": splits[sample.id],
+            "group": settled.groups[sample.id],
+            "split": settled.splits[sample.id],
             "official_split": sample.split,
             "label": task.negative if sample.label == "none" else sample.label,
             "licence": sample.licence if sample.licence != "unknown" else settings.licence,
@@ -306,13 +306,15 @@ def _write(
 ) -> None:
     table.to_parquet(folder / "manifest.parquet", index=False)
     splits = dict(zip(table["id"], table["split"], strict=True))
-    pd.DataFrame([asdict(p) for p in problems], columns=["file", "row", "reason"]).sort_values(
-        ["file", "row"], kind="stable"
-    ).to_csv(folder / "quarantine.csv", index=False)
-    rows = [asdict(p) | {"a_split": splits[p.a], "b_split": splits[p.b]} for p in pairs]
-    pd.DataFrame(rows, columns=["a", "b", "kind", "score", "a_split", "b_split"]).to_csv(
-        folder / "duplicates.csv", index=False
-    )
+    quarantine = pd.DataFrame([asdict(p) for p in problems], columns=["file", "row", "reason", "kind"])
+    write_table(folder / "quarantine.csv", quarantine.sort_values(["file", "row"], kind="stable"))
+    label = dict(zip(table["id"], table["label"], strict=True))
+    rows = [
+        asdict(p) | {"a_split": splits[p.a], "b_split": splits[p.b], "a_label": label[p.a], "b_label": label[p.b]}
+        for p in pairs
+    ]
+    columns = ["a", "b", "kind", "score", "a_split", "b_split", "a_label", "b_label"]
+    write_table(folder / "duplicates.csv", pd.DataFrame(rows, columns=columns))
     # an image counts for each label it carries, so that multi-label images are not lost in combinations
     counts = Counter(
         (split, name) for split, label in zip(table["split"], table["label"], strict=True) for name in label.split("+")
@@ -329,6 +331,7 @@ def _write(
             "samples": len(table),
             "groups": len(set(table["group"])),
             "quarantined": len(problems),
+            "held_back": sum(p.kind == "held_back" for p in problems),  # of these: intact, but would leak
             "left_out": dict(sorted(left_out.items())),  # the source's own labels the task has none for
             "sizes": {s: sizes[s] for s in (*SPLITS, UNLABELLED) if s in SPLITS or sizes[s]},
             "counts": {s: {name: counts[s, name] for name in names if counts[s, name]} for s in SPLITS},

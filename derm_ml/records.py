@@ -6,13 +6,18 @@ dropped silently. Which split a sample goes to is decided in `splits.py`.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from derm_ml import DermError
 
 SPLITS = ("train", "validation", "test")
 UNLABELLED = "unlabelled"  # where samples without a known target go: pseudo-labelling may use them, nothing else does
+DELIVERIES = "batches"  # the folder of a raw folder that holds what was delivered, each delivery a source of its own
+_WHOLE_NUMBER = re.compile(r"0*([0-9]+)(?:[.,]0+)?")
 
 
 class DataError(DermError, ValueError):
@@ -21,11 +26,15 @@ class DataError(DermError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One file or row that cannot be used, and why. It is quarantined, never dropped silently."""
+    """One file or row that is not used, and why. It is quarantined, never dropped silently.
+
+    `kind` is `unusable` (missing, broken, not listed) or `held_back` (intact, but in any split it would leak).
+    """
 
     file: str
     reason: str
-    row: int | None = None  # line in `file` counted from 1, the header being line 1
+    row: int | None = None  # line of the list that names it, counted from 1, the header being line 1
+    kind: Literal["unusable", "held_back"] = "unusable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,7 @@ class Sample:
     `files` maps a role (`image`, `mask`, `first`, `second`) to a path relative to the source's root.
     `regions` maps a role to the boxes in that picture; a role without an entry was not looked at.
     `target` maps a label to 1.0, 0.0 or NaN (not known); it is empty for an unlabelled sample.
+    `listed_in` and `row` say which line of which list it was read from; "" and None where no list names it.
     `attributes` may hold `age` (years), `sex` (`male`, `female`), `site`, `eye`, `diagnosis`; an unknown one is absent.
     """
 
@@ -73,6 +83,18 @@ class Sample:
     source: str = ""
     licence: str = "unknown"
     regions: Mapping[str, tuple[Region, ...]] = field(default_factory=dict)
+    listed_in: str = ""
+    row: int | None = None
+
+    @property
+    def delivered(self) -> bool:
+        """Whether it came as a delivery rather than with the images the task was set up with."""
+        return self.source.split("/")[0] == DELIVERIES
+
+    def problem(self, reason: str, file: str = "", kind: Literal["unusable", "held_back"] = "unusable") -> Problem:
+        """A problem of this sample (of its first file, if none is named) that says where it is listed."""
+        where = f" (line {self.row} of {self.listed_in})" if self.listed_in else ""
+        return Problem(file or next(iter(self.files.values())), reason + where, self.row, kind)
 
     @property
     def labelled(self) -> bool:
@@ -112,13 +134,45 @@ def with_prefix(reading: Reading, folder: str, source: str) -> Reading:
         return replace(reading, samples=tuple(replace(s, source=s.source or source) for s in reading.samples))
     return Reading(
         tuple(
-            replace(s, source=source, files={role: f"{folder}/{path}" for role, path in s.files.items()})
+            replace(
+                s,
+                source=source,
+                files={role: f"{folder}/{path}" for role, path in s.files.items()},
+                listed_in=f"{folder}/{s.listed_in}" if s.listed_in else "",
+            )
             for s in reading.samples
         ),
         tuple(replace(p, file=f"{folder}/{p.file}") for p in reading.problems),
         reading.left_out,
         reading.labels,
     )
+
+
+def normal_id(text: str) -> str:
+    """The form in which patient and lesion IDs are compared and stored.
+
+    One person has one ID, however it was typed or exported: case, spaces and Unicode form do not matter, nor what
+    spreadsheets do to numbers. Two people who are taken for one share a split, which harms nobody; one person who is
+    taken for two may be learned from and tested on.
+
+        >>> normal_id(" Case\u00a0 12 "), normal_id("12.0"), normal_id("0012"), normal_id("P-07")
+        ('case 12', '12', '12', 'p-07')
+    """
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    visible = "".join(c for c in folded if unicodedata.category(c) != "Cf")  # zero-width characters, a stray BOM
+    plain = " ".join(visible.split())
+    number = _WHOLE_NUMBER.fullmatch(plain)
+    return number[1] if number else plain
+
+
+def namespace(source: str, patients: str) -> str:
+    """Within which patient and lesion IDs of a source mean the same: everywhere ("") where `patients` is `shared`.
+
+    With `per_source` it is the source; all deliveries of a task together are one.
+    """
+    if patients == "shared":
+        return ""
+    return DELIVERIES if source.split("/")[0] == DELIVERIES else source
 
 
 def one_hot(label: str, labels: Sequence[str]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from derm_ml.records import SPLITS
+from derm_ml.records import SPLITS, UNLABELLED, normal_id
 from derm_ml.task import DataRule, Finding, Gate
 
 if TYPE_CHECKING:
@@ -21,38 +21,76 @@ SHOWN = 50  # rows shown of a broken rule; the message says how many there are
 MAX_EMPTY = 0.05  # more empty masks than this come from a broken export, not from skin without lesions
 WHOLE = 0.995  # share of the picture from which a mask counts as covering it
 MAX_QUARANTINED = 0.05  # a batch that loses more than this share is broken, not unlucky
+_ADD = (
+    "add images or change the split fractions (what is added later reaches the test split only with "
+    "`test_grows: true` in params.yaml)"
+)
 
 
 def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
-    """Every patient, lesion and duplicate cluster lies in one split."""
+    """No patient and no lesion, by its ID, lies in two splits."""
     table = dataset.manifest.loc[dataset.manifest["split"].isin(SPLITS)]  # unlabelled images are in no split
-    rows = []
+    spaces = dataset.namespaces(table)
+    rows, counts, named = [], [], spaces != spaces
     for kind in ("patient", "lesion"):
-        known = table[table[kind] != ""]
-        spread = known.groupby(["source", kind])["split"].agg(lambda s: ", ".join(sorted(set(s))))
-        rows += [{"kind": kind, "name": str(key), "splits": s} for key, s in spread.items() if "," in s]
-    n = sum(bool(name) for kind in ("patient", "lesion") for name in table[kind])
-    if not rows and not n:
-        return Finding(True, f"no patient or lesion ids are known of {len(table)} images: nothing to cross")
-    if not rows:
-        return Finding(True, f"{table['group'].nunique()} groups of {len(table)} images, each in one split")
-    return Finding(False, f"{len(rows)} patients or lesions lie in more than one split", tuple(rows[:SHOWN]))
+        ids = table[kind].map(normal_id)
+        known = ids != ""
+        named |= known
+        spread = table[known].groupby([spaces[known], ids[known]])["split"].agg(lambda s: ", ".join(sorted(set(s))))
+        counts += [_counted(len(spread), f"{kind} ID")] if len(spread) else []
+        rows += [
+            {"kind": kind, "id": name, "sources": space or "all", "splits": splits}
+            for (space, name), splits in spread.items()
+            if "," in splits
+        ]
+    if not named.any():
+        return Finding.not_evaluable(f"none of the {len(table)} images has a patient or lesion ID")
+    if rows:
+        first = rows[0]
+        return Finding(
+            False,
+            f"{len(rows)} patients or lesions lie in more than one split, e.g. {first['kind']} {first['id']} "
+            f"({first['splits']}). Remove their images from one of the splits, or set a new `seed` in params.yaml; if "
+            "two sources number different people alike, set `patients: per_source`",
+            tuple(rows[:SHOWN]),
+        )
+    unnamed = f"; {(~named).sum()} of {len(table)} images have no ID and cannot be checked" if not named.all() else ""
+    return Finding(True, f"{' and '.join(counts)}, each in one split{unnamed}")
 
 
 def no_duplicates_across_splits(dataset: Dataset) -> Finding:
-    """No picture, as is or flipped, turned, recompressed or cropped, lies in two splits."""
+    """No image, as is or flipped, turned, recompressed or cropped, lies in two splits."""
     pairs = dataset.duplicates
     in_splits = pairs["a_split"].isin(SPLITS) & pairs["b_split"].isin(SPLITS)
     crossing = pairs.loc[in_splits & (pairs["a_split"] != pairs["b_split"])]
     if crossing.empty:
-        return Finding(True, f"{len(pairs)} pairs of duplicates, each within one split")
+        held = dataset.held_back
+        said = f"; {_counted(len(held), 'image')} held back, see quarantine.csv" if len(held) else ""
+        return Finding(True, f"{_counted(len(pairs), 'duplicate pair')}, each within one split{said}", _rows(held))
     first = crossing.iloc[0]
     return Finding(
         False,
-        f"{len(crossing)} pictures lie in two splits, e.g. {first['a']} ({first['a_split']}) and {first['b']} "
+        f"{_counted(len(crossing), 'image')} in two splits, e.g. {first['a']} ({first['a_split']}) and {first['b']} "
         f"({first['b_split']}, {first['kind']} duplicate). Remove one of each pair, or set `duplicates: quarantine` "
-        "in params.yaml, which takes the training copy out",
+        "in params.yaml, which keeps the test image, else the validation image",
         _rows(crossing),
+    )
+
+
+def duplicates_have_one_label(dataset: Dataset) -> Finding:
+    """Images that show the same have the same label."""
+    pairs = dataset.duplicates
+    unlike = pairs.loc[pairs["a_label"] != pairs["b_label"]]
+    if UNLABELLED in set(pairs["a_label"]) | set(pairs["b_label"]):
+        unlike = unlike.loc[(unlike["a_label"] != UNLABELLED) & (unlike["b_label"] != UNLABELLED)]
+    if unlike.empty:
+        return Finding(True, f"{_counted(len(pairs), 'duplicate pair')}, none with two labels")
+    first = unlike.iloc[0]
+    return Finding(
+        False,
+        f"{_counted(len(unlike), 'duplicate pair')} with two labels, e.g. {first['a']} ({first['a_label']}) and "
+        f"{first['b']} ({first['b_label']}): correct or remove one of each",
+        _rows(unlike),
     )
 
 
@@ -66,9 +104,7 @@ def every_class_in_every_split(dataset: Dataset) -> Finding:
     missing = [f"{row['label']} in {s}" for row in rows for s in SPLITS if row[s] == 0]
     missing += [f"anything but {row['label']} in {s}" for row in rows for s in SPLITS if 0 < row[s] == sizes[s]]
     if missing:
-        return Finding(
-            False, f"no image of {'; '.join(missing)}: add images or change the split fractions", tuple(rows)
-        )
+        return Finding(False, f"no image of {'; '.join(missing)}: {_ADD}", tuple(rows))
     classes = max(2, len(dataset.labels))  # one label alone divides into those with it and those without
     return Finding(True, f"{classes} classes in {len(SPLITS)} splits", tuple(rows))
 
@@ -89,9 +125,9 @@ def images_decode(dataset: Dataset) -> Finding:
     ]
     if damaged:
         return Finding(False, f"{len(damaged)} stored files are damaged: run `dvc checkout`", tuple(damaged[:SHOWN]))
-    lost = dataset.quarantine
+    lost = dataset.quarantine.loc[dataset.quarantine["kind"] == "unusable"]
     share = len(lost) / max(1, len(lost) + len(table))
-    message = f"{len(table)} pictures intact, {len(lost)} quarantined ({share:.1%})"
+    message = f"{len(table)} images intact, {len(lost)} quarantined ({share:.1%})"
     return Finding(share <= MAX_QUARANTINED, message, _rows(lost.astype(str)), {"quarantined": float(len(lost))})
 
 
@@ -100,7 +136,7 @@ def lesions_in_every_split(dataset: Dataset) -> Finding:
     counts = {s: sum(area > 0 for area in dataset.split(s)["mask.area"]) for s in SPLITS}
     missing = [s for s in SPLITS if not counts[s]]
     if missing:
-        return Finding(False, f"no mask with a lesion in {' and '.join(missing)}: add images", (counts,))
+        return Finding(False, f"no mask with a lesion in {' and '.join(missing)}: {_ADD}", (counts,))
     return Finding(True, ", ".join(f"{n} lesions in {s}" for s, n in counts.items()), (counts,))
 
 
@@ -144,6 +180,10 @@ def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
     return Finding(metric.value <= 0.10, f"ECE {metric.value:.3f} (n = {metric.n})", figures={"ece": metric.value})
 
 
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def _rows(table: pd.DataFrame) -> tuple[dict[str, Any], ...]:
     return tuple({str(k): v for k, v in row.items()} for row in table.head(SHOWN).to_dict(orient="records"))
 
@@ -151,14 +191,15 @@ def _rows(table: pd.DataFrame) -> tuple[dict[str, Any], ...]:
 IMAGE_RULES = (
     DataRule("patients_do_not_cross_splits", patients_do_not_cross_splits),
     DataRule("no_duplicates_across_splits", no_duplicates_across_splits),
-    DataRule("every_class_in_every_split", every_class_in_every_split),
+    DataRule("every_class_in_every_split", every_class_in_every_split, more_data_may_help=True),
     DataRule("images_decode", images_decode),
+    DataRule("duplicates_have_one_label", duplicates_have_one_label, blocking=False),
 )
 
 # instead of the classes, of which a task that draws masks has one
 MASK_RULES = (
-    *(rule for rule in IMAGE_RULES if rule.check is not every_class_in_every_split),
-    DataRule("lesions_in_every_split", lesions_in_every_split),
+    *(r for r in IMAGE_RULES if r.check not in (every_class_in_every_split, duplicates_have_one_label)),
+    DataRule("lesions_in_every_split", lesions_in_every_split, more_data_may_help=True),
     DataRule("few_masks_are_empty", few_masks_are_empty),
     DataRule("masks_leave_some_background", masks_leave_some_background, blocking=False),
 )

@@ -1,12 +1,16 @@
 """Splits that keep patients together and stay as they are when data arrive.
 
-    groups = group_samples(samples, duplicates)                        patient, lesion, duplicates → one group
     earlier = known_again(old, new)                                    what is in a split already
+    settle(samples, duplicates, shares, earlier)                       → groups, splits, what is held back and why
+
+    groups = group_samples(samples, duplicates)                        patient, lesion, duplicates → one group
+    reasons = copies(samples, duplicates, extra, earlier)              duplicates of an image in a split above
     reasons = contested(samples, groups, extra, earlier)               new samples that no split can take
     splits = assign_splits(samples, shares, groups, extra, earlier)    kept, or dealt: grouped and stratified
 
 Same input, same splits, whatever its order. An image that was in a split of the dataset that is replaced stays in
-it, so that a model is never tested on what it, or the champion before it, has learned.
+it, so that a model is never tested on what it, or the champion before it, has learned. Nor does the test split grow
+by itself: scores before and after a delivery are of the same images.
 """
 
 from __future__ import annotations
@@ -15,10 +19,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from derm_ml.records import SPLITS, UNLABELLED, DataError, Sample
+from derm_ml.records import SPLITS, UNLABELLED, DataError, Sample, namespace, normal_id
 
 HELD_OUT = ("validation", "test")
 
@@ -30,12 +34,48 @@ class SplitFractions:
     validation: float = 0.15
     test: float = 0.15
     seed: int = 0
+    test_grows: bool = False  # whether new images may join a test split that is there already
 
 
-def group_samples(samples: Sequence[Sample], duplicates: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Sample id → its group and its split, and the samples that are in neither with the reason."""
+
+    groups: Mapping[str, str]
+    splits: Mapping[str, str]
+    held_back: Mapping[str, str]
+
+
+def settle(
+    samples: Sequence[Sample],
+    duplicates: Sequence[tuple[str, str]],
+    fractions: SplitFractions,
+    earlier: Mapping[str, str] = {},
+    training_only: frozenset[str] = frozenset(),
+    patients: str = "shared",
+    keep_copies: bool = False,
+) -> Settled:
+    """Where every sample goes; those that would leak whatever split they were in are held back.
+
+    That is a new sample that no split can take (`contested`), and, unless `keep_copies`, the lower copy of an image
+    that two splits hold and that grouping cannot join, because neither moves (`copies`).
+    """
+    out = {} if keep_copies else copies(samples, duplicates, training_only, earlier)
+    left = [s for s in samples if s.id not in out]
+    # of three alike the middle one may be out: the other two are still one image, so all pairs join
+    groups = group_samples(samples, duplicates, patients)
+    out = out | contested(left, groups, training_only, earlier, fractions.test_grows)
+    left = [s for s in left if s.id not in out]
+    groups = group_samples(left, duplicates, patients)
+    return Settled(groups, assign_splits(left, fractions, groups, training_only, earlier), out)
+
+
+def group_samples(
+    samples: Sequence[Sample], duplicates: Iterable[tuple[str, str]] = (), patients: str = "shared"
+) -> dict[str, str]:
     """Sample id → group id: the union of patient, lesion and duplicate pairs (union-find).
 
-    Patient and lesion ids are only comparable within one source, so they are joined per source;
+    Patient and lesion IDs are compared in their normal form, within the namespace `patients` gives their source;
     duplicate pairs (sample ids) join across sources. A group is named by its smallest sample id.
     """
     parent = {sample.id: sample.id for sample in samples}
@@ -52,9 +92,10 @@ def group_samples(samples: Sequence[Sample], duplicates: Iterable[tuple[str, str
 
     first_of: dict[tuple[str, str, str], str] = {}
     for sample in samples:
-        for kind, value in (("patient", sample.patient), ("lesion", sample.lesion)):
+        space = namespace(sample.source, patients)
+        for kind, value in (("patient", normal_id(sample.patient)), ("lesion", normal_id(sample.lesion))):
             if value:
-                join(first_of.setdefault((sample.source, kind, value), sample.id), sample.id)
+                join(first_of.setdefault((space, kind, value), sample.id), sample.id)
     for a, b in duplicates:
         if a in parent and b in parent:
             join(a, b)
@@ -77,7 +118,10 @@ def assign_splits(
       may have been learned from by a pseudo-label: its group is not dealt, it trains.
     * A group with a sample that cannot move is not dealt: its other samples go where that one is. Where several lie
       in different splits, officially or because of what was learned of them later, they stay: the rule
-      `patients_do_not_cross_splits` or `no_duplicates_across_splits` reports it; `contested` names the new ones.
+      `patients_do_not_cross_splits` or `no_duplicates_across_splits` reports it; `contested` names the new ones,
+      and those that only the test split could take.
+    * A test split that is there already is not dealt to, unless `fractions.test_grows`. Validation keeps its share:
+      nothing is learned from it, and thresholds are the surer the more it holds.
     * Any other group is dealt to one split as a whole. Groups are ordered by a hash of seed and id, not by input
       order, and dealt label by label, the label with the fewest positives left first, to the split that lacks most
       of it (iterative stratification: Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10, over groups), counting
@@ -106,7 +150,8 @@ def assign_splits(
     official = {s.split for s in samples if s.labelled and s.split and s.source not in training_only}
     shares = {"validation": fractions.validation, "test": fractions.test}
     # where the publisher split the data, only the splits left open are drawn from the training data
-    wanted = {split: share for split, share in shares.items() if split not in official}
+    closed = official if fractions.test_grows or "test" not in earlier.values() else official | {"test"}
+    wanted = {split: share for split, share in shares.items() if split not in closed}
     drawn = _stratified(dealt, wanted, fractions.seed, before)
     return result | {s.id: split for name, split in drawn.items() for s in dealt[name]}
 
@@ -116,16 +161,51 @@ def contested(
     groups: Mapping[str, str],
     training_only: frozenset[str] = frozenset(),
     earlier: Mapping[str, str] = {},
+    test_grows: bool = False,
 ) -> dict[str, str]:
-    """Sample id → why no split can take it: it ties samples together that lie in different splits and do not move."""
+    """Sample id → why no split can take it.
+
+    It ties samples together that lie in different splits and do not move; or it belongs to a test image, so that it
+    must not be learned from, and the test split does not grow.
+    """
     fixed = fixed_splits(samples, training_only, earlier)
     reasons = {}
     for group in _members(samples, groups).values():
         lying = {fixed[s.id]: s.id for s in reversed(group) if s.id in fixed}
+        places = " and ".join(f"{lying[split]} ({split})" for split in SPLITS if split in lying)
+        shown = f"it shows the same patient, lesion or image as {places}"
         if len(lying) > 1:
-            places = " and ".join(f"{lying[split]} ({split})" for split in SPLITS if split in lying)
-            why = f"it shows the same patient, lesion or picture as {places}: in either split it would leak"
+            reasons |= {s.id: f"{shown}: in either split it would leak" for s in _free(group, fixed)}
+        elif "test" in lying and not test_grows:
+            why = f"{shown}: it must not be learned from, and the test split grows only with `test_grows: true`"
             reasons |= {s.id: why for s in _free(group, fixed)}
+    return reasons
+
+
+def copies(
+    samples: Sequence[Sample],
+    duplicates: Iterable[tuple[str, str]],
+    training_only: frozenset[str] = frozenset(),
+    earlier: Mapping[str, str] = {},
+) -> dict[str, str]:
+    """Sample id → why it is taken out: an image that does not move either shows the same in a split above its own.
+
+    The test image is kept, then the validation image, so that published test sets stay whole. Copies of copies count:
+    of three alike, in training, validation and test, the test image alone is kept.
+    """
+    fixed = fixed_splits(samples, training_only, earlier)
+    # what the publisher put into training does not move to where its copy is
+    lies = {
+        s.id: SPLITS.index(fixed.get(s.id) or s.split) for s in samples if s.labelled and (s.id in fixed or s.split)
+    }
+    alone = [replace(s, patient="", lesion="") for s in samples]
+    reasons = {}
+    for group in _members(alone, group_samples(alone, duplicates)).values():
+        placed = [s.id for s in group if s.id in lies]
+        kept = max(placed, key=lambda name: lies[name], default="")
+        for name in placed:
+            if lies[name] < lies[kept]:
+                reasons[name] = f"it shows the same image as {kept} in the {SPLITS[lies[kept]]} split"
     return reasons
 
 

@@ -10,11 +10,14 @@ A task is one folder, `derm_ml/tasks/<name>/`, with the same inner shape:
     model.py     the network of each recipe, where derm_ml/nets does not have it already
     train.py     fit(dataset, recipe, out, on_epoch) -> the path of a Bundle
     evaluate.py  evaluate(predictor, dataset, split) -> Evaluation
+                 recount(card, predictions, dataset, split) -> its metrics, counted from the saved predictions
+                 repeat(predictor, dataset, ids, split) -> what predicting some cases again gives
     predict.py   answer(predictor, asked, options) -> the model of its answer
                  explain(predictor, asked, options) -> RGB image
                  explanation(predictor, asked, options) -> (answer, Explanation): the same as numbers
                  answers(predictor, images, options) -> answers, if it is faster with several images at once;
                  the images may be shrunk to the size a dataset stores
+                 columns(card) -> the columns of a table of answers; a mapping's are named `name.key`
                  drawings(image, answer) -> images by name, if an answer is to be looked at (a mask)
                  and, where the task does not classify images: load(bundle) -> its predictor,
                  held_out(dataset, evaluation, n) -> uploads, numbers(answer) -> what a service must reproduce
@@ -31,23 +34,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from derm_ml.asking.kinds import Asking
+from derm_ml.machine import memory_for, refuse_several_processes
 from derm_ml.progress import OnEpoch, silent
-from derm_ml.records import Reading
+from derm_ml.records import SPLITS, DataError, Reading
+from derm_ml.sentences import WrongValue, of_values, unknown
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from derm_ml.asking.answers import Answer, Explanation
+    from derm_ml.bundle import BundleCard
     from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation
+    from derm_ml.evaluation import Evaluation, Metric
     from derm_ml.pairs import Pair
     from derm_ml.predictor import Predictor
     from derm_ml.replay import Upload
+
+
+R = TypeVar("R", bound="Recipe")
+CHAIN = ("model_version", "dataset_md5", "note")  # where every answer comes from, and what it is not
 
 
 class Settings(BaseModel):
@@ -64,11 +75,37 @@ class PrepareSettings(Settings):
     store_side: int = Field(512, ge=64, le=4096, description="longer side of a stored image, in pixels")
     validation: float = Field(0.15, ge=0, lt=1, description="share drawn for validation where no official split exists")
     test: float = Field(0.15, ge=0, lt=1, description="share drawn for test where no official split exists")
-    seed: int = Field(0, description="seed of the drawn splits; a new one deals all of them anew")
+    seed: int = Field(0, description="seed of the drawn splits; a new one creates new splits for all images")
+    test_grows: bool = Field(
+        False,
+        description="whether new images may join a test split that is there already; scores before and after are then "
+        "not comparable. Without it a new image of a test patient is held back and listed",
+    )
+    patients: str = Field(
+        "shared",
+        pattern="^(shared|per_source)$",
+        description="'shared': a patient or lesion ID means the same in every source; 'per_source': only within its "
+        "source, all deliveries together being one. Set it where two sources number different people alike",
+    )
     duplicates: str = Field(
-        "stop",
+        "quarantine",
         pattern="^(stop|quarantine)$",
-        description="near-duplicates across official splits: 'stop' the line, or 'quarantine' the training copy",
+        description="near-duplicates across splits: 'quarantine' keeps the test image, else the validation image, and "
+        "lists the others; 'stop' fails the check, so that somebody decides",
+    )
+    believe_splits: bool = Field(
+        False,
+        description="whether a delivery's own split column or split folders count; those of the images the task was "
+        "set up with always do",
+    )
+    corrections: str = Field(
+        "refuse",
+        pattern="^(refuse|apply)$",
+        description="a delivery that says something else of known images (labels, masks, age, patient): 'refuse' it "
+        "with the list of differences, or 'apply' what it says from then on",
+    )
+    follow_links: bool = Field(
+        False, description="also read links that lead out of the raw folder; a delivery's are never followed"
     )
     licence: str = Field("unknown", description="licence of the images where the source does not say")
 
@@ -94,23 +131,48 @@ class Recipe(Settings):
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
 
 
+def recipe_with(recipe: type[R], values: Mapping[str, Any]) -> R:
+    """The recipe with some values replaced. Raises `WrongValue` naming each field that is unknown or out of range."""
+    try:
+        return recipe(**values)
+    except ValidationError as error:
+        raise WrongValue(of_values(error, recipe.model_fields)) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of a data rule or a gate: `passed`, one sentence, and the rows that show it."""
+    """The outcome of a data rule or a gate: `passed`, one sentence, and the rows that show it.
+
+    There is a third outcome: what the check needs is not known (`evaluable=False`). It has not passed, and says so,
+    but nothing is wrong that anybody could correct, so it stops nothing.
+    """
 
     passed: bool
     message: str
     rows: tuple[Mapping[str, Any], ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)  # bare numbers, plotted over time by the UI
+    evaluable: bool = True
+
+    @classmethod
+    def not_evaluable(cls, why: str) -> Finding:
+        return cls(False, f"not checked: {why}", evaluable=False)
 
 
 @dataclass(frozen=True, slots=True)
 class DataRule:
-    """A sentence that is true of a usable dataset. A blocking rule that fails stops the line."""
+    """A sentence that is true of a usable dataset. A blocking rule that fails stops the pipeline.
+
+    `more_data_may_help` marks one that a set fails while it is too small: no delivery is rejected for it.
+    """
 
     name: str
     check: Callable[[Dataset], Finding]
     blocking: bool = True
+    more_data_may_help: bool = False
+
+    def stops(self, finding: Finding) -> bool:
+        """Whether this outcome stops the pipeline."""
+        return self.blocking and finding.evaluable and not finding.passed
 
     @property
     def description(self) -> str:
@@ -178,11 +240,11 @@ class Task:
         return next(iter(self.recipes))
 
     def recipe(self, name: str = "", **values: Any) -> Recipe:
-        """The recipe `name` (empty: the default) with some values replaced. Raises `ValueError` naming the field."""
+        """The recipe `name` (empty: the default) with some values replaced. Raises `WrongValue` naming the field."""
         name = name or self.default_recipe
         if name not in self.recipes:
-            raise ValueError(f"{self.name} has no recipe '{name}'; it has {', '.join(self.recipes)}")
-        return self.recipes[name](**values)
+            raise WrongValue(unknown("recipe", name, self.recipes, f"{self.name} has"))
+        return recipe_with(self.recipes[name], values)
 
     def read(self, root: Path, settings: PrepareSettings) -> Reading:
         """Read a raw folder as downloaded. Raises `DataError` naming file and row."""
@@ -193,25 +255,55 @@ class Task:
         self._module("data").draw(folder, n, seed)
 
     def fit(self, dataset: Dataset, recipe: Recipe, out: Path, on_epoch: OnEpoch = silent) -> Path:
-        """Train (or resume) in `out` and return the path of the finished bundle."""
-        return self._module("train").fit(dataset, recipe, out, on_epoch)
+        """Train (or resume) in `out` and return the path of the finished bundle.
+
+        Raises `SeveralProcessesError` in one of several processes a launcher started: they would share `out`.
+        """
+        refuse_several_processes()
+        with memory_for(f"fitting {self.name}", "end other programs, or choose a smaller recipe and run it again"):
+            return self._module("train").fit(dataset, recipe, out, on_epoch)
 
     def demo(self, size: int) -> Mapping[str, Any]:
         """Run the task's network once on random pictures of that size; names of outputs → their shapes and values.
 
-        Raises `ValueError` for a task that has no such demo, or for a size its network cannot take.
+        Raises `WrongValue` for a task that has no such demo, or for a size its network cannot take.
         """
         own = getattr(self._module("train"), "demo", None)
         if own is None:
-            raise ValueError(f"{self.name} has no demo on random pictures; draw some with `derm draw {self.name}`")
+            raise WrongValue(f"{self.name} has no demo on random pictures; draw some with `derm draw {self.name}`")
         return own(size)
 
     def evaluate(self, predictor: Predictor, dataset: Dataset, split: str = "test") -> Evaluation:
-        """Measure a bundle on one frozen split."""
-        return self._module("evaluate").evaluate(predictor, dataset, split)
+        """Measure a bundle on one frozen split. Raises `DataError` for a split that does not exist or is empty."""
+        if split not in SPLITS:
+            raise WrongValue(unknown("split", split, SPLITS, "there are"))
+        if dataset.split(split).empty:
+            raise DataError(f"{dataset.path} has no images in the {split} split: there is nothing to measure")
+        with memory_for(f"evaluating {self.name}", "end other programs and run it again"):
+            return self._module("evaluate").evaluate(predictor, dataset, split)
+
+    def recount(
+        self, card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str = "test"
+    ) -> dict[str, Metric]:
+        """Every metric of an evaluation, counted again from its saved predictions and the truth in the dataset.
+
+        Raises `ValueError` or `KeyError` where the predictions are not those of the split.
+        """
+        return self._module("evaluate").recount(card, predictions, dataset, split)
+
+    def repeat(self, predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str = "test") -> pd.DataFrame:
+        """Some cases of a split predicted again: `id`, and the numbers of the predictions that must be the same."""
+        return self._module("evaluate").repeat(predictor, dataset, ids, split)
 
     def load(self, bundle: Path) -> Predictor:
-        """The predictor of a bundle of this task. Raises `BundleError` for one that is damaged."""
+        """The predictor of a bundle of this task. Raises `BundleError` for one that is damaged or of something else."""
+        from derm_ml.bundle import BundleError, read_card
+
+        card = read_card(bundle)
+        if card.task != self.name:
+            raise BundleError(f"{bundle} is a model of {card.task}, not of {self.name}: choose one of {self.name}")
+        if card.head == "reconstruction":
+            raise BundleError(f"{bundle} is an autoencoder, which predicts nothing: choose a model `derm fit` made")
         own = getattr(self._module("predict"), "load", None)
         if own:
             return own(bundle)
@@ -253,6 +345,10 @@ class Task:
     def answers_together(self) -> bool:
         """Whether several images are predicted together, for which they may be shrunk to what a dataset stores."""
         return hasattr(self._module("predict"), "answers")
+
+    def columns(self, card: BundleCard) -> list[str]:
+        """The columns of a table of answers, the same for every answer of that model. Not for tasks of pairs."""
+        return self._module("predict").columns(card)
 
     def explain(self, predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
         """The image `/explain` and `derm explain` show: RGB uint8, what was asked about with a caption below."""

@@ -2,3 +2,5 @@
 
 python -m serving lesion_classification        # serve the released Bento on 127.0.0.1:3000
 """
+
+import derm_ml  # noqa: F401  before any framework: it turns their telemetry off

@@ -14,20 +14,22 @@ import os
 import sys
 
 from derm_ml import DermError
+from derm_ml.addresses import is_loopback
+from derm_ml.files import private_by_default
 from derm_ml.registry import all_tasks
-from serving.guard import is_loopback
 from serving.launch import FOLLOW, SHADOW, CannotServe, own_folder, refuse_used_port, serve_command, serve_environment
 from serving.logs import FORMAT
-from serving.released import NotReleased, bento_folder, read_release
+from serving.released import NotReleased, bento_folder, in_store, read_release
 from serving.tokens import FILE, TOKEN, Tokens
 
 
 def main() -> None:
     given = _arguments()
     try:
+        private_by_default()
         tag = read_release(given.task)
         for needed in filter(None, (tag, given.shadow)):
-            if not (bento_folder(needed) / "bento.yaml").is_file():
+            if not in_store(needed):
                 raise NotReleased(
                     f"{needed} is not in the store ({bento_folder(needed)}); release a Bento that is there"
                 )

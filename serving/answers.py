@@ -98,6 +98,7 @@ class ServiceCard(Said):
     model_version: str | None = None
     dataset_md5: str | None = None
     similar_images: int | None = Field(default=None, description="known images that /similar searches")
+    thumbnails: bool | None = Field(default=None, description="whether /similar can show them")
     licences: list[str] | None = Field(default=None, description="of those images")
     model: ModelFacts | None = None
     asked_with: str | None = Field(default=None, description="one image, an image and its fellow, or two photos")

@@ -8,6 +8,7 @@ written without being resolved. `derm_assets.packaging.build_bento` is what call
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -16,29 +17,32 @@ from pathlib import Path
 
 import bentoml
 from bentoml.exceptions import NotFound
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 import derm_ml
-import serving
 from derm_ml.bundle import CARD, Bundle, copy_to_serve
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
-from derm_ml.embeddings.similar import SimilarImages
-from derm_ml.files import folder_md5, sha256
+from derm_ml.embeddings.similar import SimilarImages, ship
+from derm_ml.files import private_by_default, sha256
 from derm_ml.predictor import Predictor
 from derm_ml.registry import get_task
 from serving import golden, sessions
 from serving.engine import BUNDLE, INDEX
 from serving.follow import CODE
+from serving.sources import code, sources
 
 # BentoML adds itself; httptools and uvloop are what its server parses and waits with where they are installed
 PACKAGES = (
-    "faiss-cpu", "httptools", "jinja2", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic",
-    "pyyaml", "uvloop",
+    "cryptography", "faiss-cpu", "httptools", "jinja2", "numpy", "onnxruntime", "opencv-python-headless", "pillow",
+    "pydantic", "pyyaml", "uvloop",
 )  # fmt: skip
 
 
 class BuildOrder(BaseModel):
-    """What to pack: a bundle folder of a task, its index of similar images if any, labels for model and Bento."""
+    """What to pack: a bundle folder of a task, its index of similar images if any, labels for model and Bento.
+
+    `thumbnails`: whether the index takes small copies of the images along; `DERM_BENTO_THUMBNAILS=yes` asks for them.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,6 +50,7 @@ class BuildOrder(BaseModel):
     bundle: Path
     index: Path | None = None
     labels: dict[str, str]
+    thumbnails: bool = Field(default_factory=lambda: os.environ.get("DERM_BENTO_THUMBNAILS", "no") == "yes")
 
 
 def build(order: BuildOrder) -> str:
@@ -53,24 +58,27 @@ def build(order: BuildOrder) -> str:
 
     Raises `BundleError` for a damaged bundle, `SimilarImagesError` for a damaged index or one of another model.
     """
-    bundle = Bundle.open(order.bundle)
+    bundle = Bundle.open_trusted(order.bundle)
     if order.index:
         SimilarImages.open(order.index, bundle.version)
     model = _stored(order, bundle)
     packages = sorted({*PACKAGES, *get_task(order.task).serving_packages})
     with tempfile.TemporaryDirectory() as folder:
-        context = Path(folder)
-        for package in (derm_ml, serving):
-            _copy_sources(package.__path__[0], context / package.__name__)
-        code = folder_md5(context).partition(".")[0]
+        for name, source in sources().items():
+            copy = Path(folder) / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
         bento = bentoml.build(
             service="serving.service:svc",
             name=order.task,
-            labels={**order.labels, CODE: code},
+            labels={**order.labels, CODE: code()},
             description=f"{order.task}, model {bundle.version}. {derm_ml.RESEARCH_USE}",
             include=["*"],
             python={"packages": [f"{name}=={version(name)}" for name in packages], "lock_packages": False},
-            docker={"python_version": f"{sys.version_info.major}.{sys.version_info.minor}"},
+            docker={
+                "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
+                "env": derm_ml.TELEMETRY_OFF,  # `bentoml serve` in the image asks before it imports the service
+            },
             build_ctx=folder,
             args={"task": order.task, "model": model},
         )
@@ -86,12 +94,13 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
     """
     task = get_task(order.task)
     with tempfile.TemporaryDirectory() as folder:
-        answers = Path(folder) / golden.GOLDEN
+        answers, index = Path(folder) / golden.GOLDEN, Path(folder) / INDEX
         predictor = task.load(bundle.path)
         golden.write(task, predictor, answers)
         version = f"{sha256(bundle.path / CARD)[:16]}-{sha256(answers)[:8]}"
         if order.index:
-            version += f"-{sha256(order.index / INDEX_CARD)[:8]}"
+            ship(order.index, index, order.thumbnails)
+            version += f"-{sha256(index / INDEX_CARD)[:8]}"
         tag = f"{order.task}:{version}"
         try:
             Bundle.open(Path(bentoml.models.get(tag).path_of(BUNDLE)))
@@ -102,19 +111,10 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
                 if isinstance(predictor, Predictor):
                     sessions.choose(predictor, Path(model.path_of(sessions.SESSIONS)))
                 if order.index:
-                    shutil.copytree(order.index, Path(model.path_of(INDEX)))
+                    shutil.copytree(index, Path(model.path_of(INDEX)))
     return tag
 
 
-def _copy_sources(package: str, target: Path) -> None:
-    """Code, the policies that say where a service decides, and the page."""
-    patterns = ("*.py", "policy.yaml", "page/*.*")
-    sources = {path for pattern in patterns for path in Path(package).rglob(pattern)}
-    for source in sources:
-        copy = target / source.relative_to(package)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy)
-
-
 if __name__ == "__main__":
+    private_by_default()
     print(build(BuildOrder.model_validate_json(sys.stdin.read())))

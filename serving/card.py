@@ -34,6 +34,7 @@ def service_card(engine: Engine) -> dict[str, Any]:
             "model_version": engine.predictor.bundle.version,
             "dataset_md5": card.dataset_md5,
             "similar_images": len(engine.similar) if engine.similar else 0,
+            "thumbnails": bool(engine.similar and engine.similar.has_thumbnails),
             "licences": engine.similar.licences if engine.similar else [],
             "model": _model_facts(card),
             "options": _option_facts(task, card),

@@ -123,7 +123,7 @@ def application(engine: Engine) -> Starlette:
         options = read_options(request.query_params.multi_items(), SIMILAR_OPTIONS)
         engine.admit()
         body = await _image(request)
-        said = await engine.run(lambda: find_similar(known, predictor, decode(body), options), pixels(body))
+        said = await engine.run(lambda: find_similar(known, predictor, decode(body), options, engine.ids), pixels(body))
         signed = {name: value for name, value in said.items() if name in models.similar.model_fields}
         signed |= _signed("similar images", predictor, engine)
         return JSONResponse(enveloped(models.similar, signed, []), headers=HEADERS)

@@ -15,8 +15,9 @@ from weakref import WeakKeyDictionary
 
 from starlette.exceptions import HTTPException
 
-from derm_ml.bundle import BundleError
+from derm_ml.bundle import BundleError, read_card, require_trusted
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError
+from derm_ml.neutral_ids import NeutralIds, known_ids
 from derm_ml.predictor import Predictor
 from derm_ml.task import Task
 from serving import golden, sessions
@@ -28,12 +29,17 @@ from serving.shadow import Shadow
 
 NO_INDEX = "this service was built without an index of similar images"
 NO_MODEL = "no model has been released for this task yet; release one, then start the service again"
+WITHDRAWN = "the model was withdrawn and no other has been released; release one"
 THREADS = max(2, min(4, os.cpu_count() or 1))  # decoding one picture overlaps with predicting another
 SOURCE = "source"  # what stands for the tag of a Bento where a bundle is served from disk
 BUNDLE = "bundle"  # the folder inside a BentoML model that holds the three files
 INDEX = "similar"  # the folder beside it that holds the index of similar images, if there is one
 
 T = TypeVar("T")
+
+
+class OtherTask(BundleError):
+    """A model is one of another task; the message says of which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +60,27 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A verified model and what goes with it. `no_index` says in a sentence why `similar` is None."""
+    """A verified model and what goes with it. `no_index` says in a sentence why `similar` is None.
+
+    `ids`: with the secret of the index a caller may send plain patient ids.
+    """
 
     predictor: Predictor
     similar: SimilarImages | None
     no_index: str
     bento: str
+    ids: NeutralIds | None = None
 
 
 def load_predictor(task: Task, files: Files) -> Predictor:
-    """The verified predictor of a bundle. Raises `BundleError`, or `GoldenError` if it answers otherwise than built."""
+    """The verified predictor of a bundle, signed by a trusted key where such are set.
+
+    Raises `BundleError`, `OtherTask`, or `GoldenError` if it answers otherwise than built.
+    """
+    if (of := read_card(files.bundle).task) != task.name:
+        raise OtherTask(f"the model is one of {of}, not of {task.name}")
+    require_trusted(files.bundle)
     predictor = task.load(files.bundle)
-    if predictor.card.task != task.name:
-        raise BundleError(f"{files.bundle}: the model is one of {predictor.card.task}, not of {task.name}")
     if files.sessions is not None:
         sessions.apply(predictor, files.sessions)
     if files.golden is not None:
@@ -99,6 +113,10 @@ class Engine:
         return self._current.similar if self._current else None
 
     @property
+    def ids(self) -> NeutralIds | None:
+        return self._current.ids if self._current else None
+
+    @property
     def bento(self) -> str:
         """The tag of the Bento whose model answers now."""
         return self._current.bento if self._current else SOURCE
@@ -114,33 +132,36 @@ class Engine:
         """
         try:
             predictor = load_predictor(self.task, files)
-        except BundleError as error:
-            damaged = "the model's files are damaged or were changed, so it was not loaded; see the server's log"
-            other = " is one of " in str(error)
-            self.unready = str(error).partition(": ")[2] if other else damaged
+        except OtherTask as error:
+            self.unready = str(error)
+            raise
+        except BundleError:
+            self.unready = "the model's files are damaged, changed or not signed, so it is not loaded; see the log"
             raise
         except golden.GoldenError:
             self.unready = "the model does not give its golden answers, so it was not loaded; see the server's log"
             raise
         try:
-            similar = self._index(files, predictor)
+            loaded = _with_index(files, predictor, bento)
         except SimilarImagesError:
             no_index = "the index of similar images is damaged or of another model, so it was not loaded"
             self.switch(Loaded(predictor, None, no_index, bento))
             raise
-        self.switch(Loaded(predictor, similar, "" if similar else NO_INDEX, bento))
+        self.switch(loaded)
 
     def open(self, files: Files, bento: str) -> Loaded:
         """A verified model, not yet serving. Raises `BundleError`, `GoldenError` or `SimilarImagesError`."""
-        predictor = load_predictor(self.task, files)
-        similar = self._index(files, predictor)
-        return Loaded(predictor, similar, "" if similar else NO_INDEX, bento)
+        return _with_index(files, load_predictor(self.task, files), bento)
 
     def switch(self, loaded: Loaded) -> None:
         """Let `loaded` answer every request that takes its model from now on."""
         self._bentos[loaded.predictor] = loaded.bento
         self._current, self.unready, self.refused = loaded, "", ""
         self.metrics.serves(loaded.predictor.bundle.version, loaded.bento)
+
+    def withdraw(self) -> None:
+        """Let no request take the model any more; those that hold it are answered."""
+        self._current, self.unready, self.refused = None, WITHDRAWN, ""
 
     def ready(self) -> Predictor:
         """The predictor. Raises a 503 that says why there is none."""
@@ -179,5 +200,9 @@ class Engine:
         self.metrics.answered(numbers, predictor.bundle.version)
         self.shadow.compare(predictor.bundle.version, said, ask, self._queue, pixels)
 
-    def _index(self, files: Files, predictor: Predictor) -> SimilarImages | None:
-        return SimilarImages.open(files.index, predictor.bundle.version) if files.index.exists() else None
+
+def _with_index(files: Files, predictor: Predictor, bento: str) -> Loaded:
+    """The predictor with its index, if there is one. Raises `SimilarImagesError` for one that cannot be used."""
+    if not files.index.exists():
+        return Loaded(predictor, None, NO_INDEX, bento)
+    return Loaded(predictor, SimilarImages.open(files.index, predictor.bundle.version), "", bento, known_ids())

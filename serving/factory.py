@@ -18,13 +18,14 @@ import click
 from bentoml.models import BentoModel
 
 from derm_ml import DermError
+from derm_ml.addresses import is_loopback
 from derm_ml.task import Task
 from serving import logs, memory, slow_headers
 from serving.answers import Answers
 from serving.endpoints import application, largest_body
 from serving.engine import SOURCE, Engine, Files
 from serving.follow import CODE, Follower, open_challenger
-from serving.guard import Guard, KnownPaths, Limits, Readiness, is_loopback
+from serving.guard import Guard, KnownPaths, Limits, Readiness
 from serving.launch import FOLLOW, HOSTS, SHADOW
 from serving.metrics import Metrics
 from serving.openapi import document

@@ -3,7 +3,7 @@
 The release file says which Bento is released (`serving/released.py`). When it changes, the model of that Bento is
 opened beside the one that answers: its files verified, a blank image asked, its golden answers compared. Only then it
 takes over, between two requests. One that fails any of this is refused: the old one stays, and `/readyz`, the metrics
-and the log say why.
+and the log say why. Where the model was withdrawn and no other released, nothing answers until one is.
 
 What is exchanged is the model, its index and its calibration; the code that asks them is that of the running process.
 A Bento built from other code is therefore not opened here: it needs a restart, and `/readyz` says so.
@@ -23,7 +23,7 @@ from bentoml.exceptions import BentoMLException
 from derm_ml import DermError
 from derm_ml.embeddings.similar import SimilarImagesError
 from serving.engine import Engine, Files, Loaded, load_predictor
-from serving.released import NotReleased, read_release, release_file
+from serving.released import NotReleased, Withdrawn, read_release, release_file
 
 SECONDS = 1.0  # between two looks at the release file: one stat each
 CODE = "code"  # the label of a Bento that names the sources in it
@@ -58,6 +58,10 @@ class Follower:
             self.engine.switch(self._opened(tag))
         except OtherCode as error:
             self._refuse(tag, "restart_needed", error)
+        except Withdrawn as error:
+            self.engine.withdraw()
+            self.engine.metrics.swaps.labels("withdrawn").inc()
+            logger.error("nothing is served any more: %s", error)
         except NotReleased as error:
             self._refuse("", "refused", error)
         except (DermError, BentoMLException, OSError) as error:

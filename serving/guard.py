@@ -10,7 +10,6 @@ No header is trusted: bytes are counted as they arrive.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from derm_ml.addresses import is_loopback
 from serving.metrics import Metrics
 from serving.page import ASSETS, FOLDER, is_page
 from serving.request import because, begin, called
@@ -67,16 +67,6 @@ logger = logging.getLogger("bentoml.serving")
 def refusal(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Every error there is: `{"error": sentence}`."""
     return JSONResponse({"error": sentence}, status, {**HEADERS, **(headers or {})})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can only be reached from this machine. A name other than `localhost` cannot be told: no."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 class KnownPaths:

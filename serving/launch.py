@@ -40,7 +40,8 @@ def serve_environment(run: Path) -> dict[str, str]:
             store.mkdir(parents=True)
         if not link.is_symlink():
             link.symlink_to(store, target_is_directory=True)
-    return {**os.environ, "BENTOML_HOME": str(run), "BENTOML_DO_NOT_TRACK": "True", "DERM_HOME": str(derm_home())}
+    # the home by its whole path: a service that runs here finds the secret of its index there
+    return {**os.environ, "BENTOML_HOME": str(run), "DERM_HOME": str(derm_home())}
 
 
 def own_folder(task: str, port: int) -> Path:

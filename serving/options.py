@@ -15,7 +15,7 @@ SIMILAR_OPTIONS = {
     option.name: option
     for option in (
         Option("k", "how many neighbours", "integer", low=1, high=MOST, default=str(K)),
-        Option("patient", "an id of the dataset: the images of this patient are left out"),
+        Option("patient", "an id of the dataset, or its neutral id: the images of this patient are left out"),
         Option("licence", "names separated by commas: only images under these licences"),
         Option("thumbnails", "a small JPEG of each neighbour", choices=("yes", "no"), default="no"),
     )

@@ -1,6 +1,7 @@
 """Which Bento of a task is released: one small file per task, $DERM_HOME/serving/<task>.json.
 
-The promotion writes it, `python -m serving TASK` reads it: nothing is ever served because it is the newest.
+The promotion writes it, `python -m serving TASK` reads it: nothing is ever served because it is the newest. It also
+remembers what was released before, and of which model, so that a rollback can release that again.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from derm_ml import DermError
 from derm_ml.files import write_json
+from derm_ml.places import folder
 
 _TAG = re.compile(r"[a-z0-9_]+:[a-z0-9._-]+")
 
@@ -20,9 +23,13 @@ class NotReleased(DermError):
     """There is no released Bento of a task, or the file that names it cannot be used."""
 
 
+class Withdrawn(NotReleased):
+    """What was released was withdrawn with its model, and nothing took its place."""
+
+
 def derm_home() -> Path:
-    """Where the platform keeps its state: $DERM_HOME, else `.home` in the working directory."""
-    return Path(os.environ.get("DERM_HOME") or ".home").resolve()
+    """Where the platform keeps its state: `derm_ml.places`, links resolved."""
+    return folder("home").resolve()
 
 
 def bento_home() -> Path:
@@ -40,23 +47,71 @@ def release_file(task: str) -> Path:
     return derm_home() / "serving" / f"{task}.json"
 
 
-def write_release(task: str, tag: str) -> Path:
-    """Make `tag` the released Bento of `task`, atomically. Raises `ValueError` for what is no pinned tag of it."""
-    if not _TAG.fullmatch(tag) or tag.partition(":")[0] != task or tag.endswith(":latest"):
+def write_release(task: str, tag: str, of: Mapping[str, str]) -> Path:
+    """Make `tag` the released Bento of `task`, atomically, and remember of what it was built (`model_version`, …).
+
+    Raises `ValueError` for what is no pinned tag of it.
+    """
+    if not _is_tag(task, tag):
         raise ValueError(f"'{tag}' is no pinned Bento of {task}; expected {task}:<version>")
-    write_json(release_file(task), {"task": task, "bento": tag})
+    made = [{"bento": tag, **of}, *(one for one in _remembered(task) if one["bento"] != tag)]
+    write_json(release_file(task), {"task": task, "bento": tag, "released": made})
     return release_file(task)
 
 
+def withdraw_release(task: str) -> None:
+    """Nothing of `task` is released any more; what was released before is remembered."""
+    write_json(release_file(task), {"task": task, "bento": None, "released": _remembered(task)})
+
+
+def released_before(task: str, **of: str) -> str:
+    """The Bento of `task` that was released last of all that were built of this and are still in the store; else ""."""
+    for one in _remembered(task):
+        if all(one.get(name) == value for name, value in of.items()) and in_store(one["bento"]):
+            return one["bento"]
+    return ""
+
+
+def in_store(tag: str) -> bool:
+    """Whether a Bento still lies in the store."""
+    return (bento_folder(tag) / "bento.yaml").is_file()
+
+
 def read_release(task: str) -> str:
-    """The tag of the released Bento. Raises `NotReleased` that says what to do."""
+    """The tag of the released Bento. Raises `NotReleased`, or `Withdrawn`, that says what to do."""
     path = release_file(task)
     try:
         tag = json.loads(path.read_text(encoding="utf-8"))["bento"]
     except FileNotFoundError:
         raise NotReleased(f"no Bento of {task} is released yet ({path} is missing); promote a model first") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise NotReleased(f"{path}: not a release file; release the Bento again") from error
-    if not isinstance(tag, str) or not _TAG.fullmatch(tag) or tag.partition(":")[0] != task:
+    if tag is None:
+        raise Withdrawn(
+            f"the Bento of {task} was withdrawn with its model; materialise {task}/bento to release another"
+        )
+    if not isinstance(tag, str) or not _is_tag(task, tag):
         raise NotReleased(f"{path}: names '{tag}', which is no Bento of {task}; release the Bento again")
     return tag
+
+
+def remembered_of(task: str, tag: str) -> dict[str, str]:
+    """Of what a Bento that was released was built; empty if that is not known."""
+    for one in _remembered(task):
+        if one["bento"] == tag:
+            return {name: value for name, value in one.items() if name != "bento"}
+    return {}
+
+
+def _remembered(task: str) -> list[dict[str, str]]:
+    """What was released, the last first; nothing of a file that is missing, spoilt or of an older version."""
+    try:
+        stored = json.loads(release_file(task).read_text(encoding="utf-8"))["released"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    known = stored if isinstance(stored, list) else []
+    return [one for one in known if isinstance(one, dict) and _is_tag(task, str(one.get("bento")))]
+
+
+def _is_tag(task: str, tag: str) -> bool:
+    return bool(_TAG.fullmatch(tag)) and tag.partition(":")[0] == task and not tag.endswith(":latest")

@@ -11,10 +11,12 @@ os.environ.update(
     BENTOML_DO_NOT_TRACK="True",
     DVC_NO_ANALYTICS="1",
     NO_ALBUMENTATIONS_UPDATE="1",
+    DERM_SECRET="the secret of the tests, which keeps nothing secret",  # else one is made below the project
 )
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -93,3 +95,115 @@ def retinal_trained(retinal_dataset, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("retinal_model")
     task.fit(retinal_dataset, task.recipe("drawn", epochs=5, side=96, workers=0, views="none"), out)
     return out
+
+
+@pytest.fixture(scope="session")
+def colour_graph():
+    """`colour_graph(head, side)`: a network small enough to build in a blink. Mean colour of a 4×4 grid, a linear head
+    (3, L), exact Grad-CAM: image uint8 (N, S, S, 3) → logits (N, L), embedding (N, 3), maps (N, L, 4, 4)."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    def graph(head: np.ndarray, side: int):
+        labels, cell = head.shape[1], side // 4
+        nodes = [
+            helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["float", "white"], ["unit"]),
+            helper.make_node("Transpose", ["unit"], ["chw"], perm=[0, 3, 1, 2]),
+            helper.make_node("AveragePool", ["chw"], ["grid"], kernel_shape=[cell, cell], strides=[cell, cell]),
+            helper.make_node("Conv", ["grid", "head"], ["evidence"]),
+            helper.make_node("Relu", ["evidence"], ["maps"]),
+            helper.make_node("ReduceMean", ["evidence", "space"], ["logits"], keepdims=0),
+            helper.make_node("ReduceMean", ["grid", "space"], ["embedding"], keepdims=0),
+        ]
+        values = [
+            numpy_helper.from_array(np.float32(255), "white"),
+            numpy_helper.from_array(np.array([2, 3]), "space"),
+            numpy_helper.from_array(np.ascontiguousarray(head.T, np.float32)[:, :, None, None], "head"),
+        ]
+        shapes = {"logits": ["n", labels], "embedding": ["n", 3], "maps": ["n", labels, 4, 4]}
+        made = helper.make_graph(
+            nodes,
+            "colour",
+            [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", side, side, 3])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+            values,
+        )
+        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)])
+        model.ir_version = 10
+        return model
+
+    return graph
+
+
+@pytest.fixture(scope="session")
+def tinted_raw(tmp_path_factory) -> Path:
+    """135 textures in class folders, each tinted with the colour of its class, more or less: the mean colour tells a
+    class from the others with an AUC of about 0.9, so that two models can differ in how well they read it."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("tinted") / "raw"
+    rng = np.random.default_rng(3)
+    for split, count in (("train", 15), ("valid", 10), ("test", 20)):
+        for colour, label in enumerate(("melanoma", "nevus", "seborrheic_keratosis")):
+            (folder / split / label).mkdir(parents=True)
+            for number in range(count):
+                texture = np.kron(rng.integers(60, 190, (8, 8, 3)), np.ones((8, 8, 1)))
+                texture[..., colour] += rng.normal(14, 10)
+                name = folder / split / label / f"{split}_{label}_{number}.png"
+                Image.fromarray(texture.clip(0, 255).astype(np.uint8)).save(name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tinted_dataset(tinted_raw, tmp_path_factory):
+    """The prepared dataset of the tinted textures."""
+    from derm_ml.prepare import prepare
+    from derm_ml.registry import get_task
+
+    task = get_task("lesion_classification")
+    return prepare(task, tinted_raw, task.settings(), tmp_path_factory.mktemp("prepared") / "lesion_classification")
+
+
+@pytest.fixture(scope="session")
+def colour_model(colour_graph):
+    """`colour_model(folder, dataset, mixed)`: a model folder with bundle and evaluation, no training needed.
+
+    `mixed` in 0..1: how much the network takes one colour for another, so how bad it is. Everything in it is what `derm
+    fit` and `derm evaluate` write: ids of what it learned from, card, predictions, report.
+    """
+    import onnx
+    from safetensors.numpy import save_file
+
+    from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, Preprocessing, seal, writing_bundle
+    from derm_ml.learned_ids import learned_from
+    from derm_ml.registry import get_task
+
+    def make(folder: Path, dataset, mixed: float, temperature: float = 1.0, evaluated: bool = True) -> Path:
+        task = get_task(dataset.task)
+        head = np.float32(30) * (
+            (1 - mixed) * np.eye(3, dtype=np.float32) + mixed * np.eye(3, dtype=np.float32)[[1, 2, 0]]
+        )
+        card = BundleCard(
+            task=task.name, recipe_name="drawn", recipe={"seed": 0}, labels=task.labels, head="softmax",
+            preprocessing=Preprocessing(side=32, store_side=512), temperature=temperature, dataset_md5=dataset.md5,
+            split_hashes=dataset.split_hashes, backbone="colour", pretrained="none", git_commit="c0ffee", epochs=1,
+        )  # fmt: skip
+        with writing_bundle(folder / "bundle") as bundle:
+            onnx.save(colour_graph(head, 32), bundle / MODEL)
+            save_file({"head": head}, bundle / WEIGHTS)
+            learned_from(dataset).write(bundle)
+            seal(bundle, card)
+        if evaluated:
+            task.evaluate(task.load(folder / "bundle"), dataset).save(folder / "evaluation_test")
+        return folder / "bundle"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def colour_models(colour_model, tinted_dataset, tmp_path_factory) -> dict[str, Path]:
+    """Evaluated model folders on the tinted textures: `good` (AUC 0.96), `fair` (0.93), `weak` (0.71). Copy them."""
+    root = tmp_path_factory.mktemp("colour_models")
+    for name, mixed in (("good", 0.0), ("fair", 0.35), ("weak", 0.5)):
+        colour_model(root / name, tinted_dataset, mixed)
+    return {name: root / name for name in ("good", "fair", "weak")}

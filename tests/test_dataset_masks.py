@@ -154,8 +154,7 @@ def test_a_delivered_batch_takes_pictures_and_masks_together(folders, tmp_path):
     intake = take_in(TASK, batch, folders.parent, TASK.settings())
     assert intake.taken == 1
     assert intake.folder is not None
-    assert sorted(p.relative_to(intake.folder).as_posix() for p in intake.folder.rglob("*.png")) == [
-        "images/fresh.png",
-        "masks/fresh.png",
-    ]
+    inside = intake.folder.relative_to(folders.parent).as_posix()
+    used = [s.files for s in TASK.read(folders.parent, TASK.settings()).samples if s.source == inside]
+    assert used == [{"image": f"{inside}/images/fresh.png", "mask": f"{inside}/masks/fresh.png"}]
     assert any("the mask has the values" in p.reason for p in intake.left_out)

@@ -1,11 +1,12 @@
-"""The resources every line shares, as the environment sets them (.env.example), and how a run is executed."""
+"""What every pipeline shares: the resources, as the environment sets them (.env.example), how a run is executed, and
+what is tidied up after a run that was killed."""
 
 from __future__ import annotations
 
 import dagster as dg
 
 from derm_assets.resources.data_store import DataStore
-from derm_assets.resources.model_registry import open_registry
+from derm_assets.resources.model_registry import ModelRegistry, open_registry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
 
@@ -20,6 +21,16 @@ def outside() -> dg.Definitions:
             "trainer": Trainer(),
             "registry": open_registry(),
         },
+        sensors=[killed_trainings],
         # one process a run: a process a step costs some 8 s of start each, and a line is straight anyway
         executor=dg.in_process_executor,
     )
+
+
+@dg.run_failure_sensor(
+    name="killed_trainings", minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING
+)
+def killed_trainings(context: dg.RunFailureSensorContext, registry: dg.ResourceParam[ModelRegistry]) -> None:
+    """Closes the MLflow run of a training whose process was killed: it could not do so itself."""
+    for closed in registry.close_killed(context.dagster_run.run_id):
+        context.log.info(f"MLflow run {closed} was left open by run {context.dagster_run.run_id}: closed as KILLED")

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from derm_assets.resources.places import Places
 from derm_ml import DermError
-from derm_ml.files import replacing_file, replacing_folder
+from derm_ml.files import replacing_file
 from derm_ml.places import PROJECT
 from derm_ml.task import PrepareSettings, Task
 
@@ -84,6 +84,13 @@ class DataStore(dg.ConfigurableResource):
         md5 = self._locked_md5(task)
         return Prepared(self._freeze(task, md5), md5)
 
+    def current(self, task: Task) -> Path | None:
+        """The dataset as it is now, whose splits stay as they are; None where there is none yet."""
+        self._set_up()
+        self._restore(task)
+        prepared = self.places.prepared(task)
+        return prepared if (prepared / "dataset.json").exists() else None
+
     def _set_up(self) -> None:
         root = self.root
         root.mkdir(parents=True, exist_ok=True)
@@ -122,9 +129,12 @@ class DataStore(dg.ConfigurableResource):
 
     def _dvc(self, *arguments: str, say: Callable[[str], None] = lambda _line: None) -> tuple[int, str]:
         """Run DVC as its own process; (exit status, last lines of its output)."""
+        site = Path(self.places.home) / "dvc-site"
+        (site / "repo").mkdir(
+            parents=True, exist_ok=True
+        )  # DVC would make them writable by everybody, whatever the umask
         environment = os.environ | {
-            "DVC_NO_ANALYTICS": "1",
-            "DVC_SITE_CACHE_DIR": str(Path(self.places.home) / "dvc-site"),  # its default is writable by everybody
+            "DVC_SITE_CACHE_DIR": str(site),
             "DERM_DATA": "data",  # the stage runs in the DVC project and says `data/…` as dvc.yaml does
             # the stage says `python`: let it be this one, with this project on its path
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -151,10 +161,7 @@ class DataStore(dg.ConfigurableResource):
             raise DataStoreError(f"{path} does not name the prepared dataset of {task.name} ({error})") from error
 
     def _freeze(self, task: Task, md5: str) -> Path:
-        """The dataset under its own name, by hard links: a later `dvc repro` cannot pull it from under a training."""
-        frozen = self.places.version(task, md5)
-        if not frozen.exists():
-            prepared = self.places.prepared(task)
-            with replacing_folder(frozen) as folder:
-                shutil.copytree(prepared, folder, copy_function=os.link, dirs_exist_ok=True)
-        return frozen
+        """The dataset under its own name: a later `dvc repro` cannot pull it from under a training."""
+        from derm_ml.dataset import freeze
+
+        return freeze(self.places.prepared(task), self.places.version(task, md5))

@@ -11,10 +11,15 @@ sqlite below `DERM_HOME` by default; `MLFLOW_TRACKING_URI` names a server or a P
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import os
+import re
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,24 +29,27 @@ from urllib.request import url2pathname
 import dagster as dg
 from pydantic import PrivateAttr
 
+from derm_assets.packaging import release_again, service_check
+from derm_assets.resources.datasets import Datasets, evaluation_of
 from derm_assets.resources.places import Places
 from derm_ml import DermError
-from derm_ml.bundle import Bundle
+from derm_ml.bundle import CARD, Bundle
+from derm_ml.escape import markdown, visible
 from derm_ml.evaluation import Evaluation
 from derm_ml.files import replacing_file, replacing_folder, sha256
-from derm_ml.ledger import Ledger
+from derm_ml.machine import writing
 from derm_ml.progress import EpochReport
-from derm_ml.promotion import (
-    CHALLENGER,
-    CHAMPION,
-    SPLIT,
-    Decision,
-    ModelVersion,
-    PromotionError,
-    evidence_of,
+from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
+from derm_ml.promotion.decision import Decision, evidence_of, weigh
+from derm_ml.promotion.doctor import Check, examine
+from derm_ml.promotion.ledger import Ledger, Standing, standing
+from derm_ml.promotion.transaction import (
+    champion_of,
     promote,
+    read_champion,
+    reinstate,
     rollback,
-    weigh,
+    withdrawn_because,
 )
 from derm_ml.task import Recipe, Task
 
@@ -49,23 +57,41 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as StoredVersion
 
-    from derm_ml.dataset import Dataset
 
 RUN_FILE = "mlflow_run"  # beside the checkpoint: a resumed fit goes on in the run it began
+HEAD = "ledger_head"  # tag of a registered model: the hash of the last line of its promotion ledger
 _LONGEST_PARAM = 6000  # MLflow refuses longer ones
+# MLflow's codes for "no answer", as opposed to an answer such as "there is no such run"
+_ABSENT = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED")
+# what databases and clients say → what it means, what to do
+_REASONS = {
+    "database is locked": ("another program keeps its database locked", "end that program or wait for it"),
+    "unable to open database": ("its folder cannot be opened", "check DERM_HOME and who may write there"),
+    "readonly database": ("its file is read-only", "let this user write it"),
+    "disk is full": ("the disk is full", "make room"),
+    "No space left": ("the disk is full", "make room"),
+    "file is not a database": ("its file is no database, or is damaged", "put a backup in its place"),
+    "is malformed": ("its file is damaged", "put a backup in its place"),
+    "API request to": ("no server answers there", "start it, or correct MLFLOW_TRACKING_URI"),
+    "onnection refused": ("no database answers there", "start it, or correct MLFLOW_TRACKING_URI"),
+    "No module named": ("the driver of that database is not installed", "install it, or correct MLFLOW_TRACKING_URI"),
+    "Permission denied": ("this user may not write its files", "give the user that right"),
+    "out-of-date database schema": ("its tables are of an earlier MLflow", "run `mlflow db upgrade` on it"),
+}
 
 
 class RegistryError(DermError, RuntimeError):
-    """The registry does not hold what it was asked for."""
+    """The registry cannot be reached, or does not hold what it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One MLflow run: its id, and where a person looks at it."""
+    """One MLflow run: its id, where a person looks at it, and what they should know of how it was found."""
 
     id: str
     experiment: str
     link: str
+    note: str = ""
 
 
 class ModelRegistry(dg.ConfigurableResource):
@@ -79,31 +105,61 @@ class ModelRegistry(dg.ConfigurableResource):
     # ------------------------------------------------------------------ runs
 
     def begin(self, task: Task, folder: Path, recipe: Recipe, tags: Mapping[str, str]) -> Run:
-        """The run of the model in `folder`: a new one, or the one an earlier attempt began there."""
+        """The run of the model in `folder`: a new one, or the one an earlier attempt began there.
+
+        A folder that came from another registry, or whose run was deleted, gets a run of this one; `note` and the tag
+        `earlier_run` say so.
+        """
         known = folder / RUN_FILE
         experiment = self._experiment(task)
-        if known.exists():
-            run_id = known.read_text(encoding="utf-8").strip()
+        run_id, gone = self._known_run(known)
+        if run_id:
             self.client.update_run(run_id, status="RUNNING")
         else:
-            run_id = self.client.create_run(experiment, run_name=folder.name, tags=dict(tags)).info.run_id
+            tags = {**tags, "earlier_run": gone} if gone else tags
+            run_id = self.client.create_run(experiment, run_name=visible(folder.name), tags=_tags(tags)).info.run_id
             for name, value in {"recipe": recipe.name, **recipe.model_dump(mode="json")}.items():
-                self.client.log_param(run_id, name, str(value)[:_LONGEST_PARAM])
+                self.client.log_param(run_id, name, visible(str(value))[:_LONGEST_PARAM])
             with replacing_file(known) as temporary:
                 temporary.write_text(run_id + "\n", encoding="utf-8")
-        for name, value in tags.items():
+        known_tags = self.client.get_run(run_id).data.tags
+        if "dagster_run_id" in tags:  # each attempt is a Dagster run of its own
+            earlier = known_tags.get("dagster_run_ids", known_tags.get("dagster_run_id", "")).split(",")
+            all_of_them = dict.fromkeys([*filter(None, earlier), tags["dagster_run_id"]])
+            tags = {**tags, "dagster_run_ids": ",".join(all_of_them)}
+        for name, value in _tags(tags).items():
             self.client.set_tag(run_id, name, value)
-        return self._run(run_id, experiment)
+        note = f"{known} names MLflow run {gone}, which {self._where} does not hold: begun anew as run {run_id}"
+        return self._run(run_id, experiment, note if gone else "")
+
+    def close_killed(self, dagster_run_id: str) -> list[str]:
+        """Close as `KILLED` what a Dagster run, whose process is gone, left open; the ids of the MLflow runs.
+
+        One that a later Dagster run has taken up is left alone.
+        """
+        if not self.tracking_uri and not self._database.exists():
+            return []  # nothing was ever trained: do not make a database for it
+        experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        left_open = self.client.search_runs(
+            experiments, f"tags.dagster_run_id = '{dagster_run_id}' and attributes.status = 'RUNNING'"
+        )
+        for run in left_open:
+            self.client.set_terminated(run.info.run_id, status="KILLED")
+        return [run.info.run_id for run in left_open]
 
     def run_of(self, task: Task, folder: Path) -> Run:
-        """The run that trained the model in `folder`; one is made for a model trained without Dagster."""
-        if not (folder / RUN_FILE).exists():
+        """The run that trained the model in `folder`.
+
+        One is made for a model that was trained without Dagster, or whose run another registry holds.
+        """
+        run_id, _ = self._known_run(folder / RUN_FILE)
+        if not run_id:
             card = Bundle.open(folder / "bundle").card
             recipe = task.recipe(card.recipe_name, **card.recipe)
             run = self.begin(task, folder, recipe, {"dataset_md5": card.dataset_md5})
             self.end(run, "FINISHED")
             return run
-        return self._run((folder / RUN_FILE).read_text(encoding="utf-8").strip(), self._experiment(task))
+        return self._run(run_id, self._experiment(task))
 
     def log_epoch(self, run: Run, report: EpochReport) -> None:
         """One step of the curves. An epoch logged twice (resume) keeps its step."""
@@ -116,7 +172,7 @@ class ModelRegistry(dg.ConfigurableResource):
         self._log(run, {f"{split}_{name}": value for name, value in numbers.items()}, 0)
 
     def end(self, run: Run, status: str) -> None:
-        """Close a run: `FINISHED` or `FAILED`."""
+        """Close a run: `FINISHED`, `FAILED`, or `KILLED` for one that somebody ended."""
         self.client.set_terminated(run.id, status=status)
 
     # -------------------------------------------------------------- versions
@@ -139,21 +195,48 @@ class ModelRegistry(dg.ConfigurableResource):
         self.point(task, CHALLENGER, version.number)
         return version
 
-    def version(self, task: Task, alias: str) -> ModelVersion | None:
-        """The version an alias points to, its files on this machine; None if there is no such alias."""
+    def alias(self, task: Task, alias: str) -> int | None:
+        """The number of the version an alias points to, None if there is none."""
+        stored = self._by_alias(task, alias)
+        return None if stored is None else int(stored.version)
+
+    def read(self, task: Task, number: int) -> ModelVersion:
+        """A version, its files on this machine. Raises `RegistryError` if there is none, or if they are others."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return self._readable(self.client.get_model_version_by_alias(task.name, alias))
+            return self._readable(self.client.get_model_version(task.name, str(number)))
         except MlflowException as error:
-            # an unknown model and an unknown alias are answered with different codes, both meaning "none yet"
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise RegistryError(f"the registry has no version {number} of {task.name}") from None
 
-    def point(self, task: Task, alias: str, number: int) -> None:
-        """Let an alias point to a version."""
-        self.client.set_registered_model_alias(task.name, alias, str(number))
+    def version(self, task: Task, alias: str) -> ModelVersion | None:
+        """The version an alias points to, its files on this machine; None if there is no such alias."""
+        stored = self._by_alias(task, alias)
+        return None if stored is None else self._readable(stored)
+
+    def point(self, task: Task, alias: str, number: int | None) -> None:
+        """Let an alias point to a version; None removes it."""
+        if number is not None:
+            self.client.set_registered_model_alias(task.name, alias, str(number))
+        elif self.alias(task, alias) is not None:
+            self.client.delete_registered_model_alias(task.name, alias)
+
+    def restore(self, task: Task, number: int, model_version: str) -> str:
+        """Put a version's damaged files back from the model folder they were registered from."""
+        stored = self.client.get_model_version(task.name, str(number))
+        evaluation_sha256 = _hexadecimal(stored, "evaluation_sha256", 64)
+        for card in sorted((Path(self.places.out) / task.name).glob(f"*/bundle/{CARD}")):
+            evaluation = evaluation_of(card.parent)
+            if not _is(card, model_version, 12) or not _is(evaluation / "evaluation.json", evaluation_sha256, 64):
+                continue
+            Bundle.open(card.parent)  # verified before it overwrites anything
+            Evaluation.load(evaluation)
+            for copy, folder in ((card.parent, _bundle_folder(stored)), (evaluation, _evaluation_folder(stored))):
+                self._put_back(str(stored.run_id), copy, folder)
+            return f"the files of version {number} were put back from {card.parent.parent}"
+        raise RegistryError(f"no copy of model {model_version} with its evaluation lies below {self.places.out}")
 
     def link(self, task: Task, version: ModelVersion) -> str:
         """Where a person looks at a registered version."""
@@ -162,82 +245,124 @@ class ModelRegistry(dg.ConfigurableResource):
     # ------------------------------------------- what the command line calls
 
     def champion(self, task: Task) -> Path:
-        """The champion's bundle. Raises `RegistryError` if there is none."""
-        version = self.version(task, CHAMPION)
+        """The champion's bundle. Raises `RegistryError` if there is none, `PromotionError` if ledger and registry
+        disagree who it is, or its files are not those that were promoted.
+        """
+        version = self.champion_version(task)
         if version is None:
             raise RegistryError(f"{task.name} has no champion: train a model, then `derm promote {task.name} MODEL`")
         return version.bundle
 
+    def champion_version(self, task: Task) -> ModelVersion | None:
+        """The champion that ledger and registry agree on; None if there is none. Raises as `champion` does."""
+        return read_champion(task, self, champion_of(task, self, self.ledger(task)))
+
     def promote(self, task: Task, bundle: Path, *, dry_run: bool = False) -> Decision:
         """Decide whether a bundle becomes the champion; unless `dry_run`, register it and carry the decision out."""
         evaluation = evaluation_of(bundle)
-        if dry_run:
-            evidence = evidence_of(task, ModelVersion(0, bundle, evaluation), self)
-            return weigh(task, evidence, self.version(task, CHAMPION), self)
-        return self.promote_version(task, self.register(task, bundle, evaluation))
+        if not dry_run:
+            return self.promote_version(task, self.register(task, bundle, evaluation).number)
+        now = champion_of(task, self, self.ledger(task))
+        if why := withdrawn_because(task, Bundle.open_trusted(bundle), now):
+            return Decision(False, (why,))
+        evidence = evidence_of(task, ModelVersion(0, bundle, evaluation), self._data)
+        return weigh(task, evidence, read_champion(task, self, now), self._data)
 
-    def promote_version(self, task: Task, candidate: ModelVersion) -> Decision:
+    def promote_version(self, task: Task, number: int) -> Decision:
         """Decide on a registered version, move the aliases, write the ledger."""
-        return promote(task, candidate, self, Ledger(self.places.ledger(task)), self)
+        return promote(task, number, self, self.ledger(task), self._data)
 
-    def rollback(self, task: Task) -> str:
-        """Make the previous champion the champion again."""
-        return rollback(task, self, Ledger(self.places.ledger(task)))
+    def rollback(self, task: Task, why: str, *, leave_empty: bool = False) -> str:
+        """Withdraw the champion and restore the one before; its Bento is released again, if it is still there."""
+        said = rollback(task, self, self.ledger(task), why, leave_empty)
+        return f"{said}; {release_again(task.name, self.standing(task))}"
 
-    # ------------------------------------------------ what a promotion asks
+    def reinstate(self, task: Task, number: int, why: str) -> str:
+        """Let a withdrawn version be promoted again."""
+        return reinstate(task, number, self, self.ledger(task), why)
 
-    def present(self, task: Task) -> str:
-        """The md5 of the prepared dataset; empty where nothing is prepared."""
-        from derm_ml.dataset import Dataset
+    def history(self, task: Task) -> list[dict[str, Any]]:
+        """All entries of the ledger, verified."""
+        return self.ledger(task).entries()
 
-        folder = self.places.prepared(task)
-        return Dataset.open(folder).md5 if folder.exists() else ""
+    def standing(self, task: Task, at: str = "") -> Standing:
+        """Who is champion, or was at a time (ISO 8601, UTC); the ledger verified."""
+        return standing(self.ledger(task).entries(), at)
 
-    def measure(self, task: Task, bundle: Path, dataset_md5: str) -> Path:
-        """A model's evaluation on the frozen test split of that dataset: made once, then kept.
+    def doctor(self, task: Task, *, repair: bool = False, why: str = "") -> list[Check]:
+        """Ledger, alias and files of the champion, then its data, its secret and its service."""
+        checks = examine(task, self, self.ledger(task), repair=repair, why=why)
+        if not all(check.ok for check in checks):
+            return checks
+        now = self.standing(task)
+        if now.champion is not None:
+            checks += self._data.examine(task, Bundle.open(self.read(task, now.champion).bundle))
+        return [*checks, service_check(task.name, now, repair)]
 
-        Raises `PromotionError` if test images were in the training or validation split of the model's own dataset.
-        """
-        model = Bundle.open(bundle)
-        folder = Path(self.places.out) / task.name / "again" / f"{model.version}-{dataset_md5[:12]}"
-        if not folder.exists():
-            dataset, own = self._dataset(task, dataset_md5), self._dataset(task, model.card.dataset_md5)
-            if dataset is None:
-                raise PromotionError(f"dataset {dataset_md5} is not on this machine: prepare it again")
-            learned = own.learned_from(dataset, SPLIT) if own else []
-            if learned:
-                raise PromotionError(
-                    f"{len(learned)} of its {SPLIT} images, such as {learned[0]}, were in the training or validation "
-                    f"split of model {model.version}: prepare the data with the splits they had"
-                )
-            task.evaluate(task.load(bundle), dataset, SPLIT).save(folder)
-        return folder
+    def ledger(self, task: Task) -> Ledger:
+        """The task's promotion ledger; the hash of its last line is kept in a tag of the registered model."""
+        return Ledger(self.places.ledger(task), _Anchor(self, task.name))
 
     # ---------------------------------------------------------------- inside
 
-    def _dataset(self, task: Task, md5: str) -> Dataset | None:
-        """The dataset of that md5: the frozen version, else the prepared folder while it is still that one."""
-        from derm_ml.dataset import Dataset
+    @property
+    def _data(self) -> Datasets:
+        return Datasets(self.places)
 
-        if self.places.version(task, md5).exists():
-            return Dataset.open(self.places.version(task, md5))
-        return Dataset.open(self.places.prepared(task)) if self.present(task) == md5 else None
+    def _by_alias(self, task: Task, alias: str) -> StoredVersion | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_model_version_by_alias(task.name, alias)
+        except MlflowException as error:
+            # an unknown model and an unknown alias are answered with different codes, both meaning "none yet"
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
 
     @property
     def client(self) -> MlflowClient:
         """The MLflow client; the first touch of a fresh sqlite file runs its migrations (10 s and more)."""
         if self._opened is None:
-            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
             os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it fills a log with bars
-            from mlflow import MlflowClient
-
-            Path(self.places.home, "mlflow").mkdir(parents=True, exist_ok=True)
-            self._opened = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+            # a server that is down is said so after seconds, not after the four minutes of MLflow's own seven tries
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+            # it logs the traceback of what it raises as well
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+            folder = self._database.parent
+            with writing(folder, making=True):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._opened = _client(self._uri, self._where)
         return self._opened
 
     @property
+    def _where(self) -> str:
+        """The registry in words: its file or its address, without the password that may stand in it."""
+        return re.sub(r"//[^/@]*@", "//", self._uri).removeprefix("sqlite:///")
+
+    def _known_run(self, file: Path) -> tuple[str, str]:
+        """The run a model folder's file names if this registry holds it, else the name of the run it does not hold."""
+        from mlflow.exceptions import MlflowException
+
+        named = file.read_text(encoding="utf-8", errors="replace").strip() if file.exists() else ""
+        if not named:
+            return "", ""
+        try:
+            active = self.client.get_run(named).info.lifecycle_stage == "active"
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            active = False
+        return (named, "") if active else ("", named)
+
+    @property
     def _uri(self) -> str:
-        return self.tracking_uri or f"sqlite:///{Path(self.places.home).resolve() / 'mlflow' / 'mlflow.db'}"
+        return self.tracking_uri or f"sqlite:///{self._database}"
+
+    @property
+    def _database(self) -> Path:
+        """Where MLflow's own database lies, if no other one is named."""
+        return Path(self.places.home).resolve() / "mlflow" / "mlflow.db"
 
     @property
     def _ui(self) -> str:
@@ -258,8 +383,8 @@ class ModelRegistry(dg.ConfigurableResource):
                 raise
             return self._experiment(task)
 
-    def _run(self, run_id: str, experiment: str) -> Run:
-        return Run(run_id, experiment, f"{self._ui}/#/experiments/{experiment}/runs/{run_id}")
+    def _run(self, run_id: str, experiment: str, note: str = "") -> Run:
+        return Run(run_id, experiment, f"{self._ui}/#/experiments/{experiment}/runs/{run_id}", note)
 
     def _log(self, run: Run, figures: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
@@ -284,7 +409,7 @@ class ModelRegistry(dg.ConfigurableResource):
         if Bundle.open(self._local(run.id, folder)).version != model.version:
             raise RegistryError(f"the bundle stored in run {run.id} is not the one that was sent; register it again")
         try:
-            self.client.create_registered_model(task.name, description=f"{task.title}. {card.note}")
+            self.client.create_registered_model(task.name, description=markdown(f"{task.title}. {card.note}"))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -297,20 +422,31 @@ class ModelRegistry(dg.ConfigurableResource):
             "evaluation": measured,
         }
         source = f"{self.client.get_run(run.id).info.artifact_uri}/{folder}"
-        return self.client.create_model_version(task.name, source, run.id, tags=chain | dict(tags))
+        return self.client.create_model_version(task.name, source, run.id, tags=_tags(chain | dict(tags)))
 
     def _readable(self, stored: StoredVersion) -> ModelVersion:
-        assert stored.run_id is not None
-        bundle, evaluation = (self._local(stored.run_id, stored.tags[part]) for part in ("bundle", "evaluation"))
-        if sha256(evaluation / "evaluation.json") != stored.tags["evaluation_sha256"]:
+        """A stored version with the bytes its tags name. Tags are no paths: the folders follow from the hashes."""
+        model_version = _hexadecimal(stored, "model_version", 12)
+        evaluation_sha256 = _hexadecimal(stored, "evaluation_sha256", 64)
+        run_id = _hexadecimal(stored, "run_id", 32, str(stored.run_id))
+        for tag, name in (("bundle", _bundle_folder(stored)), ("evaluation", _evaluation_folder(stored))):
+            if stored.tags.get(tag, name) != name:
+                raise RegistryError(
+                    f"the tag `{tag}` of version {stored.version} says '{stored.tags[tag]}', its other tags {name}: "
+                    "somebody changed it"
+                )
+        bundle, evaluation = (self._local(run_id, n) for n in (_bundle_folder(stored), _evaluation_folder(stored)))
+        found = Bundle.open(bundle).version
+        if found != model_version:
+            raise RegistryError(f"{bundle} holds model {found}, version {stored.version} is model {model_version}")
+        if not _is(evaluation / "evaluation.json", evaluation_sha256, 64):
             raise RegistryError(f"the evaluation of version {stored.version} was changed after it was registered")
         return ModelVersion(int(stored.version), bundle, evaluation)
 
     def _local(self, run_id: str, folder: str) -> Path:
         """A stored folder on this machine: where it lies, or fetched once (its name says its content)."""
-        place = urlparse(self.client.get_run(run_id).info.artifact_uri)
-        if place.scheme == "file":
-            stored = Path(url2pathname(str(place.path))) / folder
+        stored = self._stored_folder(run_id, folder)
+        if stored is not None:
             if not stored.is_dir():
                 raise RegistryError(f"{stored} is gone: the registry names bytes that do not exist any more")
             return stored
@@ -323,10 +459,129 @@ class ModelRegistry(dg.ConfigurableResource):
                 (temporary / folder).rmdir()
         return fetched
 
+    def _stored_folder(self, run_id: str, folder: str) -> Path | None:
+        """Where a folder of a run lies on this machine, below the run's own artifacts; None if a server keeps it."""
+        place = urlparse(self.client.get_run(run_id).info.artifact_uri)
+        if place.scheme != "file":
+            return None
+        root = Path(url2pathname(str(place.path))).resolve()
+        stored = root / folder
+        if stored.exists() and stored.resolve() != stored:
+            raise RegistryError(f"{stored} is a link to {stored.resolve()}, outside the artifacts of its run")
+        return stored
 
-def evaluation_of(bundle: Path) -> Path:
-    """Where `derm evaluate` and the asset `evaluation` write: beside the bundle."""
-    return bundle.parent / f"evaluation_{SPLIT}"
+    def _put_back(self, run_id: str, copy: Path, folder: str) -> None:
+        """Replace a stored folder by a verified copy: in place, or fetched anew from the server it is sent to again."""
+        stored = self._stored_folder(run_id, folder)
+        if stored is None:
+            self.client.log_artifacts(run_id, str(copy), folder)
+            stored = Path(self.places.home) / "fetched" / run_id / folder
+        with replacing_folder(stored) as temporary:
+            shutil.copytree(copy, temporary, dirs_exist_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchor:
+    """The hash of the ledger's last line, as a tag of the registered model: outside the ledger's file."""
+
+    registry: ModelRegistry
+    name: str
+
+    def read(self) -> str | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.registry.client.get_registered_model(self.name).tags.get(HEAD)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    def write(self, heads: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.registry.client.set_registered_model_tag(self.name, HEAD, heads)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            self.registry.client.create_registered_model(self.name)  # a registry that lost its database
+            self.registry.client.set_registered_model_tag(self.name, HEAD, heads)
+
+
+def _hexadecimal(stored: StoredVersion, name: str, digits: int, value: str | None = None) -> str:
+    """A tag (or another value) of a stored version that must be so many hexadecimal digits."""
+    found = stored.tags.get(name, "") if value is None else value
+    if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", found):
+        raise RegistryError(
+            f"version {stored.version} of {stored.name} has the {name} '{found}', which is not {digits} hexadecimal "
+            "digits: it was not registered by this platform, or changed later"
+        )
+    return found
+
+
+def _bundle_folder(stored: StoredVersion) -> str:
+    return f"bundle-{_hexadecimal(stored, 'model_version', 12)}"
+
+
+def _evaluation_folder(stored: StoredVersion) -> str:
+    return f"evaluation-{_hexadecimal(stored, 'evaluation_sha256', 64)[:12]}"
+
+
+def _is(path: Path, digest: str, digits: int) -> bool:
+    """Whether a file has a sha256 that begins with so many digits."""
+    return path.is_file() and sha256(path)[:digits] == digest
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """What MLflow shows beside a run or a version: text. (A description it renders as Markdown.)"""
+    return {name: visible(value) for name, value in tags.items()}
+
+
+def _client(uri: str, where: str) -> MlflowClient:
+    """MLflow's client, each call of which says in one sentence why a registry cannot be reached."""
+    from mlflow import MlflowClient
+
+    class Client(MlflowClient):
+        def __getattribute__(self, name: str) -> Any:
+            found = super().__getattribute__(name)
+            if name.startswith("_") or not callable(found):
+                return found
+
+            @functools.wraps(found)
+            def told(*arguments: Any, **named: Any) -> Any:
+                with _reached(where):
+                    return found(*arguments, **named)
+
+            return told
+
+    with _reached(where):
+        return Client(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def _reached(where: str) -> Iterator[None]:
+    """Ask the registry inside: what is not its answer but its absence becomes a `RegistryError`."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in _ABSENT:
+            raise
+        raise RegistryError(_unreached(where, error)) from error
+    except (SQLAlchemyError, OSError, ImportError) as error:  # ImportError: the driver of a database's address
+        raise RegistryError(_unreached(where, error)) from error
+
+
+def _unreached(where: str, error: Exception) -> str:
+    said = str(error).splitlines()[0]
+    reason, remedy = next(
+        (told for text, told in _REASONS.items() if text in str(error)),
+        (f"it answered '{said[:200]}'", "see that it runs and can be written"),
+    )
+    return f"the model registry {where} cannot be used: {reason}; {remedy}, then run this again"
 
 
 def open_registry() -> ModelRegistry:

@@ -41,5 +41,9 @@ class Places(dg.ConfigurableResource):
         """What became of a batch: its list of left-out files."""
         return Path(self.out) / task.name / "incoming" / batch
 
+    def withdrawn(self, task: Task) -> Path:
+        """Where deliveries lie that were taken out of the raw folder again."""
+        return Path(self.data) / "withdrawn" / task.name
+
     def ledger(self, task: Task) -> Path:
         return Path(self.home) / "ledger" / f"{task.name}.jsonl"

@@ -21,24 +21,45 @@ import sys
 import typer
 
 from derm_ml import DermError
-from derm_ml.cli import ask, champion, data, measure, pairs, train
+from derm_ml.cli import ask, champion, data, ids, measure, pairs, train
 from derm_ml.cli.terminal import notes
+from derm_ml.files import private_by_default
 
+INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 VERBS = (
-    data.tasks, data.draw, train.demo, data.fetch, data.prepare, train.fit, measure.evaluate, measure.compare,
+    data.tasks, data.draw, train.demo, data.fetch, data.prepare, data.deliver, data.withdraw, train.fit,
+    measure.evaluate, measure.compare,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
-    champion.promote, champion.rollback,
+    train.sign, champion.promote, champion.rollback, champion.reinstate, champion.champion, champion.history,
+    champion.doctor, ids.neutral_id,
 )  # fmt: skip
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 for verb in VERBS:  # `derm --help` lists them in this order
     app.command()(verb)
 
+_NAMES = {verb.__name__.replace("_", "-") for verb in VERBS}
+
 
 def main() -> None:
     """Run the command line; an error the user can act on is one sentence, not a stack trace."""
+    if len(sys.argv) < 2:
+        app(["--help"], prog_name="derm", standalone_mode=False)
+        sys.exit(2)  # no verb was named
     try:
-        app()
-    except DermError as error:
-        notes.print(f"[red]derm: {error}", soft_wrap=True)
+        private_by_default()
+        code = app(prog_name="derm", standalone_mode=False)
+    except typer.TyperException as error:  # a wrong option or argument
+        verb = next((f" {word}" for word in sys.argv[1:2] if word in _NAMES), "")
+        _say(f"{error.format_message().rstrip('.')}; `derm{verb} --help` lists what there is")
         sys.exit(2)
+    except DermError as error:
+        _say(str(error))
+        sys.exit(2)
+    if code == INTERRUPTED:
+        _say("interrupted; what was answered or finished before stands")
+    sys.exit(code or 0)
+
+
+def _say(sentence: str) -> None:
+    notes.print(f"derm: {sentence}", style="red", soft_wrap=True, markup=False, highlight=False)

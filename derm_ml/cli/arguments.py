@@ -13,8 +13,11 @@ import yaml
 
 from derm_ml import DermError
 from derm_ml.asking.options import read_options
+from derm_ml.files import is_empty
 from derm_ml.pairs import SECOND, Pair
-from derm_ml.registry import get_task
+from derm_ml.records import SPLITS, DataError
+from derm_ml.registry import all_tasks, get_task
+from derm_ml.sentences import WrongValue, unknown
 from derm_ml.task import Recipe, Task
 
 if TYPE_CHECKING:
@@ -48,31 +51,50 @@ def out_root() -> Path:
 def task_of(name: str) -> Task:
     try:
         return get_task(name)
-    except KeyError as error:
-        raise typer.BadParameter(str(error.args[0])) from None
+    except KeyError:
+        raise WrongValue(unknown("task", name, all_tasks(), "tasks are:")) from None
 
 
 def recipe_of(task: Task, name: str, values: list[str]) -> Recipe:
-    try:
-        return task.recipe(name, **values_of(values))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    return task.recipe(name, **values_of(values))
 
 
 def values_of(values: list[str]) -> dict[str, Any]:
     given = {}
     for value in values:
         key, equals, text = value.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"--set {value}: write NAME=VALUE")
-        given[key] = yaml.safe_load(text)
+        if not equals or not key:
+            raise DermError(f"--set {value}: write NAME=VALUE, for example --set epochs=5")
+        try:
+            given[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise DermError(f"--set {value}: '{text}' cannot be read; put quotes around a text") from None
     return given
 
 
 def dataset_of(task: Task, path: Path | None) -> Dataset:
+    """The prepared dataset at `path`, by default the task's own. Raises `DataError` for one of another task."""
     from derm_ml.dataset import Dataset
 
-    return Dataset.open(path or data_root() / "prepared" / task.name)
+    dataset = Dataset.open(path or data_root() / "prepared" / task.name)
+    if dataset.task != task.name:
+        raise DataError(
+            f"{dataset.path} is a dataset of {dataset.task}, not of {task.name}: choose another with --data"
+        )
+    return dataset
+
+
+def split_of(name: str) -> str:
+    if name not in SPLITS:
+        raise WrongValue(unknown("split", name, SPLITS, "there are"))
+    return name
+
+
+def replaceable(folder: Path, mark: str) -> Path:
+    """A folder a verb may replace: absent, empty, or one it wrote before, which holds `mark`."""
+    if folder.is_dir() and not is_empty(folder) and not (folder / mark).exists():
+        raise DermError(f"{folder} holds other files ({mark} is not among them), which would be lost: choose another")
+    return folder
 
 
 def bundle_of(model: Path) -> Path:
@@ -86,7 +108,11 @@ def asked_by(task: Task, verb: str) -> None:
 
 
 def predictor_of(task: Task, model: Path | None) -> Any:
-    return task.load(bundle_of(model) if model else open_registry().champion(task))
+    from derm_ml.bundle import require_trusted
+
+    bundle = bundle_of(model) if model else open_registry().champion(task)
+    require_trusted(bundle)
+    return task.load(bundle)
 
 
 def open_registry() -> Registry:
@@ -144,18 +170,29 @@ def _is_number(text: str, low: float, high: float) -> bool:
 
 
 def pictures(paths: list[Path]) -> Iterator[tuple[Path, Any]]:
-    """(path, RGB array or the sentence why it cannot be read) of every picture in the files and folders."""
+    """(path, RGB array or the sentence why it cannot be read) of every image in the files and folders.
+
+    In a folder, hidden files are passed over, and what is no file (a pipe, a link that leaves it) is named.
+    """
+    from derm_ml.files import files_below
     from derm_ml.images.containers import ImageError
     from derm_ml.images.decode import IMAGE_EXTENSIONS, INGEST_FORMATS, decode, read_image_file
+    from derm_ml.sources.image_files import image_files
 
     for path in paths:
         files = [path]
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_EXTENSIONS)
+            tree = files_below(path)
+            files = [path / name for name in image_files(tree, deep=True)[0]]
+            yield from ((path / problem.file, problem.reason) for problem in tree.odd)
+            if not files:
+                yield path, f"there are no images in this folder ({', '.join(sorted(IMAGE_EXTENSIONS))})"
         for file in files:
             try:
                 yield file, decode(read_image_file(file), INGEST_FORMATS)
             except FileNotFoundError:
                 yield file, "there is no such file"
+            except OSError as error:
+                yield file, error.strerror or str(error)
             except ImageError as error:
                 yield file, str(error)

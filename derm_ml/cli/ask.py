@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -30,10 +29,13 @@ from derm_ml.cli.arguments import (
     task_of,
     wished,
 )
-from derm_ml.cli.terminal import notes, print_table, progress_bar
+from derm_ml.cli.terminal import notes, print_line, print_result, print_table, progress_bar, write_png
+from derm_ml.sentences import WrongValue, unknown
+from derm_ml.tables import csv_lines
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
+    from derm_ml.bundle import BundleCard
     from derm_ml.dataset import Dataset
 
 Images = Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures", show_default=False)]
@@ -68,37 +70,20 @@ def predict(
     """
     task = task_of(task_name)
     asked_by(task, "predict")
+    if as_json and as_csv:
+        raise DermError("--json and --csv exclude each other: choose one")
     options = options_of(age, sex, facts, point=point)
-    answers: list[dict[str, Any]] = []
-    failures, predictor = 0, None
-    named: Counter[str] = Counter()
     with_fellow = fellow_of(task, images, fellow)
-    for path, image in pictures(images):
-        if isinstance(image, str):
-            failures += 1
-            notes.print(f"[red]{path}: {image}")
-            continue
-        predictor = predictor or predictor_of(task, model)
-        if point and point not in predictor.card.point_names:
-            raise DermError(
-                f"the model has no operating point '{point}'; it has {', '.join(predictor.card.point_names)}"
-            )
-        asked = options(path) | wished(task, option, predictor.card)
-        said = task.answer(predictor, with_fellow(image), asked)
-        answer = {"file": str(path), **said, "note": RESEARCH_USE}
-        named[path.stem] += 1  # two folders may hold pictures of one name
-        stem = path.stem if named[path.stem] == 1 else f"{path.stem}-{named[path.stem]}"
-        answer |= _drawn(task, image, answer, (into or out_root() / task.name / "predicted") / stem)
-        answers.append(answer)
-        if as_json:
-            print(json.dumps(answer))
-    if as_csv:
-        _print_csv(answers)
-    elif not as_json and answers:
-        _print_answers(task, answers)
-    notes.print(f"[dim]{RESEARCH_USE}")
-    if failures or not answers:
-        raise DermError(f"{failures} of {failures + len(answers)} pictures could not be read")
+    predictor = predictor_of(task, model)
+    wishes = wished(task, option, predictor.card)
+    if point and point not in predictor.card.point_names:
+        raise WrongValue(unknown("operating point", point, predictor.card.point_names, "the model has"))
+    drawings = into or out_root() / task.name / "predicted"
+    with _printed(task, predictor.card, "json" if as_json else "csv" if as_csv else "table") as tell:
+        for path, stem, image in _readable(images):
+            said = task.answer(predictor, with_fellow(image), options(path) | wishes)
+            answer = {"file": str(path), **said, "note": RESEARCH_USE}
+            tell(answer | _drawn(task, image, answer, drawings / stem))
 
 
 def explain(
@@ -106,7 +91,7 @@ def explain(
     images: Images,
     model: Model = None,
     label: Annotated[str, typer.Option(help="explain this label; default: the most likely")] = "",
-    into: Annotated[Path, typer.Option(help="folder for the overlays")] = Path("out/explained"),
+    into: Annotated[Path | None, typer.Option(help="folder for the overlays; default: out/explained")] = None,
     fellow: Fellow = None,
     age: Age = "",
     sex: Sex = "",
@@ -114,22 +99,19 @@ def explain(
     option: Options = [],  # noqa: B006
 ) -> None:
     """Lay a heatmap over each picture: what the network looked at."""
-    import cv2
-
     task = task_of(task_name)
     asked_by(task, "predict")
     predictor = predictor_of(task, model)
     wishes = wished(task, option, predictor.card)
     options = options_of(age, sex, facts, label=label)
+    if label and label not in predictor.labels:
+        raise WrongValue(unknown("label", label, predictor.labels, "the model knows"))
     with_fellow = fellow_of(task, images, fellow)
-    into.mkdir(parents=True, exist_ok=True)
-    for path, image in pictures(images):
-        if isinstance(image, str):
-            raise DermError(f"{path}: {image}")
-        picture = task.explain(predictor, with_fellow(image), options(path) | wishes)
-        target = into / f"{path.stem}.explained.png"
-        cv2.imwrite(str(target), picture[..., ::-1])
-        print(target)
+    folder = into or out_root() / "explained"
+    for path, stem, image in _readable(images):
+        target = folder / f"{stem}.explained.png"
+        write_png(target, task.explain(predictor, with_fellow(image), options(path) | wishes))
+        print_result(target)
 
 
 def similar(
@@ -144,7 +126,8 @@ def similar(
 ) -> None:
     """Find the known images most like each picture. The index is made once a model, from the prepared dataset."""
     from derm_ml.embeddings.made import similar_of
-    from derm_ml.embeddings.similar import answer
+    from derm_ml.embeddings.similar import answer, names_of
+    from derm_ml.neutral_ids import installation_ids
 
     task = task_of(task_name)
     if not task.has_embedding:
@@ -163,32 +146,76 @@ def similar(
         index = similar_of(predictor, dataset, folder, lambda done: bar.advance(steps[0], done))
     table = Table("picture", "neighbour", "label", "cosine", "split", "licence", title=task.title, caption=RESEARCH_USE)
     options = {"k": str(k), "patient": patient, "licence": licence}
+    ids, names = installation_ids(), names_of(index)
+    try:
+        for path, _, image in _readable(images):
+            found = answer(index, predictor, image, options, ids)
+            for near in found["neighbours"]:  # here, where the images lie, by their own names
+                near["id"] = names.get(near["id"], near["id"])
+            if as_json:
+                print_line(json.dumps({"file": str(path), **found}))
+            for n in found["neighbours"]:
+                table.add_row(path.name, n["id"], n["label"], f"{n['score']:.3f}", n["split"], n["licence"])
+    finally:
+        if not as_json and table.row_count:
+            print_table(table)
+
+
+def _readable(images: list[Path]) -> Iterator[tuple[Path, str, Any]]:
+    """(path, a name for what is written of it, RGB array) of every image that can be read.
+
+    The others are named as they are met; after the last one, `DermError` says how many there were.
+    """
+    failed = total = 0
+    named: Counter[str] = Counter()
     for path, image in pictures(images):
+        total += 1
         if isinstance(image, str):
-            raise DermError(f"{path}: {image}")
-        found = answer(index, predictor, image, options)
-        if as_json:
-            print(json.dumps({"file": str(path), **found}))
-        for near in found["neighbours"]:
-            table.add_row(path.name, near["id"], near["label"], f"{near['score']:.3f}", near["split"], near["licence"])
-    if not as_json:
-        print_table(table)
+            failed += 1
+            notes.print(f"{path}: {image}", style="red", markup=False, soft_wrap=True)
+            continue
+        named[path.stem] += 1  # two folders may hold images of one name
+        yield path, path.stem if named[path.stem] == 1 else f"{path.stem}-{named[path.stem]}", image
+    if failed:
+        raise DermError(f"{failed} of {total} images could not be read")
 
 
 def _drawn(task: Task, image: Any, answer: Mapping[str, Any], target: Path) -> dict[str, str]:
     """Write the drawings of an answer as `<target>.<name>.png`; name → where it lies."""
-    import cv2
-
-    from derm_ml.files import replacing_file
-
     written = {}
     for name, picture in task.drawings(image, answer).items():
         path = target.with_name(f"{target.name}.{name}.png")
-        with replacing_file(path) as temporary:
-            ordered = picture[..., ::-1] if picture.ndim == 3 else picture
-            temporary.write_bytes(cv2.imencode(".png", ordered)[1].tobytes())
+        write_png(path, picture)
         written[name] = str(path)
     return written
+
+
+@contextmanager
+def _printed(task: Task, card: BundleCard, form: Literal["json", "csv", "table"]) -> Iterator[Callable[[dict], None]]:
+    """What takes each answer: written at once as JSON or CSV, or kept for the table that people read.
+
+    An interruption or an error leaves what was answered before: the table is printed then too.
+    """
+    columns = ["file", *task.columns(card)]
+    kept: list[dict[str, Any]] = []
+    head = [columns]
+
+    def tell(answer: dict[str, Any]) -> None:
+        row = _flat(answer)
+        if form == "json":
+            print_line(json.dumps(answer))
+        elif form == "csv":
+            print_line(csv_lines([*head, [row.get(name) for name in columns]]))
+            head.clear()
+        else:
+            kept.append(row)
+
+    try:
+        yield tell
+    finally:
+        if kept:
+            _print_answers(task, columns, kept)
+        notes.print(RESEARCH_USE, style="dim")
 
 
 def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,22 +229,14 @@ def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _print_csv(answers: list[dict[str, Any]]) -> None:
-    rows = [_flat(answer) for answer in answers]
-    if rows:
-        writer = csv.DictWriter(sys.stdout, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _print_answers(task: Task, answers: list[dict[str, Any]]) -> None:
-    rows = [_flat(a) for a in answers]
+def _print_answers(task: Task, columns: list[str], rows: list[dict[str, Any]]) -> None:
     hidden = {"task", "note", "dataset_md5", "model_version", "decision", "thresholds", "decisions", "fellow_share"}
     hidden |= {"width", "height", "bounding_box", "overlay"}  # of a mask a person looks at the drawing
     # of a decision a person reads where it was made and why; --json and --csv have all of it
     shown = {"decision.point", "decision.why"}
-    columns = [n for n in rows[0] if n in shown or n.partition(".")[0] not in hidden]
-    table = Table(*(name.removeprefix("probabilities.") for name in columns), title=task.title, caption=RESEARCH_USE)
+    told = [n for n in columns if n in shown or n.partition(".")[0] not in hidden]
+    table = Table(*(name.removeprefix("probabilities.") for name in told), title=task.title, caption=RESEARCH_USE)
     for row in rows:
-        table.add_row(*(f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in columns))
+        cells = [row.get(name, "") for name in told]
+        table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells))
     print_table(table)

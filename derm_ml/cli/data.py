@@ -12,10 +12,13 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from derm_ml import DermError
-from derm_ml.cli.arguments import TaskName, data_root, task_of
-from derm_ml.cli.terminal import notes, print_rules, print_table, progress_bar
+from derm_ml.cli.arguments import TaskName, data_root, out_root, replaceable, task_of
+from derm_ml.cli.terminal import notes, print_line, print_result, print_rules, print_table, progress_bar
+from derm_ml.files import is_empty
+from derm_ml.machine import writing
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks
+from derm_ml.sentences import of_values
 from derm_ml.task import PrepareSettings, Task
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ def tasks(
 
 def _print_asking(task: Task) -> None:
     """The options of a task, as it declares them."""
-    print(f"{task.name} is asked about {task.asking.about}: derm {task.asking.verb}, POST {task.asking.path}")
+    print_line(f"{task.name} is asked about {task.asking.about}: derm {task.asking.verb}, POST {task.asking.path}")
     table = Table("option", "values", "what", title=task.title)
     for option in task.asking.options:
         choices = ", ".join(option.choices) or {"labels": "a label", "points": "an operating point"}.get(
@@ -52,15 +55,18 @@ def _print_asking(task: Task) -> None:
 
 def draw(
     task_name: TaskName,
-    n: Annotated[int, typer.Option(help="how many pictures")] = 240,
+    n: Annotated[int, typer.Option(min=1, help="how many pictures")] = 240,
     seed: int = 0,
     into: Annotated[Path | None, typer.Option(help="default: data/raw/TASK")] = None,
 ) -> None:
     """Draw a small labelled image set with exact truth, in a layout as downloaded."""
     folder = into or data_root() / "raw" / task_name
-    if folder.exists() and any(folder.iterdir()):
-        raise typer.BadParameter(f"{folder} is not empty; drawn pictures are not mixed with yours: choose --into")
-    task_of(task_name).draw(folder, n, seed)
+    task = task_of(task_name)
+    if not is_empty(folder):
+        raise DermError(f"{folder} is not an empty folder; drawn images are not mixed with yours: choose --into")
+    with writing(folder, making=True):
+        folder.mkdir(parents=True, exist_ok=True)
+    task.draw(folder, n, seed)
     notes.print(f"drew {n} pictures into {folder}")
 
 
@@ -77,16 +83,17 @@ def fetch(
             table.add_row(entry.name, str(entry.images), entry.size, entry.licence, entry.citation)
         print_table(table)
         return
-    print(fetch_data_set(name, into or data_root() / "raw", say=notes.print))
+    print_result(fetch_data_set(name, into or data_root() / "raw", say=notes.print))
 
 
 def prepare(
     task_name: TaskName,
     raw: Annotated[Path | None, typer.Option(help="folder as downloaded; default: data/raw/TASK")] = None,
     out: Annotated[Path | None, typer.Option(help="default: data/prepared/TASK")] = None,
-    params: Annotated[Path, typer.Option(help="parameters of data preparation")] = Path("params.yaml"),
+    params: Annotated[Path | None, typer.Option(help="parameters of data preparation; default: params.yaml")] = None,
 ) -> None:
     """Turn a raw folder into a dataset: decode, quarantine, find duplicates, freeze splits, write shards."""
+    from derm_ml.dataset import freeze
     from derm_ml.prepare import prepare as prepare_dataset
 
     task = task_of(task_name)
@@ -103,25 +110,86 @@ def prepare(
             task,
             raw or data_root() / "raw" / task.name,
             settings,
-            out or data_root() / "prepared" / task.name,
+            replaceable(out or data_root() / "prepared" / task.name, "dataset.json"),
             progress,
         )
+        versions = data_root() / "versions" / task.name
+        freeze(dataset.path, versions / dataset.md5.removesuffix(".dir"))  # as Dagster does: models are measured on it
     _print_dataset(dataset)
     print_rules(task, dataset)
-    print(dataset.path)
+    print_result(dataset.path)
 
 
-def _settings(task: Task, params: Path) -> PrepareSettings:
-    given: Mapping[str, Any] = {}
-    if params.exists():
-        sections = (yaml.safe_load(params.read_text(encoding="utf-8")) or {}).get("tasks") or {}
-        if task.name not in sections:  # a section in the wrong place must not pass as "all defaults"
-            raise DermError(f"{params} has no section tasks.{task.name}: write one (`{{}}` for the defaults)")
-        given = sections[task.name] or {}
+def deliver(
+    task_name: TaskName,
+    batch: Annotated[Path, typer.Argument(help="folder of labelled images", show_default=False)],
+    raw: Annotated[Path | None, typer.Option(help="default: data/raw/TASK")] = None,
+    prepared: Annotated[
+        Path | None, typer.Option(help="dataset whose splits are kept; default: data/prepared/TASK")
+    ] = None,
+    params: Annotated[Path | None, typer.Option(help="default: params.yaml")] = None,
+) -> None:
+    """Check a folder of new images and add it to the raw data, as the inbox does; a rejected one stays where it is."""
+    from derm_ml.incoming import take_in
+
+    task = task_of(task_name)
+    kept = prepared or data_root() / "prepared" / task.name
+    intake = take_in(
+        task,
+        batch,
+        raw or data_root() / "raw" / task.name,
+        _settings(task, params),
+        kept if (kept / "dataset.json").exists() else None,
+    )
+    for problem in (*intake.left_out, *intake.held_back):
+        notes.print(f"{problem.kind.replace('_', ' ')}: {problem.file}: {problem.reason}", style="yellow")
+    for correction in intake.corrections:
+        notes.print(f"corrected: {correction}", style="yellow")
+    notes.print(f"{intake.delivered} delivered, {intake.taken} taken, {len(intake.left_out)} left out")
+    print_result(intake.folder or "nothing new")
+
+
+def withdraw(
+    task_name: TaskName,
+    batch: Annotated[str, typer.Argument(help="as delivered, or its folder's name below data/raw/TASK/batches")],
+    raw: Annotated[Path | None, typer.Option(help="default: data/raw/TASK")] = None,
+    into: Annotated[Path | None, typer.Option(help="default: data/withdrawn/TASK")] = None,
+) -> None:
+    """Take an accepted delivery out of the raw data again and list the models that were trained on it."""
+    from derm_ml.withdrawal import models_trained_on
+    from derm_ml.withdrawal import withdraw as take_out
+
+    task = task_of(task_name)
+    gone = take_out(raw or data_root() / "raw" / task.name, batch, into or data_root() / "withdrawn" / task.name)
+    notes.print(f"{gone}; `derm prepare {task.name}` makes a dataset without it")
+    for folder in models_trained_on(gone.delivery, out_root() / task.name, data_root() / "versions" / task.name):
+        notes.print(f"trained on it: {folder}", style="yellow")
+    print_result(gone.folder)
+
+
+def _settings(task: Task, named: Path | None) -> PrepareSettings:
+    params = named or Path("params.yaml")
+    if named is None and not params.exists():
+        return task.settings(**{})
+    try:
+        content = yaml.safe_load(params.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DermError(f"{params} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DermError(f"{params} is not readable YAML: {' '.join(str(error).split())}") from None
+    sections = content.get("tasks") if isinstance(content, Mapping) else None
+    if not isinstance(sections, Mapping) or task.name not in sections:
+        # a section in the wrong place must not pass as "all defaults"
+        raise DermError(f"{params} has no section tasks.{task.name}: write one (`{{}}` for the defaults)")
+    given = sections[task.name] or {}
+    if not isinstance(given, Mapping):
+        raise DermError(f"{params}, section tasks.{task.name}: write names and values, not {given!r}")
     try:
         return task.settings(**given)
     except ValidationError as error:
-        raise DermError(f"{params}, section tasks.{task.name}: {error}") from None
+        raise DermError(
+            f"{params}, section tasks.{task.name}: {of_values(error, task.settings.model_fields)}"
+        ) from None
 
 
 def _print_dataset(dataset: Dataset) -> None:
@@ -136,5 +204,6 @@ def _print_dataset(dataset: Dataset) -> None:
     if left_out := dataset.info["left_out"]:
         notes.print(f"not modelled: {', '.join(f'{name} ({n})' for name, n in left_out.items())}")
     if len(dataset.quarantine):
-        notes.print(f"[yellow]{len(dataset.quarantine)} quarantined: {dataset.path / 'quarantine.csv'}")
+        listed = dataset.path / "quarantine.csv"
+        notes.print(f"{len(dataset.quarantine)} quarantined: {listed}", style="yellow")
     notes.print(f"licences: {', '.join(f'{name} ({n})' for name, n in dataset.licences.items())}")

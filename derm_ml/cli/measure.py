@@ -9,8 +9,20 @@ import typer
 from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
-from derm_ml.cli.arguments import ModelFolder, PreparedData, TaskName, bundle_of, dataset_of, out_root, task_of
-from derm_ml.cli.terminal import notes, print_table
+from derm_ml.cli.arguments import (
+    ModelFolder,
+    PreparedData,
+    TaskName,
+    bundle_of,
+    dataset_of,
+    out_root,
+    replaceable,
+    split_of,
+    task_of,
+)
+from derm_ml.cli.terminal import notes, print_finding, print_result, print_table
+from derm_ml.machine import writing
+from derm_ml.sentences import WrongValue, unknown
 
 
 def evaluate(
@@ -21,8 +33,10 @@ def evaluate(
 ) -> None:
     """Measure a model on a frozen split: metrics with intervals, figures, one HTML report."""
     task = task_of(task_name)
+    split = split_of(split)
+    predictor, dataset = task.load(bundle_of(model)), dataset_of(task, data)
     with notes.status(f"evaluating on {split}"):
-        evaluation = task.evaluate(task.load(bundle_of(model)), dataset_of(task, data), split)
+        evaluation = task.evaluate(predictor, dataset, split)
         folder = bundle_of(model).parent / f"evaluation_{split}"
         evaluation.save(folder)
     columns = ("metric", "value", "95 % interval", "n")
@@ -36,9 +50,8 @@ def evaluate(
     for why in dict.fromkeys(metric.note for metric in evaluation.metrics.values() if metric.value is None):
         notes.print(f"– {why}")
     for gate in task.gates:
-        finding = gate.check(evaluation)
-        notes.print(f"{'[green]✓' if finding.passed else '[red]✗'}[/] {gate.name}: {finding.message}")
-    print(folder / "report.html")
+        print_finding(gate.name, gate.check(evaluation))
+    print_result(folder / "report.html")
 
 
 def compare(
@@ -54,13 +67,15 @@ def compare(
     from derm_ml.comparison import named_apart, read_run
 
     task = task_of(task_name)
+    split = split_of(split)
     found = named_apart([read_run(path, split) for path in runs])
     other = next((run for run in found if run.evaluation.task != task.name), None)
     if other:
         raise DermError(f"{other.name} is a model of {other.evaluation.task}, not of {task.name}")
+    target = replaceable(into or out_root() / task.name / "comparison", "comparison.json")
     with notes.status("resampling patients"):
         comparison = compare_runs(found, task)
-        folder = comparison.save(into or out_root() / task.name / "comparison")
+        folder = comparison.save(target)
     title = f"{task.title} · {comparison.split} {comparison.split_hash} · reference {comparison.runs[0].name}"
     table = Table(
         "metric", "run", "reference", "value", "difference", "95 % interval", "DeLong", "verdict",
@@ -76,7 +91,7 @@ def compare(
             row.metric, row.run, *values, *told, delong, f"{row.verdict}: {row.remark}" if row.remark else row.verdict
         )
     print_table(table)
-    print(folder / "comparison.png")
+    print_result(folder / "comparison.png")
 
 
 def make(
@@ -89,11 +104,13 @@ def make(
     task = task_of(task_name)
     known = {a.name: a for a in task.artifacts}
     if artifact not in known:
-        raise typer.BadParameter(f"{task.name} makes no '{artifact}'; it makes {', '.join(known)}")
+        raise WrongValue(unknown("artifact", artifact, known, f"{task.name} makes"))
     bundle = bundle_of(model)
+    predictor, dataset = task.load(bundle), dataset_of(task, data)
     folder = bundle.parent / artifact
-    folder.mkdir(exist_ok=True)
+    with writing(folder, making=True):
+        folder.mkdir(exist_ok=True)
     with notes.status(f"making {artifact}"):
-        made = known[artifact].make(task.load(bundle), dataset_of(task, data), folder)
+        made = known[artifact].make(predictor, dataset, folder)
     for path in made.values():
-        print(path)
+        print_result(path)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.cli.arguments import Model, TaskName, asked_by, predictor_of, task_of
-from derm_ml.cli.terminal import notes, out_console, print_table
+from derm_ml.cli.terminal import notes, out_console, print_result, print_table, write_png
 from derm_ml.task import Task
 
 
@@ -26,18 +26,18 @@ def match(
     as_json: Annotated[bool, typer.Option("--json", help="the whole answer as one JSON object")] = False,
 ) -> None:
     """Match the conditions of two visits: which persist, are new, resolved or not visible."""
-    import cv2
-
     from derm_ml.matching.files import read_pair
 
     task = task_of(task_name)
     asked_by(task, "match")
+    if picture and picture.suffix.lower() != ".png":
+        raise DermError(f"--picture {picture}: a PNG is written; choose a name that ends in .png")
     predictor = predictor_of(task, model)
     pair = read_pair(first, second, boxes)
     try:
         answer = {**task.answer(predictor, pair, {}), "note": RESEARCH_USE}
         if picture:
-            cv2.imwrite(str(picture), task.explain(predictor, pair, {})[..., ::-1])
+            write_png(picture, task.explain(predictor, pair, {}))
     except ValueError as error:
         raise DermError(str(error)) from error
     if as_json:
@@ -45,8 +45,8 @@ def match(
     else:
         _print_pair(task, answer)
     if picture:
-        print(picture)
-    notes.print(f"[dim]{RESEARCH_USE}")
+        print_result(picture)
+    notes.print(RESEARCH_USE, style="dim")
     if not answer["accepted"]:
         raise DermError(f"refused: {answer['reason']}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -15,13 +15,19 @@ from derm_ml.cli.arguments import (
     TaskName,
     Values,
     bundle_of,
+    data_root,
     dataset_of,
     out_root,
     recipe_of,
     task_of,
     values_of,
 )
-from derm_ml.cli.terminal import notes, print_rules, print_table, say_epoch
+from derm_ml.cli.terminal import notes, print_result, print_rules, print_table, say_epoch
+from derm_ml.sentences import WrongValue, unknown
+from derm_ml.task import Recipe, recipe_with
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
 
 
 def fit(
@@ -32,17 +38,31 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="model folder; default: out/TASK/RECIPE-ID")] = None,
 ) -> None:
     """Train a model. Run it again after a crash and it goes on where it was."""
-    from derm_ml.dataset import model_folder
+    from derm_ml.dataset import freeze, model_folder
 
     task = task_of(task_name)
+    chosen = recipe_of(task, recipe, values)
     dataset = dataset_of(task, data)
     if not print_rules(task, dataset):
-        raise DermError("a blocking data rule is red: nothing is trained on these data")
-    chosen = recipe_of(task, recipe, values)
+        raise DermError("a blocking data check fails: nothing is trained on these data")
+    freeze(dataset.path, data_root() / "versions" / task.name / dataset.md5.removesuffix(".dir"))
     folder = out or model_folder(out_root(), task, chosen, dataset.md5)
-    notes.print(f"recipe [bold]{chosen.name}[/bold] → {folder}")
+    _refuse_another(folder, chosen, dataset)
+    notes.print(f"recipe {chosen.name} → {folder}")
 
-    print(task.fit(dataset, chosen, folder, say_epoch).parent)
+    print_result(task.fit(dataset, chosen, folder, say_epoch).parent)
+
+
+def _refuse_another(folder: Path, recipe: Recipe, dataset: Dataset) -> None:
+    """A finished model is returned as it is, so a folder named by hand must not hold another one."""
+    from derm_ml.bundle import CARD, read_card
+
+    if not (folder / "bundle" / CARD).exists():
+        return
+    card = read_card(folder / "bundle")
+    wanted = recipe.name, recipe.model_dump(mode="json"), dataset.md5
+    if (card.recipe_name, card.recipe, card.dataset_md5) != wanted:
+        raise DermError(f"{folder} holds a model of another recipe or of other data: choose another folder with --out")
 
 
 def autoencode(
@@ -65,22 +85,23 @@ def autoencode(
 
     task = task_of(task_name)
     dataset = dataset_of(task, data)
+    if not task.asking.takes_bytes:
+        raise DermError(f"{task.name} is about pairs of photos: it has no autoencoder of single images")
     if recipe not in AUTOENCODERS:
-        raise typer.BadParameter(f"no autoencoder '{recipe}'; there are {', '.join(AUTOENCODERS)}")
-    try:
-        chosen = AUTOENCODERS[recipe](**values_of(values))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise WrongValue(unknown("autoencoder", recipe, AUTOENCODERS, "there are"))
+    chosen = recipe_with(AUTOENCODERS[recipe], values_of(values))
+    compared = task.load(bundle_of(against)) if against else None
     folder = out or model_folder(out_root(), task, chosen, dataset.md5)
-    notes.print(f"recipe [bold]{chosen.name}[/bold] → {folder}")
+    _refuse_another(folder, chosen, dataset)
+    notes.print(f"recipe {chosen.name} → {folder}")
     bundle = fit_autoencoder(dataset, chosen, folder, say_epoch)
     with notes.status("measuring reconstructions and codes"):
-        classifier = table_of(task.load(bundle_of(against)), dataset, bundle_of(against).parent) if against else None
+        classifier = table_of(compared, dataset, bundle_of(against).parent) if compared and against else None
         report = report_autoencoder(AutoencoderPredictor(bundle), dataset, task.title, classifier)
         saved = report.save(folder / "report")
     for name in ("psnr", "ssim", "checkerboard_energy", "code_silhouette", "code_precision_at_5"):
         notes.print(f"{name}: {report.metrics[name]}")
-    print(saved / "report.html")
+    print_result(saved / "report.html")
 
 
 def pseudo_label(
@@ -90,9 +111,11 @@ def pseudo_label(
 ) -> None:
     """Propose labels for the unlabelled images by the neighbours of the model's embeddings, and audit them."""
     from derm_ml.embeddings.pseudo_labels import propose, write_proposal
-    from derm_ml.predictor import Predictor
 
-    predictor, dataset = Predictor(bundle_of(model)), dataset_of(task_of(task_name), data)
+    task = task_of(task_name)
+    if not task.has_embedding:
+        raise DermError(f"{task.name} has no pseudo-labels: its model has no embedding")
+    predictor, dataset = task.load(bundle_of(model)), dataset_of(task, data)
     with notes.status("spreading labels"):
         proposal = propose(predictor, dataset)
         made = write_proposal(proposal, predictor, dataset, bundle_of(model).parent / "pseudo_labels")
@@ -104,7 +127,7 @@ def pseudo_label(
     print_table(table)
     given = f"{proposal.used} of {len(proposal.table)} unlabelled images got a label"
     notes.print(f"{given}; {proposal.excluded} of validation or test patients were left out")
-    print(made["pseudo_labels"])
+    print_result(made["pseudo_labels"])
 
 
 def demo(
@@ -112,11 +135,18 @@ def demo(
     size: Annotated[int, typer.Option(help="pixels a side of the random pictures")] = 256,
 ) -> None:
     """Run a task's network forward on random tensors, untrained: shows that it runs here, and the shapes."""
-    try:
-        found = task_of(task_name).demo(size)
-    except ValueError as error:
-        raise DermError(str(error)) from error
+    found = task_of(task_name).demo(size)
     table = Table("output", "what", title=f"{task_name}, random {size}×{size} pictures")
     for name, value in found.items():
         table.add_row(name, str(value))
     print_table(table)
+
+
+def sign(model: ModelFolder) -> None:
+    """Sign a trained model with the private key that DERM_SIGNING_KEY names."""
+    from derm_ml.bundle import CARD, SIGNATURE, Bundle
+    from derm_ml.signing import sign as sign_file
+
+    bundle = Bundle.open(bundle_of(model))
+    sign_file(bundle.path / CARD, bundle.path / SIGNATURE)
+    print(bundle.path / SIGNATURE)

@@ -36,6 +36,7 @@ from derm_ml.metrics.classification import mean_auc
 from derm_ml.metrics.intervals import clopper_pearson, measured, paired_difference, weighted_mean
 from derm_ml.predictor import Predictor, concatenate
 from derm_ml.records import UNLABELLED, DataError
+from derm_ml.tables import read_table, write_table
 
 COMPONENTS = 64  # of the PCA: fewer than the labelled images of a small study, enough for a few findings
 NEIGHBOURS = 10
@@ -181,10 +182,9 @@ def accepted(shares: np.ndarray, priors: np.ndarray) -> np.ndarray:
 
 def write_proposal(proposal: Proposal, predictor: Predictor, dataset: Dataset, folder: Path) -> dict[str, Path]:
     """`pseudo_labels.csv`, `audit.json` and a sheet of the surest pictures in `folder`; their paths by name."""
-    folder.mkdir(parents=True, exist_ok=True)
     made = {"pseudo_labels": folder / TABLE, "audit": folder / AUDIT, "surest": folder / "surest.png"}
     with replacing_file(made["pseudo_labels"]) as temporary:
-        proposal.table.to_csv(temporary, index=False, float_format="%.6f")
+        write_table(temporary, proposal.table, float_format="%.6f")
     write_json(
         made["audit"],
         {
@@ -207,7 +207,8 @@ def write_proposal(proposal: Proposal, predictor: Predictor, dataset: Dataset, f
     for row in surest.to_dict("records"):
         there = [name for name in predictor.labels if row[f"pseudo.{name}"] == 1]
         captions.append(f"{row['id']}\n{' + '.join(there) or 'none'} {row['confidence']:.0%}")
-    made["surest"].write_bytes(contact_sheet([dataset.image(row) for _, row in rows.iterrows()], captions))
+    with replacing_file(made["surest"]) as temporary:
+        temporary.write_bytes(contact_sheet([dataset.image(row) for _, row in rows.iterrows()], captions))
     return made
 
 
@@ -233,7 +234,7 @@ def read_pseudo_labels(path: Path, dataset: Dataset, share: float, seed: int) ->
     """
     try:
         audit = json.loads((path.parent / AUDIT).read_text(encoding="utf-8"))
-        table = pd.read_csv(path, dtype={"id": str})
+        table = read_table(path, dtype={"id": str})
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing: make the table with `derm pseudo-label`") from None
     if sha256(path) != audit["table_sha256"]:

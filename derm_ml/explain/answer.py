@@ -11,6 +11,7 @@ from derm_ml.asking.answers import Explanation
 from derm_ml.explain.layers import heatmaps, shown
 from derm_ml.explain.overlay import captioned, overlay
 from derm_ml.predictor import Attributes, Outputs, Predictor, concatenate
+from derm_ml.sentences import WrongValue, unknown
 
 
 def asked(predictor: Predictor, images: Sequence[np.ndarray], options: Mapping[str, str]) -> Outputs:
@@ -32,7 +33,7 @@ def attributes_from(options: Mapping[str, str]) -> Attributes:
 def explained(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
     """The image with the Grad-CAM of `options["label"]` (default: the most likely label) and a caption.
 
-    Its longer side is at most `options["size"]`. Raises `ValueError` for a label the model does not know.
+    Its longer side is at most `options["size"]`. Raises `WrongValue` for a label the model does not know.
     """
     outputs = asked(predictor, [image], options)
     label = _label(predictor, outputs, options)
@@ -52,5 +53,5 @@ def explanation_of(
 def _label(predictor: Predictor, outputs: Outputs, options: Mapping[str, str]) -> str:
     label = options.get("label") or predictor.labels[int(outputs.probabilities[0].argmax())]
     if label not in predictor.labels:
-        raise ValueError(f"no label '{label}'; the model knows {', '.join(predictor.labels)}")
+        raise WrongValue(unknown("label", label, predictor.labels, "the model knows"))
     return label

@@ -19,6 +19,7 @@ from derm_ml.figures.sheets import heatmap_sheet
 from derm_ml.pairs import Pair
 from derm_ml.predictor import Outputs, Predictor, concatenate
 from derm_ml.report.words import readable
+from derm_ml.sentences import WrongValue, unknown
 
 FOUND, MISSED, FALSE = 6, 3, 3  # pictures of a finding's sheet: right, overlooked, wrongly found
 
@@ -40,10 +41,10 @@ def finding_of(predictor: Predictor, asked: np.ndarray | Pair) -> Outputs:
 def shown_findings(predictor: Predictor, outputs: Outputs, label: str = "") -> list[str]:
     """Whose maps are shown of the first image of `outputs`: `label`'s; without one, those of the findings present.
 
-    Where none is present, that of the most likely. Raises `ValueError` for a label the model does not know.
+    Where none is present, that of the most likely. Raises `WrongValue` for a label the model does not know.
     """
     if label and label not in predictor.labels:
-        raise ValueError(f"no label '{label}'; the model knows {', '.join(predictor.labels)}")
+        raise WrongValue(unknown("label", label, predictor.labels, "the model knows"))
     p = dict(zip(predictor.labels, outputs.probabilities[0].tolist(), strict=True))
     present = [name for name in predictor.labels if p[name] >= predictor.card.threshold(name)]
     return [label] if label else present or [max(p, key=p.__getitem__)]

@@ -11,6 +11,7 @@ from derm_ml import RESEARCH_USE
 from derm_ml.dataset import Dataset
 from derm_ml.explain.overlay import overlay
 from derm_ml.figures.sheets import heatmap_sheet
+from derm_ml.files import replacing_file
 from derm_ml.predictor import Outputs, Predictor, concatenate
 
 PER_LABEL = 4  # right and wrong answers shown of each label
@@ -34,7 +35,8 @@ def classification_heatmaps(
         pairs.append((square, overlay(square, outputs.maps[i, column])))
         captions.append(f"{rows[i]['id']}\nis {rows[i]['label']}\n{words}")
     path = folder / "heatmaps.png"
-    path.write_bytes(heatmap_sheet(pairs, captions, title=f"Grad-CAM of the answer · {RESEARCH_USE}"))
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(heatmap_sheet(pairs, captions, title=f"Grad-CAM of the answer · {RESEARCH_USE}"))
     return {"heatmaps": path}
 
 

@@ -13,6 +13,7 @@ from derm_ml.metrics.intervals import clopper_pearson
 from derm_ml.report.words import readable
 
 SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": SKY}
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def confusion_figure(counts: np.ndarray, labels: Sequence[str]) -> bytes:
@@ -164,7 +165,12 @@ def training_curves(history: Sequence[Mapping[str, Any]], kept: int | None = Non
     power = int(np.floor(np.log10(rates.max()))) if rates.max() > 0 else 0
     scaled = {"learning rate": (rates / 10.0**power).tolist()}
     own = [(f"Validation: {name}", {name: values}) for name, values in terms.items()]
-    panels = [("Loss", losses), ("Validation", scores), *own, (f"Learning rate ($\\times\\,10^{{{power}}}$)", scaled)]
+    panels = [
+        ("Loss", losses),
+        ("Validation", scores),
+        *own,
+        (f"Learning rate (×10{str(power).translate(_RAISED)})", scaled),
+    ]
     widths = (1, 1.25, *(1 for _ in own), 0.8)
     with drawing(3.4 * sum(widths), 3.1, columns=len(panels), width_ratios=widths) as picture:
         for ax, (title, series) in zip(picture.axes, panels, strict=True):

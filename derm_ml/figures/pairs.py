@@ -71,6 +71,7 @@ def same_skin_figure(same: Sequence[tuple[float, bool]], threshold: float) -> by
                 ax.hist(values, bins, color=colour, alpha=0.55, label=f"{label} (n = {len(values)})")
         ax.axvline(threshold, color=SOFT, linestyle=(0, (2, 3)))
         ax.set_yscale("symlog", linthresh=1)
+        ax.yaxis.set_major_formatter("{x:g}")  # matplotlib's own writes powers as formulas
         ax.set_xlabel("Probability of the same skin")
         ax.set_ylabel("Pairs")
         ax.legend()

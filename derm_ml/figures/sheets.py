@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from derm_ml.escape import visible
 from derm_ml.figures.style import INK, PAPER, SOFT, blank
 
 LIMIT = 150_000  # bytes of one picture: Dagster stores metadata as text and grows slow beyond 200 kB
@@ -48,6 +49,7 @@ def _sheet(cells: list[list[np.ndarray]], captions: Sequence[str], columns: int,
         raise ValueError(f"{len(cells)} pictures have {len(captions)} captions: each needs one")
     if not cells:
         return blank("There is no picture to show.")
+    captions = [visible(caption, keep="\n") for caption in captions]
     side = tile
     while side >= SMALLEST_TILE:
         sheet = _drawn(cells, captions, min(columns, len(cells)), side, title)

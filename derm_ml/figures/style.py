@@ -25,6 +25,7 @@ DPI = 120  # sharp at the size a report shows it, and under 150 kB
 _RC: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
+    "text.parse_math": False,  # a label or a name with two $ is no formula, and a broken one would stop the figure
     "text.color": INK,
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,

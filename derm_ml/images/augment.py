@@ -5,11 +5,9 @@ Every transform is drawn from the seed it is given, so the same (seed, epoch, sa
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for news at import otherwise
 
 import albumentations as A
 import cv2
@@ -32,16 +30,11 @@ def augmentation(name: str, side: int, fit: Fit = "squash", smallest_side: int =
     `smallest_side`.
     """
     if name == "screening":
-        return _screening(side, smallest_side)
+        return _Screening(_screening(side), max(side, smallest_side))
     pipeline, first_side = _pipeline(name, side)
     # these cut their own squares out of the whole picture
     smallest = 0 if name in ("strong", "moderate") else smallest_side
-
-    def augment(image: np.ndarray, seed: int) -> np.ndarray:
-        square = _first_square(image, side, first_side, fit, smallest)
-        return square if pipeline is None else np.ascontiguousarray(_seeded(pipeline, seed)(image=square)["image"])
-
-    return augment
+    return _Augmentation(pipeline, side, first_side, fit, smallest)
 
 
 def paired_augmentation(name: str, side: int, fit: Fit = "squash") -> PairedAugment:
@@ -50,16 +43,50 @@ def paired_augmentation(name: str, side: int, fit: Fit = "squash") -> PairedAugm
     The mask is interpolated as the picture is and cut at the half: nearest neighbours would shift it by up to half
     a pixel against the picture. Colours and occlusions leave it as it is: a covered lesion is still there.
     """
-    pipeline, first_side = _pipeline(name, side)
+    return _PairedAugmentation(*_pipeline(name, side), side, fit)
 
-    def augment(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = (_first_square(picture, side, first_side, fit) for picture in (image, mask))
-        if pipeline is not None:
-            moved = _seeded(pipeline, seed)(image=image, mask=mask)
+
+# Classes, not closures: worker processes are sent them.
+
+
+@dataclass(frozen=True)
+class _Augmentation:
+    pipeline: A.Compose | None
+    side: int
+    first_side: int
+    fit: Fit
+    smallest: int
+
+    def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
+        square = _first_square(image, self.side, self.first_side, self.fit, self.smallest)
+        if self.pipeline is None:
+            return square
+        return np.ascontiguousarray(_seeded(self.pipeline, seed)(image=square)["image"])
+
+
+@dataclass(frozen=True)
+class _PairedAugmentation:
+    pipeline: A.Compose | None
+    first_side: int
+    side: int
+    fit: Fit
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        image, mask = (_first_square(picture, self.side, self.first_side, self.fit) for picture in (image, mask))
+        if self.pipeline is not None:
+            moved = _seeded(self.pipeline, seed)(image=image, mask=mask)
             image, mask = np.ascontiguousarray(moved["image"]), moved["mask"]
         return image, np.where(mask >= 128, np.uint8(255), np.uint8(0))
 
-    return augment
+
+@dataclass(frozen=True)
+class _Screening:
+    pipeline: A.Compose
+    smallest: int
+
+    def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
+        resized = resize_smallest(image, self.smallest)
+        return np.ascontiguousarray(_seeded(self.pipeline, seed)(image=resized)["image"])
 
 
 def _pipeline(name: str, side: int) -> tuple[A.Compose | None, int]:
@@ -102,9 +129,9 @@ def _first_square(image: np.ndarray, side: int, first_side: int, fit: Fit, small
     return to_square(image, first_side, fit, smallest)
 
 
-def _screening(side: int, smallest_side: int) -> Augment:
+def _screening(side: int) -> A.Compose:
     """Every value is the original's; what lies outside a turned picture is black, the library's default."""
-    pipeline = A.Compose(
+    return A.Compose(
         [
             A.Affine(
                 scale=(0.9, 1.1),
@@ -118,12 +145,6 @@ def _screening(side: int, smallest_side: int) -> Augment:
             A.RandomBrightnessContrast(0.1, 0.1, p=0.1),
         ]
     )
-
-    def augment(image: np.ndarray, seed: int) -> np.ndarray:
-        picture = resize_smallest(image, max(side, smallest_side))
-        return np.ascontiguousarray(_seeded(pipeline, seed)(image=picture)["image"])
-
-    return augment
 
 
 def _seeded(pipeline: A.Compose, seed: int) -> A.Compose:

@@ -21,6 +21,7 @@ Example:
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from derm_ml.files import NotAFile, open_plain
 from derm_ml.images.containers import (
     JPEG_MAGIC,
     PNG_MAGIC,
@@ -189,10 +191,20 @@ def format_of(data: bytes) -> str:
 def read_image_file(path: Path, formats: Formats = INGEST_FORMATS) -> bytes:
     """The bytes of an image file, its size checked before they are read.
 
-    Raises `ImageError` if it is too large, or if its name claims another format than its magic bytes.
+    Raises `ImageError` if it is no regular file (a pipe is not waited for), cannot be read, is too large, or if its
+    name claims another format than its magic bytes; `FileNotFoundError` if it is not there.
     """
-    _check_size(path.stat().st_size, formats)
-    data = path.read_bytes()
+    try:
+        with open_plain(path) as file:
+            _check_size(os.fstat(file.fileno()).st_size, formats)
+            data = file.read(formats.max_bytes + 1)  # a file may grow while it is read
+    except FileNotFoundError:
+        raise
+    except NotAFile as error:
+        raise ImageError(str(error)) from error
+    except OSError as error:
+        raise ImageError(f"the file cannot be read ({error.strerror}); allow it, or copy it again") from error
+    _check_size(len(data), formats)
     found = format_of(data)
     if found and path.suffix.lower() not in _EXTENSIONS[found]:
         raise ImageError(f"the file is a {found} but is named '{path.suffix}'; rename it to '{_EXTENSIONS[found][0]}'")

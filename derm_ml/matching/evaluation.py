@@ -24,11 +24,13 @@ from derm_ml.matching.cases import Case, cases
 from derm_ml.matching.original import original_matches, unregistered_matches
 from derm_ml.matching.predictor import PairPredictor
 from derm_ml.metrics import calibration, matching
-from derm_ml.metrics.intervals import clopper_pearson, measured
+from derm_ml.metrics.intervals import Statistic, clopper_pearson, measured
 from derm_ml.metrics.matching import Counts
 from derm_ml.pairs import STATES, Pair
 from derm_ml.task import Task
 
+BASELINES = ("original", "unregistered")  # matchings without refusal, counted on the same pairs
+REPEATED = ("refused", "same", "right", "said", "there", "states_right", "states", "registration_error")
 FAILURES = 9  # the pairs with most wrong matches and states
 # (parameter, edges of the bins, how they are written)
 DIFFICULTIES: dict[str, tuple[tuple[float, ...], str]] = {
@@ -65,13 +67,8 @@ def evaluate_pairs(
     F1 by kind, `registration_error` (median, in distances between the eyes), `right_refused`, `wrong_refused`, `ece`,
     and `match_f1_original`, `match_f1_unregistered` of the baselines.
     """
-    of = cases(dataset, split)
-    baselines: dict[str, Callable[[Pair], Sequence[tuple[int, int]]]] = {"unregistered": unregistered_matches}
-    if predictor.faces:
-        faces = predictor.faces
-        baselines["original"] = lambda pair: [(i, j) for i, j, _ in original_matches(pair, faces)]
-    rows = measure.measure_cases(predictor, of, baselines, numbers=numbers)
-    card = predictor.card
+    rows = measure.measure_cases(predictor, cases(dataset, split), _baselines(predictor), numbers=numbers)
+    card, table = predictor.card, _predictions(rows, split)
     groups = {row.case.group for row in rows}
     return Evaluation(
         task=task.name,
@@ -86,8 +83,8 @@ def evaluate_pairs(
         n=len(rows),
         n_patients=len(groups),
         labels=card.labels,
-        metrics=_metrics(rows),
-        predictions=_predictions(rows, split),
+        metrics=_metrics(table),
+        predictions=table,
         tables=_tables(rows),
         figures=_figures(predictor, rows),
         captions=CAPTIONS,
@@ -95,51 +92,74 @@ def evaluate_pairs(
     )
 
 
-def _metrics(rows: Sequence[measure.Row]) -> dict[str, Metric]:
-    found = {
-        "match_f1": _f1(rows),
-        "match_precision": _ratio(rows, matching.precision, "right", "said", "nothing was matched"),
-        "match_recall": _ratio(rows, matching.recall, "right", "there", "there is nothing to match"),
-        "state_accuracy": _ratio(rows, matching.share, "states_right", "states", "no state is known"),
-    }
-    for kind in ("delivered", "generated"):
-        of_kind = [r for r in rows if r.case.kind == kind]
-        found[f"match_f1_{kind}"] = _f1(of_kind)
-        found[f"state_accuracy_{kind}"] = _ratio(of_kind, matching.share, "states_right", "states", "no such pair")
-    found["registration_error"] = _registration_error(rows)
-    right, wrong = ([r for r in rows if r.case.is_right is flag] for flag in (True, False))
-    found["right_refused"] = _refused(right, "no pair of one person")
-    found["same_person_refused"] = _refused([r for r in right if r.case.kind == "same_person"], "no such pair")
-    found["wrong_refused"] = _refused(wrong, "no pair of two people")
-    found["ece"] = _ece(rows)
-    for name in ("original", "unregistered"):
-        found[f"match_f1_{name}"] = _f1(rows, name)
+def recount_pairs(predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
+    """The metrics of `evaluate_pairs` from its saved predictions; the patients are the dataset's."""
+    rows = dataset.split(split).set_index("id").loc[predictions["sample"]]
+    return _metrics(predictions.assign(group=rows["group"].to_numpy(str)))
+
+
+def repeat_pairs(predictor: PairPredictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+    """Some pairs asked again: id, and every number of the saved predictions."""
+    wanted = set(ids)
+    of = [case for case in cases(dataset, split) if case.id in wanted]
+    table = _predictions(measure.measure_cases(predictor, of, _baselines(predictor)), split)
+    numbers = [name for name in table.columns if name in REPEATED or name.startswith(("original.", "unregistered."))]
+    return table.loc[:, ["id", *numbers]]
+
+
+def _baselines(predictor: PairPredictor) -> dict[str, Callable[[Pair], Sequence[tuple[int, int]]]]:
+    found: dict[str, Callable[[Pair], Sequence[tuple[int, int]]]] = {"unregistered": unregistered_matches}
+    if predictor.faces:
+        faces = predictor.faces
+        found["original"] = lambda pair: [(i, j) for i, j, _ in original_matches(pair, faces)]
     return found
 
 
-def _known(rows: Sequence[measure.Row], baseline: str = "") -> list[tuple[str, Counts]]:
-    pairs = [(r.case.group, r.baselines.get(baseline) if baseline else r.counts) for r in rows if r.counts]
-    return [(group, counts) for group, counts in pairs if counts is not None]
+def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
+    """All metrics from the saved predictions: what is counted again at promotion is what was counted here."""
+    kind = table["kind"]
+    found = {
+        "match_f1": _f1(table),
+        "match_precision": _ratio(table, matching.precision, "right", "said", "nothing was matched"),
+        "match_recall": _ratio(table, matching.recall, "right", "there", "there is nothing to match"),
+        "state_accuracy": _ratio(table, matching.share, "states_right", "states", "no state is known"),
+    }
+    for name in ("delivered", "generated"):
+        of_kind = table.loc[kind == name]
+        found[f"match_f1_{name}"] = _f1(of_kind)
+        found[f"state_accuracy_{name}"] = _ratio(of_kind, matching.share, "states_right", "states", "no such pair")
+    found["registration_error"] = _registration_error(table)
+    found["right_refused"] = _refused(table.loc[kind != "wrong_person"], "no pair of one person")
+    found["same_person_refused"] = _refused(table.loc[kind == "same_person"], "no such pair")
+    found["wrong_refused"] = _refused(table.loc[kind == "wrong_person"], "no pair of two people")
+    found["ece"] = _ece(table)
+    for name in BASELINES:
+        found[f"match_f1_{name}"] = _f1(table, f"{name}.")
+    return found
 
 
-def _f1(rows: Sequence[measure.Row], baseline: str = "") -> Metric:
-    known = _known(rows, baseline)
-    columns = [np.array([getattr(c, k) for _, c in known], float) for k in ("right", "said", "there")]
-    return measured(matching.f1, [g for g, _ in known], *columns, why="there is nothing to match")
+def _f1(table: pd.DataFrame, prefix: str = "") -> Metric:
+    """F1 over the pairs of known truth; `prefix` names a baseline."""
+    columns = [f"{prefix}{k}" for k in ("right", "said", "there")]
+    return _of_known(table, matching.f1, columns, "there is nothing to match")
 
 
-def _ratio(rows: Sequence[measure.Row], statistic, part: str, whole: str, why: str) -> Metric:
-    known = _known(rows)
-    columns = [np.array([getattr(c, k) for _, c in known], float) for k in (part, whole)]
-    return measured(statistic, [g for g, _ in known], *columns, why=why)
+def _ratio(table: pd.DataFrame, statistic: Statistic, part: str, whole: str, why: str) -> Metric:
+    return _of_known(table, statistic, [part, whole], why)
 
 
-def _refused(rows: Sequence[measure.Row], why: str) -> Metric:
+def _of_known(table: pd.DataFrame, statistic: Statistic, columns: Sequence[str], why: str) -> Metric:
+    known = table.loc[table[columns[0]].notna()]
+    arrays = [known[name].to_numpy(float) for name in columns]
+    return measured(statistic, known["group"].to_numpy(str), *arrays, why=why)
+
+
+def _refused(table: pd.DataFrame, why: str) -> Metric:
     """Share of pairs refused. Its interval is the wider, at either end, of resampled patients and of the exact one:
     where all or none are refused, every resample says the same.
     """
-    flags = np.array([float(r.refused) for r in rows])
-    metric = measured(matching.share, [r.case.group for r in rows], flags, np.ones(len(rows)), why=why)
+    flags = table["refused"].to_numpy(float)
+    metric = measured(matching.share, table["group"].to_numpy(str), flags, np.ones(len(table)), why=why)
     if metric.value is None:
         return metric
     low, high = clopper_pearson(int(flags.sum()), len(flags))
@@ -147,10 +167,10 @@ def _refused(rows: Sequence[measure.Row], why: str) -> Metric:
     return Metric(metric.value, min([low, *ends]), max([high, *ends]), metric.n)
 
 
-def _registration_error(rows: Sequence[measure.Row]) -> Metric:
+def _registration_error(table: pd.DataFrame) -> Metric:
     """Median over pairs of the mean error at their lesions; a pair that could not be registered is left out."""
-    known = [(r.case.group, float(np.mean(r.errors))) for r in rows if r.errors]
-    if not known:
+    known = table.loc[table["registration_error"].notna()]
+    if known.empty:
         return undefined(0, "no pair with exactly known places")
 
     def median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -158,11 +178,15 @@ def _registration_error(rows: Sequence[measure.Row]) -> Metric:
         heights = np.cumsum(weights[:, order], axis=1)
         return values[order][(heights >= heights[:, -1:] / 2).argmax(axis=1)]
 
-    return measured(median, [g for g, _ in known], np.array([e for _, e in known]), why="no pair with known places")
+    errors = known["registration_error"].to_numpy(float)
+    return measured(median, known["group"].to_numpy(str), errors, why="no pair with known places")
 
 
-def _ece(rows: Sequence[measure.Row]) -> Metric:
-    said = [(r.case.group, c, right) for r in rows for c, right in r.confidences]
+def _ece(table: pd.DataFrame) -> Metric:
+    said = [
+        (group, *match) for group, stored in zip(table["group"], table["confidences"], strict=True)
+        for match in json.loads(stored)
+    ]  # fmt: skip
     p, y = np.array([c for _, c, _ in said]), np.array([float(right) for _, _, right in said])
     return measured(calibration.ece, [g for g, _, _ in said], p, y, why="nothing was matched")
 
@@ -197,9 +221,9 @@ def _tables(rows: Sequence[measure.Row]) -> dict[str, list[Row]]:
 
 
 def _figures_of(rows: Sequence[measure.Row], baseline: str = "") -> Row:
-    known = _known(rows, baseline)
-    total = {k: sum(getattr(c, k) for _, c in known) for k in ("right", "said", "there")}
-    metric = _f1(rows, baseline)
+    known = [counts for r in rows if (counts := r.baselines.get(baseline) if baseline else r.counts)]
+    total = {k: sum(getattr(c, k) for c in known) for k in ("right", "said", "there")}
+    metric = _f1(_predictions(rows), f"{baseline}." if baseline else "")
     return {
         "n": len(known),
         "f1": metric.value,
@@ -212,14 +236,14 @@ def _figures_of(rows: Sequence[measure.Row], baseline: str = "") -> Row:
 
 def _kind_row(rows: Sequence[measure.Row]) -> Row:
     refused = sum(r.refused for r in rows)
-    states = _ratio(rows, matching.share, "states_right", "states", "unknown")
+    table = _predictions(rows)
     return {
         "n": len(rows),
         "refused": refused,
         "refused_share": refused / len(rows),
-        "f1": _f1(rows).value,
-        "state_accuracy": states.value,
-        "registration_error": _registration_error(rows).value,
+        "f1": _f1(table).value,
+        "state_accuracy": _ratio(table, matching.share, "states_right", "states", "unknown").value,
+        "registration_error": _registration_error(table).value,
         "boxes_left_out": sum(r.unknown for r in rows),
     }
 
@@ -287,7 +311,10 @@ def drawn(predictor: PairPredictor, case: Case, height: int = 300) -> np.ndarray
     return side_by_side(pair, said, (states[0], states[1]), height, wrong)
 
 
-def _predictions(rows: Sequence[measure.Row], split: str) -> pd.DataFrame:
+def _predictions(rows: Sequence[measure.Row], split: str = "") -> pd.DataFrame:
+    """One row a pair; the counts of a pair whose truth is not known are missing. `confidences`: JSON rows
+    [confidence of a match, whether it is right]."""
+    counted = ("right", "said", "there", "states_right", "states")
     return pd.DataFrame(
         [
             {
@@ -299,11 +326,14 @@ def _predictions(rows: Sequence[measure.Row], split: str) -> pd.DataFrame:
                 "refused": r.refused,
                 "reason": r.reason,
                 "same": r.same,
+                **{k: getattr(r.counts, k) if r.counts else None for k in counted},
                 **{
-                    k: getattr(r.counts, k) if r.counts else None
-                    for k in ("right", "said", "there", "states_right", "states")
+                    f"{name}.{k}": getattr(r.baselines[name], k) if name in r.baselines else None
+                    for name in BASELINES
+                    for k in ("right", "said", "there")
                 },
                 "registration_error": float(np.mean(r.errors)) if r.errors else None,
+                "confidences": json.dumps(r.confidences),
                 "answer.accepted": float(not r.refused),
                 "answer": json.dumps(r.answer),
             }

@@ -6,12 +6,12 @@ photos: what `POST /match` takes too.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, read_image_file
 from derm_ml.pairs import FIRST, SECOND, Pair
 from derm_ml.records import DataError, Region
+from derm_ml.sources.text_files import read_json, shown
 
 
 def read_pair(first: Path, second: Path, boxes: Path | None = None) -> Pair:
@@ -31,14 +31,14 @@ def read_pair(first: Path, second: Path, boxes: Path | None = None) -> Pair:
 
 
 def _boxes(path: Path) -> dict[str, tuple[Region, ...]]:
+    table = read_json(path)
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
         return {side: tuple(_region(box) for box in table.get(side, [])) for side in (FIRST, SECOND)}
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         said = '{"first": [{"label": "pimple", "box": [x1, y1, x2, y2]}], "second": []}'
-        raise DataError(f"{path}: the boxes cannot be read ({error}); write JSON such as {said}") from error
+        raise DataError(
+            f"{path}: the boxes cannot be read ({shown(repr(error))}); write JSON such as {said}"
+        ) from error
 
 
 def _region(box: dict) -> Region:

@@ -8,6 +8,7 @@ from pathlib import Path
 from derm_ml import RESEARCH_USE
 from derm_ml.dataset import Dataset
 from derm_ml.figures.sheets import contact_sheet
+from derm_ml.files import replacing_file
 from derm_ml.matching.cases import cases
 from derm_ml.matching.evaluation import drawn
 from derm_ml.matching.predictor import PairPredictor
@@ -25,5 +26,7 @@ def matched_pair_sheet(predictor: PairPredictor, dataset: Dataset, folder: Path)
     pictures = [drawn(predictor, case) for case in chosen]
     captions = [f"{case.id}\n{case.kind.replace('_', ' ')}" for case in chosen]
     path = folder / "matched_pairs.png"
-    path.write_bytes(contact_sheet(pictures, captions, columns=4, tile=300, title=f"Matched pairs · {RESEARCH_USE}"))
+    title = f"Matched pairs · {RESEARCH_USE}"
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(contact_sheet(pictures, captions, columns=4, tile=300, title=title))
     return {"matched_pairs": path}

@@ -16,6 +16,8 @@ from derm_ml.bundle import BundleCard, Preprocessing, seal, writing_bundle
 from derm_ml.dataset import Dataset
 from derm_ml.faces.choice import FaceSettings, chosen_faces, chosen_recognition, resolved
 from derm_ml.files import write_json
+from derm_ml.learned_ids import learned_from
+from derm_ml.machine import writing
 from derm_ml.matching.cases import cases
 from derm_ml.matching.fit import fit_numbers
 from derm_ml.matching.measure import measure_cases, summary
@@ -62,7 +64,8 @@ def fit_classical(dataset: Dataset, recipe: PairSettings, out: Path, on_epoch: O
     bundle = out / "bundle"
     if (bundle / "bundle.json").exists():
         return bundle
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out, making=True):
+        out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with writing_bundle(bundle) as folder:
         card, pairs = seal_pairs(dataset, recipe, folder, "classical")
@@ -96,6 +99,7 @@ def seal_pairs(
         save_file(identity.tensors(), folder / IDENTITY)
     side = network.side if network else 0
     parameters = Parameters(faces=bring_along(faces, folder), numbers=numbers, version=version, side=side)
+    learned_from(dataset).write(folder)
     card = pair_card(dataset, recipe, parameters, "bi_autoencoder" if network else "none", epochs)
     seal(folder, card)
     card = card.model_copy(update={"validation": summary(measure_cases(PairPredictor(folder), validation))})

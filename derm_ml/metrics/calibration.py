@@ -17,6 +17,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, log_softmax
 
 from derm_ml.metrics.intervals import ratio
+from derm_ml.records import DataError
 
 BINS = 10  # of equal mass: with 150 validation images a bin still has 15
 # Outside this range a temperature says more about a validation set without an error than about the network.
@@ -34,10 +35,10 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, head: Literal["soft
     """
     logits, targets = np.asarray(logits, np.float64), np.asarray(targets, np.float64)
     if not np.isfinite(logits).all():
-        raise ValueError("a logit is not finite: the network diverged, there is nothing to calibrate")
+        raise DataError("a logit is not finite: the network diverged, there is nothing to calibrate")
     usable = one_positive(targets)[:, None] if head == "softmax" else ~np.isnan(targets)
     if not usable.any():
-        raise ValueError("no case has the targets calibration needs (softmax: exactly one positive label a case)")
+        raise DataError("no case has the targets calibration needs (softmax: exactly one positive label a case)")
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)

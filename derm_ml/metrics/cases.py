@@ -20,6 +20,7 @@ from derm_ml.bundle import BundleCard
 from derm_ml.metrics.calibration import one_positive
 from derm_ml.metrics.classification import confusion_matrix, known
 from derm_ml.predictor import Outputs
+from derm_ml.records import DataError
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,21 @@ class Cases:
         negative: str = "",
         decided_at: str = "balanced",
     ) -> Cases:
-        """Rows of the manifest and outputs in the same order. Raises `ValueError` if they cannot be the same cases."""
+        """Rows of the manifest and outputs in the same order. Raises `DataError` if they cannot be the same cases."""
         if card.head not in ("softmax", "sigmoid"):
-            raise ValueError(f"a classifier has a softmax or sigmoid head, this bundle's is '{card.head}'")
+            raise DataError(f"a classifier has a softmax or sigmoid head, this bundle's is '{card.head}'")
         unknown = set(scored) - set(card.labels)
         if unknown:
-            raise ValueError(f"labels to score {sorted(unknown)} are not among the model's: {', '.join(card.labels)}")
+            raise DataError(f"labels to score {sorted(unknown)} are not among the model's: {', '.join(card.labels)}")
         if frame.empty:
-            raise ValueError("the split has no cases: there is nothing to measure")
+            raise DataError("the split has no cases: there is nothing to measure")
         expected = (len(frame), len(card.labels))
         if outputs.probabilities.shape != expected or outputs.logits.shape != expected:
-            raise ValueError(f"predictions have shape {outputs.probabilities.shape}, the split needs {expected}")
+            raise DataError(f"predictions have shape {outputs.probabilities.shape}, the split needs {expected}")
         broken = ~np.isfinite(outputs.logits).all(axis=1)
         if broken.any():
             first = frame["id"].iloc[int(broken.argmax())]
-            raise ValueError(f"{int(broken.sum())} predictions are not finite, the first is that of {first}")
+            raise DataError(f"{int(broken.sum())} predictions are not finite, the first is that of {first}")
         return Cases(
             card=card,
             frame=frame.reset_index(drop=True),

@@ -16,10 +16,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from derm_ml.escape import csv_original
 from derm_ml.evaluation import Metric
 from derm_ml.files import replacing_file
 from derm_ml.metrics.classification import mean_roc_auc, roc_auc
 from derm_ml.records import DataError
+from derm_ml.tables import write_table
 
 LABELS = ("melanoma", "seborrheic_keratosis")
 COLUMNS = {"challenge": ("image_id", *LABELS), "tasks": ("Id", "task_1", "task_2")}
@@ -37,7 +39,7 @@ def write_submission(
     table = table.sort_values(COLUMNS[form][0], kind="stable")
     _check(path, table.set_axis(COLUMNS["challenge"], axis=1).reset_index(drop=True))
     with replacing_file(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.8g")
+        write_table(temporary, table, float_format="%.8g")
 
 
 def read_submission(path: Path) -> pd.DataFrame:
@@ -50,7 +52,7 @@ def read_submission(path: Path) -> pd.DataFrame:
         expected = " or ".join(",".join(names) for names in COLUMNS.values())
         raise DataError(f"{path}, line 1: columns are {','.join(table.columns)}, expected {expected}")
     table = pd.DataFrame(table[list(names)]).set_axis(COLUMNS["challenge"], axis=1)
-    table["image_id"] = [PurePosixPath(name.replace("\\", "/")).stem for name in table["image_id"]]
+    table["image_id"] = [PurePosixPath(csv_original(name).replace("\\", "/")).stem for name in table["image_id"]]
     return _check(path, table)
 
 

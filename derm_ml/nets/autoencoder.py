@@ -15,6 +15,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from derm_ml.sentences import WrongValue
+
 CODE_MAPS = 8
 HALVINGS = 5  # 224 → 7
 
@@ -99,5 +101,5 @@ def autoencoder(name: str, side: int, code: int = 256) -> Autoencoder:
 
 def _cells(side: int) -> int:
     if side % 2**HALVINGS:
-        raise ValueError(f"an autoencoder halves the side five times: {side} is no multiple of {2**HALVINGS}")
+        raise WrongValue(f"an autoencoder halves the side five times: {side} is no multiple of {2**HALVINGS}")
     return side // 2**HALVINGS

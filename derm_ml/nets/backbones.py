@@ -11,12 +11,14 @@ from urllib.error import URLError
 
 import torch
 import torchvision
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from derm_ml import DermError
 from derm_ml.files import sha256
 from derm_ml.nets import alexnet
+from derm_ml.sentences import WrongValue, unknown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -52,7 +54,7 @@ def backbone(name: str, pretrained: str = "torchvision") -> tuple[nn.Module, int
         return alexnet.alexnet_features(), 256
     if not name.startswith(FAMILIES) or name not in torchvision.models.list_models(torchvision.models):
         known = [n for n in torchvision.models.list_models(torchvision.models) if n.startswith(FAMILIES)]
-        raise ValueError(f"no backbone '{name}'; known: {', '.join(known)}")
+        raise WrongValue(unknown("backbone", name, known, "known are"))
     features = _with_weights(name, pretrained)
     features.eval()
     with torch.no_grad():
@@ -88,7 +90,11 @@ def _with_weights(name: str, pretrained: str) -> nn.Module:
         )
     model = torchvision.models.get_model(name, weights=None)
     features = _features(model)
-    state = {key.removeprefix("members.0."): value for key, value in load_file(path).items()}
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise PretrainedError(f"{path} is no .safetensors file or is damaged ({error}): get it again") from error
+    state = {key.removeprefix("members.0."): value for key, value in stored.items()}
     from_bundle = any(key.startswith("head.") for key in state)
     if from_bundle:
         state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from derm_ml.nets.comparer import Comparer
+from derm_ml.sentences import WrongValue
 
 KERNEL = 5
 SMALLEST = 84  # pixels a side: below it the localiser of the code has nothing left to see
@@ -118,7 +119,7 @@ class BiAutoencoder(nn.Module):
     def __init__(self, side: int = 256, dropout: float = 0.1, shared: bool = False, looks: int = 0) -> None:
         super().__init__()
         if side < SMALLEST:
-            raise ValueError(f"the photos must have at least {SMALLEST} pixels a side, not {side}")
+            raise WrongValue(f"the photos must have at least {SMALLEST} pixels a side, not {side}")
         self.side = side
         self.branches = nn.ModuleList(Branch(side, dropout, not looks) for _ in range(1 if shared else 2))
         self.second.load_state_dict(self.first.state_dict())  # two photos of one person: both start out alike

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from derm_ml.sentences import WrongValue
+
 LEVELS = 5
 SLOPE = 1e-2  # of the leaky ReLU, as in the paper
 
@@ -89,7 +91,7 @@ class ImprovedUNet(nn.Module):
     def encode(self, x: Tensor) -> list[Tensor]:
         """The context pathway: level k = 1 … 5 gives (N, width · 2^(k-1), H / 2^(k-1), W / 2^(k-1))."""
         if x.shape[2] % 2 ** (LEVELS - 1) or x.shape[3] % 2 ** (LEVELS - 1):
-            raise ValueError(f"the sides must be multiples of {2 ** (LEVELS - 1)}, got {tuple(x.shape[2:])}")
+            raise WrongValue(f"the sides must be multiples of {2 ** (LEVELS - 1)}, got {tuple(x.shape[2:])}")
         x = x.contiguous()  # instance normalisation is slow on channels_last
         levels = [self.context[0](self.entry(x))]
         for down, context in zip(self.down, list(self.context)[1:], strict=True):

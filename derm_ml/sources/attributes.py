@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from derm_ml.sources.csv_table import Row, read_csv
+from derm_ml.sources.text_files import shown
 
 _SEXES = {"male": "male", "m": "male", "female": "female", "f": "female"}
 OLDEST = 120.0  # years; a larger age is a typing error
@@ -22,7 +23,7 @@ def read_facts(path: Path) -> dict[str, dict[str, str | float]]:
         if not name:
             raise row.error("no picture is named", "add its name in a column image_id, filename or file")
         if Path(name).stem in found:
-            raise row.error(f"{name} stands in this list twice", "remove one of the rows")
+            raise row.error(f"{shown(name)} stands in this list twice", "remove one of the rows")
         found[Path(name).stem] = attributes_of(row, age="age" if "age" in row.values else "age_approximate")
     return found
 
@@ -38,7 +39,7 @@ def attributes_of(row: Row, age: str = "age", sex: str = "sex", site: str = "sit
         found["age"] = years
     person = row.get(sex).lower()
     if person and person not in _SEXES:
-        raise row.error(f"{sex} is '{person}'", "write male, female or unknown")
+        raise row.error(f"{sex} is '{shown(person)}'", "write male, female or unknown")
     if person:
         found["sex"] = _SEXES[person]
     if row.get(site):

@@ -7,8 +7,9 @@ A sample's id is its file name without ending; where two files share it, their w
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePosixPath
 
+from derm_ml.files import Tree
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.sources.image_files import distinct_ids, image_files
 from derm_ml.sources.labels import LabelMap, normal
@@ -24,43 +25,41 @@ SPLIT_NAMES = {
 }
 
 
-def recognise(root: Path, labels: LabelMap) -> bool:
+def recognise(tree: Tree, labels: LabelMap) -> bool:
     """Whether a class folder with a known name is where this layout has it."""
-    return any(labels.knows(folder.name) for _, folder in _class_folders(root))
+    return any(labels.knows(PurePosixPath(folder).name) for _, folder in _class_folders(tree))
 
 
-def read(root: Path, labels: LabelMap) -> Reading:
+def read(tree: Tree, labels: LabelMap) -> Reading:
     """Read every class folder. Raises `DataError` for one whose name is not known."""
     found: list[tuple[str, str, dict[str, float]]] = []  # path, split, target
     problems: list[Problem] = []
     left_out: dict[str, int] = {}
-    for split, folder in _class_folders(root):
+    folders = _class_folders(tree)
+    for split, folder in folders:
+        name = PurePosixPath(folder).name
         try:
-            target = labels.target(folder.name)
+            target = labels.target(name)
         except DataError as error:
-            raise DataError(f"{folder}: {error}") from error
-        files, odd = image_files(root, folder.relative_to(root).as_posix(), deep=True)
+            raise DataError(f"{tree.root / folder}: {error}") from error
+        files, odd = image_files(tree, folder, deep=True)
         problems += odd
         if target is None:
-            left_out[folder.name] = left_out.get(folder.name, 0) + len(files)
+            left_out[name] = left_out.get(name, 0) + len(files)
         else:
             found += [(file, split, target) for file in files]
-    for folder in {root, *(f.parent for _, f in _class_folders(root))}:
-        stray, odd = image_files(root, folder.relative_to(root).as_posix() if folder != root else "")
+    for folder in {"", *(f.rpartition("/")[0] for _, f in folders)}:
+        stray, odd = image_files(tree, folder)
         problems += [*odd, *(Problem(file, "lies outside the class folders; move it into one") for file in stray)]
     ids = distinct_ids([file for file, _, _ in found])
     samples = [Sample(i, {"image": f}, t, split=s) for i, (f, s, t) in zip(ids, found, strict=True)]
     return Reading(tuple(samples), tuple(sorted(problems, key=lambda p: p.file)), left_out)
 
 
-def _class_folders(root: Path) -> list[tuple[str, Path]]:
-    """(split or "", folder) of each class folder, sorted; hidden folders are not the user's."""
+def _class_folders(tree: Tree) -> list[tuple[str, str]]:
+    """(split or "", path) of each class folder, sorted."""
     result = []
-    for folder in _folders(root):
-        split = SPLIT_NAMES.get(normal(folder.name))
-        result += [(split, inner) for inner in _folders(folder)] if split else [("", folder)]
+    for folder in tree.folders():
+        split = SPLIT_NAMES.get(normal(folder))
+        result += [(split, inner) for inner in tree.folders(folder)] if split else [("", folder)]
     return result
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

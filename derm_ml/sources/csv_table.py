@@ -13,13 +13,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from derm_ml.records import DataError
+from derm_ml.sources.text_files import read_bytes, shown, some
 
-MAX_BYTES = 256 * 2**20  # a label list of a million rows has about 100 MB
+MAX_COLUMNS = 4_096  # a table of findings has some hundred
+MAX_ROW = 2**20  # characters; a row that is longer is an unclosed quotation mark, or no list
 # what people write for "not known"; compared in lower case
 UNKNOWN = frozenset({"", "unknown", "na", "n/a", "nan", "none", "null", "-", "?"})
 
@@ -46,12 +49,12 @@ class Row:
         if not text:
             return None
         try:
-            value = float(text)
+            value = float(text) if "_" not in text else math.nan  # Python would read 1_0 as ten
         except ValueError:
             value = math.nan
         if not low <= value <= high:
             raise self.error(
-                f"{column} is '{text}', not a number from {low:g} to {high:g}", "correct it, or leave it empty"
+                f"{column} is '{shown(text)}', not a number from {low:g} to {high:g}", "correct it, or leave it empty"
             )
         return value
 
@@ -75,15 +78,15 @@ def read_csv(path: Path, required: Sequence[str], unique: str = "") -> list[Row]
         if not value:
             raise row.error(f"{unique} is empty", "fill it in, or remove the row")
         if value in seen:
-            raise row.error(f"{unique} '{value}' stands on line {seen[value]} already", "remove one of the two rows")
+            raise row.error(
+                f"{unique} '{shown(value)}' stands on line {seen[value]} already", "remove one of the two rows"
+            )
         seen[value] = row.line
     return rows
 
 
 def _text(path: Path) -> str:
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path}:1: the file is larger than {MAX_BYTES // 2**20} MiB; split it")
-    data = path.read_bytes()
+    data = read_bytes(path)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -98,12 +101,14 @@ def _text(path: Path) -> str:
 
 
 def _rows(path: Path, text: str, required: Sequence[str]) -> list[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = _Lines(text)
+    reader = csv.reader(lines, strict=True)
     try:
         header = [name.strip().lower() for name in next(reader)]
         _check_header(path, header, required)
         rows = []
         for values in reader:
+            lines.row_ends()
             if not any(value.strip() for value in values):
                 continue  # blank lines, as at the end of many files
             row = Row(path, reader.line_num, dict(zip(header, (v.strip() for v in values), strict=False)))
@@ -111,16 +116,46 @@ def _rows(path: Path, text: str, required: Sequence[str]) -> list[Row]:
                 raise row.error(f"{len(values)} values for {len(header)} columns", "quote values that hold a comma")
             rows.append(row)
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: {error}; mend the quotation marks of this line") from error
+        raise DataError(f"{path}:{reader.line_num}: {error}; fix the quotation marks of this line") from error
     return rows
 
 
+class _Lines:
+    """The lines of a text for `csv.reader`, which would gather a row of 256 MiB without a word.
+
+    Raises `csv.Error` for a row longer than `MAX_ROW`.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._lines = io.StringIO(text, newline="")
+        self._of_this_row = 0
+
+    def row_ends(self) -> None:
+        self._of_this_row = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._lines.readline(MAX_ROW + 1)
+        if not line:
+            raise StopIteration
+        self._of_this_row += len(line)
+        if self._of_this_row > MAX_ROW:
+            raise csv.Error(f"a row of more than {MAX_ROW} characters")
+        return line
+
+
 def _check_header(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
+    if len(header) > MAX_COLUMNS:
+        raise DataError(
+            f"{path}:1: {len(header)} columns; a list has at most {MAX_COLUMNS}: supply the file as published"
+        )
     missing = [name for name in required if name not in header]
     if missing:
         separator = next((s for s in (";", "\t") if len(header) == 1 and s in header[0]), "")
-        remedy = "separate the columns by commas" if separator else f"the header has: {', '.join(header)}"
+        remedy = "separate the columns by commas" if separator else f"the header has: {some(list(header))}"
         raise DataError(f"{path}:1: missing column {', '.join(missing)}; {remedy}")
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(header).items() if times > 1)
     if repeated:
-        raise DataError(f"{path}:1: column {', '.join(repeated)} stands there twice; remove or rename one")
+        raise DataError(f"{path}:1: column {some(repeated)} is duplicated; remove or rename one")

@@ -4,19 +4,24 @@
 
 A folder is first tried as one of the layouts. If it is none, each of its sub-folders that is one (to any depth,
 so `isic2017/`, `batches/2026-11-20/`) is a source of its own, named by its path. Sample ids are unique over all:
-where a later source (in alphabetical order) brings an id again, its sample becomes `<source>:<id>`.
+where a later source brings an id again, its sample becomes `<source>:<id>`. Deliveries are later than all others,
+which come in alphabetical order.
 
 `source.json` in a source's folder (`derm fetch` writes it) says the licence of its images.
+
+The folder is walked once (`files_below`): what is no file of it (a link that leaves it, a pipe, a name that is not
+UTF-8) is a problem by name, and no layout sees it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+from derm_ml.deliveries import accepted
+from derm_ml.files import Tree, files_below
 from derm_ml.records import DataError, Reading, with_prefix
 from derm_ml.sources import (
     class_folders,
@@ -27,8 +32,9 @@ from derm_ml.sources import (
     isic2017,
     visits,
 )
-from derm_ml.sources.image_files import image_files
+from derm_ml.sources.image_files import image_files, named_like_images
 from derm_ml.sources.labels import LabelMap, LabelNames
+from derm_ml.sources.text_files import read_json, shown
 
 # in the order in which they are tried: the most specific first, since HAM10000's image folder looks like a class
 LAYOUTS: dict[str, ModuleType] = {
@@ -51,47 +57,56 @@ def read_source(
     labels: Sequence[str],
     label_map: LabelNames | None = None,
     layouts: Mapping[str, ModuleType] = LAYOUTS,
+    follow_links: bool = False,
 ) -> Reading:
     """Read a folder as downloaded into samples and problems, paths relative to `root`.
 
     `layout` names one of `layouts`, or `auto` to recognise it. `label_map` says what a source's own names mean
-    (`sources/labels.py`); without it a layout's default is used. Raises `DataError` naming file and line.
+    (`sources/labels.py`); without it a layout's default is used. `follow_links`: also links that lead out of the folder
+    are read. Raises `DataError` naming file and line.
     """
     names = LabelMap(tuple(labels), label_map)
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; give the folder that holds the images as downloaded")
     if layout != "auto" and layout not in layouts:
         raise DataError(f"unknown layout '{layout}'; known: auto, {', '.join(layouts)}")
-    parts = [("", layout)] if layout != "auto" else _sources(root, "", names, layouts)
+    tree = files_below(root, links="all" if follow_links else "inside")
+    parts = [("", layout)] if layout != "auto" else _sources(tree, names, layouts)
     if not parts:
-        raise DataError(_unknown(root, names, layouts))
-    readings = [_read_one(root, folder, layouts[kind], names, folder or kind) for folder, kind in parts]
-    joined = _joined(readings)
+        raise DataError(_unknown(tree, names, layouts))
+    readings = [
+        (folder, _read_one(tree.at(folder), folder, layouts[kind], names, folder or kind)) for folder, kind in parts
+    ]
+    joined = _joined([*accepted(root, readings), Reading((), (*tree.odd, *named_like_images(tree)))])
     if not joined.samples and not joined.problems and not joined.left_out:
         raise DataError(f"{root}: there are no images; unpack the data set there")
     return joined
 
 
-def _sources(root: Path, folder: str, names: LabelMap, layouts: Mapping[str, ModuleType]) -> list[tuple[str, str]]:
-    """(path relative to root, layout) of each source at or below `folder`.
+def _sources(tree: Tree, names: LabelMap, layouts: Mapping[str, ModuleType], folder: str = "") -> list[tuple[str, str]]:
+    """(path relative to the tree's root, layout) of each source at or below `folder`.
 
     Raises `DataError` for a folder with images that is no source: its images would be lost without a word.
     """
-    here = root / folder
+    here = tree.at(folder)
     kind = next((name for name, layout in layouts.items() if layout.recognise(here, names)), "")
     if kind:
         return [(folder, kind)]
-    inner = sorted(p.name for p in here.iterdir() if p.is_dir() and not p.name.startswith("."))
-    deeper = [f"{folder}/{name}" if folder else name for name in inner]
-    found = [source for path in deeper for source in _sources(root, path, names, layouts)]
+    found = [source for path in tree.folders(folder) for source in _sources(tree, names, layouts, path)]
     if found and image_files(here)[0]:
-        raise DataError(f"{here}: there are images beside folders that are sources; move them into one, with a list")
+        raise DataError(
+            f"{here.root}: there are images beside folders that are sources; move them into one, with a list"
+        )
     if not found and folder and image_files(here, deep=True)[0]:
         raise DataError(_unknown(here, names, layouts))
     return found
 
 
-def _unknown(folder: Path, names: LabelMap, layouts: Mapping[str, ModuleType]) -> str:
+def _unknown(tree: Tree, names: LabelMap, layouts: Mapping[str, ModuleType]) -> str:
+    odd = tree.odd
+    if odd and not tree.files():  # the reason is what was not read
+        return f"{tree.root}: nothing in it can be read; the first entry, {shown(odd[0].file)}, {odd[0].reason}"
+    folder = tree.root
     if layouts is not LAYOUTS:
         expected = " or ".join(layout.EXPECTED for layout in layouts.values())
         return f"{folder}: the layout is not recognised; expected {expected}"
@@ -103,8 +118,7 @@ def _unknown(folder: Path, names: LabelMap, layouts: Mapping[str, ModuleType]) -
     )
 
 
-def _read_one(root: Path, folder: str, layout: ModuleType, names: LabelMap, source: str) -> Reading:
-    here = root / folder
+def _read_one(here: Tree, folder: str, layout: ModuleType, names: LabelMap, source: str) -> Reading:
     reading = layout.read(here, names)
     licence = _licence(here)
     if licence:
@@ -112,14 +126,15 @@ def _read_one(root: Path, folder: str, layout: ModuleType, names: LabelMap, sour
     return with_prefix(reading, folder, source)
 
 
-def _licence(folder: Path) -> str:
-    path = folder / "source.json"
-    if not path.exists():
+def _licence(here: Tree) -> str:
+    if not here.has_file("source.json"):
         return ""
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["licence"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f'{path}: no licence can be read; write {{"licence": "…"}}, or remove the file') from error
+    path = here.root / "source.json"
+    said = read_json(path)
+    licence = said.get("licence") if isinstance(said, dict) else None
+    if not isinstance(licence, str) or not licence.strip():
+        raise DataError(f'{path}: no licence can be read; write {{"licence": "…"}}, or remove the file')
+    return licence
 
 
 def _joined(readings: Sequence[Reading]) -> Reading:

@@ -12,13 +12,13 @@ Source: Tschandl, Rosendahl, Kittler 2018, doi:10.1038/sdata.2018.161.
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from derm_ml.files import Tree
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.sources.attributes import attributes_of
 from derm_ml.sources.csv_table import read_csv
 from derm_ml.sources.image_files import by_stem, image_files, unlisted
 from derm_ml.sources.labels import LabelMap
+from derm_ml.sources.text_files import shown
 
 LESION_CLASSES = {
     "mel": "melanoma",
@@ -33,23 +33,23 @@ _LISTS = ("HAM10000_metadata.csv", "HAM10000_metadata")
 _COLUMNS = ("lesion_id", "image_id", "dx", "age", "sex", "localization")
 
 
-def recognise(root: Path, labels: LabelMap) -> bool:
-    return any((root / name).is_file() for name in _LISTS)
+def recognise(tree: Tree, labels: LabelMap) -> bool:
+    return any(tree.has_file(name) for name in _LISTS)
 
 
-def read(root: Path, labels: LabelMap) -> Reading:
+def read(tree: Tree, labels: LabelMap) -> Reading:
     """Read the list and every `HAM10000_images*` folder. Raises `DataError` for a list that is wrong."""
-    path = next((root / name for name in _LISTS if (root / name).is_file()), None)
+    path = next((tree.root / name for name in _LISTS if tree.has_file(name)), None)
     if path is None:
-        raise DataError(f"{root}: there is no HAM10000_metadata.csv; download it from the publisher")
+        raise DataError(f"{tree.root}: there is no HAM10000_metadata.csv; download it from the publisher")
     rows = read_csv(path, _COLUMNS, unique="image_id")
-    folders = sorted(f.name for f in root.glob("HAM10000_images*") if f.is_dir())
+    folders = [folder for folder in tree.folders() if folder.startswith("HAM10000_images")]
     if not folders:
         raise DataError(f"{path} lists images, but no folder HAM10000_images is beside it; unpack the images there")
     files: list[str] = []
     problems: list[Problem] = []
     for folder in folders:
-        found, odd = image_files(root, folder)
+        found, odd = image_files(tree, folder)
         files += found
         problems += odd
     images, doubled = by_stem(files)
@@ -64,7 +64,19 @@ def read(root: Path, labels: LabelMap) -> Reading:
         if target is None:
             left_out[diagnosis] = left_out.get(diagnosis, 0) + 1
         elif name not in images:
-            problems.append(Problem(path.name, f"image {name} is not in {' or '.join(folders)}; add it", row.line))
+            problems.append(
+                Problem(path.name, f"image {shown(name)} is not in {' or '.join(folders)}; add it", row.line)
+            )
         else:
-            samples.append(Sample(name, {"image": images[name]}, target, lesion=row["lesion_id"], attributes=about))
+            samples.append(
+                Sample(
+                    name,
+                    {"image": images[name]},
+                    target,
+                    lesion=row["lesion_id"],
+                    attributes=about,
+                    listed_in=path.name,
+                    row=row.line,
+                )
+            )
     return Reading(tuple(samples), tuple(problems), left_out)

@@ -19,13 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from derm_ml.files import Tree
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.sources.class_folders import SPLIT_NAMES
 from derm_ml.sources.csv_table import read_csv
 from derm_ml.sources.image_files import by_stem, image_files
 from derm_ml.sources.labels import LabelMap, normal
+from derm_ml.sources.text_files import shown, some
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "input", "inputs")
 MASK_FOLDERS = ("masks", "mask", "segmentations", "ground_truth", "groundtruth")
@@ -42,23 +44,25 @@ class _Pair:
     split: str  # "" where the folders do not say
 
 
-def recognise(root: Path, labels: LabelMap) -> bool:
-    return any(True for _ in _pairs(root))
+def recognise(tree: Tree, labels: LabelMap) -> bool:
+    return any(True for _ in _pairs(tree))
 
 
-def read(root: Path, labels: LabelMap) -> Reading:
+def read(tree: Tree, labels: LabelMap) -> Reading:
     """Read every pair of folders. Raises `DataError` for a folder without its partner, or a list that is wrong."""
     samples: list[Sample] = []
     problems: list[Problem] = []
-    found = list(_pairs(root))
-    listed, list_name = _listed_splits(root)
+    found = list(_pairs(tree))
+    listed, list_name = _listed_splits(tree)
     target = dict.fromkeys(labels.labels, 1.0)
     for pair in found:
         for folder, partner in ((pair.images, pair.masks), (pair.masks, pair.images)):
-            if not (root / folder).is_dir():
-                raise DataError(f"{root / partner} is there but {folder} is not; put it beside, or remove {partner}")
-        images, odd_images = _stems(root, pair.images)
-        masks, odd_masks = _stems(root, pair.masks)
+            if not tree.has_folder(folder):
+                raise DataError(
+                    f"{tree.root / partner} is there but {folder} is not; put it beside, or remove {partner}"
+                )
+        images, odd_images = _stems(tree, pair.images)
+        masks, odd_masks = _stems(tree, pair.masks)
         problems += [*odd_images, *odd_masks]
         example = f"{next(iter(images), 'x')}_segmentation.png"
         for stem, image in images.items():
@@ -73,39 +77,32 @@ def read(root: Path, labels: LabelMap) -> Reading:
             if stem not in images
         ]
     known = {sample.id for sample in samples} | {Path(problem.file).stem for problem in problems}
-    problems += [Problem(list_name, f"image {name} is listed but not there") for name in sorted(listed.keys() - known)]
+    problems += [
+        Problem(list_name, f"image {shown(name)} is listed but not there") for name in sorted(listed.keys() - known)
+    ]
     return Reading(tuple(samples), tuple(problems))
 
 
-def _pairs(root: Path) -> Iterator[_Pair]:
+def _pairs(tree: Tree) -> Iterator[_Pair]:
     """Official folders, of which one of the two may be missing; then one's own, of which both must be there."""
     for part, split in _PARTS.items():
         official = [(f"ISIC-2017_{part}_Data", f"ISIC-2017_{part}_Part1_GroundTruth")]
         official += [(f"ISIC2018_Task1-2_{part}_Input", f"ISIC2018_Task1_{part}_GroundTruth")]
         for images, masks in official:
-            if (root / images).is_dir() or (root / masks).is_dir():
+            if tree.has_folder(images) or tree.has_folder(masks):
                 yield _Pair(images, masks, split)
-    inside = [(folder.name, SPLIT_NAMES[normal(folder.name)]) for folder in _folders(root) if _is_split(folder)]
+    inside = [(folder, SPLIT_NAMES[normal(folder)]) for folder in tree.folders() if normal(folder) in SPLIT_NAMES]
     for prefix, split in [("", ""), *inside]:
-        names = {normal(folder.name): folder.name for folder in _folders(root / prefix)}
+        names = {normal(PurePosixPath(folder).name): folder for folder in tree.folders(prefix)}
         images = next((names[name] for name in IMAGE_FOLDERS if name in names), "")
         masks = next((names[name] for name in MASK_FOLDERS if name in names), "")
         if images and masks:
-            inside_of = f"{prefix}/" if prefix else ""
-            yield _Pair(inside_of + images, inside_of + masks, split)
+            yield _Pair(images, masks, split)
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _is_split(folder: Path) -> bool:
-    return normal(folder.name) in SPLIT_NAMES
-
-
-def _stems(root: Path, folder: str) -> tuple[dict[str, str], list[Problem]]:
+def _stems(tree: Tree, folder: str) -> tuple[dict[str, str], list[Problem]]:
     """Id → path of the pictures or masks of a folder, without superpixels and without a mask's ending."""
-    files, odd = image_files(root, folder)
+    files, odd = image_files(tree, folder)
     paths, doubled = by_stem([file for file in files if not Path(file).stem.lower().endswith(SUPERPIXELS)])
     found: dict[str, str] = {}
     for stem, path in paths.items():
@@ -117,18 +114,19 @@ def _stems(root: Path, folder: str) -> tuple[dict[str, str], list[Problem]]:
     return found, [*odd, *doubled]
 
 
-def _listed_splits(root: Path) -> tuple[dict[str, str], str]:
+def _listed_splits(tree: Tree) -> tuple[dict[str, str], str]:
     """Id → split ("" for none) from the list beside the folders, and its name; empty where there is no list."""
-    lists = sorted([*root.glob("split.csv"), *root.glob("*_split.csv")])
+    tables = tree.files(deep=False, ending=".csv")
+    lists = [name for name in tables if name == "split.csv" or name.endswith("_split.csv")]
     if len(lists) > 1:
-        raise DataError(f"{root} has several lists of splits ({', '.join(p.name for p in lists)}); keep one")
+        raise DataError(f"{tree.root} has several lists of splits ({some(lists)}); keep one")
     if not lists:
         return {}, ""
     splits: dict[str, str] = {}
-    for row in read_csv(lists[0], ("image_id",), unique="image_id"):
+    for row in read_csv(tree.root / lists[0], ("image_id",), unique="image_id"):
         column = list(row.values)[-1]
         value = row.get(column)  # "" for none
         if value and normal(value) not in SPLIT_NAMES:
-            raise row.error(f"{column} is '{value}'", "write train, val, test or none")
+            raise row.error(f"{column} is '{shown(value)}'", "write train, val, test or none")
         splits[row["image_id"]] = SPLIT_NAMES[normal(value)] if value else ""
-    return splits, lists[0].name
+    return splits, lists[0]

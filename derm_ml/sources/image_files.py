@@ -5,9 +5,11 @@ No file is passed over in silence: what is no image but stands among images is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from derm_ml.files import Tree
 from derm_ml.images.decode import IMAGE_EXTENSIONS
 from derm_ml.records import Problem
 
@@ -17,20 +19,16 @@ _COMPANIONS = frozenset(
 )
 
 
-def image_files(root: Path, folder: str = "", deep: bool = False) -> tuple[list[str], list[Problem]]:
-    """Paths (relative to `root`, sorted) of the images in `folder` (and below it if `deep`), and the odd files."""
+def image_files(tree: Tree, folder: str = "", deep: bool = False) -> tuple[list[str], list[Problem]]:
+    """Paths (in the order of their parts) of the images in `folder` (and below it if `deep`), and the odd files."""
     images: list[str] = []
     problems: list[Problem] = []
-    base = root / folder
-    for path in sorted(base.rglob("*") if deep else base.iterdir()):
-        name = path.relative_to(root).as_posix()
-        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(base).parts):
-            continue  # hidden files are the system's (.DS_Store, ._photo.jpg)
-        suffix = path.suffix.lower()
-        if suffix in IMAGE_EXTENSIONS:
+    for name in tree.files(folder, deep=deep):
+        suffix = Path(name).suffix
+        if suffix.lower() in IMAGE_EXTENSIONS:
             images.append(name)
-        elif suffix not in _COMPANIONS:
-            problems.append(Problem(name, f"'{path.suffix}' is no accepted image format; convert it to PNG"))
+        elif suffix.lower() not in _COMPANIONS:
+            problems.append(Problem(name, f"'{suffix}' is no accepted image format; convert it to PNG"))
     return images, problems
 
 
@@ -56,11 +54,20 @@ def unlisted(images: Mapping[str, str], listed: set[str], where: str) -> list[Pr
     ]
 
 
-def distinct_ids(paths: list[str]) -> list[str]:
+def named_like_images(tree: Tree) -> list[Problem]:
+    """A problem for each folder whose name ends like an image's: somebody will look for that image."""
+    return [
+        Problem(folder, "is a folder with the name of an image; rename it")
+        for folder in tree.folders(deep=True)
+        if Path(folder).suffix.lower() in IMAGE_EXTENSIONS
+    ]
+
+
+def distinct_ids(paths: Sequence[str]) -> list[str]:
     """An id for each path: its stem, or the whole path joined by hyphens where two paths share a stem."""
     stems = [Path(path).stem for path in paths]
-    twice = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
+    times = Counter(stems)
     return [
-        Path(path).with_suffix("").as_posix().replace("/", "-") if stem in twice else stem
+        Path(path).with_suffix("").as_posix().replace("/", "-") if times[stem] > 1 else stem
         for path, stem in zip(paths, stems, strict=True)
     ]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from derm_ml.records import DataError, one_hot
 from derm_ml.sources.csv_table import Row
+from derm_ml.sources.text_files import shown
 
 LabelNames = Mapping[str, str | None]
 
@@ -64,7 +65,7 @@ class LabelMap:
         """
         if not self.knows(name):
             known = ", ".join(sorted({*self.labels, *(self.names or {})}))
-            raise DataError(f"unknown label '{name}'; correct it, or add it to the label map (known: {known})")
+            raise DataError(f"unknown label '{shown(name)}'; correct it, or add it to the label map (known: {known})")
         label = self._known[normal(name)]
         if label is None:
             return None

@@ -17,19 +17,21 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from derm_ml.files import Tree
 from derm_ml.pairs import ALONE, FIRST, SECOND, said_state
 from derm_ml.records import DataError, Problem, Reading, Region, Sample
 from derm_ml.sources.attributes import attributes_of
-from derm_ml.sources.box_files import Boxes, read_boxes, read_json, scinet_rows
+from derm_ml.sources.box_files import Boxes, read_boxes, scinet_rows
 from derm_ml.sources.class_folders import SPLIT_NAMES
 from derm_ml.sources.csv_table import Row, read_csv
 from derm_ml.sources.image_files import image_files
 from derm_ml.sources.labels import LabelMap, LabelNames
+from derm_ml.sources.text_files import read_json, shown
 
 EXPECTED = (
     "photos with boxes (Pascal VOC .xml, COCO .json, SCINet tables, boxes.csv), and pairs.csv or subjects.csv to say "
@@ -51,6 +53,7 @@ DEFAULT_NAMES: LabelNames = {
     "scar": "other_scar",
 }
 _VERSION = re.compile(r"(.+?)(?:_(?:jpg|jpeg|png))?\.rf\.[0-9a-f]{8,}")
+MOST_VERSIONS = 32  # of one photo: an exporter makes some five, and each is paired with each
 LISTS = ("pairs.csv", "subjects.csv", "boxes.csv")
 
 
@@ -66,30 +69,32 @@ class _Pairing:
     lesion: str = ""
 
 
-def recognise(root: Path, labels: LabelMap) -> bool:
+def recognise(tree: Tree, labels: LabelMap) -> bool:
     """Whether a list, or a file with boxes, lies in this very folder beside pictures (or a folder `images`)."""
-    if any((root / name).is_file() for name in LISTS):
+    if any(tree.has_file(name) for name in LISTS):
         return True
-    files = [p for p in root.iterdir() if p.suffix.lower() in (".xml", ".json") and p.name != "source.json"]
-    return bool(files) and bool(image_files(root, deep=True)[0])
+    tables = [*tree.files(deep=False, ending=".xml"), *tree.files(deep=False, ending=".json")]
+    return bool(set(tables) - {"source.json"}) and bool(image_files(tree, deep=True)[0])
 
 
-def read(root: Path, labels: LabelMap) -> Reading:
+def read(tree: Tree, labels: LabelMap) -> Reading:
     """Read boxes and pairings. Raises `DataError` for a file that is wrong, naming it and the row."""
     labels = labels.with_default(DEFAULT_NAMES)
-    boxes = read_boxes(root, labels)
-    files, problems = image_files(root, deep=True)
+    boxes = read_boxes(tree, labels)
+    files, problems = image_files(tree, deep=True)
     there = set(files)
     problems += [
         Problem(file, "boxes are drawn for it, but the picture is not there") for file in boxes if file not in there
     ]
     samples: list[Sample] = []
     used: set[str] = set()
-    for pairing in _pairings(root, files, boxes):
+    for pairing in _pairings(tree, files, boxes):
         missing = next((f for f in (pairing.first, pairing.second) if f not in there), "")
         if missing:
             listed = pairing.row.path.name if pairing.row else missing
-            problems.append(Problem(listed, f"photo {missing} is not there", pairing.row.line if pairing.row else None))
+            problems.append(
+                Problem(listed, f"photo {shown(missing)} is not there", pairing.row.line if pairing.row else None)
+            )
             continue
         used |= {pairing.first, pairing.second}
         samples.append(_pair(pairing, boxes, labels))
@@ -101,25 +106,25 @@ def read(root: Path, labels: LabelMap) -> Reading:
     return Reading(tuple(_named(samples)), tuple(problems))
 
 
-def _pairings(root: Path, files: list[str], boxes: Boxes) -> Iterator[_Pairing]:
-    if (root / "pairs.csv").is_file():
-        yield from _listed(root)
-    elif (root / "subjects.csv").is_file():
-        yield from _series(root, files)
-    elif tables := _two_tables(root):
+def _pairings(tree: Tree, files: list[str], boxes: Boxes) -> Iterator[_Pairing]:
+    there = frozenset(files)
+    if tree.has_file("pairs.csv"):
+        yield from _listed(tree, there)
+    elif tree.has_file("subjects.csv"):
+        yield from _series(tree, there)
+    elif tables := _two_tables(tree):
         for a, b in zip(*tables, strict=True):
-            first, second = (_find(path, files) for path in (a, b))
+            first, second = (_find(path, there) for path in (a, b))
             yield _Pairing(first, second)
     else:
         yield from _versions(files, boxes)
 
 
-def _listed(root: Path) -> Iterator[_Pairing]:
-    files = image_files(root, deep=True)[0]
-    for row in read_csv(root / "pairs.csv", ("first", "second")):
+def _listed(tree: Tree, files: Collection[str]) -> Iterator[_Pairing]:
+    for row in read_csv(tree.root / "pairs.csv", ("first", "second")):
         split = row.get("split").lower()
         if split and split not in SPLIT_NAMES:
-            raise row.error(f"split is '{split}'", "write train, validation or test, or leave it empty")
+            raise row.error(f"split is '{shown(split)}'", "write train, validation or test, or leave it empty")
         if not row["first"] or not row["second"] or row["first"] == row["second"]:
             raise row.error("a pair needs two different photos", "correct the row, or remove it")
         yield _Pairing(
@@ -132,10 +137,10 @@ def _listed(root: Path) -> Iterator[_Pairing]:
         )
 
 
-def _series(root: Path, files: list[str]) -> Iterator[_Pairing]:
+def _series(tree: Tree, files: Collection[str]) -> Iterator[_Pairing]:
     """Each photo of a person with their next one, and the last with the first: they differ most."""
     people: dict[str, list[Row]] = defaultdict(list)
-    for row in read_csv(root / "subjects.csv", ("filename", "subject"), unique="filename"):
+    for row in read_csv(tree.root / "subjects.csv", ("filename", "subject"), unique="filename"):
         people[row["subject"]].append(row)
     for person, rows in people.items():
         ring = [*itertools.pairwise(rows), *([(rows[0], rows[-1])] if len(rows) > 2 else [])]
@@ -143,14 +148,14 @@ def _series(root: Path, files: list[str]) -> Iterator[_Pairing]:
             yield _Pairing(_find(a["filename"], files), _find(b["filename"], files), person, person, row=a)
 
 
-def _two_tables(root: Path) -> tuple[list[str], list[str]] | None:
+def _two_tables(tree: Tree) -> tuple[list[str], list[str]] | None:
     tables = []
-    for path in sorted(root.glob("*.json")):
-        rows = scinet_rows(read_json(path))
+    for name in tree.files(deep=False, ending=".json"):
+        rows = scinet_rows(read_json(tree.root / name))
         if rows:
             tables.append([str(row["image_path"]) for row in rows])
     if len(tables) == 2 and len(tables[0]) != len(tables[1]):
-        raise DataError(f"{root}: its two tables have {len(tables[0])} and {len(tables[1])} rows; add a pairs.csv")
+        raise DataError(f"{tree.root}: its two tables have {len(tables[0])} and {len(tables[1])} rows; add a pairs.csv")
     return (tables[0], tables[1]) if len(tables) == 2 else None
 
 
@@ -160,6 +165,11 @@ def _versions(files: list[str], boxes: Boxes) -> Iterator[_Pairing]:
         if found := _VERSION.fullmatch(Path(file).stem):
             groups[found[1]].append(file)
     for name, versions in groups.items():
+        if len(versions) > MOST_VERSIONS:
+            raise DataError(
+                f"{versions[0]}: {len(versions)} versions of one photo, at most {MOST_VERSIONS} are paired; "
+                "say in a pairs.csv which belong together"
+            )
         for a, b in itertools.combinations(sorted(versions), 2):
             labels = [[r.label for r in boxes.get(f, ())] for f in (a, b)]
             yield _Pairing(a, b, lesion=name, by_order=labels[0] == labels[1])
@@ -182,6 +192,8 @@ def _pair(pairing: _Pairing, boxes: Boxes, labels: LabelMap) -> Sample:
         split=pairing.split,
         attributes=attributes,
         regions=regions,
+        listed_in=pairing.row.path.name if pairing.row else "",
+        row=pairing.row.line if pairing.row else None,
     )
 
 
@@ -208,7 +220,7 @@ def _target(regions, labels: LabelMap) -> dict[str, float]:
     return {label: float(label in present) for label in labels.labels}
 
 
-def _find(name: str, files: list[str]) -> str:
+def _find(name: str, files: Collection[str]) -> str:
     wanted = name.replace("\\", "/")
     return next((f for f in (wanted, f"images/{wanted}", Path(wanted).name) if f in files), wanted)
 
@@ -216,9 +228,11 @@ def _find(name: str, files: list[str]) -> str:
 def _named(samples: list[Sample]) -> Iterator[Sample]:
     """Short ids that fit into an archive's 100 characters, and are unique."""
     seen: set[str] = set()
+    latest: Counter[str] = Counter()  # the number each short name has come to, so that none is tried twice
     for sample in samples:
-        short = "+".join(_VERSION.sub(lambda m: m[1], part) for part in sample.id.split("+"))
-        numbered = (f"{short}.{k}" for k in itertools.count(2))
-        name = next(n for n in itertools.chain([short], numbered) if n not in seen)
+        short = name = "+".join(_VERSION.sub(lambda m: m[1], part) for part in sample.id.split("+"))
+        while name in seen:
+            latest[short] += 1
+            name = f"{short}.{latest[short] + 1}"
         seen.add(name)
         yield replace(sample, id=name)

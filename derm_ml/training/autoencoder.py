@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from derm_ml.bundle import BundleCard, Preprocessing, seal, writing_bundle
-from derm_ml.dataset import Dataset
+from derm_ml.dataset import Dataset, Reader
 from derm_ml.embeddings.recipes import AutoencoderRecipe
 from derm_ml.files import write_json
-from derm_ml.images.augment import augmentation
+from derm_ml.images.augment import Augment, augmentation
 from derm_ml.images.preprocess import to_square
+from derm_ml.learned_ids import learned_from
 from derm_ml.losses.reconstruction import reconstruction_loss, structural_similarity
 from derm_ml.nets.autoencoder import Autoencoder, autoencoder
 from derm_ml.progress import OnEpoch
@@ -51,7 +52,7 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
 
     fitted = fit_network(
         network,
-        _training_samples(dataset, train, recipe),
+        training_samples(dataset, train, recipe),
         len(train),
         loss,
         _validation(dataset, validation, recipe),
@@ -85,6 +86,7 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
     with writing_bundle(bundle) as folder:
         images = torch.zeros(2, recipe.side, recipe.side, 3, dtype=torch.uint8)
         export_graph(network, _Coded(network), {"image": images}, ["embedding", "reconstruction"], folder)
+        learned_from(dataset).write(folder)
         seal(folder, card)
     return bundle
 
@@ -107,14 +109,18 @@ def as_target(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float() / 255
 
 
-def _training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: AutoencoderRecipe) -> LoadSample:
-    augment = augmentation(recipe.augmentation, recipe.side, recipe.squaring)
-    places = [row for _, row in rows[["image.shard", "image.offset", "image.size"]].iterrows()]
+@dataclass(frozen=True, eq=False)
+class _TrainingSamples:
+    image: Reader
+    augment: Augment
 
-    def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
-        return (augment(dataset.image(places[index]), seed),)
+    def __call__(self, index: int, seed: int) -> tuple[np.ndarray, ...]:
+        return (self.augment(self.image(index), seed),)
 
-    return load
+
+def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: AutoencoderRecipe) -> LoadSample:
+    """(index, seed) → augmented image (side, side, 3) uint8."""
+    return _TrainingSamples(dataset.reader(rows), augmentation(recipe.augmentation, recipe.side, recipe.squaring))
 
 
 def _validation(

@@ -23,6 +23,7 @@ from derm_ml.matching.training import seal_pairs
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
 from derm_ml.pairs import FIRST, SECOND
 from derm_ml.progress import OnEpoch
+from derm_ml.records import DataError
 from derm_ml.registration.learned import Learned
 from derm_ml.training.export import export_registration
 from derm_ml.training.loop import fit_network
@@ -41,14 +42,16 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
     torch.manual_seed(derived(recipe.seed, "weights"))
     network = BiAutoencoder(recipe.side, recipe.dropout, recipe.shared, recipe.looks)
     network.to(memory_format=torch.channels_last)  # as photos lie in memory: a quarter faster
-    photos = _photos(dataset, "train", recipe.side)
+    photos, validation = (_photos(dataset, split, recipe.side) for split in ("train", "validation"))
+    if not photos or not validation:
+        raise DataError(f"{dataset.path}: {recipe.name} needs training and validation photos")
     identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5], sort_keys=True)
     fitted = fit_network(
         network,
         training_pairs(photos, recipe.side),
         len(photos) * recipe.pairs_per_photo,
         bi_autoencoder_loss(recipe),
-        _validation(_photos(dataset, "validation", recipe.side), recipe),
+        _validation(validation, recipe),
         "aligned",
         recipe,
         out,

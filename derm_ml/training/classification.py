@@ -7,8 +7,9 @@ network(s) → best weights (training/loop.py, members.py) → graph
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from derm_ml.bundle import BundleCard, OperatingPoint, Preprocessing, UnclaimedPoint, seal, writing_bundle
-from derm_ml.dataset import Dataset
+from derm_ml.dataset import Dataset, Reader
 from derm_ml.embeddings.pseudo_labels import judged, labelled_rows, read_pseudo_labels
 from derm_ml.files import write_json
-from derm_ml.images.augment import augmentation
+from derm_ml.images.augment import Augment, augmentation
 from derm_ml.images.condition import conditioned, square
+from derm_ml.learned_ids import learned_from, started_from
 from derm_ml.losses.classification import asymmetric_loss, sigmoid_loss, softmax_loss
 from derm_ml.metrics.calibration import fit_fellow_shares, fit_temperature, fit_temperature_and_bias
 from derm_ml.metrics.classification import auc
@@ -33,6 +35,7 @@ from derm_ml.nets.classifier import Classifier
 from derm_ml.predictor import Predictor, concatenate, encode_attributes
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
+from derm_ml.sentences import WrongValue
 from derm_ml.training.code_version import git_commit
 from derm_ml.training.export import export_classifier
 from derm_ml.training.feeding import LoadSample, in_order
@@ -75,6 +78,8 @@ def fit_classifier(
         given = read_pseudo_labels(Path(recipe.pseudo_labels), dataset, recipe.labelled_share, recipe.seed)
         train = pd.concat([train, given.rows])
         targets = np.concatenate([targets, training_targets(given.targets)])
+    teachers = [Path(given.audit["teacher"])] if given else []
+    learned = learned_from(dataset, given.rows if given else None, [*teachers, *started_from(recipe)])
     _check_targets(dataset, targets, recipe)
     columns = 2 * len(recipe.attributes)
     weights, draws = _balance(dataset, train, targets, recipe, head)
@@ -127,6 +132,7 @@ def fit_classifier(
     )
     with writing_bundle(bundle) as folder:
         export_classifier(trained.network, recipe.side, columns, folder)
+        learned.write(folder)
         seal(folder, card)
         card = _calibrated(card, Predictor(folder), dataset, validation, head, recalls, recipe.fellow)
         if given:
@@ -153,7 +159,7 @@ def build_classifier(recipe: ClassifierRecipe, labels: int) -> Classifier:
         recipe.side,
     )
     if network.flat and recipe.training_side not in (0, recipe.side):
-        raise ValueError(f"{recipe.backbone} flattens its maps: training_side must be side ({recipe.side}) or 0")
+        raise WrongValue(f"{recipe.backbone} flattens its maps: training_side must be side ({recipe.side}) or 0")
     return network.to(memory_format=torch.channels_last)
 
 
@@ -173,7 +179,7 @@ def preprocessing(recipe: ClassifierRecipe, dataset: Dataset) -> Preprocessing:
 def _loss(recipe: ClassifierRecipe, head: Literal["softmax", "sigmoid"]) -> LossOf:
     if recipe.loss == "asymmetric":
         if head == "softmax":
-            raise ValueError("loss=asymmetric is for independent labels; this task's classes exclude each other")
+            raise WrongValue("loss=asymmetric is for independent labels; this task's classes exclude each other")
         return lambda logits, targets, weights: asymmetric_loss(
             logits, targets, weights, recipe.label_smoothing, recipe.focal_gamma, recipe.negative_gamma
         )
@@ -223,6 +229,22 @@ def _balance(
     return weights, None if even else list(draws)
 
 
+@dataclass(frozen=True, eq=False)
+class _TrainingSamples:
+    image: Reader
+    rule: Preprocessing
+    augment: Augment
+    targets: np.ndarray  # (N, L)
+    attributes: np.ndarray  # (N, 2 · A)
+    unknown: np.ndarray  # (2 · A,)
+    hidden_share: float
+
+    def __call__(self, index: int, seed: int) -> tuple[np.ndarray, ...]:
+        hidden = generator(seed, "attributes").random() < self.hidden_share
+        image = self.augment(conditioned(self.image(index), self.rule), seed)
+        return image, self.targets[index], self.unknown if hidden else self.attributes[index]
+
+
 def training_samples(
     dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRecipe, targets: np.ndarray | None = None
 ) -> LoadSample:
@@ -230,20 +252,16 @@ def training_samples(
 
     `targets` (N, L) of the rows, where they are not those of the dataset.
     """
-    aims = dataset.targets(rows) if targets is None else targets
-    rule = preprocessing(recipe, dataset)
     side = recipe.training_side or recipe.side
-    augment = augmentation(recipe.augmentation, side, recipe.squaring, recipe.smallest_side)
-    attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
-    unknown = encode_attributes([{}], recipe.attributes)[0]
-    image = dataset.reader(rows)
-
-    def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
-        hidden = generator(seed, "attributes").random() < recipe.attribute_dropout
-        picture = augment(conditioned(image(index), rule), seed)
-        return picture, aims[index], unknown if hidden else attributes[index]
-
-    return load
+    return _TrainingSamples(
+        dataset.reader(rows),
+        preprocessing(recipe, dataset),
+        augmentation(recipe.augmentation, side, recipe.squaring, recipe.smallest_side),
+        dataset.targets(rows) if targets is None else targets,
+        encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes),
+        encode_attributes([{}], recipe.attributes)[0],
+        recipe.attribute_dropout,
+    )
 
 
 def _validation(
@@ -269,6 +287,8 @@ def _validation(
             extra = facts.to(device) if recipe.attributes else None
             parts.append(network(images.to(device), extra).float().cpu())
         logits = torch.cat(parts)
+        if not logits.isfinite().all():  # nothing can be ranked: the loop stops at it
+            return {"loss": math.nan}
         scores = (logits.softmax(1) if head == "softmax" else logits.sigmoid()).numpy()
         figures: dict[str, Any] = {"loss": loss_of(logits, targets, None).item()}
         for label in scored:

@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from derm_ml.training.seeding import derived, generator
 
-# (index, seed) → arrays of one sample, e.g. (image uint8, target float32, attributes float32)
+# (index, seed) → arrays of one sample, e.g. (image uint8, target float32, attributes float32). An instance of a class
+# at the top of a module, never a closure: a process that was itself started by `spawn`, as every run Dagster launches,
+# sends it to its workers, and only such objects can be sent.
 LoadSample = Callable[[int, int], tuple[np.ndarray, ...]]
 
 

@@ -10,8 +10,10 @@ those of a run that was never killed.
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from derm_ml import DermError
+from derm_ml.machine import memory_for, refuse_several_processes
 from derm_ml.progress import EpochReport, OnEpoch
-from derm_ml.training.checkpoint import load_checkpoint, save_checkpoint
+from derm_ml.records import DataError
+from derm_ml.training.checkpoint import load_checkpoint, previous_of, save_checkpoint
 from derm_ml.training.ema import MovingAverage
 from derm_ml.training.feeding import EpochSampler, LoadSample, training_loader
 from derm_ml.training.optimisation import Schedule, optimizer_for
@@ -30,9 +34,9 @@ from derm_ml.training.seeding import derived
 from derm_ml.training.settings import TrainingRecipe
 
 Loss = Callable[[nn.Module, Sequence[Tensor]], Tensor]  # (network, batch) → mean loss of the batch
-Validate = Callable[
-    [nn.Module], dict[str, float]
-]  # network in evaluation mode → figures by name; undefined: left out or NaN
+# network in evaluation mode → figures by name; one that is undefined is left out, NaN means a network gone wrong
+Validate = Callable[[nn.Module], dict[str, float]]
+_NAME_OF_ERROR = re.compile(r"^[\w.]+Error: ")
 
 
 class TrainingError(DermError, RuntimeError):
@@ -68,9 +72,11 @@ def fit_network(
     `load(index, seed)` gives the arrays of a sample; `weights` (n,) draws samples in proportion to them;
     `before_epoch(epoch)`, counted from 0, may freeze a part of the network.
     `folder/checkpoint.safetensors` holds the state of the last finished epoch of the run named `identity`.
-    Raises `TrainingError` when the loss is no longer finite or too few images make no batch.
+    Raises `TrainingError` when the loss or the validation is no longer finite, when no epoch has a defined score, or
+    when too few images make no batch; `OutOfMemoryError` and `WriteError` where the machine has no room.
     """
-    fabric = Fabric(accelerator="auto", devices="auto" if torch.cuda.is_available() else 1, precision=precision(recipe))
+    refuse_several_processes()
+    fabric = Fabric(accelerator="auto", devices=1, precision=precision(recipe))
     fabric.launch()
     sampler = EpochSampler(n, recipe.batch_size, recipe.seed, weights, fabric.global_rank, fabric.world_size)
     if len(sampler) == 0:
@@ -97,30 +103,35 @@ def fit_network(
         total, images, rate = 0.0, 0, 0.0
         model.train()
         before_epoch(epoch)
-        for step, batch in enumerate(loader, start=epoch * len(loader)):
-            rate = schedule.before_step(step)
-            batch_loss = loss(model, batch)
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(batch_loss)
-            if recipe.gradient_clip:
-                fabric.clip_gradients(model, optimizer, max_norm=recipe.gradient_clip, error_if_nonfinite=False)
-            optimizer.step()
-            if average:
-                average.update(inner)
-            value = batch_loss.item()
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss became {value} in epoch {epoch + 1}: lower the learning rate ({recipe.learning_rate}) "
-                    f"or use precision=32-true. The last good epoch ({epoch}) is kept in {path}."
-                )
-            total += value * len(batch[0])
-            images += len(batch[0])
-        seconds = time.perf_counter() - started
+        with _explained(epoch, recipe, path):
+            for step, batch in enumerate(loader, start=epoch * len(loader)):
+                rate = schedule.before_step(step)
+                batch_loss = loss(model, batch)
+                optimizer.zero_grad(set_to_none=True)
+                fabric.backward(batch_loss)
+                if recipe.gradient_clip:
+                    fabric.clip_gradients(model, optimizer, max_norm=recipe.gradient_clip, error_if_nonfinite=False)
+                optimizer.step()
+                if average:
+                    average.update(inner)
+                value = batch_loss.item()
+                if not math.isfinite(value):
+                    raise TrainingError(f"the loss became {value} in epoch {epoch + 1}: {_stable(recipe, epoch, path)}")
+                total += value * len(batch[0])
+                images += len(batch[0])
+            seconds = time.perf_counter() - started
 
-        candidate = average.network if average else inner
-        candidate.eval()
-        with torch.no_grad(), fabric.autocast():
-            metrics = {name: value for name, value in validate(candidate).items() if math.isfinite(value)}
+            candidate = average.network if average else inner
+            candidate.eval()
+            with torch.no_grad(), fabric.autocast():
+                found = validate(candidate)
+        broken = [name for name, value in found.items() if math.isnan(value)]
+        if broken:
+            raise TrainingError(
+                f"{', '.join(broken)} of the validation split became nan in epoch {epoch + 1}: the network no longer "
+                f"gives numbers; {_stable(recipe, epoch, path)}"
+            )
+        metrics = {name: value for name, value in found.items() if math.isfinite(value)}
         improved = progress.take(epoch + 1, metrics.get(score, -math.inf), candidate, recipe.keep == "last")
         schedule.after_epoch(improved)
         report = EpochReport(
@@ -134,11 +145,37 @@ def fit_network(
             improved,
         )
         progress.history.append(report)
-        if fabric.is_global_zero:
-            save_checkpoint(path, _state(identity, inner, average, optimizer, schedule, progress))
-            on_epoch(report)
-        fabric.barrier()
+        save_checkpoint(path, _state(identity, inner, average, optimizer, schedule, progress))
+        on_epoch(report)
+    if not progress.kept_state:
+        raise TrainingError(
+            f"the validation split gave no {score} in any of {len(progress.history)} epochs, so none of them is the "
+            "best: add validation images, or train with keep=last"
+        )
+    previous_of(path).unlink(missing_ok=True)  # the last one is whole, and from now on only read
     return Fitted(progress.kept_state, progress.history, progress.kept_epoch)
+
+
+@contextmanager
+def _explained(epoch: int, recipe: TrainingRecipe, path: Path) -> Iterator[None]:
+    """One epoch inside: where memory ends, or an image cannot be read by a worker, the error says what to do."""
+    smaller = f"use a batch_size below {recipe.batch_size}, a smaller side or fewer workers. {_kept(epoch, path)}"
+    with memory_for(f"epoch {epoch + 1}", smaller):
+        try:
+            yield
+        except (DataError, OSError) as error:
+            # a worker's error comes with its whole traceback as its text, the error's own last
+            said = _NAME_OF_ERROR.sub("", str(error).strip().splitlines()[-1])
+            raise TrainingError(f"{said}. {_kept(epoch, path)}") from error
+
+
+def _stable(recipe: TrainingRecipe, epoch: int, path: Path) -> str:
+    """What to do about a training that left the finite numbers."""
+    return f"lower the learning rate ({recipe.learning_rate:g}) or use precision=32-true. {_kept(epoch, path)}"
+
+
+def _kept(epoch: int, path: Path) -> str:
+    return f"The last good epoch ({epoch}) is kept in {path}." if epoch else "No epoch was finished, nothing is kept."
 
 
 def precision(recipe: TrainingRecipe) -> Any:
@@ -161,8 +198,8 @@ class _Progress:
     kept_state: dict[str, Tensor]  # of the kept epoch
 
     def take(self, epoch: int, score: float, network: nn.Module, always: bool) -> bool:
-        """Remember the network if it is the best so far. An undefined score (-inf) is only until one is defined."""
-        improved = not self.kept_state or score > self.best
+        """Remember the network if it is the best so far; one whose score is undefined (-inf) never is."""
+        improved = score > self.best
         if improved or always:
             self.kept_epoch = epoch
             self.kept_state = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}

@@ -10,6 +10,7 @@ itself, in one resampling with the expression → something in the way → light
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -27,11 +28,17 @@ def training_pairs(photos: Sequence[Sequence[np.ndarray]], side: int) -> LoadSam
 
     `photos` holds one photo or two visits, of any size. Of a real pair the map is not known: it is NaN.
     """
-    grid = _grid(side)
+    return _TrainingPairs(photos, _grid(side))
 
-    def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
+
+@dataclass(frozen=True, eq=False)
+class _TrainingPairs:
+    photos: Sequence[Sequence[np.ndarray]]
+    grid: np.ndarray
+
+    def __call__(self, index: int, seed: int) -> tuple[np.ndarray, ...]:
         rng = np.random.default_rng(seed)
-        visits = photos[index % len(photos)]
+        visits = self.photos[index % len(self.photos)]
         real = len(visits) > 1 and rng.random() < REAL
         one = int(rng.integers(len(visits)))
         mirrored = rng.random() < 0.5
@@ -39,13 +46,11 @@ def training_pairs(photos: Sequence[Sequence[np.ndarray]], side: int) -> LoadSam
         for photo in (visits[one], visits[1 - one if real else one]):
             pose = _pose(rng)
             shown = np.ascontiguousarray(photo[:, ::-1]) if mirrored else photo
-            seen.append(_taken(_posed(shown, pose, grid, rng), rng))
+            seen.append(_taken(_posed(shown, pose, self.grid, rng), rng))
             poses.append(pose)
         between = poses[1] @ np.linalg.inv(poses[0])
         known = np.full((3, 3), np.nan) if real else between / between[2, 2]
         return seen[0], seen[1], known.astype(np.float32)
-
-    return load
 
 
 def _grid(side: int) -> np.ndarray:

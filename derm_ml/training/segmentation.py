@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from derm_ml.bundle import BundleCard, MaskRule, Preprocessing, seal, writing_bundle
-from derm_ml.dataset import Dataset
+from derm_ml.dataset import Dataset, Reader
 from derm_ml.files import write_json
-from derm_ml.images.augment import paired_augmentation
+from derm_ml.images.augment import PairedAugment, paired_augmentation
 from derm_ml.images.preprocess import to_square
+from derm_ml.learned_ids import learned_from, started_from
 from derm_ml.losses.segmentation import dice_bce_loss, soft_dice_loss
 from derm_ml.metrics.calibration import fit_temperature
 from derm_ml.nets.backbones import describe_weights
@@ -53,6 +54,7 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
     for name, rows in (("train", train), ("validation", validation)):
         if not (rows["mask.area"].to_numpy(float) > 0).any():
             raise DataError(f"the {name} split of {dataset.path} has no mask with a lesion ({len(rows)} images)")
+    learned = learned_from(dataset, ancestors=started_from(recipe))
 
     def fit(network: Segmenter, settings: SegmenterRecipe, folder: Path, tell: OnEpoch) -> Fitted:
         identity = [settings.name, settings.model_dump(mode="json", exclude={"members"}), dataset.md5]
@@ -97,6 +99,7 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
     )
     with writing_bundle(bundle) as folder:
         export_segmenter(trained.network, recipe.side, folder)
+        learned.write(folder)
         seal(folder, card)
         temperature = _temperature(Predictor(folder), dataset, validation, recipe.seed)
         seal(folder, card.model_copy(update={"temperature": temperature}))
@@ -121,15 +124,20 @@ def segmentation_loss(recipe: SegmenterRecipe) -> Callable[[nn.Module, Sequence[
     return loss
 
 
+@dataclass(frozen=True, eq=False)
+class _TrainingSamples:
+    image: Reader
+    mask: Reader
+    augment: PairedAugment
+
+    def __call__(self, index: int, seed: int) -> tuple[np.ndarray, ...]:
+        return self.augment(self.image(index), self.mask(index), seed)
+
+
 def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: SegmenterRecipe) -> LoadSample:
     """(index, seed) → image (side, side, 3) uint8 and mask (side, side) uint8 of 0 and 255, moved alike."""
     augment = paired_augmentation(recipe.augmentation, recipe.side, recipe.squaring)
-    image, mask = dataset.reader(rows), dataset.reader(rows, "mask")
-
-    def load(index: int, seed: int) -> tuple[np.ndarray, ...]:
-        return augment(image(index), mask(index), seed)
-
-    return load
+    return _TrainingSamples(dataset.reader(rows), dataset.reader(rows, "mask"), augment)
 
 
 def _validation(

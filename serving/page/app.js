@@ -151,7 +151,7 @@ async function one() {
 async function similar(file) {
   if (!card.similar_images) return [];
   try {
-    return neighbourNodes(await ask("/similar", { image: file }, { k: 6, thumbnails: "yes" }));
+    return neighbourNodes(await ask("/similar", { image: file }, { k: 6, thumbnails: card.thumbnails ? "yes" : "no" }));
   } catch (error) {
     if (error.status !== 400 && error.status !== 503) throw error;
     return [element("p", { class: "hint" }, [error.message])];

@@ -95,3 +95,18 @@ def test_every_module_says_what_it_is():
 def test_no_file_is_called_utils():
     """Such a file is where things go that nobody finds again."""
     assert not [name for name in TREES if BANNED_NAMES & set(Path(name).with_suffix("").parts)]
+
+
+WALKS = {"rglob", "glob", "iterdir", "walk", "scandir", "listdir", "readlink"}
+# what reads folders somebody else filled
+READERS = ("derm_ml/sources/", "derm_ml/cli/", "derm_ml/tasks/", "derm_ml/fetch.py", "derm_ml/embeddings/")
+
+
+def test_folders_of_others_are_walked_in_one_place():
+    """A reader that walks by itself follows links out of a delivery, waits for pipes, asks the disk again and again."""
+    wrong = [
+        place
+        for place, node in nodes(ast.Attribute)
+        if place.startswith(READERS) and isinstance(node, ast.Attribute) and node.attr in WALKS
+    ]
+    assert not wrong

@@ -29,19 +29,21 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 
 # inside derm_ml a part may import those of its own rank and below
 RANKS = (
-    ("files", "places", "neutral_ids", "images", "progress", "records", "splits", "task", "bundle", "predictor",
-     "evaluation", "evaluation_classification", "evaluation_segmentation", "ledger", "asking", "pairs", "faces",
-     "registration", "matching", "replay", "sources",
-     "synthetic", "metrics", "figures", "report", "losses", "nets", "explain", "embeddings", "training", "dataset",
-     "prepare",
-     "rules", "incoming", "fetch", "policy", "comparison_measures",
-     "comparison", "promotion"),
+    ("addresses", "asking", "bundle", "comparison", "comparison_measures", "contract", "data_checks", "dataset",
+     "deliveries", "embeddings", "escape", "evaluation", "evaluation_classification", "evaluation_segmentation",
+     "explain", "faces", "fetch", "figures", "files", "images", "incoming", "learned_ids", "losses", "machine",
+     "matching", "metrics", "nets", "neutral_ids", "onnx_file", "pairs", "places", "policy", "predictor",
+     "prepare", "progress", "promotion", "records", "registration", "replay", "report", "rules", "sentences",
+     "signing", "sources", "splits", "staging", "synthetic", "tables", "task", "training", "withdrawal"),
     ("tasks",),
     ("registry",),
     ("cli",),
 )  # fmt: skip
 # the contract and the records know nothing of how they are used
-FOUNDATION = ("files", "records", "splits", "progress", "task", "bundle", "ledger")
+FOUNDATION = (
+    "addresses", "escape", "tables", "files", "machine", "sentences", "records", "splits", "progress", "task",
+    "bundle",
+)  # fmt: skip
 ABOVE_FOUNDATION = (
     "training", "nets", "losses", "metrics", "explain", "embeddings", "sources", "synthetic", "faces", "registration",
     "matching", "tasks", "registry", "cli",

@@ -27,7 +27,9 @@ def fresh_database(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def places(tmp_path) -> Places:
+def places(tmp_path, monkeypatch) -> Places:
+    monkeypatch.setenv("DERM_HOME", str(tmp_path / "home"))  # where services look for what is released
+    monkeypatch.delenv("BENTOML_HOME", raising=False)
     return Places(data=str(tmp_path / "data"), out=str(tmp_path / "out"), home=str(tmp_path / "home"))
 
 

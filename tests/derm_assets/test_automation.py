@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import dagster as dg
@@ -29,6 +30,7 @@ def look(definitions, instance, places):
             instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
         new = [r for r in result.run_requests if r.run_key not in state["started"]]
         state["started"] |= {r.run_key: r.partition_key for r in new}
+        state["skipped"] = str(result.skip_reason)
         if killed_before != "cursor":
             state["cursor"] = result.cursor
         return [r.partition_key for r in new]
@@ -47,6 +49,25 @@ def test_a_batch_is_taken_once(look, places, instance):
     deliver(places, "monday")
     assert [look() for _ in range(4)] == [[], ["monday"], [], []]  # the first look only remembers it
     assert instance.get_dynamic_partitions(f"{TASK.name}_batches") == ["monday"]
+
+
+@pytest.mark.parametrize("name", ["mon\nday", "mon...day", os.fsdecode(b"mon\xffday")])
+def test_a_folder_whose_name_is_no_partition_key_is_named_and_holds_up_nobody(look, places, name):
+    """One such name ended every look into the inbox: no delivery was taken any more."""
+    deliver(places, name)
+    deliver(places, "tuesday")
+    assert [look(), look()] == [[], ["tuesday"]]
+    look()
+    assert "rename it" in look.state["skipped"]
+
+
+def test_a_link_in_the_inbox_is_not_followed(look, places, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.jpg").write_text("of another study")
+    places.incoming(TASK).mkdir(parents=True)
+    (places.incoming(TASK) / "monday").symlink_to(tmp_path / "elsewhere")
+    assert [look(), look()] == [[], []]
+    assert "is a link; put the folder itself there" in look.state["skipped"]
 
 
 def test_a_batch_that_is_still_being_copied_waits(look, places):

@@ -8,7 +8,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from derm_assets.display import LARGEST, numbers, picture, problem_table
+from derm_assets.display import LARGEST, numbers, picture, problem_table, table
 from derm_ml.records import Problem
 
 
@@ -38,10 +38,22 @@ def test_what_is_not_a_number_is_not_plotted():
     assert set(numbers({"auc": 0.9, "nan": float("nan"), "inf": float("inf")})) == {"auc"}
 
 
-def test_a_file_name_cannot_break_the_table():
-    text = problem_table([Problem("a|b\nc.jpg", "cut short", 3)]).md_str
-    assert text.splitlines()[2] == "| a\\|b c.jpg | 3 | cut short |"
+def test_a_table_shows_names_as_they_are():
+    value = problem_table([Problem("a|b\nc.jpg", "cut short", 3)])
+    assert [record.data for record in value.records] == [{"file": "a|b\\nc.jpg", "row": "3", "reason": "cut short"}]
 
 
 def test_a_long_list_says_how_much_is_missing():
-    assert problem_table([Problem(f"{n}.jpg", "empty") for n in range(50)]).md_str.endswith("… and 30 more")
+    records = problem_table([Problem(f"{n}.jpg", "empty") for n in range(50)]).records
+    assert len(records) == 21
+    assert records[-1].data == {"file": "… and 30 more", "row": "", "reason": ""}
+
+
+def test_rows_may_have_different_columns():
+    """Findings name what they found: one row has a patient, the next a lesion."""
+    records = table([{"a": 1}, {"b": 0.25}]).records
+    assert [record.data for record in records] == [{"a": "1", "b": ""}, {"a": "", "b": "0.2500"}]
+
+
+def test_nothing_to_show_is_an_empty_table():
+    assert table([]).records == []

@@ -6,14 +6,17 @@ import shutil
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 import pytest
 
+from derm_assets import packaging
 from derm_assets.packaging import ReplayResult
-from derm_ml.dataset import Dataset
+from derm_ml.dataset import Dataset, freeze
 from derm_ml.files import folder_md5
-from derm_ml.ledger import Ledger
 from derm_ml.promotion import CHALLENGER, CHAMPION
+from derm_ml.promotion.ledger import Ledger
 from derm_ml.registry import get_task
+from serving.released import NotReleased, bento_home, read_release
 
 TASK = get_task("lesion_classification")
 NAME = TASK.name
@@ -53,12 +56,13 @@ def steps(result, kind: str) -> set[str]:
 @pytest.fixture
 def packaged(monkeypatch):
     """Building and serving a Bento has its own tests; here only what the line does with the answer counts."""
-    released = []
+    released, built = [], []
     answer = {"worst": 0.0, "failures": ()}
 
     def build(task, bundle, version, index):
         assert (index / "index.json").exists()  # the similar images travel with the model
-        return f"{task}:made-of-{version}"
+        built.append(version)
+        return f"{task}:made-of-{version}-{len(built)}"
 
     def replay(task, tag, cases):
         cases = list(cases)
@@ -68,7 +72,16 @@ def packaged(monkeypatch):
 
     monkeypatch.setattr("derm_assets.packaging.build_bento", build)
     monkeypatch.setattr("derm_assets.packaging.replay", replay)
-    monkeypatch.setattr("derm_assets.packaging.release", lambda task, tag: released.append(tag) or Path(__file__))
+    wrote = packaging.release
+
+    def release(task, tag, of):
+        released.append(tag)
+        stored = bento_home() / "bentos" / tag.replace(":", "/")  # where BentoML keeps what it built
+        stored.mkdir(parents=True, exist_ok=True)
+        (stored / "bento.yaml").touch()
+        return wrote(task, tag, of)
+
+    monkeypatch.setattr("derm_assets.packaging.release", release)
     return released, answer
 
 
@@ -106,9 +119,13 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
     assert not released
     answer.update(worst=0.0, failures=())
     assert run(definitions, instance, "promote").success  # promoting the champion again is no contradiction
-    assert released == [f"{NAME}:made-of-1"]
+    assert released == [f"{NAME}:made-of-1-2"]
     assert registry.version(TASK, CHAMPION).number == registry.version(TASK, CHALLENGER).number == 1
     assert [entry["event"] for entry in Ledger(places.ledger(TASK)).entries()] == ["promoting", "promoted"]
+
+    assert run(definitions, instance, "promote").success
+    assert released == [f"{NAME}:made-of-1-2"] * 2  # released once more, no second one is built
+    assert latest(instance, "bento")["built"] is False
 
     again = only(definitions, instance, "model", "registered_model", run_config=TRAIN)  # same recipe, same data
     assert again.success
@@ -117,36 +134,105 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
 
 
 def test_a_duplicate_across_splits_stops_the_line_before_training(definitions, instance, places):
-    """A picture known from training would make the test figures look better than they are."""
-    batch = deliver(places, instance, "leaky")
-    test_image = sorted((batch / "ISIC-2017_Test_Data").glob("*.jpg"))[0]
-    shutil.copyfile(test_image, batch / "ISIC-2017_Training_Data" / "ISIC_9999999.jpg")
-    with test_image.open("ab") as file:  # not the same bytes: the intake cannot see it, the fingerprints must
-        file.write(b"\0")
-    with (batch / "ISIC-2017_Training_Part3_GroundTruth.csv").open("a") as file:
+    """An image known from training would make the test figures look better than they are; here nobody takes it out."""
+    raw = places.raw(TASK) / "leaky"
+    TASK.draw(raw, 45, seed=5)
+    settings = Path(places.data).parent / "params.yaml"
+    settings.write_text(f"tasks: {{{NAME}: {{duplicates: stop}}}}\n")
+    test_image = sorted((raw / "ISIC-2017_Test_Data").glob("*.jpg"))[0]
+    shutil.copyfile(test_image, raw / "ISIC-2017_Training_Data" / "ISIC_9999999.jpg")
+    with (raw / "ISIC-2017_Training_Part3_GroundTruth.csv").open("a") as file:
         file.write("ISIC_9999999,1.0,0.0\n")
-    prepared = run(definitions, instance, "prepare", partition_key="leaky")
-    assert not prepared.success
+    trained = run(definitions, instance, "retrain", run_config=TRAIN)
+    assert not trained.success
     failed = {
         e.asset_check_evaluation_data.check_name
-        for e in prepared.all_events
+        for e in trained.all_events
         if e.event_type_value == "ASSET_CHECK_EVALUATION" and not e.asset_check_evaluation_data.passed
     }
     assert "no_duplicates_across_splits" in failed
-    trained = run(definitions, instance, "retrain", run_config=TRAIN)
-    assert not trained.success
     assert "model" not in steps(trained, "STEP_START")
     assert not list((Path(places.out) / NAME).glob("drawn-*"))
 
 
-def test_a_model_is_not_measured_on_data_it_was_not_trained_for(definitions, instance, places):
-    """A newer dataset may have other splits: its test pictures may be the model's training pictures."""
-    from derm_assets.lineage import Upstream, UpstreamError
-    from derm_assets.steps import _same_data
+def test_a_red_check_stops_assets_materialised_one_by_one(definitions, instance, places, registry, packaged):
+    """Each by itself, days later: a patient in train and test became a champion, the check being red in another run."""
+    deliver(places, instance, "crossing", n=45)
+    assert run(definitions, instance, "prepare", partition_key="crossing").success
+    prepared = places.prepared(TASK)
+    table = pd.read_parquet(prepared / "manifest.parquet")
+    for split in ("train", "test"):
+        table.loc[table.index[table["split"] == split][0], ["patient", "source"]] = ["p1", "hospital"]
+    (prepared / "manifest.parquet").unlink()
+    table.to_parquet(prepared / "manifest.parquet", index=False)
+    dataset = Dataset.open(prepared)
+    frozen = freeze(prepared, places.version(TASK, dataset.md5))
+    red = dg.AssetMaterialization(
+        dg.AssetKey([NAME, "dataset"]), metadata={"path": dg.MetadataValue.path(frozen)},
+        tags={"dagster/data_version": dataset.md5},
+    )  # fmt: skip
+    instance.report_runless_asset_event(red)
 
-    model = Upstream(Path("bundle"), "m", {"dataset_md5": "old.dir"})
-    with pytest.raises(UpstreamError, match=rf"dataset is now new.dir: materialise {NAME}/model again"):
-        _same_data(TASK, model, Upstream(Path("data"), "new.dir", {}))
+    trained = only(definitions, instance, "model", run_config=TRAIN)
+    assert "patients_do_not_cross_splits" in failure(trained)
+    assert not list((Path(places.out) / NAME).glob("drawn-*"))
+
+    out = Path(places.out) / NAME / "by_hand"  # trained by somebody else, past Dagster
+    bundle = TASK.fit(dataset, TASK.recipe("drawn", **RECIPE), out)
+    TASK.evaluate(TASK.load(bundle), dataset).save(out / "evaluation_test")
+    registry.register(TASK, bundle, out / "evaluation_test")
+    promoted = only(definitions, instance, "promoted_model")
+    assert "a blocking data check fails: patients_do_not_cross_splits" in failure(promoted)
+    assert registry.alias(TASK, CHAMPION) is None
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    assert not result.success
+    return result.get_step_failure_events()[0].event_specific_data.error.to_string()
+
+
+def test_a_rollback_releases_the_earlier_service(
+    definitions, instance, places, registry, packaged, colour_models, tinted_dataset
+):
+    """A rollback that leaves the harmful model's service released has rolled nothing back."""
+    released, _ = packaged
+    tags = []
+    for name in ("fair", "good"):
+        folder = Path(places.out) / NAME / name
+        shutil.copytree(colour_models[name], folder)
+        freeze(tinted_dataset.path, places.version(TASK, tinted_dataset.md5))
+        assert registry.promote(TASK, folder / "bundle").promote
+        assert only(definitions, instance, "bento").success
+        tags.append(released[-1])
+    said = registry.rollback(TASK, "false alarms")
+    assert said.endswith(f"{tags[0]} is released again: restart the service (`python -m serving {NAME}`)")
+    assert read_release(NAME) == tags[0]
+    assert only(definitions, instance, "bento").success  # and so does the asset, without building
+    assert released[-1] == tags[0]
+    registry.rollback(TASK, "all wrong", leave_empty=True)
+    with pytest.raises(NotReleased, match="was withdrawn with its model"):
+        read_release(NAME)
+
+
+def test_a_delivery_during_a_training_does_not_make_its_evaluation_fail(definitions, instance, places):
+    """Days of training were lost to "the dataset is now …": a model is measured beside what it was trained with."""
+    TASK.draw(places.raw(TASK) / "first", 60, seed=5)
+    short = {"ops": {f"{NAME}__model": {"config": {"recipe": {"drawn": RECIPE | {"epochs": 1}}}}}}
+    assert only(definitions, instance, "dataset", "model", run_config=short).success
+    before = latest(instance, "dataset")
+    deliver(places, instance, "meanwhile", n=6, seed=9)
+    assert run(definitions, instance, "prepare", partition_key="meanwhile").success
+    assert latest(instance, "dataset")["images"] == before["images"] + 6
+
+    measured = only(definitions, instance, "evaluation", "heatmaps")
+    assert measured.success, measured.get_step_failure_events()
+    assert latest(instance, "evaluation")["split_hash"] == before["test_split_hash"]
+    assert latest(instance, "evaluation")["n"] == 12
+
+    shutil.rmtree(places.version(TASK, latest(instance, "model")["dataset_md5"]))
+    gone = only(definitions, instance, "evaluation")
+    reason = gone.get_step_failure_events()[0].event_specific_data.error.to_string()
+    assert f"measured on no other; materialise {NAME}/dataset and {NAME}/model again" in reason
 
 
 def test_a_step_without_its_upstream_says_what_to_do(definitions, instance):

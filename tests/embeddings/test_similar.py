@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError, build_similar
+from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError, build_similar, names_of, ship
 from derm_ml.images.fingerprints import fingerprint
+from derm_ml.neutral_ids import installation_ids, known_ids
 
 VERSION = "0123456789ab"
 
@@ -23,12 +25,18 @@ def similar(table, drawn_dataset, tmp_path_factory) -> SimilarImages:
     rows = table.copy()
     rows["licence"] = ["CC-0" if k % 4 else "CC BY-NC 4.0" for k in range(len(rows))]
     rows.loc[rows.index[:2], ["patient", "group"]] = ["jane", "g"]
+    rows.loc[rows.index[0], "source"] = "batches/Dr Jones of 2026-11-20"
     return build_similar(rows, drawn_dataset, tmp_path_factory.mktemp("similar") / "index")
+
+
+def outside(name: str) -> str:
+    """What stands for an image in an index."""
+    return installation_ids().of("image", name)
 
 
 def test_the_nearest_come_first_and_are_of_its_class(similar, table):
     found = similar.find(table["embedding"].iloc[7], k=5)
-    assert found[0].id == table["id"].iloc[7]
+    assert found[0].id == outside(table["id"].iloc[7])
     assert found[0].score == pytest.approx(1, abs=1e-5)
     assert [n.score for n in found] == sorted((n.score for n in found), reverse=True)
     assert {n.label for n in found} == {table["label"].iloc[7]}
@@ -36,13 +44,78 @@ def test_the_nearest_come_first_and_are_of_its_class(similar, table):
 
 def test_the_same_patient_is_left_out_whether_named_or_recognised_by_the_picture(similar, table, drawn_dataset):
     """Two photographs of one mole are no second opinion."""
-    mine = set(table["id"].iloc[:2])
+    mine = {outside(name) for name in table["id"].iloc[:2]}
     picture = drawn_dataset.image(drawn_dataset.manifest.iloc[0])
-    for groups in (similar.groups_of(patient="jane"), similar.groups_of(pixels=fingerprint(picture).pixels)):
-        assert groups == {"g"}
+    ids = installation_ids()
+    named = (
+        similar.groups_of(patients=similar.patient_ids(" Jane", ids)),  # as somebody types it
+        similar.groups_of(patients=similar.patient_ids(ids.of("patient", "jane"), None)),
+        similar.groups_of(pixels=fingerprint(picture).pixels),
+    )
+    for groups in named:
+        assert groups == {ids.of("group", "g")}
         assert not mine & {n.id for n in similar.find(table["embedding"].iloc[0], 50, groups)}
-    assert similar.groups_of(patient="nobody") == similar.groups_of(pixels="") == set()
-    assert "jane" not in (similar.folder / "index.json").read_text()
+    assert similar.groups_of(patients=similar.patient_ids("nobody", ids)) == similar.groups_of() == set()
+
+
+@pytest.mark.parametrize(("secret", "word"), [("", "has no secret"), ("o" * 32, "has another secret")])
+def test_a_patient_who_cannot_be_recognised_is_an_error_and_not_a_stranger(
+    similar, monkeypatch, tmp_path, secret, word
+):
+    """Without it the caller would be shown the patient's own images as those of somebody else."""
+    monkeypatch.setenv("DERM_SECRET", secret)
+    with pytest.raises(SimilarImagesError, match=word):
+        similar.patient_ids("jane", known_ids(tmp_path))
+
+
+def test_what_leaves_the_machine_tells_no_name(similar, table, tmp_path):
+    """File names, patients and deliveries were readable, or found by hashing all numbers in 0.3 seconds."""
+    ship(similar.folder, tmp_path / "shipped", thumbnails=True)
+    content = b"".join(path.read_bytes() for path in sorted((tmp_path / "shipped").iterdir()))
+    unkeyed = [kind(b"jane").hexdigest()[:16] for kind in (hashlib.sha256, hashlib.md5, hashlib.sha1)]
+    told = [w for w in ["jane", "Dr Jones", *unkeyed, *table["id"], *table["group"]] if w.encode() in content]
+    assert not told
+
+
+def test_the_order_of_an_index_does_not_tell_which_id_is_which_file(similar, table):
+    """Sorted by file name, the k-th id would be the k-th file."""
+    shipped = similar.rows["id"].tolist()
+    assert shipped == sorted(shipped)
+    assert shipped != [outside(name) for name in sorted(table["id"])]
+
+
+def test_here_an_id_is_told_by_its_name(similar, table):
+    names = names_of(similar)
+    assert names == {outside(name): name for name in table["id"]}
+
+
+def test_a_bento_takes_no_thumbnails_unless_it_is_asked_to(similar, table, tmp_path):
+    ship(similar.folder, tmp_path / "plain", thumbnails=False)
+    ship(similar.folder, tmp_path / "pictured", thumbnails=True)
+    plain, pictured = (SimilarImages.open(tmp_path / name, VERSION) for name in ("plain", "pictured"))
+    assert sorted(p.name for p in plain.folder.iterdir()) == ["index.json", "vectors.faiss"]
+    assert plain.find(table["embedding"].iloc[7]) == pictured.find(table["embedding"].iloc[7])
+    assert pictured.thumbnail(outside(table["id"].iloc[0]))
+    assert (plain.has_thumbnails, pictured.has_thumbnails) == (False, True)
+    with pytest.raises(SimilarImagesError, match="holds no thumbnails"):
+        plain.thumbnail(outside(table["id"].iloc[0]))
+    assert not names_of(plain)
+
+
+def test_an_index_that_named_patients_is_made_again(similar, tmp_path):
+    copy = Path(shutil.copytree(similar.folder, tmp_path / "index"))
+    card = json.loads((copy / "index.json").read_text())
+    (copy / "index.json").write_text(json.dumps({**card, "schema_version": 1}))
+    with pytest.raises(SimilarImagesError, match="older version"):
+        SimilarImages.open(copy, VERSION)
+
+
+def test_a_link_in_an_index_is_refused(similar, tmp_path):
+    """What it leads to would be packed into a Bento."""
+    copy = Path(shutil.copytree(similar.folder, tmp_path / "index"))
+    (copy / "extra").symlink_to("/etc/passwd")
+    with pytest.raises(SimilarImagesError, match="extra: is a link"):
+        SimilarImages.open(copy, VERSION)
 
 
 def test_only_images_under_an_allowed_licence_are_shown(similar, table):
@@ -54,7 +127,7 @@ def test_only_images_under_an_allowed_licence_are_shown(similar, table):
 
 def test_a_thumbnail_is_a_small_picture_of_its_own_image(similar, table, drawn_dataset):
     row = drawn_dataset.manifest.iloc[9]
-    small = np.asarray(Image.open(io.BytesIO(similar.thumbnail(row["id"]))), float)
+    small = np.asarray(Image.open(io.BytesIO(similar.thumbnail(outside(row["id"])))), float)
     assert max(small.shape) <= 96
     np.testing.assert_allclose(small.mean(axis=(0, 1)), drawn_dataset.image(row).mean(axis=(0, 1)), atol=3)
 

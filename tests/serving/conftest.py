@@ -24,6 +24,7 @@ from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, MaskRule, OperatingPoint,
 from derm_ml.dataset import Dataset
 from derm_ml.embeddings.extract import embed
 from derm_ml.embeddings.similar import build_similar
+from derm_ml.learned_ids import learned_from
 from derm_ml.matching import candidates, evidence, hidden
 from derm_ml.predictor import Predictor
 from derm_ml.registry import get_task
@@ -37,8 +38,19 @@ MASK_SIDE = 64
 
 
 @pytest.fixture(scope="session")
-def write_bundle() -> Callable[..., Path]:
-    return _write_bundle
+def write_bundle(colour_graph, drawn_dataset) -> Callable[..., Path]:
+    """A bundle whose answer depends on the picture's colours; `scale` makes another model, `facts` another card."""
+
+    def write(path: Path, scale: float = 6.0, task: str = TASK, **facts: object) -> Path:
+        head = np.eye(3, dtype=np.float32) * scale
+        with writing_bundle(path) as folder:
+            onnx.save(colour_graph(head, SIDE), folder / MODEL)
+            save_file({"head": head}, folder / WEIGHTS)
+            learned_from(drawn_dataset).write(folder)
+            seal(folder, _card(task).model_copy(update=facts))
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")
@@ -113,27 +125,17 @@ def _write_segmenter(path: Path, fit: str = "squash") -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _write_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
+def bundle(tmp_path_factory: pytest.TempPathFactory, write_bundle) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
 
 
 @pytest.fixture(scope="session")
-def indexed(tmp_path_factory: pytest.TempPathFactory, drawn_dataset: Dataset) -> Path:
+def indexed(tmp_path_factory: pytest.TempPathFactory, drawn_dataset: Dataset, write_bundle) -> Path:
     """The same bundle with an index of similar images beside it."""
-    bundle = _write_bundle(tmp_path_factory.mktemp("indexed") / "bundle")
+    bundle = write_bundle(tmp_path_factory.mktemp("indexed") / "bundle")
     table = embed(Predictor(bundle), drawn_dataset, drawn_dataset.manifest)
     build_similar(table, drawn_dataset, bundle.parent / BESIDE)
     return bundle
-
-
-def _write_bundle(path: Path, scale: float = 6.0, task: str = TASK, **facts: object) -> Path:
-    """A bundle whose answer depends on the picture's colours; `scale` makes another model, `facts` another card."""
-    head = (np.eye(3, dtype=np.float32) * scale)[:, :, None, None]
-    with writing_bundle(path) as folder:
-        onnx.save(_graph(head), folder / MODEL)
-        save_file({"head": head}, folder / WEIGHTS)
-        seal(folder, _card(task).model_copy(update=facts))
-    return path
 
 
 def _card(task: str) -> BundleCard:
@@ -147,36 +149,6 @@ def _card(task: str) -> BundleCard:
         dataset_md5="0" * 32 + ".dir", split_hashes={"validation": "0123456789abcdef"}, backbone="colour",
         pretrained="none", git_commit="c0ffee", epochs=1,
     )  # fmt: skip
-
-
-def _graph(head: np.ndarray) -> onnx.ModelProto:
-    """uint8 (N, S, S, 3) → logits (N, 3), embedding (N, 3), maps (N, 3, 4, 4)."""
-    nodes = [
-        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Div", ["float", "white"], ["unit"]),
-        helper.make_node("Transpose", ["unit"], ["chw"], perm=[0, 3, 1, 2]),
-        helper.make_node("AveragePool", ["chw"], ["grid"], kernel_shape=[8, 8], strides=[8, 8]),
-        helper.make_node("Conv", ["grid", "head"], ["evidence"]),
-        helper.make_node("Relu", ["evidence"], ["maps"]),
-        helper.make_node("ReduceMean", ["evidence", "space"], ["logits"], keepdims=0),
-        helper.make_node("ReduceMean", ["grid", "space"], ["embedding"], keepdims=0),
-    ]
-    values = [
-        numpy_helper.from_array(np.float32(255), "white"),
-        numpy_helper.from_array(np.array([2, 3]), "space"),
-        numpy_helper.from_array(head, "head"),
-    ]
-    shapes = {"logits": ["n", 3], "embedding": ["n", 3], "maps": ["n", 3, 4, 4]}
-    graph = helper.make_graph(
-        nodes,
-        "colour",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIDE, SIDE, 3])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
-        values,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
-    model.ir_version = 10
-    return model
 
 
 MakeClient = Callable[..., TestClient]

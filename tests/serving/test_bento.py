@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from derm_assets.packaging import PackagingError, build_bento, compare, release, replay, running
-from derm_ml.bundle import LEFT_OUT, Bundle, BundleError, copy_to_serve
+from derm_ml.bundle import LEARNED, LEFT_OUT, MODEL, Bundle, BundleError, copy_to_serve
 from derm_ml.images.decode import decode
 from derm_ml.predictor import Predictor
 from derm_ml.registry import get_task
@@ -89,6 +89,13 @@ def test_a_service_that_answers_otherwise_is_not_released(port, tag, cases):
     assert [failure.split(":")[0] for failure in result.failures] == ["image-20", "image-50", "image-80"]
     assert "400" in result.failures[2]
     assert "differ" in result.message
+
+
+def test_the_ids_of_what_was_learned_from_do_not_leave_with_the_service(tag, indexed):
+    """The bundle has them, the Bento does not, and serves without."""
+    assert (indexed / LEARNED).is_file()
+    assert list(bento_home().rglob(MODEL))
+    assert not list(bento_home().rglob(LEARNED))
 
 
 def test_the_labels_name_the_whole_chain(tag, bundle):
@@ -186,12 +193,20 @@ def test_a_bento_that_is_not_there_says_so_with_the_servers_words(tag):
 
 def test_a_release_names_a_pinned_bento(tag):
     """`latest` would serve whatever was built last, promoted or not."""
-    path = release(TASK, tag)
+    path = release(TASK, tag, {})
     assert json.loads(path.read_text())["bento"] == tag
     for wrong in (f"{TASK}:latest", TASK, "other:1", f"{TASK}:../x", f"{TASK}:1; rm"):
         with pytest.raises(ValueError, match="pinned"):
-            release(TASK, wrong)
+            release(TASK, wrong, {})
     assert json.loads(path.read_text())["bento"] == tag
+
+
+def test_a_link_in_a_bundle_is_not_packed(write_bundle, tmp_path):
+    """The file it leads to would be handed on with the Bento."""
+    bundle = write_bundle(tmp_path / "bundle")
+    (bundle / "notes.txt").symlink_to("/etc/passwd")
+    with pytest.raises(BundleError, match=r"notes\.txt: is a link"):
+        build_bento(TASK, bundle)
 
 
 def test_the_image_holds_everything_the_service_imports_and_no_torch(tag, encode, tmp_path):
@@ -213,7 +228,7 @@ def test_the_image_holds_everything_the_service_imports_and_no_torch(tag, encode
 
 def test_the_image_serves_from_what_is_copied_into_it_and_only_with_a_token(tag, encode, tmp_path):
     """The entrypoint runs as in the container, in an environment with nothing in it but what the Dockerfile sets."""
-    release(TASK, tag)
+    release(TASK, tag, {})
     folder, token = tmp_path / "image", "t" * 32
     assert assemble(TASK, folder) == tag
     assert not list(folder.rglob("*.safetensors"))  # nobody reads weights there, the graph holds them

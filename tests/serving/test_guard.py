@@ -14,10 +14,11 @@ from prometheus_client import REGISTRY
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
+from derm_ml.addresses import is_loopback
 from derm_ml.registry import get_task
 from serving.engine import THREADS
 from serving.factory import make_service
-from serving.guard import Guard, KnownPaths, Limits, Readiness, is_loopback
+from serving.guard import Guard, KnownPaths, Limits, Readiness
 from serving.metrics import Metrics
 from serving.tokens import Tokens
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from derm_ml import RESEARCH_USE
-from derm_ml.embeddings.similar import SimilarImages, answer
+from derm_ml.embeddings.extract import embed
+from derm_ml.embeddings.similar import SimilarImages, answer, build_similar
 from derm_ml.images.decode import decode
+from derm_ml.neutral_ids import installation_ids
 from derm_ml.predictor import Predictor
 from serving.factory import BESIDE
 
@@ -44,7 +47,8 @@ def test_a_known_picture_does_not_find_itself_and_thumbnails_come_on_request(cli
     plain, pictured = ask(client, body).json(), ask(client, body, "?thumbnails=yes&k=2").json()
     assert plain["picture_is_in_the_set"]
     assert plain["left_out"] >= 1
-    assert row["id"] not in [n["id"] for n in plain["neighbours"]]
+    assert installation_ids().of("image", row["id"]) not in [n["id"] for n in plain["neighbours"]]
+    assert row["id"] not in json.dumps(pictured)
     assert all("thumbnail" not in n for n in plain["neighbours"])
     head, _, data = pictured["neighbours"][0]["thumbnail"].partition(",")
     assert head == "data:image/jpeg;base64"
@@ -84,3 +88,27 @@ def test_the_card_counts_the_images_and_names_their_licences(client, drawn_datas
     card = client.get("/").json()
     assert card["similar_images"] == len(drawn_dataset.manifest)
     assert card["licences"] == sorted(np.unique(drawn_dataset.manifest["licence"]))
+
+
+def test_a_patient_is_left_out_by_id_or_by_neutral_id_and_an_unknown_secret_is_said(
+    make_client, write_bundle, drawn_dataset, encode, tmp_path, monkeypatch
+):
+    """The caller has the hospital's id; the service may not have the secret that its index was made with."""
+    bundle = write_bundle(tmp_path / "model" / "bundle")
+    table = embed(Predictor(bundle), drawn_dataset, drawn_dataset.manifest)
+    table.loc[table.index[:30], ["patient", "group"]] = ["4711", "g"]
+    build_similar(table, drawn_dataset, bundle.parent / BESIDE)
+    neutral = installation_ids().of("patient", "4711")
+    client, body = make_client(bundle), encode("JPEG")
+    for patient in ("4711", "4711.0", neutral):
+        assert ask(client, body, f"?patient={patient}").json()["left_out"] == 30
+    assert ask(client, body, "?patient=4712").json()["left_out"] == 0
+    monkeypatch.setenv("DERM_SECRET", "")
+    monkeypatch.setenv("DERM_HOME", str(tmp_path / "home"))
+    elsewhere = make_client(bundle)
+    assert ask(elsewhere, body, f"?patient={neutral}").json()["left_out"] == 30
+    refused = ask(elsewhere, body, "?patient=4711")
+    assert refused.status_code == 400
+    assert "has no secret" in refused.json()["error"]
+    assert "4711" not in refused.json()["error"]
+    assert not (tmp_path / "home").exists()  # a service makes no secret of its own

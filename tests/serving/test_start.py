@@ -47,12 +47,12 @@ def test_a_task_that_does_not_exist_names_those_that_do():
 
 
 def test_a_release_whose_bento_is_gone():
-    write_release(TASK, f"{TASK}:gone")
+    write_release(TASK, f"{TASK}:gone", {})
     assert f"{TASK}:gone is not in the store" in start(TASK)
 
 
 def test_an_open_address_without_a_token_and_a_token_that_can_be_guessed():
-    write_release(TASK, f"{TASK}:there")
+    write_release(TASK, f"{TASK}:there", {})
     bento_folder(f"{TASK}:there").mkdir(parents=True)
     (bento_folder(f"{TASK}:there") / "bento.yaml").touch()
     assert "without a token" in start(TASK, "--host", "0.0.0.0")

@@ -65,7 +65,7 @@ def served(write_bundle, encode, tmp_path_factory) -> Iterator[Served]:
             predictor = Predictor(bundle)
             said = predictor([decode(body)]).probabilities[0]
             golden[build_bento(TASK, bundle)] = dict(zip(predictor.labels, map(float, said), strict=True))
-        write_release(TASK, next(iter(golden)))
+        write_release(TASK, next(iter(golden)), {})
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -116,7 +116,7 @@ def answering(served: Served) -> str:
 
 def released(served: Served, tag: str) -> None:
     """Release a Bento and wait until it answers and nothing is said against it."""
-    write_release(TASK, tag)
+    write_release(TASK, tag, {})
     served_now = {"ready": True, "release": "served"}
     wait_until(
         lambda: answering(served) == tag and json.loads(ask(served.port, "GET", "/readyz")[1]) == served_now,
@@ -197,7 +197,7 @@ def test_a_bad_release_is_refused_and_the_model_before_goes_on(served, encode, s
     released(served, first)
     before = said(served, encode("JPEG"))
     spoil(model_folder(third, TASK))
-    write_release(TASK, third)
+    write_release(TASK, third, {})
     wait_until(lambda: "refused" in ask(served.port, "GET", "/readyz")[1], served.process)
     assert ask(served.port, "GET", "/readyz")[0] == 200  # it still answers, as before
     assert said(served, encode("JPEG")) == before

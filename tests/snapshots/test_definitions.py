@@ -26,7 +26,7 @@ def test_definitions_are_as_written_down(definitions, snapshot):
                 "group": graph.get(key).group_name,
                 "kinds": sorted(graph.get(key).kinds),
                 "after": sorted(parent.to_user_string() for parent in graph.get(key).parent_keys),
-                "pools": sorted(graph.get(key).pools),
+                "pools": sorted(graph.get(key).pools or ()),
                 "tags": {k: v for k, v in graph.get(key).tags.items() if not k.startswith("dagster/")},
                 "partitioned": graph.get(key).partitions_def is not None,
             }

@@ -47,7 +47,7 @@ def test_what_spreadsheets_write_is_read(table, content):
         ("filename,diagnosis\na.jpg,nevus\n", 1, "missing column label; the header has: filename, diagnosis"),
         ("filename;label\na.jpg;nevus\n", 1, "separate the columns by commas"),
         ("filename\tlabel\na.jpg\tnevus\n", 1, "separate the columns by commas"),
-        ("filename,label,label\na.jpg,nevus,nevus\n", 1, "stands there twice"),
+        ("filename,label,label\na.jpg,nevus,nevus\n", 1, "column label is duplicated"),
         ("filename,label\na.jpg,nevus\nb.jpg\n", 3, "1 values for 2 columns"),
         ("filename,label\na.jpg,nevus,x\n", 2, "3 values for 2 columns"),
         ("filename,label\na.jpg,nevus\na.jpg,nevus\n", 3, "'a.jpg' stands on line 2 already"),

@@ -27,9 +27,9 @@ def test_several_sources_are_joined_and_named_by_their_path(lay):
     )
     reading = read_source(root, labels=LABELS)
     assert [(s.id, s.source, s.files["image"]) for s in reading.samples] == [
+        ("m", "folders", "folders/melanoma/m.jpg"),  # deliveries come after what was there before
         ("a", "batches/2026-01", "batches/2026-01/a.jpg"),
         ("batches-2026-02:a", "batches/2026-02", "batches/2026-02/a.jpg"),
-        ("m", "folders", "folders/melanoma/m.jpg"),
     ]
 
 
@@ -52,7 +52,7 @@ def test_licence_comes_from_source_json(lay):
     assert [s.licence for s in read_source(root, labels=LABELS).samples] == ["CC-BY-NC-4.0", "unknown"]
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "nonsense"])
+@pytest.mark.parametrize("content", ["{}", "[]", '{"licence": 7}', '"CC-0"'])
 def test_source_json_without_licence_is_refused(lay, content):
     with pytest.raises(DataError, match=r"source\.json: no licence can be read"):
         read_source(lay({**BATCH, "source.json": content}), labels=LABELS)

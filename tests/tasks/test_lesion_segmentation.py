@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,8 @@ from derm_ml.metrics.segmentation import score
 from derm_ml.policy import Policy
 from derm_ml.predictor import Predictor
 from derm_ml.prepare import prepare
-from derm_ml.promotion import Evidence, decide
+from derm_ml.promotion.decision import decide
+from derm_ml.promotion.evidence import Evidence
 from derm_ml.registry import get_task
 from derm_ml.task import Finding
 
@@ -124,18 +126,30 @@ def test_gates_stop_a_network_that_misses(evaluation):
     assert not outcome("lesions_are_not_missed", broken(evaluation, tp=[0] + [5] * 11, fp=0)).passed
 
 
-def test_a_network_that_may_be_worse_than_the_champion_is_not_promoted(evaluation, model, tmp_path):
+def test_a_network_that_may_be_worse_than_the_champion_is_not_promoted(evaluation, model, dataset, tmp_path):
     """The paired difference over the same pictures decides, not two numbers beside each other."""
     evaluation.save(tmp_path / "held")
     better = broken(evaluation, dice=[0.5] + [0.999] * 11)  # a higher mean, but one picture fell apart
-    better.save(tmp_path / "candidate")
-    held, candidate = (Evidence.read(TASK, model / "bundle", tmp_path / name) for name in ("held", "candidate"))
+    held = Evidence.read(TASK, model / "bundle", tmp_path / "held", dataset)
+    assert not held.faults
+    assert held.repeated == len(dataset.split("test"))
+    candidate = replace(held, model_version="other", value=better.metrics["dice"].value)
     comparison = compare((Run("champion", evaluation), Run("candidate", better)), TASK)
     row = next(row for row in comparison.rows if row.metric == "dice")
     lower = row.difference.low
     assert lower < -Policy.of(TASK).worse_by
     decision = decide(candidate, held, Policy.of(TASK), "dice", row.difference)
     assert not decision.promote
+
+
+@pytest.mark.parametrize("forged", ["dice", "pixels too"])
+def test_scores_written_by_hand_are_not_believed(evaluation, model, dataset, tmp_path, forged):
+    """The Dice of an image follows from its pixels, and those from the mask that is drawn again."""
+    columns = {"dice": 0.99} if forged == "dice" else {"dice": 1.0, "jaccard": 1.0, "fp": 0, "fn": 0}
+    broken(evaluation, **columns).save(tmp_path / "forged")
+    (fault,) = Evidence.read(TASK, model / "bundle", tmp_path / "forged", dataset).faults
+    expected = "is not that of its pixels" if forged == "dice" else "predicted again differ from the stored predictions"
+    assert expected in fault
 
 
 def test_the_command_line_writes_masks_and_overlays_of_a_folder(model, dataset, tmp_path):

@@ -24,6 +24,7 @@ from derm_ml.metrics.intervals import clopper_pearson, estimate
 from derm_ml.policy import Policy
 from derm_ml.predictor import Predictor
 from derm_ml.prepare import prepare
+from derm_ml.promotion.evidence import Evidence
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
 from serving.factory import make_service
@@ -382,3 +383,12 @@ def test_a_set_of_cancers_alone_is_refused_before_training(dataset, tmp_path):
     assert not finding.passed
     with pytest.raises(DataError, match="no image of anything but malignant"):
         TASK.fit(alone, TASK.recipe("drawn"), tmp_path)
+
+
+def test_its_numbers_can_be_counted_and_predicted_again(evaluation, bundle, dataset, tmp_path):
+    """Promotion believes neither the metrics nor the predictions that are stored."""
+    evaluation.save(tmp_path / "evaluation")
+    evidence = Evidence.read(TASK, bundle, tmp_path / "evaluation", dataset)
+    assert (evidence.faults, evidence.flattered, evidence.red_data) == ((), (), ())
+    assert evidence.value == evaluation.numbers[TASK.primary_metric]
+    assert evidence.repeated == min(32, len(dataset.split("test")))

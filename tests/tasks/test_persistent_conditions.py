@@ -18,12 +18,13 @@ from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation, Metric
 from derm_ml.faces.choice import FaceSettings, resolved
 from derm_ml.faces.dlib_faces import DlibRecognition
+from derm_ml.learned_ids import LearnedIds
 from derm_ml.matching.cases import cases
 from derm_ml.matching.replay import pair_body
 from derm_ml.metrics.intervals import clopper_pearson
 from derm_ml.pairs import Pair
 from derm_ml.prepare import prepare
-from derm_ml.promotion import Evidence
+from derm_ml.promotion.evidence import Evidence
 from derm_ml.records import Region
 from derm_ml.registration.geometry import project
 from derm_ml.registry import get_task
@@ -135,12 +136,34 @@ def test_the_gate_of_refusals_holds_the_bar_where_there_are_pairs_enough(evaluat
     assert gate.check(replace(evaluation, metrics=metrics)).passed is passes
 
 
-def test_its_evidence_is_good_enough_to_be_promoted(model, evaluation, tmp_path):
-    """Several cases are made of one photo: the frozen split is covered all the same."""
+def test_its_evidence_is_good_enough_to_be_promoted(model, evaluation, dataset, tmp_path):
+    """Several cases are made of one photo: the frozen split is covered all the same. Every pair is asked again."""
     evaluation.save(tmp_path / "evaluation")
-    evidence = Evidence.read(TASK, model / "bundle", tmp_path / "evaluation")
-    assert not evidence.faults
+    evidence = Evidence.read(TASK, model / "bundle", tmp_path / "evaluation", dataset)
+    assert (evidence.faults, evidence.flattered, evidence.red_data) == ((), (), ())
     assert evidence.value == evaluation.numbers["match_f1"]
+    assert evidence.repeated == min(32, evaluation.n)
+
+
+def test_matches_written_by_hand_are_asked_again(model, evaluation, dataset, tmp_path):
+    """One lesion more in each pair, and all of them found, said the table; and the metrics fitted it."""
+    table = evaluation.predictions.copy()
+    table["right"] = table["said"] = table["there"] = table["there"] + 1
+    metrics = TASK.recount(Bundle.open(model / "bundle").card, table, dataset)
+    assert metrics["match_f1"].value == 1
+    replace(evaluation, predictions=table, metrics=metrics).save(tmp_path / "forged")
+    (fault,) = Evidence.read(TASK, model / "bundle", tmp_path / "forged", dataset).faults
+    assert "test cases predicted again differ from the stored predictions" in fault
+
+
+def test_a_pair_matcher_knows_the_people_it_learned_from(model, dataset):
+    """A photo of a training patient at a third visit is not a test of anything."""
+    table = dataset.manifest.copy()
+    train, test = (table.index[table["split"] == name][0] for name in ("train", "test"))
+    table.loc[test, ["patient", "source"]] = table.loc[train, ["patient", "source"]].to_numpy()
+    changed = Dataset(dataset.path, dataset.info, table)
+    (said,) = LearnedIds.of(Bundle.open(model / "bundle")).in_split(changed, "test")
+    assert said.startswith("the patients of 1 of the")
 
 
 def test_the_service_answers_as_evaluated_and_names_what_is_wrong(dataset, model, evaluation):

@@ -13,10 +13,11 @@ from derm_ml.dataset import Dataset
 from derm_ml.embeddings.pseudo_labels import propose, write_proposal
 from derm_ml.pairs import Pair
 from derm_ml.predictor import Predictor, concatenate
+from derm_ml.promotion.evidence import Evidence
 from derm_ml.registry import get_task
 from derm_ml.rules import pseudo_labels_helped
 from derm_ml.synthetic.fundus import draw_fundus
-from derm_ml.tasks.retinal_findings.train import against_normal
+from derm_ml.tasks.retinal_findings.train import _against_normal
 
 TASK = get_task("retinal_findings")
 LABELS = TASK.labels
@@ -130,7 +131,7 @@ def test_against_normal_hides_the_absence_of_a_finding_in_eyes_with_others():
     nan = float("nan")
     targets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]], np.float32)
     expected = [[1, nan, 0], [nan, 1, 0], [0, 0, 1], [nan, nan, 0]]
-    np.testing.assert_array_equal(against_normal(targets, LABELS), np.array(expected, np.float32))
+    np.testing.assert_array_equal(_against_normal(targets, LABELS), np.array(expected, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -185,3 +186,12 @@ def test_training_on_permuted_labels_gives_chance(retinal_dataset, tmp_path):
     recipe = TASK.recipe("drawn", epochs=2, side=48, workers=0, keep="last", views="none")
     metric = TASK.evaluate(Predictor(TASK.fit(permuted, recipe, tmp_path)), permuted, "test").metrics["auc_mean"]
     assert metric.value == pytest.approx(0.5, abs=0.3)  # some 20 pictures, three findings
+
+
+def test_its_numbers_can_be_counted_and_predicted_again(evaluation, retinal_trained, retinal_dataset, tmp_path):
+    """Promotion believes neither the metrics nor the predictions that are stored."""
+    evaluation.save(tmp_path / "evaluation")
+    evidence = Evidence.read(TASK, retinal_trained / "bundle", tmp_path / "evaluation", retinal_dataset)
+    assert (evidence.faults, evidence.flattered, evidence.red_data) == ((), (), ())
+    assert evidence.value == evaluation.numbers[TASK.primary_metric]
+    assert evidence.repeated == min(32, len(retinal_dataset.split("test")))

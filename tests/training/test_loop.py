@@ -33,7 +33,8 @@ def fit(folder, recipe, scores=None, loss_scale=1.0, on_epoch=lambda r: None):
         return nn.functional.binary_cross_entropy_with_logits(model(batch[0]), batch[1]) * loss_scale
 
     def validate(model):
-        return {"score": next(given) if given else 1.0}
+        score = next(given) if given else 1.0
+        return {"loss": 0.5} | ({} if score is None else {"score": score})
 
     return fit_network(
         nn.Linear(3, 1), lambda i, seed: (x[i], y[i]), 64, loss, validate, "score", recipe, folder, "id", on_epoch
@@ -63,8 +64,27 @@ def test_early_stop_waits_as_long_as_it_was_told(tmp_path):
 
 
 def test_an_undefined_validation_score_never_becomes_the_best(tmp_path):
-    fitted = fit(tmp_path, TrainingRecipe(epochs=3, workers=0, precision="32-true"), scores=[math.nan, 0.6, math.nan])
+    recipe = TrainingRecipe(epochs=3, workers=0, precision="32-true")
+    fitted = fit(tmp_path, recipe, scores=[None, 0.6, None])
     assert fitted.epoch == 2
+    assert [r.best for r in fitted.history] == [False, True, False]
+
+
+def test_where_no_epoch_has_a_score_none_is_called_the_best(tmp_path):
+    """The first epoch was, in silence: an untrained network that could be promoted."""
+    recipe = TrainingRecipe(epochs=2, workers=0, precision="32-true")
+    with pytest.raises(TrainingError, match="gave no score in any of 2 epochs"):
+        fit(tmp_path, recipe, scores=[None, None])
+    last = fit(tmp_path / "last", recipe.model_copy(update={"keep": "last"}), scores=[None, None])
+    assert last.epoch == 2
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_validation_that_is_nan_stops_and_keeps_the_last_good_epoch(tmp_path, keep):
+    recipe = TrainingRecipe(epochs=3, workers=0, precision="32-true", keep=keep)
+    with pytest.raises(TrainingError, match=r"score of the validation split became nan in epoch 2.*good epoch \(1\)"):
+        fit(tmp_path, recipe, scores=[0.5, math.nan, 0.6])
+    assert fit(tmp_path, recipe, scores=[0.7, 0.6]).history[0].metrics["score"] == 0.5, "epoch 1 was trained again"
 
 
 def test_warm_up_rises_then_cosine_falls_to_nothing():

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from derm_ml.dataset import Dataset
 from derm_ml.files import sha256
 from derm_ml.prepare import prepare
 from derm_ml.registry import get_task
-from derm_ml.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from derm_ml.training.checkpoint import CheckpointError, load_checkpoint, previous_of, save_checkpoint
 
 FIT = """
 import sys
@@ -58,6 +63,10 @@ def test_a_run_killed_with_sigkill_resumes_to_bitwise_the_same_weights(name, tmp
     assert killed.wait(timeout=60) == -signal.SIGKILL
     assert not (tmp_path / "killed" / "bundle").exists(), "half a model must not look like a model"
 
+    # and the disk had the last word: the checkpoint is torn, the one before it is whole
+    checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
+    shutil.copyfile(checkpoint, previous_of(checkpoint))
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
     resumed = start(data, tmp_path / "killed", workers=1)
     output, _ = resumed.communicate(timeout=300)
     assert "epoch 1" not in output, "a finished epoch was trained again"
@@ -91,9 +100,82 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(tmp_path):
         load_checkpoint(path, "b")
 
 
-def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
-    import torch
+STATE = {
+    "identity": "a",
+    "history": [{"epoch": 1}],
+    "weights": torch.arange(6, dtype=torch.float32).reshape(2, 3),
+    "half": torch.ones(3, dtype=torch.bfloat16),
+    "steps": {0: torch.tensor(7)},
+}
 
+
+def same(loaded: dict) -> bool:
+    tensors = all(torch.equal(loaded[name], STATE[name]) for name in ("weights", "half"))
+    return tensors and loaded["history"] == STATE["history"] and loaded["steps"][0] == 7
+
+
+@settings(max_examples=300)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_never_loads_unseen(place, bit):
+    """Weights with one wrong byte train on, and nobody ever finds out why the score is what it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint.safetensors"
+        save_checkpoint(path, STATE)
+        data = bytearray(path.read_bytes())
+        data[int(place * len(data))] ^= 1 << bit
+        path.write_bytes(data)
+        with pytest.raises(
+            CheckpointError, match=r"checkpoint\.safetensors is damaged.*remove it, and training begins"
+        ):
+            load_checkpoint(path, "a")
+
+
+@pytest.mark.parametrize("left", [0, 4, 60, -1], ids=["empty", "no header", "torn header", "torn tensor"])
+def test_a_torn_checkpoint_gives_way_to_the_one_before_it(tmp_path, caplog, left):
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, STATE)
+    save_checkpoint(path, STATE | {"history": [{"epoch": 1}, {"epoch": 2}]})
+    path.write_bytes(path.read_bytes()[:left])
+    assert same(load_checkpoint(path, "a") or {})
+    assert "checkpoint.safetensors is damaged" in caplog.text
+    assert "goes on from the checkpoint before it, after epoch 1" in caplog.text
+    assert same(load_checkpoint(path, "a") or {}), "it has taken the place of the damaged one"
+
+
+def test_a_crash_between_the_two_renames_loses_one_epoch_not_all(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, STATE)
+    path.rename(previous_of(path))
+    assert same(load_checkpoint(path, "a") or {})
+
+
+def test_two_damaged_checkpoints_are_both_named(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    for file in (path, previous_of(path)):
+        file.write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors is damaged.*and so is checkpoint\.previous"):
+        load_checkpoint(path, "a")
+
+
+def test_a_checkpoint_without_room_leaves_the_one_before(tmp_path):
+    """RLIMIT_FSIZE is a full disk that a test can have: the write ends in the middle of the file."""
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, STATE)
+    script = f"""
+import resource, torch
+from pathlib import Path
+from derm_ml.training.checkpoint import save_checkpoint
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+save_checkpoint(Path({str(path)!r}), {{"identity": "a", "weights": torch.zeros(100_000)}})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "WriteError" in done.stderr
+    assert f"{path} cannot be written: the file would be larger than the system allows" in done.stderr
+    assert same(load_checkpoint(path, "a") or {})
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
     state = {
         "identity": "a",
         "optimizer": {

@@ -19,7 +19,7 @@ LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
 
 def read(root: Path, settings: PrepareSettings) -> Reading:
     """Read ISIC 2017 as downloaded, class folders, a CSV list, HAM10000, or a folder of such folders."""
-    return read_source(root, settings.source, labels=LABELS)
+    return read_source(root, settings.source, labels=LABELS, follow_links=settings.follow_links)
 
 
 def draw(folder: Path, n: int, seed: int = 0) -> None:

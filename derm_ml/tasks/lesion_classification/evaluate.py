@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pandas as pd
+
+from derm_ml.bundle import BundleCard
 from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation
-from derm_ml.evaluation_classification import evaluate_classification
+from derm_ml.evaluation import Evaluation, Metric
+from derm_ml.evaluation_classification import (
+    evaluate_classification,
+    predict_rows,
+    recount_classification,
+    repeat_classification,
+)
 from derm_ml.metrics.isic import LABELS as SCORED
-from derm_ml.predictor import Predictor, concatenate
+from derm_ml.predictor import Predictor
 from derm_ml.tasks.lesion_classification.task import TASK
 
 
@@ -16,7 +26,7 @@ def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
     Every picture is asked as the endpoint would be: from its stored bytes, by the Predictor.
     """
     rows = dataset.split(split)
-    outputs = concatenate(predictor.batches((dataset.image(r), dataset.attributes(r)) for _, r in rows.iterrows()))
+    outputs = predict_rows(predictor, dataset, rows)
     return evaluate_classification(
         TASK,
         predictor.card,
@@ -29,3 +39,13 @@ def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
         image=dataset.image,
         unsquare=predictor.unsquared,
     )
+
+
+def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
+    """The metrics of `evaluate` from its saved predictions."""
+    return recount_classification(TASK, card, predictions, dataset, split, scored_labels=SCORED)
+
+
+def repeat(predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+    """Some cases predicted again."""
+    return repeat_classification(predictor, dataset, ids, split)

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from derm_ml.asking.answers import Explanation
+from derm_ml.bundle import BundleCard
 from derm_ml.explain.answer import asked, explained, explanation_of
 from derm_ml.predictor import Outputs, Predictor
+from derm_ml.task import CHAIN
 from derm_ml.tasks.lesion_classification.asking import Diagnosis, PointDecision
 
 
@@ -25,6 +27,11 @@ def answers(predictor: Predictor, images: Sequence[np.ndarray], options: Mapping
     """The answers to several images, predicted together."""
     outputs = asked(predictor, images, options)
     return [_diagnosis(predictor, outputs, row) for row in range(len(images))]
+
+
+def columns(card: BundleCard) -> list[str]:
+    """The columns `derm predict --csv` writes of an answer."""
+    return ["task", "predicted", *(f"probabilities.{label}" for label in card.labels), *CHAIN]
 
 
 def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:

@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from derm_ml.images.decode import IMAGE_EXTENSIONS, INGEST_FORMATS, decode, read_image_file
+from derm_ml.files import files_below
+from derm_ml.images.decode import INGEST_FORMATS, decode, read_image_file
 from derm_ml.metrics.isic import write_submission
 from derm_ml.predictor import Predictor
 from derm_ml.records import DataError
 from derm_ml.sources.attributes import attributes_of
-from derm_ml.sources.isic2017 import read_metadata
+from derm_ml.sources.image_files import image_files
+from derm_ml.sources.isic2017 import metadata_of, read_metadata
 
 
 def submit(predictor: Predictor, folder: Path, path: Path) -> None:
@@ -28,10 +30,12 @@ def submit(predictor: Predictor, folder: Path, path: Path) -> None:
     A picture that cannot be read ends it with `ImageError`: a submission has a row for every image or is none.
     """
     # superpixel maps lie beside the pictures in the official folders
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_EXTENSIONS and "superpixels" not in p.stem)
+    images, _ = image_files(files_below(folder), deep=True)
+    files = [folder / name for name in images if "superpixels" not in Path(name).stem]
     if not files:
         raise DataError(f"{folder}: there are no pictures in it")
-    metadata = read_metadata(folder.resolve().parent, folder.resolve().name)
+    whole = folder.resolve()
+    metadata = read_metadata([p for name in metadata_of(whole.name) if (p := whole.parent / name).is_file()])
     facts = {name: attributes_of(row, age="age_approximate") for name, row in metadata.items()}
     said = np.concatenate(
         [

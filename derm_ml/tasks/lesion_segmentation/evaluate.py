@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pandas as pd
+
+from derm_ml.bundle import BundleCard
 from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation
-from derm_ml.evaluation_segmentation import evaluate_segmentation
+from derm_ml.evaluation import Evaluation, Metric
+from derm_ml.evaluation_segmentation import evaluate_segmentation, recount_segmentation, repeat_segmentation
 from derm_ml.predictor import Predictor
 from derm_ml.tasks.lesion_segmentation.task import TASK
 
@@ -12,3 +17,13 @@ from derm_ml.tasks.lesion_segmentation.task import TASK
 def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
     """Mean Dice and Jaccard per picture with intervals, and everything beside them."""
     return evaluate_segmentation(TASK, predictor, dataset, split)
+
+
+def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
+    """The metrics of `evaluate` from its saved predictions."""
+    return recount_segmentation(predictions, dataset, split)
+
+
+def repeat(predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+    """Some pictures segmented again."""
+    return repeat_segmentation(predictor, dataset, ids, split)

@@ -11,10 +11,12 @@ import numpy as np
 
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation
+from derm_ml.bundle import BundleCard
 from derm_ml.explain.layers import outline, shown
 from derm_ml.explain.overlay import captioned, outlined
 from derm_ml.images.masks import bounding_box, png, polygons, run_lengths
 from derm_ml.predictor import Predictor, Segmentation
+from derm_ml.task import CHAIN
 from derm_ml.tasks.lesion_segmentation.asking import MASK, Box, Outline, PngMask, Polygons, RunLengths
 
 
@@ -26,6 +28,12 @@ def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) 
     mask. Raises `ValueError` for another format.
     """
     return _outline(predictor.segment([image])[0], options)
+
+
+def columns(card: BundleCard) -> list[str]:
+    """The columns `derm predict --csv` writes of an answer; without a lesion the bounding box is empty."""
+    box = [f"bounding_box.{side}" for side in Box.model_fields]
+    return ["task", "width", "height", "area_share", *box, "confidence", "mask", *CHAIN, "overlay"]
 
 
 def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:

@@ -25,10 +25,12 @@ _BENIGN_DRAWN, _MALIGNANT_DRAWN = ("nevus", "seborrheic_keratosis"), ("melanoma"
 
 def read(root: Path, settings: MalignancySettings) -> Reading:
     """Read class folders Benign/Malignant, a CSV list, HAM10000, ISIC 2017, or a folder of such folders."""
-    return read_source(root, settings.source, labels=(LABEL,), label_map=label_map(settings))
+    return read_source(
+        root, settings.source, labels=(LABEL,), label_map=_label_map(settings), follow_links=settings.follow_links
+    )
 
 
-def label_map(settings: MalignancySettings) -> dict[str, str | None]:
+def _label_map(settings: MalignancySettings) -> dict[str, str | None]:
     """What a name means: `malignant`, "" for benign, None for left out.
 
     Melanoma (`melanoma`, HAM10000's `mel`) is malignant unless `benign` or `left_out` names it; every other known

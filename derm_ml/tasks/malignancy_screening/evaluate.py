@@ -7,11 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from derm_ml.bundle import BundleCard
 from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation, Metric, Row, undefined
-from derm_ml.evaluation_classification import evaluate_classification
+from derm_ml.evaluation_classification import (
+    evaluate_classification,
+    predict_rows,
+    recount_classification,
+    repeat_classification,
+    saved_outputs,
+)
 from derm_ml.figures.screening import decision_curve_figure
 from derm_ml.metrics import calibration
 from derm_ml.metrics.classification import no_ranking
@@ -27,7 +34,7 @@ from derm_ml.metrics.screening import (
 )
 from derm_ml.metrics.subgroups import subgroup_decisions
 from derm_ml.policy import Policy
-from derm_ml.predictor import Predictor, concatenate
+from derm_ml.predictor import Predictor
 from derm_ml.tasks.malignancy_screening.task import TASK
 
 LABEL = TASK.labels[0]
@@ -63,7 +70,7 @@ def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
     """
     rows = dataset.split(split)
     card, policy = predictor.card, Policy.of(TASK)
-    outputs = concatenate(predictor.batches((dataset.image(r), dataset.attributes(r)) for _, r in rows.iterrows()))
+    outputs = predict_rows(predictor, dataset, rows)
     base = evaluate_classification(
         TASK,
         card,
@@ -89,16 +96,33 @@ def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
         "decision_curve": [row for row in curve if row["threshold"] in TABLED_RISKS],
     }
     marks = {point.name: point.threshold for point in card.operating_points}
-    flat = no_ranking(p)
-    partial = undefined(len(p), flat) if flat else partial_auc_metric(p, y, groups)
     return replace(
         base,
-        metrics=_in_order(base.metrics, policy.operating_point, partial),
+        metrics=_in_order(base.metrics, policy.operating_point, _partial_area(p, y, groups)),
         tables=tables | {name: rows for name, rows in base.tables.items() if name not in tables},
         figures=base.figures | {"decision_curve": decision_curve_figure(curve, marks)},
         captions=base.captions | CAPTIONS,
         notes=(*base.notes, _decided(card, policy.operating_point, cutoff)),
     )
+
+
+def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
+    """The metrics of `evaluate` from its saved predictions."""
+    point = Policy.of(TASK).operating_point
+    metrics = recount_classification(TASK, card, predictions, dataset, split, decided_at=point)
+    rows, outputs = saved_outputs(card, predictions, dataset, split)
+    y = dataset.targets(rows)[:, 0].astype(np.float64)
+    return _in_order(metrics, point, _partial_area(outputs.probabilities[:, 0], y, rows["group"].to_numpy(str)))
+
+
+def repeat(predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+    """Some cases predicted again."""
+    return repeat_classification(predictor, dataset, ids, split)
+
+
+def _partial_area(p: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Metric:
+    flat = no_ranking(p)
+    return undefined(len(p), flat) if flat else partial_auc_metric(p, y, groups)
 
 
 def _in_order(metrics: dict[str, Metric], point: str, partial: Metric) -> dict[str, Metric]:

@@ -11,6 +11,8 @@ from derm_ml.bundle import BundleCard, OperatingPoint
 from derm_ml.explain.answer import asked, explained, explanation_of
 from derm_ml.policy import Policy
 from derm_ml.predictor import Outputs, Predictor
+from derm_ml.sentences import WrongValue, unknown
+from derm_ml.task import CHAIN
 from derm_ml.tasks.malignancy_screening.asking import Decision, Screening
 from derm_ml.tasks.malignancy_screening.task import TASK
 
@@ -33,6 +35,12 @@ def answers(predictor: Predictor, images: Sequence[np.ndarray], options: Mapping
     """The answers to several images, predicted together."""
     outputs = asked(predictor, images, options)
     return [_screening(predictor, outputs, row, options) for row in range(len(images))]
+
+
+def columns(card: BundleCard) -> list[str]:
+    """The columns `derm predict --csv` writes of an answer; without a decision those of its evidence are empty."""
+    evidence = (f"decision.{name}" for name in Decision.model_fields)
+    return ["task", "predicted", f"probabilities.{LABEL}", "prevalence", *evidence, *CHAIN]
 
 
 def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
@@ -76,7 +84,7 @@ def _decision(card: BundleCard, asked: str | None, probability: float) -> Decisi
         )
     short = next((p for p in card.unclaimed_points if p.name == name), None)
     if short is None and asked:
-        raise ValueError(f"no operating point '{name}'; the model has {', '.join(card.point_names)}")
+        raise WrongValue(unknown("operating point", name, card.point_names, "the model has"))
     why = f"no decision: the policy decides at {name}, the model has {', '.join(card.point_names) or 'no point'}"
     return Decision(
         point=name,

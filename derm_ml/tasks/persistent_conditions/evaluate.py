@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pandas as pd
+
+from derm_ml.bundle import BundleCard
 from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation
-from derm_ml.matching.evaluation import evaluate_pairs
+from derm_ml.evaluation import Evaluation, Metric
+from derm_ml.matching.evaluation import evaluate_pairs, recount_pairs, repeat_pairs
 from derm_ml.matching.matcher import Outcome
 from derm_ml.matching.predictor import PairPredictor
 from derm_ml.pairs import Pair
@@ -22,3 +27,13 @@ def evaluate(predictor: PairPredictor, dataset: Dataset, split: str) -> Evaluati
         return numbers(said(pair, outcome).model_dump(mode="json", exclude_unset=True))
 
     return evaluate_pairs(TASK, predictor, dataset, split, of_answer)
+
+
+def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
+    """The metrics of `evaluate` from its saved predictions."""
+    return recount_pairs(predictions, dataset, split)
+
+
+def repeat(predictor: PairPredictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+    """Some pairs asked again."""
+    return repeat_pairs(predictor, dataset, ids, split)

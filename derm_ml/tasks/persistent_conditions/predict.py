@@ -19,6 +19,7 @@ from derm_ml.pairs import Pair
 from derm_ml.records import Region
 from derm_ml.registration.geometry import resized
 from derm_ml.replay import Upload
+from derm_ml.sentences import WrongValue
 from derm_ml.tasks.persistent_conditions.asking import ASKING, BoxMatch, BoxState, Registration, Visits
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _known_labels(predictor: PairPredictor, pair: Pair) -> None:
         for number, region in enumerate(regions):
             if region.label not in predictor.labels:
                 known = ", ".join(predictor.labels)
-                raise ValueError(f"box {number} of the {side} photo has an unknown label; the model knows {known}")
+                raise WrongValue(f"box {number} of the {side} photo has an unknown label; the model knows {known}")
 
 
 def _boxes(regions: tuple[Region, ...], fates: Sequence[Fate]) -> list[BoxState]:

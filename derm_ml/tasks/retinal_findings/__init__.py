@@ -1,0 +1,9 @@
+"""The task retinal_findings; a type checker compares its modules with derm_ml/contract.py."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from derm_ml.contract import Modules
+    from derm_ml.tasks.retinal_findings import data, evaluate, predict, train
+
+    MODULES = Modules(data, train, evaluate, predict)

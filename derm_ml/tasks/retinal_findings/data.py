@@ -35,7 +35,7 @@ def read(root: Path, settings: RetinalSettings) -> Reading:
 
     A finding that is not modelled, for want of positives or of a wish, is named in `left_out` with its count.
     """
-    reading = read_source(root, settings.source, labels=())
+    reading = read_source(root, settings.source, labels=(), follow_links=settings.follow_links)
     positives = Counter({name: 0 for sample in reading.samples for name in sample.target})
     positives.update(name for s in reading.samples for name, value in s.target.items() if value == 1)
     wanted = settings.findings or [n for n in positives if positives[n] >= settings.minimum_positives]

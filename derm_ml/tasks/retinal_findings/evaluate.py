@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
 
+import pandas as pd
+
+from derm_ml.bundle import BundleCard
 from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation
-from derm_ml.evaluation_classification import evaluate_classification
+from derm_ml.evaluation import Evaluation, Metric
+from derm_ml.evaluation_classification import evaluate_classification, recount_classification, repeat_classification
 from derm_ml.explain.findings import finding_sheets, findings_of
-from derm_ml.predictor import Predictor
+from derm_ml.predictor import Outputs, Predictor
 from derm_ml.tasks.retinal_findings.task import TASK
 
 
@@ -39,3 +43,24 @@ def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
         figures={**measured.figures, **heatmaps},
         captions={**measured.captions, **dict.fromkeys(heatmaps, said)},
     )
+
+
+def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
+    """The metrics of `evaluate` from its saved predictions."""
+    return recount_classification(TASK, card, predictions, dataset, split)
+
+
+def repeat(predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+    """Some cases predicted again, each with the photo of the other eye that stood beside it in the split."""
+    rows = dataset.split(split).reset_index(drop=True)
+    fellows = dataset.fellows(rows)
+    place = {name: k for k, name in enumerate(rows["id"])}
+
+    def with_fellows(predictor: Predictor, dataset: Dataset, asked: pd.DataFrame) -> Outputs:
+        places = [place[name] for name in asked["id"]]
+        beside = [int(fellows[k]) for k in places if fellows[k] >= 0 and fellows[k] not in places]
+        together = rows.iloc[[*places, *dict.fromkeys(beside)]]
+        of_asked = findings_of(predictor, dataset, together)
+        return Outputs(*(getattr(of_asked, f.name)[: len(places)] for f in fields(Outputs)))
+
+    return repeat_classification(predictor, dataset, ids, split, with_fellows)

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from derm_ml.asking.answers import Explanation
+from derm_ml.bundle import BundleCard
 from derm_ml.explain.answer import asked as ask_all
 from derm_ml.explain.findings import explained, finding_of, shown_findings
 from derm_ml.explain.layers import heatmaps
 from derm_ml.pairs import Pair
 from derm_ml.predictor import Outputs, Predictor
+from derm_ml.task import CHAIN
 from derm_ml.tasks.retinal_findings.asking import Findings, PointDecision
 
 
@@ -29,6 +31,12 @@ def answers(predictor: Predictor, images: Sequence[np.ndarray], options: Mapping
     """The answers to several images, predicted together, each without the photo of the other eye."""
     outputs = ask_all(predictor, images, options)
     return [_findings(predictor, outputs, row, False) for row in range(len(images))]
+
+
+def columns(card: BundleCard) -> list[str]:
+    """The columns `derm predict --csv` writes of an answer."""
+    groups = ("fellow_share", "probabilities", "thresholds", "decisions")
+    return ["task", "present", *(f"{group}.{label}" for group in groups for label in card.labels), *CHAIN]
 
 
 def explain(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:

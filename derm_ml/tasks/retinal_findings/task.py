@@ -33,13 +33,15 @@ def every_finding_ranks_better_than_chance(evaluation: Evaluation) -> Finding:
 def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """A sheet for each finding: test pictures with its Grad-CAM, found, overlooked and wrongly found."""
     from derm_ml.explain.findings import finding_sheets, findings_of
+    from derm_ml.files import replacing_file
 
     rows = dataset.split("test")
     outputs = findings_of(predictor, dataset, rows)
     made = {}
     for label, sheet in finding_sheets(predictor, dataset, rows, outputs).items():
         made[f"heatmaps_{label}"] = folder / f"heatmaps_{label}.png"
-        made[f"heatmaps_{label}"].write_bytes(sheet)
+        with replacing_file(made[f"heatmaps_{label}"]) as temporary:
+            temporary.write_bytes(sheet)
     return made
 
 

@@ -29,11 +29,11 @@ def fit(dataset: Dataset, recipe: RetinalRecipe, out: Path, on_epoch: OnEpoch) -
         dataset.labels,
         out,
         on_epoch,
-        training_targets=lambda targets: against_normal(targets, dataset.labels),
+        training_targets=lambda targets: _against_normal(targets, dataset.labels),
     )
 
 
-def against_normal(targets: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+def _against_normal(targets: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     """Targets (N, L) in which the absence of a finding is only known of normal eyes; `normal` itself stays as it is."""
     normal = targets[:, list(labels).index(NORMAL)] == 1
     masked = targets.copy()

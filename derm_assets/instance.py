@@ -1,0 +1,42 @@
+"""Puts the project's dagster.yaml into DAGSTER_HOME, but never over one that an operator changed.
+
+    python -m derm_assets.instance dagster.yaml .home/dagster     # what `make install` does
+
+Beside it lies a copy of what was put there last: only a file that still equals it follows the project's next version.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from derm_ml.files import replacing_file, sha256
+
+NAME = "dagster.yaml"
+RECORD = ".dagster.yaml.installed"
+# the project's version from before there was a record: unchanged, it is replaced, since dead runs kept their slots
+BEFORE = "40fc9395be79ec46cc2783009cb7c0b1c442bb727cc92db66d8beeff28172a41"
+
+
+def install(settings: Path, home: Path) -> str:
+    """Returns what an operator has to know, or "": the project's settings changed beside their own."""
+    present, record = home / NAME, home / RECORD
+    own = present.exists() and not _is_ours(present, record, settings)
+    news = own and not (record.exists() and record.read_bytes() == settings.read_bytes())
+    for path in (record,) if own else (present, record):
+        with replacing_file(path) as temporary:
+            shutil.copyfile(settings, temporary)
+    if not news:
+        return ""
+    return f"{present} was changed by hand and is kept; the project's is now different: compare it with {settings}"
+
+
+def _is_ours(present: Path, record: Path, settings: Path) -> bool:
+    found = sha256(present)
+    return found in (BEFORE, sha256(settings)) or (record.exists() and found == sha256(record))
+
+
+if __name__ == "__main__":
+    if said := install(Path(sys.argv[1]), Path(sys.argv[2])):
+        print(said, file=sys.stderr)

@@ -1,0 +1,87 @@
+"""The datasets models are measured on: the prepared folder of each task and its frozen versions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derm_assets.resources.places import Places
+from derm_ml import DermError
+from derm_ml.bundle import Bundle
+from derm_ml.evaluation import Evaluation, EvaluationError
+from derm_ml.learned_ids import LearnedIds
+from derm_ml.promotion import SPLIT, PromotionError
+from derm_ml.promotion.doctor import Check
+from derm_ml.task import Task
+
+if TYPE_CHECKING:
+    from derm_ml.dataset import Dataset
+
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Datasets:
+    """What promotion asks of the data (`derm_ml.promotion.Data`)."""
+
+    places: Places
+
+    def present(self, task: Task) -> str:
+        """The md5 of the prepared dataset; empty where nothing is prepared."""
+        from derm_ml.dataset import Dataset
+
+        folder = self.places.prepared(task)
+        return Dataset.open(folder).md5 if folder.exists() else ""
+
+    def dataset(self, task: Task, md5: str) -> Dataset:
+        """The dataset of that md5, whose bytes were compared with it: the frozen version, else the prepared folder.
+
+        Raises `PromotionError` if it is not on this machine, or if what lies there is something else.
+        """
+        from derm_ml.dataset import Dataset
+
+        if not _MD5.fullmatch(md5):
+            raise PromotionError(f"'{md5}' is not the version of a dataset")
+        for folder in (self.places.version(task, md5), self.places.prepared(task)):
+            if folder.exists() and (found := Dataset.open(folder)).md5 == md5:
+                return found
+        frozen = self.places.version(task, md5)
+        if frozen.exists():
+            raise PromotionError(f"{frozen} was changed: it is no longer dataset {md5}; remove it and prepare again")
+        raise PromotionError(f"dataset {md5} is not on this machine: run `derm prepare {task.name}` with the same data")
+
+    def measure(self, task: Task, bundle: Path, dataset_md5: str) -> Path:
+        """A model's evaluation on the frozen test split of that dataset: made once, then kept while it can be read."""
+        model, dataset = Bundle.open(bundle), self.dataset(task, dataset_md5)
+        folder = Path(self.places.out) / task.name / "again" / f"{model.version}-{dataset_md5[:12]}"
+        try:
+            if Evaluation.load(folder).predictions_sha256:
+                return folder
+        except EvaluationError:  # not made yet, or damaged
+            pass
+        return task.evaluate(task.load(bundle), dataset, SPLIT).save(folder)
+
+    def examine(self, task: Task, champion: Bundle) -> list[Check]:
+        """Whether the champion's data are here, unchanged, and whether its ids can be compared."""
+        checks = []
+        for name, look in (("data", lambda: self.dataset(task, champion.card.dataset_md5)),
+                           ("secret", lambda: LearnedIds.of(champion))):  # fmt: skip
+            try:
+                look()
+                checks.append(Check(name, True, _WELL[name]))
+            except DermError as error:
+                checks.append(Check(name, False, str(error)))
+        return checks
+
+
+_WELL = {
+    "data": "the dataset the champion was trained with is here, unchanged",
+    "secret": "the champion's ids were made with this installation's secret",
+}
+
+
+def evaluation_of(bundle: Path) -> Path:
+    """Where `derm evaluate` and the asset `evaluation` write: beside the bundle."""
+    return bundle.parent / f"evaluation_{SPLIT}"

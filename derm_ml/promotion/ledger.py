@@ -1,0 +1,292 @@
+"""The promotion ledger: one line of JSON for every decision, each chained to the one before by its sha256.
+
+    ledger = Ledger(Path(".home/ledger/lesion_classification.jsonl"), anchor)
+    with ledger.locked():
+        ledger.append({"event": "promoted", "version": 3})
+    standing(ledger.entries()).champion
+
+A line says when, who (user and host) and with which code. The hash of the last line is also kept outside the file (the
+`anchor`: a tag in the registry), so that lines missing at the end show as well. Every read verifies all of it.
+
+Lines written before there was a chain are kept: the first chained line, `sealed`, holds the hash of all of them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from derm_ml import DermError
+from derm_ml.training.code_version import git_commit
+
+START = "0" * 64  # what the first line is chained to, and the head of an empty ledger
+INTENTIONS = ("promoting", "rolling_back")  # written before the first alias moves
+
+
+class LedgerError(DermError, RuntimeError):
+    """The ledger was changed by something else than the platform."""
+
+
+class Anchor(Protocol):
+    """Where the hash of the ledger's last line is kept outside its file."""
+
+    def read(self) -> str | None:
+        """What was written last; None if nothing ever was."""
+        ...
+
+    def write(self, heads: str) -> None:
+        """Keep the hash; while a line is being written, that before it and its own."""
+        ...
+
+
+class Ledger:
+    """Decisions about the champion of one task, oldest first."""
+
+    def __init__(self, path: Path, anchor: Anchor | None = None) -> None:
+        self.path = path
+        self.anchor = anchor
+        self._held = False
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the task's promotion lock; a second promotion waits. The system frees it when a process dies."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
+
+    def append(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Write one entry, synced to disk before this returns. Call it `locked()`.
+
+        The anchor is told of the line before it is written and again after: a crash in between leaves either.
+        Raises `LedgerError` if the ledger was changed by somebody else.
+        """
+        known = self._verified()
+        if known and not any("previous" in e for e in known):
+            known = [*known, self._write({"event": "sealed", "entries": len(known)}, known, self._hash_of_all())]
+        return self._write(entry, known, self._head())
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All whole entries, the chain and the anchor verified. A line torn by a crash never took effect and is passed
+        over. Raises `LedgerError` with a sentence that says what does not fit.
+        """
+        try:
+            return self._verified()
+        except LedgerError:
+            if self._held or not os.access(self.path.parent, os.W_OK):  # who may only read cannot hold the lock
+                raise
+            with self.locked():  # another process may have been writing: look again when it has finished
+                return self._verified()
+
+    def unverified(self) -> list[dict[str, Any]]:
+        """Every line that can be read, whoever wrote it: for a repair, which believes the worst."""
+        return [entry for line in self._lines() if (entry := _parsed(line)) is not None]
+
+    def restart(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Put a damaged ledger aside, under a name of its own, and begin a new one with `entry`. Call it `locked()`."""
+        kept = {}
+        if self.path.exists():
+            number = 1 + len(list(self.path.parent.glob(f"{self.path.stem}.damaged-*")))
+            aside = self.path.with_name(f"{self.path.stem}.damaged-{number}.jsonl")
+            kept = {"kept": aside.name, "sha256": hashlib.sha256(self.path.read_bytes()).hexdigest()}
+            self.path.rename(aside)
+        return self._write({**entry, **kept}, [], START)
+
+    def _write(self, entry: Mapping[str, Any], known: Sequence[Mapping[str, Any]], previous: str) -> dict[str, Any]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        written = {
+            "at": max(now, str(known[-1]["at"])) if known else now,  # a clock that was set back dates nothing back
+            "by": f"{_user()}@{socket.gethostname()}",
+            "code": git_commit(),
+            **entry,
+            "previous": previous,
+        }
+        line = json.dumps(written, allow_nan=False)
+        head = _hash(line)
+        if self.anchor:
+            self.anchor.write(f"{self._head()} {head}")
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            # after a crash in the middle of an earlier line: keep it, but on a line of its own
+            os.write(descriptor, (("\n" if _torn(self.path) else "") + line + "\n").encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if self.anchor:
+            self.anchor.write(head)
+        return written
+
+    def _lines(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        return self.path.read_bytes().decode("utf-8", errors="replace").split("\n")
+
+    def _head(self) -> str:
+        whole = [line for line in self._lines() if _parsed(line) is not None]
+        return _hash(whole[-1]) if whole else START
+
+    def _hash_of_all(self) -> str:
+        return _hash("\n".join(self._lines()).rstrip("\n"))
+
+    def _verified(self) -> list[dict[str, Any]]:
+        lines, entries = self._lines(), []
+        last, chained = START, False
+        for number, line in enumerate(lines, start=1):
+            entry = _parsed(line)
+            if entry is None:
+                continue
+            place = f"{self.path}, line {number}"
+            if "previous" not in entry and chained:
+                raise LedgerError(f"{place} is not chained to the line before: the platform did not write it")
+            if "previous" in entry:
+                expected = last if chained or not entries else _hash("\n".join(lines[: number - 1]).rstrip("\n"))
+                if entry["previous"] != expected:
+                    raise LedgerError(
+                        f"{place} does not follow from what stands before it: a line was edited, removed, moved or "
+                        "put in between"
+                    )
+                chained = True
+            if entries and str(entry.get("at", "")) < str(entries[-1].get("at", "")):
+                raise LedgerError(
+                    f"{place} is dated {entry.get('at')}, before the line above it ({entries[-1].get('at')})"
+                )
+            last = _hash(line)
+            entries.append(entry)
+        if self.anchor:
+            self._compare(self.anchor.read(), last, len(entries), chained)
+        return entries
+
+    def _compare(self, heads: str | None, head: str, entries: int, chained: bool) -> None:
+        if heads is None:
+            if chained:
+                raise LedgerError(
+                    f"{self.path} has {entries} entries, the registry knows of none: it is another registry than the "
+                    "one the ledger was written with, or its database was lost"
+                )
+            return
+        if head not in heads.split():
+            what = f"ends with another entry (of {entries}) than" if entries else "is missing or empty, unlike what"
+            raise LedgerError(
+                f"{self.path} {what} the registry remembers: entries at its end were removed, edited or added by hand"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A model that was taken back: it is not promoted again until somebody reinstates it."""
+
+    number: int
+    model_version: str
+    network: str
+    at: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the ledger says at one moment: the champion (None: nobody), since when and by whom, who was before it.
+
+    `pending` is an intention whose end is not written: it is being carried out, or a crash cut it short.
+    """
+
+    champion: int | None = None
+    model_version: str = ""
+    evaluation_sha256: str = ""
+    network: str = ""
+    since: str = ""
+    by: str = ""
+    earlier: tuple[tuple[int, str], ...] = ()  # (number, model version) of the champions before, oldest first
+    withdrawn: tuple[Withdrawn, ...] = ()
+    pending: Mapping[str, Any] = field(default_factory=dict)
+
+    def is_withdrawn(self, model_version: str, network: str = "") -> Withdrawn | None:
+        """Why a model may not be promoted: it, or its network with another calibration, was withdrawn."""
+        for one in reversed(self.withdrawn):
+            if one.model_version == model_version or (network and one.network == network):
+                return one
+        return None
+
+
+def standing(entries: Sequence[Mapping[str, Any]], until: str = "") -> Standing:
+    """What entries (up to the time `until`, ISO 8601 in UTC; empty: all of them) add up to."""
+    found = Standing()
+    models: dict[int, Mapping[str, Any]] = {}  # number → evidence it was promoted on
+    for entry in entries:
+        if until and str(entry["at"]) > until:
+            break
+        found = _after(found, entry, models)
+    return found
+
+
+def _after(now: Standing, entry: Mapping[str, Any], models: dict[int, Mapping[str, Any]]) -> Standing:
+    event = entry["event"]
+    if event in INTENTIONS:
+        if "evidence" in entry:
+            models[entry["version"]] = entry["evidence"]
+        return replace(now, pending=entry)
+    if event == "reinstated":
+        return replace(now, withdrawn=tuple(w for w in now.withdrawn if w.model_version != entry["model_version"]))
+    if event not in ("promoted", "rolled_back", "repaired"):
+        return replace(now, pending={})
+    withdrawn = (*now.withdrawn, *(Withdrawn(**one) for one in entry.get("carried", ())))
+    if "withdrawn" in entry:
+        withdrawn = (*withdrawn, Withdrawn(**entry["withdrawn"], at=entry["at"], why=str(entry.get("why", ""))))
+    if entry.get("version") == now.champion and now.champion is not None:
+        return replace(now, withdrawn=withdrawn, pending={})
+    earlier = now.earlier
+    if now.champion is not None:
+        earlier = (*earlier, (now.champion, now.model_version))
+    evidence = models.get(entry.get("version") or 0, {})
+    return Standing(
+        champion=entry.get("version"),
+        model_version=str(entry.get("model_version") or evidence.get("model_version", "")),
+        evaluation_sha256=str(entry.get("evaluation_sha256") or evidence.get("evaluation_sha256", "")),
+        network=str(entry.get("network") or evidence.get("network", "")),
+        since=str(entry["at"]),
+        by=str(entry.get("by", "")),
+        earlier=earlier,
+        withdrawn=withdrawn,
+    )
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """The entry of a line, None for one that a crash tore."""
+    try:
+        entry = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) and "event" in entry else None
+
+
+def _hash(line: str) -> str:
+    return hashlib.sha256(line.encode()).hexdigest()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return str(os.getuid())
+
+
+def _torn(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"

@@ -1,0 +1,40 @@
+"""Wrong values in one sentence: what was given, what is known, and what was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from derm_ml import DermError
+
+
+class WrongValue(DermError, ValueError):
+    """A setting, an option or an argument somebody gave that cannot be used."""
+
+
+def unknown(kind: str, word: str, known: Iterable[str], owner: str) -> str:
+    """`unknown("label", "melanom", ("melanoma", "nevus"), "the model knows")` → one sentence with a suggestion."""
+    names = list(known)
+    near = get_close_matches(word, names, n=1)
+    meant = f" (did you mean '{near[0]}'?)" if near else ""
+    return f"no {kind} '{word}'{meant}; {owner} {', '.join(names) or 'none'}"
+
+
+def of_values(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """What pydantic found wrong, each fault as `name: what is wrong, not 'what was given'`, on one line."""
+    names = list(known)
+    return "; ".join(_fault(fault, names) for fault in error.errors(include_url=False))
+
+
+def _fault(fault: Any, known: list[str]) -> str:
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        near = get_close_matches(name, known, n=1)
+        return f"there is no setting '{name}'" + (f" (did you mean '{near[0]}'?)" if near else "")
+    said = str(fault["msg"]).removeprefix("Value error, ")
+    given = fault.get("input")
+    shown = f", not {given!r}" if isinstance(given, str | int | float | bool | None) else ""
+    return f"{name}: {said[0].lower()}{said[1:]}{shown}" if name else f"{said}{shown}"

@@ -1,0 +1,379 @@
+"""Promotion and rollback whatever interrupts them: aliases and ledger are always those of one decision."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from derm_ml import DermError
+from derm_ml.comparison import ComparisonError
+from derm_ml.policy import Policy
+from derm_ml.promotion import CHAMPION, PREVIOUS, ModelVersion, PromotionError, transaction
+from derm_ml.promotion.doctor import examine
+from derm_ml.promotion.evidence import Evidence
+from derm_ml.promotion.ledger import Ledger, standing
+from derm_ml.promotion.transaction import champion_of, promote, reinstate, rollback
+from derm_ml.registry import get_task
+
+TASK = get_task("lesion_classification")
+GOOD = Evidence("aaa", "strong", "d1.dir", "split1", "e1", 100, 0.90, 0.85, 0.95)
+WHY = "false alarms in clinic 3"
+
+
+class Shelf:
+    """Versions and aliases in memory; after `moves_left` moves of an alias the process dies."""
+
+    def __init__(self, moves_left: int = 99) -> None:
+        self.aliases: dict[str, int] = {}
+        self.moves_left = moves_left
+        self.damaged: dict[int, str] = {}
+        self.restorable = False
+
+    def alias(self, task, alias) -> int | None:
+        return self.aliases.get(alias)
+
+    def read(self, task, number) -> ModelVersion:
+        if number in self.damaged:
+            raise DermError(self.damaged[number])
+        return version(number)
+
+    def point(self, task, alias, number) -> None:
+        if self.moves_left == 0:
+            raise KeyboardInterrupt
+        self.moves_left -= 1
+        self.aliases[alias] = number
+        if number is None:
+            del self.aliases[alias]
+
+    def restore(self, task, number, model_version) -> str:
+        if not self.restorable:
+            raise DermError("there is no copy")
+        del self.damaged[number]
+        return f"version {number} was put back"
+
+
+class Data:
+    """The present dataset is that of every candidate."""
+
+    def present(self, task) -> str:
+        return ""
+
+
+class Tag:
+    """The anchor in memory."""
+
+    value: str | None = None
+
+    def read(self) -> str | None:
+        return self.value
+
+    def write(self, heads) -> None:
+        self.value = heads
+
+
+def version(number: int) -> ModelVersion:
+    return ModelVersion(number, Path(f"bundle{number}"), Path(f"evaluation{number}"))
+
+
+@pytest.fixture
+def values(monkeypatch) -> dict[int, float]:
+    """The primary metric of each version, without files: version n is model `mn`, its network `nn`."""
+    held = {1: 0.80, 2: 0.90, 3: 0.70, 4: 0.95}
+
+    def evidence(task, candidate, data) -> Evidence:
+        number = candidate.number
+        return replace(GOOD, value=held[number], model_version=f"m{number}", network=f"n{number}")
+
+    class Opened:
+        @staticmethod
+        def open_trusted(path):
+            number = str(path).removeprefix("bundle")
+            return SimpleNamespace(version=f"m{number}", card=f"n{number}")
+
+    monkeypatch.setattr(transaction, "evidence_of", evidence)
+    monkeypatch.setattr(transaction, "Bundle", Opened)
+    monkeypatch.setattr("derm_ml.promotion.doctor.Bundle", Opened)
+    monkeypatch.setattr(transaction, "network_of", lambda card: card)
+    monkeypatch.setattr("derm_ml.promotion.doctor.network_of", lambda card: card)
+    monkeypatch.setattr(
+        "derm_ml.promotion.decision._champion_on", lambda task, champion, md5, data: evidence(task, champion, data)
+    )
+    return held
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Ledger:
+    return Ledger(tmp_path / "ledger.jsonl", Tag())
+
+
+def go(number: int, shelf: Shelf, ledger: Ledger):
+    return promote(TASK, number, shelf, ledger, Data())
+
+
+def events(ledger: Ledger) -> list[tuple[str, int]]:
+    return [(entry["event"], entry["version"]) for entry in ledger.entries()]
+
+
+def test_both_decisions_are_written_down(values, shelf, ledger):
+    for number, expected in ((1, True), (2, True), (3, False)):
+        assert go(number, shelf, ledger).promote is expected
+    assert shelf.aliases == {CHAMPION: 2, PREVIOUS: 1}
+    assert events(ledger) == [("promoting", 1), ("promoted", 1), ("promoting", 2), ("promoted", 2), ("refused", 3)]
+
+
+@pytest.mark.parametrize("crash_after", [0, 1, 2])
+@pytest.mark.parametrize("then", ["the same again", "another model", "rollback"])
+def test_whatever_is_called_after_a_crash_finds_the_aliases_of_one_decision(
+    values, shelf, ledger, monkeypatch, crash_after, then
+):
+    """Else champion and previous are one version, and the champion before is out of reach when it is needed."""
+    for number in (1, 2):
+        go(number, shelf, ledger)
+    shelf.moves_left = crash_after
+    written = ledger.append
+    if crash_after == 2:  # both aliases have moved, the fact is not written
+
+        def dies_at_the_fact(entry):
+            if entry["event"] == "promoted":
+                raise KeyboardInterrupt
+            return written(entry)
+
+        monkeypatch.setattr(ledger, "append", dies_at_the_fact)
+    with pytest.raises(KeyboardInterrupt):
+        go(4, shelf, ledger)
+    shelf.moves_left = 99
+    monkeypatch.setattr(ledger, "append", written)
+    took_effect = crash_after > 0
+    assert champion_of(TASK, shelf, ledger)  # a reader in between is told of no disagreement
+    if then == "the same again":
+        assert go(4, shelf, ledger).promote
+        assert shelf.aliases == {CHAMPION: 4, PREVIOUS: 2}
+    elif then == "another model":
+        assert not go(3, shelf, ledger).promote
+        assert shelf.aliases == ({CHAMPION: 4, PREVIOUS: 2} if took_effect else {CHAMPION: 2, PREVIOUS: 1})
+    else:
+        rollback(TASK, shelf, ledger, WHY)
+        assert shelf.aliases == ({CHAMPION: 2} if took_effect else {CHAMPION: 1})
+    assert events(ledger).count(("promoted", 4)) == (took_effect or then == "the same again")
+
+
+@pytest.mark.parametrize("cut", ["before the anchor", "before the line", "after the line"])
+def test_a_crash_while_a_line_is_written_is_no_forgery(values, shelf, ledger, monkeypatch, cut):
+    """Else every power cut would block promotion until an operator has looked."""
+    go(1, shelf, ledger)
+    told = []
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    def write(heads):
+        if len(told) == {"before the anchor": 0, "before the line": 9, "after the line": 1}[cut]:
+            dies()
+        told.append(heads)
+        ledger.anchor.value = heads
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger.anchor, "write", write)
+        if cut == "before the line":
+            broken.setattr("derm_ml.promotion.ledger.os.write", dies)
+        with ledger.locked(), pytest.raises(KeyboardInterrupt):
+            ledger.append({"event": "refused", "task": TASK.name, "version": 9})
+    assert ("refused", 9) in events(ledger) or cut != "after the line"
+    assert go(2, shelf, ledger).promote
+    assert shelf.aliases[CHAMPION] == 2
+
+
+def test_a_comparison_that_cannot_be_made_is_a_refusal_in_the_ledger(values, shelf, ledger, monkeypatch):
+    monkeypatch.setattr("derm_ml.promotion.decision.Policy.of", lambda task: Policy(floor=0.6, worse_by=0.02))
+
+    def refuse(*_):
+        raise ComparisonError("measured against other labels")
+
+    go(1, shelf, ledger)
+    monkeypatch.setattr("derm_ml.promotion.decision._paired", refuse)
+    decision = go(2, shelf, ledger)
+    assert not decision.promote
+    assert "measured against other labels" in decision.reasons[0]
+    assert events(ledger)[-1] == ("refused", 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(DermError("the disk is gone"), False), (OSError("no space left"), True)]
+)
+def test_a_refusal_by_an_error_is_an_entry_too(values, shelf, ledger, monkeypatch, error, raised):
+    """Whoever asks later why there was no promotion on that day finds the reason."""
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(transaction, "evidence_of", fails)
+    if raised:
+        with pytest.raises(OSError, match="no space left"):
+            go(1, shelf, ledger)
+    else:
+        assert not go(1, shelf, ledger).promote
+    assert str(error) in ledger.entries()[-1]["reasons"][0]
+    assert shelf.aliases == {}
+
+
+def test_a_damaged_champion_is_a_reason_and_not_the_end(values, shelf, ledger):
+    """One flipped bit in the champion must not stop every later model for ever."""
+    go(1, shelf, ledger)
+    shelf.damaged[1] = "model.onnx: its sha256 is not the one in bundle.json"
+    decision = go(2, shelf, ledger)
+    assert not decision.promote
+    assert "the champion, version 1, cannot be read" in decision.reasons[0]
+    assert "`derm doctor lesion_classification --repair --why …` restores or withdraws it" in decision.reasons[0]
+    checks = examine(TASK, shelf, ledger, repair=True, why="disk error")
+    assert "version 1 is withdrawn, nobody is champion now" in checks[-1].message
+    assert go(2, shelf, ledger).promote
+
+
+def test_damaged_files_are_put_back_where_there_is_a_copy(values, shelf, ledger):
+    go(1, shelf, ledger)
+    shelf.damaged[1], shelf.restorable = "gone", True
+    assert not examine(TASK, shelf, ledger)[-1].ok
+    assert examine(TASK, shelf, ledger, repair=True, why="disk error")[-1].message == "repaired: version 1 was put back"
+    assert all(check.ok for check in examine(TASK, shelf, ledger))
+    assert ledger.entries()[-1]["why"] == "disk error"
+
+
+# ------------------------------------------------------------------ rollback
+
+
+def test_what_was_rolled_back_does_not_return_by_the_next_promotion(values, shelf, ledger):
+    for number in (1, 2):
+        go(number, shelf, ledger)
+    said = rollback(TASK, shelf, ledger, WHY)
+    assert said == "version 1 is the champion of lesion_classification again; version 2 is withdrawn"
+    decision = go(2, shelf, ledger)
+    assert not decision.promote
+    assert f"(version 2) because: {WHY}" in decision.reasons[0]
+    assert go(4, shelf, ledger).promote  # another model is judged as ever
+    reinstate(TASK, 2, shelf, ledger, "it was the camera")
+    assert "is not better than" in go(2, shelf, ledger).reasons[0]
+
+
+def test_a_second_rollback_goes_further_back_and_not_forth_again(values, shelf, ledger):
+    for number in (1, 2, 4):
+        go(number, shelf, ledger)
+    rollback(TASK, shelf, ledger, WHY)
+    assert shelf.aliases == {CHAMPION: 2}
+    rollback(TASK, shelf, ledger, WHY)
+    assert shelf.aliases == {CHAMPION: 1}
+    with pytest.raises(PromotionError, match="no previous champion to go back to"):
+        rollback(TASK, shelf, ledger, WHY)
+    assert "nobody is the champion" in rollback(TASK, shelf, ledger, WHY, leave_empty=True)
+    assert shelf.aliases == {}
+    assert [w.number for w in standing(ledger.entries()).withdrawn] == [4, 2, 1]
+
+
+def test_a_previous_champion_that_cannot_be_opened_is_passed_over(values, shelf, ledger):
+    for number in (1, 2, 4):
+        go(number, shelf, ledger)
+    shelf.damaged[2] = "gone"
+    rollback(TASK, shelf, ledger, WHY)
+    assert shelf.aliases == {CHAMPION: 1}
+
+
+def test_a_rollback_says_why(values, shelf, ledger):
+    go(1, shelf, ledger)
+    with pytest.raises(PromotionError, match="say why"):
+        rollback(TASK, shelf, ledger, " ")
+
+
+def test_without_a_champion_there_is_nothing_to_roll_back(shelf, ledger):
+    with pytest.raises(PromotionError, match="has no champion to withdraw"):
+        rollback(TASK, shelf, ledger, WHY)
+
+
+@pytest.mark.parametrize("crash_after", [0, 1])
+def test_a_rollback_cut_short_is_finished_and_not_done_twice(values, shelf, ledger, crash_after):
+    """Somebody rolls back because the champion is harmful: trying again after a crash must not bring it back."""
+    for number in (1, 2):
+        go(number, shelf, ledger)
+    shelf.moves_left = crash_after
+    with pytest.raises(KeyboardInterrupt):
+        rollback(TASK, shelf, ledger, WHY)
+    shelf.moves_left = 99
+    assert "version 1 is the champion" in rollback(TASK, shelf, ledger, WHY)
+    assert shelf.aliases == {CHAMPION: 1}
+    assert events(ledger)[-2:] == [("rolling_back", 1), ("rolled_back", 1)]
+    assert "was withdrawn" in go(2, shelf, ledger).reasons[0]
+
+
+# ------------------------------------------------- ledger against registry
+
+
+def test_an_alias_moved_by_hand_stops_everything_until_it_is_repaired(values, shelf, ledger):
+    """A click in the registry's page made a model champion that no evidence speaks for."""
+    for number in (1, 2):
+        go(number, shelf, ledger)
+    shelf.aliases[CHAMPION] = 3
+    for call in (lambda: go(4, shelf, ledger), lambda: rollback(TASK, shelf, ledger, WHY),
+                 lambda: champion_of(TASK, shelf, ledger)):  # fmt: skip
+        with pytest.raises(PromotionError) as told:
+            call()
+        assert "the ledger says that version 2 is the champion of lesion_classification" in str(told.value)
+        assert "the registry's alias says version 3" in str(told.value)
+        assert "`derm doctor lesion_classification --repair --why …` moves it back" in str(told.value)
+    assert ledger.entries()[-1]["event"] == "refused"
+    assert not examine(TASK, shelf, ledger)[-1].ok
+    examine(TASK, shelf, ledger, repair=True, why="a click")
+    assert shelf.aliases[CHAMPION] == 2
+    assert go(4, shelf, ledger).promote
+
+
+def test_a_registry_without_the_champion_is_not_a_task_without_one(values, shelf, ledger):
+    """An empty database beside a full ledger made the next model champion unopposed."""
+    go(2, shelf, ledger)
+    shelf.aliases.clear()
+    with pytest.raises(PromotionError, match="says nobody"):
+        go(1, shelf, ledger)
+
+
+def test_a_repair_says_why(values, shelf, ledger):
+    with pytest.raises(PromotionError, match="say why"):
+        examine(TASK, shelf, ledger, repair=True)
+
+
+def test_who_damages_the_ledger_reinstates_nobody(values, shelf, ledger):
+    for number in (1, 2):
+        go(number, shelf, ledger)
+    rollback(TASK, shelf, ledger, WHY)
+    lines = ledger.path.read_text().splitlines()
+    lines[0] = lines[0].replace("0.8", "0.9")
+    ledger.path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(PromotionError, match="does not follow from what stands before it"):
+        go(2, shelf, ledger)
+    examine(TASK, shelf, ledger, repair=True, why="a line was edited")
+    assert shelf.aliases[CHAMPION] == 1
+    assert "was withdrawn" in go(2, shelf, ledger).reasons[0]
+    assert len(list(ledger.path.parent.glob("*.damaged-1.jsonl"))) == 1
+
+
+def test_a_ledger_from_before_the_chain_goes_on(values, shelf, ledger):
+    """What was promoted with an older version stays champion, and its ledger is sealed by the next entry."""
+    old = [
+        {"at": "2026-11-01T10:00:00.000+00:00", "event": "promoting", "task": TASK.name, "version": 1,
+         "champion_before": None, "reasons": [], "policy": {}, "evidence": asdict(replace(GOOD, model_version="m1"))},
+        {"at": "2026-11-01T10:00:01.000+00:00", "event": "promoted", "task": TASK.name, "version": 1},
+    ]  # fmt: skip
+    ledger.path.write_text("".join(json.dumps(entry) + "\n" for entry in old))
+    shelf.aliases[CHAMPION] = 1
+    assert champion_of(TASK, shelf, ledger).model_version == "m1"
+    assert go(2, shelf, ledger).promote
+    assert [event for event, *_ in [(e["event"],) for e in ledger.entries()]][2:] == ["sealed", "promoting", "promoted"]
+    text = ledger.path.read_text()
+    ledger.path.write_text(text.replace("2026-11-01T10:00:01", "2026-11-01T10:00:02"))
+    with pytest.raises(PromotionError, match="line 3 does not follow"):
+        champion_of(TASK, shelf, ledger)
