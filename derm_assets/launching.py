@@ -174,8 +174,11 @@ def _wait_until_loaded(process: subprocess.Popen, url: str, log: Path) -> None:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Interrupt as Ctrl-C does; whatever of its session is left after that is killed."""
-    process.send_signal(signal.SIGINT)
+    """Terminate, which ends it as Ctrl-C does; whatever of its session is left after that is killed.
+
+    Not SIGINT: what a shell starts in the background ignores it.
+    """
+    process.terminate()
     try:
         process.wait(STOP_TIMEOUT)
     except subprocess.TimeoutExpired:

@@ -45,9 +45,9 @@ def fit(
     dataset = dataset_of(task, data)
     if not print_rules(task, dataset):
         raise DermError("a blocking data check fails: nothing is trained on these data")
-    freeze(dataset.path, data_root() / "versions" / task.name / dataset.md5.removesuffix(".dir"))
     folder = out or model_folder(out_root(), task, chosen, dataset.md5)
     _refuse_another(folder, chosen, dataset)
+    freeze(dataset.path, data_root() / "versions" / task.name / dataset.md5.removesuffix(".dir"))
     notes.print(f"recipe {chosen.name} → {folder}")
 
     print_result(task.fit(dataset, chosen, folder, say_epoch).parent)

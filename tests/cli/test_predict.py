@@ -72,7 +72,9 @@ def test_an_interruption_keeps_what_was_answered(models, images, tmp_path, form)
     options = [] if form == "table" else [form]
     command = [sys.executable, "-m", "derm_ml.cli", "predict", TASKS[0], many, "--model", models[TASKS[0]], *options]
     with (tmp_path / "out").open("w+") as out:
-        asked = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        # what a shell starts in the background ignores Ctrl-C, and so would all that the tests start
+        heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        asked = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=tmp_path, **heard)
         assert asked.stderr is not None
         assert "0003.png" in asked.stderr.readline()  # it is named as it is met: three were answered, none is the last
         asked.send_signal(signal.SIGINT)
