@@ -3,7 +3,7 @@
     data.py       read, draw
     train.py      fit                    may: demo
     evaluate.py   evaluate, recount, repeat
-    predict.py    answer, explain, explanation      may: answers, columns, load, held_out, numbers, drawings
+    predict.py    answer, explain, explanation      may: answers, load, held_out, numbers, columns, drawings
 
 Each task's `__init__.py` names its modules as `Modules`, so that a type checker compares them with these protocols;
 tests/contract compares the signatures of every task, and names a public verb that nobody calls.
@@ -102,10 +102,6 @@ class PredictExtras(Protocol):
         """`answer` for each of several images, predicted together; they may be shrunk to what a dataset stores."""
         ...
 
-    def columns(self, card: BundleCard) -> list[str]:
-        """The columns of a table of answers, the same for every answer of that model; a mapping's are `name.key`."""
-        ...
-
     def load(self, bundle: Path) -> Any:
         """The task's own predictor; without it `Predictor(bundle)`. Raises `BundleError` for a damaged bundle."""
         ...
@@ -116,6 +112,10 @@ class PredictExtras(Protocol):
 
     def numbers(self, answer: Mapping[str, Any]) -> Mapping[str, float]:
         """The numbers of an answer, by name, that a built service must reproduce."""
+        ...
+
+    def columns(self, card: BundleCard) -> list[str]:
+        """The columns of a table of answers, the same for every answer of a model; needed by all but tasks of pairs."""
         ...
 
     def drawings(self, image: np.ndarray, answer: Mapping[str, Any]) -> dict[str, np.ndarray]:
