@@ -33,6 +33,17 @@ def test_only_the_proxy_is_reachable_from_other_machines():
     assert open_to_all == {"proxy"}
 
 
+def test_dagster_is_never_started_without_its_guard():
+    """A port of this machine is open to every page in its browser: unguarded, any of them could promote a model."""
+    started = [
+        file for file in DEPLOY.rglob("*") if file.is_file() and re.search(r"webserver|\bdg\b", file.read_text())
+    ]
+    assert started
+    for file in started:
+        assert not re.search(r"dagster-webserver|dagster-daemon|\bdg dev", file.read_text()), file
+    assert COMPOSE["services"]["dagster"]["environment"]["DERM_DAGSTER_TOKEN"].startswith("${DERM_DAGSTER_TOKEN:?")
+
+
 def test_no_password_stands_in_a_file():
     """A default that everybody knows is worse than a start that is refused."""
     text = (DEPLOY / "compose.yaml").read_text()
@@ -40,8 +51,8 @@ def test_no_password_stands_in_a_file():
         if re.search("PASSWORD|SECRET|TOKEN(?!S_FILE)", line):
             assert re.search(r"\$\{\w+:\?", line), line
     example = (DEPLOY / "compose.env.example").read_text()
-    given = re.findall(r"^(\w*PASSWORD)=(.*)$", example, re.M)
-    assert given == [("POSTGRES_PASSWORD", ""), ("OBJECT_STORE_PASSWORD", "")]
+    given = re.findall(r"^(\w*(?:PASSWORD|TOKEN))=(.*)$", example, re.M)
+    assert given == [("DERM_DAGSTER_TOKEN", ""), ("POSTGRES_PASSWORD", ""), ("OBJECT_STORE_PASSWORD", "")]
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.parent.name)
