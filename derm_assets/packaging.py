@@ -174,9 +174,9 @@ def release_again(task: str, champion: Standing) -> str:
         wish = (
             f"materialise {task}/bento to build it" if champion.champion is not None else "nothing is served any more"
         )
-        return f"no Bento of it was released before: {wish}, and stop the running service"
+        return f"no Bento of it was released before: {wish}; a running service stops answering"
     write_release(task, tag, remembered_of(task, tag))
-    return f"{tag} is released again: restart the service (`python -m serving {task}`)"
+    return f"{tag} is released again: a running service takes it, or says at /readyz that it must be restarted"
 
 
 def service_check(task: str, champion: Standing, repair: bool) -> Check:

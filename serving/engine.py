@@ -162,6 +162,7 @@ class Engine:
     def withdraw(self) -> None:
         """Let no request take the model any more; those that hold it are answered."""
         self._current, self.unready, self.refused = None, WITHDRAWN, ""
+        self.metrics.serves_none()
 
     def ready(self) -> Predictor:
         """The predictor. Raises a 503 that says why there is none."""

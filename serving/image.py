@@ -19,7 +19,7 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 
 from derm_ml import DermError
-from derm_ml.files import replacing_folder, write_json
+from derm_ml.files import private_by_default, replacing_folder, write_json
 from derm_ml.registry import all_tasks
 from serving.follow import model_folder
 from serving.released import bento_folder, read_release
@@ -47,6 +47,9 @@ def assemble(task: str, folder: Path) -> str:
         shutil.copytree(model, store / "models" / model.parent.name / model.name)
         write_json(temporary / HOME / "serving" / f"{task}.json", {"task": task, "bento": tag})
         (temporary / "task").write_text(task, encoding="utf-8")
+        # the files of a home are its owner's alone; in the image another user reads them
+        for path in temporary.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
     return tag
 
 
@@ -56,6 +59,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="is written anew")
     given = parser.parse_args()
     try:
+        private_by_default()
         tag = assemble(given.task, given.folder)
     except (DermError, BentoMLException) as error:
         print(error, file=sys.stderr)

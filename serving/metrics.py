@@ -32,7 +32,7 @@ class Metrics:
 
     @cached_property
     def swaps(self) -> Counter:
-        """`outcome`: `switched`, `refused` or `restart_needed`."""
+        """`outcome`: `switched`, `refused`, `restart_needed` or `withdrawn`."""
         return self._counter("releases", "Releases met while running, by outcome", "outcome")
 
     @cached_property
@@ -57,11 +57,15 @@ class Metrics:
 
     def serves(self, model_version: str, bento: str) -> None:
         """The model that answers from now on: 1 for it, 0 for the ones before."""
-        for labels in self._served:
-            self._build.labels(*labels).set(0)
+        self.serves_none()
         labels = (model_version, bento, version("bentoml"), version("onnxruntime"))
         self._served.add(labels)
         self._build.labels(*labels).set(1)
+
+    def serves_none(self) -> None:
+        """No model answers any more."""
+        for labels in self._served:
+            self._build.labels(*labels).set(0)
 
     def answered(self, numbers: Mapping[str, float], model_version: str) -> None:
         """Count the numbers of an answer. Those of single boxes and matches, whose names have a dot, are too many."""

@@ -30,7 +30,6 @@ from derm_ml.registry import get_task
 from derm_ml.replay import Upload
 from serving.build import PACKAGES
 from serving.factory import BESIDE
-from serving.image import assemble
 from serving.launch import serve_command, serve_environment
 from serving.released import bento_home
 
@@ -230,12 +229,16 @@ def test_the_image_serves_from_what_is_copied_into_it_and_only_with_a_token(tag,
     """The entrypoint runs as in the container, in an environment with nothing in it but what the Dockerfile sets."""
     release(TASK, tag, {})
     folder, token = tmp_path / "image", "t" * 32
-    assert assemble(TASK, folder) == tag
+    command = [sys.executable, "-m", "serving.image", TASK, str(folder)]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"{folder} holds {tag};" in made.stdout
     assert not list(folder.rglob("*.safetensors"))  # nobody reads weights there, the graph holds them
     assert (folder / "requirements.txt").read_text().count("==") == len(PACKAGES) + 1  # and BentoML
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    # copied by root, read by another user
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.rglob("*"))
     python = Path(sys.executable).parent
     said = (folder / "Dockerfile").read_text().replace("\\\n", " ")
     [settings] = re.findall(r"^ENV (.*)$", said, re.M)

@@ -22,12 +22,12 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+import yaml
 
 from derm_assets.packaging import build_bento
 from derm_ml.images.decode import decode
 from derm_ml.predictor import Predictor
-from serving.follow import model_folder
-from serving.released import release_file, write_release
+from serving.released import bento_folder, bento_home, release_file, withdraw_release, write_release
 
 TASK = "lesion_classification"
 ROOT = Path(__file__).parents[2]
@@ -174,6 +174,12 @@ def said(served: Served, body: bytes) -> str:
     return json.dumps(answer)
 
 
+def stored_model(tag: str) -> Path:
+    """Where the model of a Bento lies; BentoML itself knows one store in one process, that of the test before."""
+    built = yaml.safe_load((bento_folder(tag) / "bento.yaml").read_text())
+    return bento_home() / "models" / built["args"]["model"].replace(":", "/")
+
+
 def spoil_model(folder: Path) -> None:
     graph = folder / "bundle" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"\x00")
@@ -196,7 +202,7 @@ def test_a_bad_release_is_refused_and_the_model_before_goes_on(served, encode, s
     first, _, third = served.tags
     released(served, first)
     before = said(served, encode("JPEG"))
-    spoil(model_folder(third, TASK))
+    spoil(stored_model(third))
     write_release(TASK, third, {})
     wait_until(lambda: "refused" in ask(served.port, "GET", "/readyz")[1], served.process)
     assert ask(served.port, "GET", "/readyz")[0] == 200  # it still answers, as before
@@ -212,6 +218,19 @@ def test_a_release_that_names_nothing_is_refused_too(served, content):
     wait_until(lambda: "refused" in ask(served.port, "GET", "/readyz")[1], served.process)
     assert answering(served) == served.tags[0]
     released(served, served.tags[0])
+
+
+def test_a_withdrawn_model_answers_nobody_until_another_is_released(served, encode):
+    """A rollback to nothing: a model somebody withdrew for its errors must not go on until the next restart."""
+    released(served, served.tags[0])
+    withdraw_release(TASK)
+    wait_until(lambda: ask(served.port, "GET", "/readyz")[0] == 503, served.process)
+    status, said = ask(served.port, "POST", "/predict", encode("JPEG"))
+    assert (status, "was withdrawn" in said) == (503, True)
+    assert ask(served.port, "GET", "/livez")[0] == 200
+    assert 'outcome="withdrawn"' in ask(served.port, "GET", "/metrics")[1]
+    released(served, served.tags[0])
+    assert ask(served.port, "POST", "/predict", encode("JPEG"))[0] == 200
 
 
 def test_a_challenger_answers_unseen_and_is_compared(served, encode):
