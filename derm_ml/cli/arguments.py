@@ -101,10 +101,10 @@ def bundle_of(model: Path) -> Path:
     return model if (model / "bundle.json").exists() else model / "bundle"
 
 
-def asked_by(task: Task, verb: str) -> None:
-    """Raises a `DermError` naming the right verb if the task is asked by another one."""
+def asked_by(task: Task, verb: str, how: str = "") -> None:
+    """Raises a `DermError` naming the right verb, and `how` it is used, if the task is asked by another one."""
     if task.asking.verb != verb:
-        raise DermError(f"{task.name} is asked about {task.asking.about}: use `derm {task.asking.verb}`")
+        raise DermError(f"{task.name} is asked about {task.asking.about}: use `derm {task.asking.verb}`{how}")
 
 
 def predictor_of(task: Task, model: Path | None) -> Any:

@@ -100,7 +100,7 @@ def explain(
 ) -> None:
     """Lay a heatmap over each picture: what the network looked at."""
     task = task_of(task_name)
-    asked_by(task, "predict")
+    asked_by(task, "predict", " with --picture")
     predictor = predictor_of(task, model)
     wishes = wished(task, option, predictor.card)
     options = options_of(age, sex, facts, label=label)
