@@ -102,6 +102,10 @@ class PredictExtras(Protocol):
         """The numbers of an answer, by name, that a built service must reproduce."""
         ...
 
+    def columns(self, card: BundleCard) -> list[str]:
+        """The columns of a table of answers, the same for every answer of a model; needed by all but tasks of pairs."""
+        ...
+
     def drawings(self, image: np.ndarray, answer: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The pictures of an answer, by name, that `derm predict` writes."""
         ...
