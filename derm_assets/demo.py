@@ -20,6 +20,7 @@ from derm_assets.launching import Dagster, follow, services
 from derm_assets.packaging import running
 from derm_assets.resources.places import Places
 from derm_ml import RESEARCH_USE, DermError
+from derm_ml.dataset import Dataset
 from derm_ml.files import private_by_default
 from derm_ml.registry import get_task
 from serving.released import NotReleased, read_release
@@ -42,15 +43,17 @@ def main() -> None:
         TASK.draw(delivered, PICTURES)
     with dg.DagsterInstance.get() as instance:
         run_pipeline(instance, Path(places.home) / "dagster.log")
-        where = {noun: latest(instance, noun) for noun in ("evaluation", "heatmaps")}
+        where = {noun: latest(instance, noun) for noun in ("dataset", "evaluation", "heatmaps")}
     tag = read_release(TASK.name)
-    picture = next((delivered / "ISIC-2017_Test_Data").glob("*.jpg"))
-    say(f"serving {tag} and sending it {picture.name}")
+    data = Dataset.open(Path(where["dataset"]["path"]))
+    unseen = data.split("test").iloc[0]
+    request = {"content": data.read(unseen), "headers": {"content-type": "application/octet-stream"}}
+    say(f"serving {tag} and sending it {unseen['id']}, an image of the test split")
     explained = Path(places.out) / "explained.png"
     with running(TASK.name, tag) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        answer = client.post("/predict", content=picture.read_bytes(), headers={"content-type": "image/jpeg"})
+        answer = client.post("/predict", **request)
         answer.raise_for_status()
-        heatmap = client.post("/explain", content=picture.read_bytes(), headers={"content-type": "image/jpeg"})
+        heatmap = client.post("/explain", **request)
         heatmap.raise_for_status()
         explained.write_bytes(heatmap.content)
     console.print_json(json.dumps(answer.json()))
