@@ -186,6 +186,7 @@ class ModelRegistry(dg.ConfigurableResource):
         same version, so registering again after a crash converges; a newer evaluation makes a newer version.
         """
         model = Bundle.open(bundle)
+        model.require_whole()
         Evaluation.load(evaluation)
         run = self.run_of(task, bundle.parent)
         evaluation_sha256 = sha256(evaluation / "evaluation.json")

@@ -177,9 +177,12 @@ def test_a_bundle_without_weights_serves_only_where_they_were_left_out_on_purpos
     copy_to_serve(bundle, tmp_path / "copy")
     assert Bundle.open(tmp_path / "copy").version == bundle.version
     assert not (tmp_path / "copy" / "weights.safetensors").exists()
-    (tmp_path / "copy" / LEFT_OUT).write_text("0" * 64)
-    with pytest.raises(BundleError, match=r"weights\.safetensors: missing"):
-        Bundle.open(tmp_path / "copy")
+    with pytest.raises(BundleError, match="was copied to be served"):  # it cannot be promoted or packed again
+        Bundle.open_trusted(tmp_path / "copy")
+    for note in (b"0" * 64, b"\xff" * 64, b"0" * 2**20):
+        (tmp_path / "copy" / LEFT_OUT).write_bytes(note)
+        with pytest.raises(BundleError, match=r"weights\.safetensors: missing"):
+            Bundle.open(tmp_path / "copy")
     (tmp_path / "copy" / LEFT_OUT).unlink()
     with pytest.raises(BundleError, match=r"weights\.safetensors: missing"):
         Bundle.open(tmp_path / "copy")
