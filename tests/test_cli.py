@@ -128,7 +128,9 @@ def test_a_red_data_rule_stops_training(derm, drawn_raw, tmp_path):
     shutil.copy(name, raw / "ISIC-2017_Training_Data" / "ISIC_9999999.jpg")
     with (raw / "ISIC-2017_Training_Part3_GroundTruth.csv").open("a") as file:
         file.write("ISIC_9999999,0.0,0.0\n")
-    code, _, err = derm("prepare", TASK, "--raw", raw)
+    params = tmp_path / "params.yaml"
+    params.write_text(f"tasks:\n  {TASK}:\n    duplicates: stop\n")
+    code, _, err = derm("prepare", TASK, "--raw", raw, "--params", params)
     assert code == 0
     assert "✗ no_duplicates_across_splits" in err
     code, _, err = derm("fit", TASK, "--recipe", "drawn")
