@@ -103,7 +103,7 @@ def test_extra_data_are_used_for_training_alone(drawn_raw, tmp_path):
         (raw / "extra" / label).mkdir(parents=True)
     for number, picture in enumerate(sorted((tmp_path / "more").rglob("*.jpg"))):
         Image.open(picture).save(raw / "extra" / TASK.labels[number % 3] / f"extra{number}.jpg", quality=95)
-    dataset = prepare(TASK, raw, TASK.settings(training_only=["extra"]), tmp_path / "out")
+    dataset = prepare(TASK, raw, TASK.settings(training_only=["extra"], follow_links=True), tmp_path / "out")
     splits = dataset.manifest.groupby("source")["split"].agg(set).to_dict()
     assert splits["extra"] == {"train"}
     assert splits["isic2017"] == {"train", "validation", "test"}
