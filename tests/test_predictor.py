@@ -66,7 +66,7 @@ def test_a_graph_that_cannot_run_is_a_bundle_error_though_its_sha256_is_right(co
 
     (copied / "model.onnx").write_bytes(b"no graph")
     seal(copied, BundleCard.model_validate(json.loads((copied / "bundle.json").read_text())))
-    with pytest.raises(BundleError, match="cannot be run"):
+    with pytest.raises(BundleError, match=r"model\.onnx"):
         Predictor(copied)
 
 
