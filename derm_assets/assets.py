@@ -7,7 +7,8 @@ The group `<task>` is what "Materialize all" makes from the raw images. Outside 
 (`<task>_deliveries`: one partition for each batch) and what trains for hours without being needed for a champion
 (`<task>_autoencoder`). `raw_images` is a folder that people fill, so nobody is asked to materialize a delivery first.
 
-What a step does stands in steps.py, the checks between them in checks.py, jobs and sensors in automation.py.
+What a step does stands in steps.py and releasing.py, the checks between them in checks.py, jobs and sensors in
+automation.py.
 Annotations are evaluated here (no `from __future__ import annotations`): Dagster reads the config class from them.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 
 import dagster as dg
 
-from derm_assets import steps
+from derm_assets import releasing, steps
 from derm_assets.automation import automation
 from derm_assets.checks import data_rules, gates
 from derm_assets.config import ComparedRuns, chosen_recipe, model_form, recipe_form
@@ -99,7 +100,7 @@ def line(task: Task) -> dg.Definitions:
     @asset(kinds={"bentoml"}, deps=[promoted_model], check_specs=[parity])
     def bento(context: dg.AssetExecutionContext, places: Places, registry: ModelRegistry) -> dg.MaterializeResult:
         """The champion as a service, released once it has reproduced the evaluation."""
-        return steps.package(context, task, PARITY, places, registry)
+        return releasing.package(context, task, PARITY, places, registry)
 
     @asset(kinds={"python"}, deps=[evaluation])
     def comparison(context: dg.AssetExecutionContext, config: ComparedRuns, places: Places) -> dg.MaterializeResult:

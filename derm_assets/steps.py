@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from derm_assets.display import described, facts, numbers, picture, pictures, problem_table, say, table, text
-from derm_assets.lineage import Upstream, UpstreamError, latest
+from derm_assets.display import facts, numbers, picture, pictures, problem_table, say, table, text
+from derm_assets.lineage import Upstream, UpstreamError
 from derm_assets.reports import link
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.datasets import evaluation_of
@@ -25,10 +25,8 @@ from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
 from derm_ml.bundle import Bundle
 from derm_ml.escape import visible
-from derm_ml.files import sha256
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
-from derm_ml.replay import Upload
 from derm_ml.task import Artifact, Recipe, Task
 
 if TYPE_CHECKING:
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
 
 SAMPLES = 24  # pictures on the contact sheet of a dataset: three rows of eight
 COMPARED = 6  # other models beside the current one: more marks on a line are not told apart
-SIMILAR = "similar_images"  # the artifact whose index a service ships
-REPLAYED = 32  # held-out images sent through a built service: enough to meet every class, a few seconds
 
 
 def take_batch(context: dg.AssetExecutionContext, task: Task, places: Places, store: DataStore) -> dg.MaterializeResult:
@@ -359,89 +355,3 @@ def _version_result(
             **({"reasons": text(reasons)} if reasons else {}),
         },
     )
-
-
-def package(
-    context: dg.AssetExecutionContext, task: Task, check: str, places: Places, registry: ModelRegistry
-) -> dg.MaterializeResult:
-    """Build the champion's Bento, replay held-out images through it, release it if it answers as evaluated."""
-    from derm_assets.packaging import build_bento, built_of, release, released_of, replay
-
-    champion = registry.champion_version(task)
-    if champion is None:
-        raise UpstreamError(f"{task.name} has no champion: materialise {task.name}/promoted_model first")
-    model = Bundle.open(champion.bundle)
-    of = built_of(model.version, sha256(champion.evaluation / "evaluation.json"))
-    if tag := released_of(task.name, of):
-        context.log.info(f"{tag} was built of this model, evaluation and code: it is released, no second one is built")
-        return _released_before(task, check, tag, release(task.name, tag, of), champion)
-    index = _champions_index(context, task, model, places)
-    tag = build_bento(task.name, champion.bundle, str(champion.number), index)
-    result = replay(task.name, tag, _held_out(task, model, champion.evaluation, places))
-    path = release(task.name, tag, of) if result.passed else champion.bundle
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(tag),
-        metadata={
-            "path": dg.MetadataValue.path(path),
-            "bento": tag,
-            "version": champion.number,
-            "released": result.passed,
-            "worst_difference": min(result.worst, 1.0),
-            "milliseconds_per_request": result.milliseconds,
-        },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name=check,
-                passed=result.passed,
-                severity=dg.AssetCheckSeverity.ERROR,
-                description=described(result.message),
-                metadata={"images": result.cases, "differences": facts(list(result.failures[:SAMPLES]))},
-            )
-        ],
-    )
-
-
-def _released_before(task: Task, check: str, tag: str, path: Path, champion: ModelVersion) -> dg.MaterializeResult:
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(tag),
-        metadata={
-            "path": dg.MetadataValue.path(path),
-            "bento": tag,
-            "version": champion.number,
-            "released": True,
-            "built": False,
-        },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name=check,
-                passed=True,
-                description=f"{tag} reproduced this evaluation when it was first released",
-            )
-        ],
-    )
-
-
-def _champions_index(context: dg.AssetExecutionContext, task: Task, model: Bundle, places: Places) -> Path | None:
-    """The index of similar images the champion's asset made; made here where that is of a later model. None without."""
-    from derm_ml.dataset import Dataset
-    from derm_ml.embeddings.made import similar_of
-    from derm_ml.predictor import Predictor
-
-    if not task.has_embedding:
-        return None
-    folder = Path(places.out) / task.name / "again" / model.version
-    event = context.instance.get_latest_materialization_event(dg.AssetKey([task.name, SIMILAR]))
-    if event is not None and event.asset_materialization is not None:
-        made = latest(context.instance, dg.AssetKey([task.name, SIMILAR]))
-        folder = made.path.parent if made.version == model.version else folder
-    data = places.version(task, model.card.dataset_md5)
-    return similar_of(Predictor(model.path), lambda: Dataset.open(data), folder).folder
-
-
-def _held_out(task: Task, model, evaluation: Path, places: Places) -> Iterator[Upload]:
-    """Test cases as they would be uploaded, with what the evaluation said of them."""
-    from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation
-
-    data = Dataset.open(places.version(task, model.card.dataset_md5))
-    yield from task.held_out(data, Evaluation.load(evaluation), REPLAYED)

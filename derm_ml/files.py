@@ -164,6 +164,15 @@ def kind_of(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a special file")
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """Inode and time of change (ns), which differ after a file was replaced by a rename; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def sha256(path: Path) -> str:
     """sha256 of a file, hexadecimal."""
     with path.open("rb") as file:

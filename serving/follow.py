@@ -22,6 +22,7 @@ from bentoml.exceptions import BentoMLException
 
 from derm_ml import DermError
 from derm_ml.embeddings.similar import SimilarImagesError
+from derm_ml.files import identity
 from serving.engine import Engine, Files, Loaded, load_predictor
 from serving.released import NotReleased, Withdrawn, read_release, release_file
 
@@ -46,7 +47,7 @@ class Follower:
 
     def look(self) -> None:
         """Serve what is released now, if it is another Bento than the one that answers and is fit to."""
-        if (seen := _signature(release_file(self.engine.task.name))) == self._seen:
+        if (seen := identity(release_file(self.engine.task.name))) == self._seen:
             return
         self._seen = seen
         tag = ""
@@ -119,12 +120,3 @@ def open_challenger(engine: Engine, tag: str) -> None:
         return
     engine.shadow.predictor, engine.shadow.bento = predictor, tag
     logger.info("the challenger %s is asked in the shadow", tag)
-
-
-def _signature(path: Path) -> tuple[int, int] | None:
-    """Changes whenever the file does: it is always replaced, never written in place."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns

@@ -20,6 +20,7 @@ from collections import deque
 from pathlib import Path
 
 from derm_ml import DermError
+from derm_ml.files import identity
 
 TOKEN, FILE = "DERM_TOKEN", "DERM_TOKENS_FILE"
 SHORTEST = 32  # characters: `openssl rand -hex 16` or better cannot be guessed
@@ -52,7 +53,7 @@ class Tokens:
         self._seen: tuple[int, int] | None = None
         if file is not None:
             self._named = read_tokens(file)
-            self._seen = _signature(file)
+            self._seen = identity(file)
 
     @classmethod
     def from_environment(cls) -> Tokens:
@@ -74,7 +75,7 @@ class Tokens:
         return found
 
     def _refresh(self) -> None:
-        if self._file is None or (seen := _signature(self._file)) == self._seen:
+        if self._file is None or (seen := identity(self._file)) == self._seen:
             return
         self._seen = seen
         try:
@@ -143,11 +144,3 @@ class Patience:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
-
-
-def _signature(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns

@@ -14,6 +14,11 @@ os.environ.update(
     DERM_SECRET="the secret of the tests, which keeps nothing secret",  # else one is made below the project
 )
 
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +38,29 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("real images are not on this machine (set DERM_SHARED_DATA)")
     return SHARED_DATA
+
+
+@pytest.fixture
+def listening():
+    """`with listening(app) as port`: a real uvicorn server on a free port of this machine, ended with the block."""
+    import uvicorn
+
+    @contextmanager
+    def serve(app, **options) -> Iterator[int]:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, **options))
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+            thread.start()
+            while not server.started:
+                time.sleep(0.01)
+            try:
+                yield bound.getsockname()[1]
+            finally:
+                server.should_exit = True
+                thread.join(30)
+
+    return serve
 
 
 @pytest.fixture(scope="session")

@@ -11,15 +11,13 @@ sqlite below `DERM_HOME` by default; `MLFLOW_TRACKING_URI` names a server or a P
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +29,8 @@ from pydantic import PrivateAttr
 
 from derm_assets.packaging import release_again, service_check
 from derm_assets.resources.datasets import Datasets, evaluation_of
+from derm_assets.resources.mlflow_client import RegistryError, reachable_client
 from derm_assets.resources.places import Places
-from derm_ml import DermError
 from derm_ml.bundle import CARD, Bundle
 from derm_ml.escape import markdown, visible
 from derm_ml.evaluation import Evaluation
@@ -61,27 +59,6 @@ if TYPE_CHECKING:
 RUN_FILE = "mlflow_run"  # beside the checkpoint: a resumed fit goes on in the run it began
 HEAD = "ledger_head"  # tag of a registered model: the hash of the last line of its promotion ledger
 _LONGEST_PARAM = 6000  # MLflow refuses longer ones
-# MLflow's codes for "no answer", as opposed to an answer such as "there is no such run"
-_ABSENT = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED")
-# what databases and clients say → what it means, what to do
-_REASONS = {
-    "database is locked": ("another program keeps its database locked", "end that program or wait for it"),
-    "unable to open database": ("its folder cannot be opened", "check DERM_HOME and who may write there"),
-    "readonly database": ("its file is read-only", "let this user write it"),
-    "disk is full": ("the disk is full", "make room"),
-    "No space left": ("the disk is full", "make room"),
-    "file is not a database": ("its file is no database, or is damaged", "put a backup in its place"),
-    "is malformed": ("its file is damaged", "put a backup in its place"),
-    "API request to": ("no server answers there", "start it, or correct MLFLOW_TRACKING_URI"),
-    "onnection refused": ("no database answers there", "start it, or correct MLFLOW_TRACKING_URI"),
-    "No module named": ("the driver of that database is not installed", "install it, or correct MLFLOW_TRACKING_URI"),
-    "Permission denied": ("this user may not write its files", "give the user that right"),
-    "out-of-date database schema": ("its tables are of an earlier MLflow", "run `mlflow db upgrade` on it"),
-}
-
-
-class RegistryError(DermError, RuntimeError):
-    """The registry cannot be reached, or does not hold what it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +310,7 @@ class ModelRegistry(dg.ConfigurableResource):
             folder = self._database.parent
             with writing(folder, making=True):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._opened = _client(self._uri, self._where)
+            self._opened = reachable_client(self._uri, self._where)
         return self._opened
 
     @property
@@ -537,52 +514,6 @@ def _is(path: Path, digest: str, digits: int) -> bool:
 def _tags(tags: Mapping[str, str]) -> dict[str, str]:
     """What MLflow shows beside a run or a version: text. (A description it renders as Markdown.)"""
     return {name: visible(value) for name, value in tags.items()}
-
-
-def _client(uri: str, where: str) -> MlflowClient:
-    """MLflow's client, each call of which says in one sentence why a registry cannot be reached."""
-    from mlflow import MlflowClient
-
-    class Client(MlflowClient):
-        def __getattribute__(self, name: str) -> Any:
-            found = super().__getattribute__(name)
-            if name.startswith("_") or not callable(found):
-                return found
-
-            @functools.wraps(found)
-            def told(*arguments: Any, **named: Any) -> Any:
-                with _reached(where):
-                    return found(*arguments, **named)
-
-            return told
-
-    with _reached(where):
-        return Client(tracking_uri=uri, registry_uri=uri)
-
-
-@contextmanager
-def _reached(where: str) -> Iterator[None]:
-    """Ask the registry inside: what is not its answer but its absence becomes a `RegistryError`."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code not in _ABSENT:
-            raise
-        raise RegistryError(_unreached(where, error)) from error
-    except (SQLAlchemyError, OSError, ImportError) as error:  # ImportError: the driver of a database's address
-        raise RegistryError(_unreached(where, error)) from error
-
-
-def _unreached(where: str, error: Exception) -> str:
-    said = str(error).splitlines()[0]
-    reason, remedy = next(
-        (told for text, told in _REASONS.items() if text in str(error)),
-        (f"it answered '{said[:200]}'", "see that it runs and can be written"),
-    )
-    return f"the model registry {where} cannot be used: {reason}; {remedy}, then run this again"
 
 
 def open_registry() -> ModelRegistry:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import io
 import random
-import socket
-import threading
-import time
 from collections import Counter
 from http.client import HTTPConnection, HTTPException
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
 from derm_ml.registry import get_task
@@ -31,19 +27,11 @@ QUERIES = (
 
 
 @pytest.fixture
-def port(bundle):
+def port(bundle, listening):
     """A real server in front of a real model."""
     service = make_service(get_task(TASK), bundle, name=f"{TASK}_hostile")
-    server = uvicorn.Server(uvicorn.Config(service.to_asgi(), log_config=None))
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield listening.getsockname()[1]
-        server.should_exit = True
-        thread.join(30)
+    with listening(service.to_asgi()) as port:
+        yield port
 
 
 def images(rng: random.Random) -> list[bytes]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 
 import pytest
-import uvicorn
 from starlette.responses import PlainTextResponse
 
 from serving import slow_headers
@@ -24,20 +22,12 @@ async def echo(scope, receive, send):
 
 
 @pytest.fixture
-def port(monkeypatch):
+def port(monkeypatch, listening):
     """A uvicorn server as BentoML makes it, with a shorter deadline."""
     monkeypatch.setattr(slow_headers, "SECONDS", 0.3)
     slow_headers.install()
-    server = uvicorn.Server(uvicorn.Config(echo, lifespan="off", log_config=None))
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield listening.getsockname()[1]
-        server.should_exit = True
-        thread.join(30)
+    with listening(echo, lifespan="off") as port:
+        yield port
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-One: 1\r\n"])
