@@ -1,7 +1,7 @@
 """The CSV files the library writes, and reads again: any text in them stays text in a spreadsheet.
 
     write_table(path, table)          write_rows(file, columns, rows)
-    read_table(path)                  the table as it was before it was made safe for a spreadsheet
+    read_table(path)                  read_rows(file)         as it was before it was made safe for a spreadsheet
 
 A list that was delivered is not one of them: it is read by `sources` and copied as it is.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -37,6 +37,12 @@ def write_rows(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str,
     writer = csv.writer(file)
     writer.writerow([csv_cell(name) for name in columns])
     writer.writerows([csv_cell(row[name]) for name in columns] for row in rows)
+
+
+def read_rows(file: TextIO) -> Iterator[dict[str, str]]:
+    """What `write_rows` was given, as text: column → cell. Without pandas, which a service does not have."""
+    for row in csv.DictReader(file):
+        yield {csv_original(name): csv_original(cell) for name, cell in row.items()}
 
 
 def csv_lines(rows: Iterable[Sequence[Any]]) -> str:

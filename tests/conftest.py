@@ -14,6 +14,7 @@ os.environ.update(
     DERM_SECRET="the secret of the tests, which keeps nothing secret",  # else one is made below the project
 )
 
+import shutil
 import socket
 import threading
 import time
@@ -61,6 +62,29 @@ def listening():
                 thread.join(30)
 
     return serve
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium; a machine without one skips what needs it."""
+    names = (os.environ.get("DERM_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium, or set DERM_CHROMIUM)")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    """Headless Chromium, ended with the module: while Playwright lives, its thread can run no other event loop."""
+    from playwright.sync_api import sync_playwright
+
+    options = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+               "disable-component-update", "disable-sync")  # fmt: skip
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=[f"--{option}" for option in options])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

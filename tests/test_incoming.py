@@ -220,7 +220,7 @@ def test_a_raw_folder_that_is_itself_one_set_hides_no_batch(tmp_path, batch, raw
 
 
 def test_a_crash_while_copying_leaves_no_half_batch(batch, raw, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:

@@ -19,7 +19,6 @@ No torch, no pandas: the service answers from it. Research use only.
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import re
 import shutil
@@ -40,6 +39,7 @@ from derm_ml.images.thumbnail import thumbnail
 from derm_ml.neutral_ids import DIGITS, NeutralIds, installation_ids
 from derm_ml.predictor import Predictor
 from derm_ml.records import normal_id
+from derm_ml.tables import read_rows, write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -228,7 +228,7 @@ def build_similar(
         replacing_file(folder.parent / NAMES) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        csv.writer(file).writerows([("id", "image"), *((made, name) for name, made in neutral.items())])
+        write_rows(file, ("id", "image"), ({"id": made, "image": name} for name, made in neutral.items()))
     return SimilarImages.open(folder, str(table["model_version"].iloc[0]))
 
 
@@ -238,7 +238,7 @@ def names_of(similar: SimilarImages) -> dict[str, str]:
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
-        return {row["id"]: row["image"] for row in csv.DictReader(file)}
+        return {row["id"]: row["image"] for row in read_rows(file)}
 
 
 def ship(folder: Path, target: Path, thumbnails: bool) -> None:

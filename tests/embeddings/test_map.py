@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,10 +11,6 @@ import pytest
 
 from derm_ml import RESEARCH_USE
 from derm_ml.embeddings.map import project, render_map
-
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +47,19 @@ def test_the_page_needs_nothing_from_outside(page):
     assert RESEARCH_USE in text
 
 
-def browse(page: Path, fragment: str, tmp_path: Path, *options: str) -> str:
+def browse(chromium: str, page: Path, fragment: str, tmp_path: Path, *options: str) -> str:
     """The document after its script has run, in a browser whose every name lookup fails."""
     command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
         f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1000,800",
         "--virtual-time-budget=10000", *options, "--dump-dom", f"{page.as_uri()}#{fragment}",
     ]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_in_a_browser_a_point_shows_its_picture_and_facts(page, table, tmp_path):
+def test_in_a_browser_a_point_shows_its_picture_and_facts(chromium, page, table, tmp_path):
     row = table.iloc[3]
-    shown = browse(page, f"colour=label&id={row['id']}", tmp_path)
+    shown = browse(chromium, page, f"colour=label&id={row['id']}", tmp_path)
     assert f'data-drawn="{len(table)}"' in shown
     [card] = re.findall(r'<div id="card".*?</div></div>', shown, re.DOTALL)
     assert "display: flex" in card
@@ -79,9 +73,8 @@ def test_in_a_browser_a_point_shows_its_picture_and_facts(page, table, tmp_path)
     assert "<title>Embedding map</title>" in shown  # a name cannot break out of the data
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_in_a_browser_the_colour_says_what_the_model_got_wrong(page, table, tmp_path):
-    shown = browse(page, "colour=error", tmp_path)
+def test_in_a_browser_the_colour_says_what_the_model_got_wrong(chromium, page, table, tmp_path):
+    shown = browse(chromium, page, "colour=error", tmp_path)
     wrong = int((table["label"] != table["predicted"]).sum())
     assert f"wrong ({wrong})" in shown
     assert f"right ({len(table) - wrong})" in shown

@@ -94,18 +94,3 @@ def wait_until(done, seconds: float, why=lambda: "") -> None:
     while not done():
         assert time.monotonic() < deadline, why()
         time.sleep(0.3)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium with a fresh profile."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-    if found is None:
-        pytest.skip("there is no Chromium on this machine (apt-get install chromium)")
-    options = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-               "disable-component-update", "disable-sync")  # fmt: skip
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=found, args=[f"--{option}" for option in options])
-        yield chromium
-        chromium.close()

@@ -6,8 +6,6 @@ Skipped where there is no Chromium (set DERM_CHROMIUM to its path if it is not o
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -18,21 +16,7 @@ from PIL import Image
 
 from derm_ml.synthetic.faces import draw_face
 
-CHROMIUM = os.environ.get("DERM_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine (set DERM_CHROMIUM)")
 PHONE = {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
