@@ -16,6 +16,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from derm_ml.report.html import save as save_report
 from derm_ml.predictor import Predictor
 from derm_ml.prepare import prepare
 from derm_ml.registry import get_task
@@ -31,7 +32,7 @@ def plainly(task: Task, raw: Path, out: Path, recipe: Recipe) -> float:
     assert all(rule.check(dataset).passed for rule in task.rules)
     predictor = Predictor(task.fit(dataset, recipe, out / "model"))
     evaluation = task.evaluate(predictor, dataset)
-    evaluation.save(out / "evaluation")
+    save_report(evaluation, out / "evaluation")
     for gate in task.gates:
         gate.check(evaluation)
     (out / "heatmaps").mkdir()

@@ -23,6 +23,7 @@ from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
+from derm_ml.report.html import save as save_report
 from derm_ml.bundle import Bundle
 from derm_ml.escape import visible
 from derm_ml.progress import EpochReport, OnEpoch
@@ -159,7 +160,7 @@ def autoencode(
     dataset = Dataset.open(data.path)
     bundle, shown = _fitted(context, task, recipe, data, places, registry, partial(fit_autoencoder, dataset))
     report = report_autoencoder(AutoencoderPredictor(bundle.path), dataset, task.title)
-    folder = report.save(bundle.path.parent / "report")
+    folder = save_report(report, bundle.path.parent / "report")
     shown |= {"report": link(places, folder / "report.html")}
     shown |= {**numbers(report.numbers), **pictures(report.figures)}
     return dg.MaterializeResult(data_version=dg.DataVersion(bundle.version), metadata=shown)
@@ -226,7 +227,7 @@ def evaluate(
 ) -> dg.MaterializeResult:
     """Measure the model on the test split it was trained beside; write the report beside the bundle."""
     measured = task.evaluate(task.load(model.path), _own_data(task, model, places), SPLIT)
-    folder = measured.save(evaluation_of(model.path))
+    folder = save_report(measured, evaluation_of(model.path))
     run = registry.run_of(task, model.path.parent)
     if run.note:
         context.log.warning(visible(run.note))
@@ -251,6 +252,8 @@ def compare(
     """The current model, as the reference, beside others measured on the same frozen split."""
     from derm_ml.comparison import compare as compare_runs
     from derm_ml.comparison import named_apart, others_of, read_run
+    from derm_ml.figures.comparison import figure
+    from derm_ml.figures.comparison import save as save_comparison
 
     current = read_run(evaluation.path)
     models = Path(places.out) / task.name
@@ -265,12 +268,12 @@ def compare(
             data_version=dg.DataVersion(evaluation.version), metadata={"compared": 0, "why": text(why)}
         )
     comparison = compare_runs(named_apart([current, *others]), task)
-    comparison.save(folder)
+    save_comparison(comparison, folder)
     return dg.MaterializeResult(
         data_version=dg.DataVersion("-".join(run.evaluation.model_version[:6] for run in comparison.runs)),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            "differences": picture(comparison.figure()),
+            "differences": picture(figure(comparison)),
             "differences_file": link(places, folder / "comparison.png"),
             "table_file": link(places, folder / "comparison.csv"),
             "table": table([row.plain() for row in comparison.rows]),

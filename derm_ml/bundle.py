@@ -21,6 +21,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from derm_ml import RESEARCH_USE, DermError, signing
+from derm_ml.images.settings import MaskRule, Preprocessing, Views
+from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 from derm_ml.files import files_below, replacing_folder, sha256, write_json
 from derm_ml.onnx_file import GraphError, refuse_external_data
 from derm_ml.sentences import of_values
@@ -31,8 +33,6 @@ LEFT_OUT = f"{WEIGHTS}.left_out"  # holds their sha256 where a bundle was copied
 # limits that are the same on every machine, far above what is trained here and far below what stops a server
 FILE_BYTES = 2**30  # two ResNet-50 are 0.2 GB; protobuf itself ends at 2 GB
 CARD_BYTES = 8 * 2**20  # a card with all points and audits has some 20 kB
-LARGEST_SIDE = 2048  # recipes end at 1024; the blank picture of the warm-up takes 12 MB at this
-Views = Literal["none", "flips", "d4"]
 
 
 class BundleError(DermError, ValueError):
@@ -41,24 +41,6 @@ class BundleError(DermError, ValueError):
 
 class _Card(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Preprocessing(_Card):
-    """What happens to an RGB uint8 picture before the graph, which normalises colour itself.
-
-    `store_side`: pictures whose longer side exceeds it are first shrunk to it, as the dataset did (0: never).
-    `fit`: `squash` to a square; `crop` the centre square; `pad` to a square with black.
-    `field_of_view`, `channel`, `contrast`: what is done before that, see `images/condition.py`.
-    `smallest_side`: with `crop`, the shorter side before the centre `side` pixels are cut (0: cut all of it).
-    """
-
-    side: int = Field(gt=0, le=LARGEST_SIDE)
-    store_side: int = Field(ge=0, le=4096)
-    fit: Literal["squash", "crop", "pad"] = "squash"
-    smallest_side: int = Field(0, ge=0, le=LARGEST_SIDE)
-    field_of_view: bool = False
-    channel: Literal["rgb", "green"] = "rgb"
-    contrast: Literal["none", "clahe", "ben_graham"] = "none"
 
 
 class PseudoLabelling(_Card):
@@ -78,59 +60,6 @@ class PseudoLabelling(_Card):
     split_hash: str
     accepted: bool
     precision: tuple[dict[str, Any], ...] = ()
-
-
-class MaskRule(_Card):
-    """How a probability map becomes a mask, in this order: threshold, largest connected part, holes filled."""
-
-    threshold: float = Field(0.5, gt=0, lt=1)
-    largest_component: bool = False
-    fill_holes: bool = False
-
-
-class OperatingPoint(_Card):
-    """A threshold on the calibrated probability of `label`, fitted on the split named by `split_hash`."""
-
-    name: str
-    label: str
-    threshold: float = Field(ge=0, le=1)
-    split: Literal["validation"] = "validation"  # never the test split
-    split_hash: str
-    sensitivity: float
-    sensitivity_low: float  # exact (Clopper-Pearson) one-sided 95 % lower bound, of images and of groups the lower
-    specificity: float
-    positives: int
-    groups: int | None = None  # distinct patients or lesions among the positives, on which the bound rests
-
-    @property
-    def recall_at_least(self) -> float | None:
-        """`sensitivity_low` where it is a valid bound; None at the balanced point.
-
-        There the threshold was searched for on the cases that would prove it; a threshold at a fixed rank of the
-        positives, or one that rests on the negatives alone, leaves the bound exact.
-        """
-        return None if self.name == "balanced" else self.sensitivity_low
-
-
-class UnclaimedPoint(_Card):
-    """A recall that was asked for and cannot be claimed: too few positive groups would prove it even without a miss."""
-
-    name: str
-    label: str
-    recall: float
-    split: Literal["validation"] = "validation"
-    split_hash: str
-    positives: int
-    groups: int | None = None  # distinct patients or lesions among them; None: each positive is one
-    needed: int
-
-    @property
-    def reason(self) -> str:
-        if self.groups is None or self.groups == self.positives:
-            return f"needs ≥ {self.needed:,} positives, has {self.positives:,}"
-        return (
-            f"needs positives of ≥ {self.needed:,} patients or lesions, has {self.groups:,} ({self.positives:,} images)"
-        )
 
 
 class LearnedFile(_Card):

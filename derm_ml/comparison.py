@@ -19,13 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from derm_ml import RESEARCH_USE, DermError
+from derm_ml import DermError
 from derm_ml.comparison_measures import Measure, measures_of
 from derm_ml.evaluation import Evaluation, EvaluationError
-from derm_ml.files import replacing_file, replacing_folder, write_json
 from derm_ml.metrics import classification
 from derm_ml.metrics.intervals import Difference, delong_difference, estimate, paired_difference
-from derm_ml.tables import write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,33 +111,6 @@ class Comparison:
         """How many verdicts luck alone would give: the intervals are not widened for how many there are."""
         n = sum(row.difference is not None for row in self.rows)
         return f"Of {n} differences about {n / 20:.1f} are told apart by chance alone, were all models the same."
-
-    def figure(self) -> bytes:
-        """Every difference with its interval, as a PNG."""
-        from derm_ml.figures.comparison import comparison_figure
-
-        return comparison_figure(self.rows, self.runs[0].name, self.by_chance)
-
-    def save(self, folder: Path) -> Path:
-        """Write comparison.json, comparison.csv and comparison.png at `folder`, whole or not at all."""
-        with replacing_folder(folder) as temporary:
-            models = [
-                {"name": run.name, "model_version": run.evaluation.model_version, "recipe": run.evaluation.recipe_name,
-                 "settings": dict(run.evaluation.recipe)}
-                for run in self.runs
-            ]  # fmt: skip
-            stored = {name: getattr(self, name) for name in ("task", "title", "split", "split_hash", "n", "groups")} | {
-                "runs": models,
-                "rows": [row.plain() for row in self.rows],  # without p, which does not know what less-is-better is
-                "by_chance": self.by_chance,
-                "note": RESEARCH_USE,
-            }
-            write_json(temporary / "comparison.json", stored)
-            (temporary / "comparison.png").write_bytes(self.figure())
-            rows = [row.plain() for row in self.rows]
-            with replacing_file(temporary / "comparison.csv") as path, path.open("w", newline="") as file:
-                write_rows(file, list(rows[0]), rows)
-        return folder
 
 
 def compare(runs: Sequence[Run], task: Task) -> Comparison:

@@ -16,15 +16,14 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derm_ml import DermError
-from derm_ml.files import replacing_folder, sha256, write_json
-from derm_ml.report.html import render
+from derm_ml.files import sha256, write_json
+from derm_ml.metrics.metric import Metric
 from derm_ml.tables import write_table
 
 if TYPE_CHECKING:
@@ -36,46 +35,6 @@ Row = dict[str, Any]
 
 class EvaluationError(DermError, ValueError):
     """A saved evaluation is missing or damaged, or does not say what it must. Nothing may be promoted on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One number with its 95 % interval and the number of cases behind it.
-
-    `value` None means undefined, with the reason in `note`; `low` and `high` are None where no interval can be
-    given. Raises `ValueError` for NaN or infinity: an undefined number must not look like a number.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("value", "low", "high"):
-            number = getattr(self, name)
-            if number is not None and not math.isfinite(number):
-                raise ValueError(f"a metric's {name} is {number}; an undefined metric has value None and a note")
-        if self.value is None and not self.note:
-            raise ValueError("an undefined metric needs a note that says why")
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return f"undefined: {self.note}"
-        if self.low is None or self.high is None:
-            return f"{self.value:.3f} (n = {self.n})"
-        return f"{self.value:.3f} (95 % {self.low:.3f} to {self.high:.3f}, n = {self.n})"
-
-
-def undefined(n: int, why: str) -> Metric:
-    """A metric that cannot be given, and why."""
-    return Metric(None, None, None, n, why)
-
-
-def not_evaluable(n: int) -> Metric:
-    """Too few cases to say anything: a visible state, not a missing row."""
-    return undefined(n, f"not evaluable (n = {n})")
 
 
 @dataclass(frozen=True)
@@ -133,25 +92,22 @@ class Evaluation:
             "captions": self.captions,
         }
 
-    def save(self, folder: Path) -> Path:
-        """Write the evaluation at `folder`, whole or not at all, and return `folder`.
+    def write(self, folder: Path) -> None:
+        """Write all but the page into an empty folder. `report.save` adds the page, whole or not at all.
 
         Raises `ValueError` if a table holds NaN: it must say None or why there is no number.
         """
-        with replacing_folder(folder) as temporary:
-            self.predictions.to_parquet(temporary / "predictions.parquet", index=False)
-            named = {"predictions_sha256": sha256(temporary / "predictions.parquet")}
-            write_json(temporary / "evaluation.json", self.summary() | named)
-            write_table(temporary / "predictions.csv", self.predictions, float_format="%.6f")
-            (temporary / "figures").mkdir()
-            for name, png in self.figures.items():
-                (temporary / "figures" / f"{name}.png").write_bytes(png)
-            (temporary / "report.html").write_text(render(self), encoding="utf-8")
-        return folder
+        self.predictions.to_parquet(folder / "predictions.parquet", index=False)
+        named = {"predictions_sha256": sha256(folder / "predictions.parquet")}
+        write_json(folder / "evaluation.json", self.summary() | named)
+        write_table(folder / "predictions.csv", self.predictions, float_format="%.6f")
+        (folder / "figures").mkdir()
+        for name, png in self.figures.items():
+            (folder / "figures" / f"{name}.png").write_bytes(png)
 
     @classmethod
     def load(cls, folder: Path) -> Evaluation:
-        """Read what `save` wrote. Raises `EvaluationError` naming the file that is missing or not readable."""
+        """Read what `report.save` wrote. Raises `EvaluationError` naming the file that is missing or not readable."""
         path = folder / "evaluation.json"
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))

@@ -246,7 +246,9 @@ def colour_model(colour_graph):
             learned_from(dataset).write(bundle)
             seal(bundle, card)
         if evaluated:
-            task.evaluate(task.load(folder / "bundle"), dataset).save(folder / "evaluation_test")
+            from derm_ml.report.html import save as save_report
+
+            save_report(task.evaluate(task.load(folder / "bundle"), dataset), folder / "evaluation_test")
         return folder / "bundle"
 
     return make

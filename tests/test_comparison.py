@@ -13,6 +13,9 @@ import pytest
 from scipy.special import expit
 from typer.testing import CliRunner
 
+from derm_ml.figures.comparison import figure
+from derm_ml.figures.comparison import save as save_comparison
+from derm_ml.report.html import save as save_report
 from derm_ml import DermError, cli
 from derm_ml.comparison import ComparisonError, Run, compare, named_apart, others_of, primary_difference, read_run
 from derm_ml.evaluation import Evaluation, Metric
@@ -162,14 +165,14 @@ def test_the_paired_difference_of_promotion_is_that_of_the_table():
 @pytest.fixture
 def models(tmp_path):
     for name, noise in (("plain", 1.5), ("augmented", 0.6), ("strong", 0.1)):
-        measured(noise, version=name).save(tmp_path / "out" / name / "evaluation_test")
-    measured(0.1, version="older", split_hash="older").save(tmp_path / "out" / "older" / "evaluation_test")
+        save_report(measured(noise, version=name), tmp_path / "out" / name / "evaluation_test")
+    save_report(measured(0.1, version="older", split_hash="older"), tmp_path / "out" / "older" / "evaluation_test")
     return tmp_path / "out"
 
 
 def test_a_saved_comparison_is_a_table_a_figure_and_its_origin(models, tmp_path):
     runs = named_apart([read_run(models / name) for name in ("plain", "augmented", "strong")])
-    folder = compare(runs, TASK).save(tmp_path / "c")
+    folder = save_comparison(compare(runs, TASK), tmp_path / "c")
     stored = json.loads((folder / "comparison.json").read_text())
     assert [run["model_version"] for run in stored["runs"]] == ["plain", "augmented", "strong"]
     assert stored["split_hash"] == "abc"
@@ -218,7 +221,7 @@ def test_delong_s_refusal_leaves_the_bootstrap_and_what_is_dropped_says_why(monk
     assert dropped.plain()["difference"] is None
     n = len(comparison.rows) - 1
     assert comparison.by_chance.startswith(f"Of {n} differences about {n / 20:.1f} are told apart by chance alone")
-    assert comparison.figure().startswith(b"\x89PNG")
+    assert figure(comparison).startswith(b"\x89PNG")
 
 
 def test_derm_compare_prints_one_table_and_writes_it(models, tmp_path):
@@ -244,7 +247,7 @@ def test_promotion_refuses_a_model_that_is_better_by_luck(tmp_path, monkeypatch)
     lucky = next(e for e in (measured(1.5, seed) for seed in range(1, 50)) if e.value("auc_malignant") > area)
     held = {}
     for name, evaluation in {"champion": champion, "lucky": lucky, "better": measured(0.1)}.items():
-        folder = evaluation.save(tmp_path / name)
+        folder = save_report(evaluation, tmp_path / name)
         value = evaluation.value("auc_malignant")
         held[name] = Evidence(name, "r", "m.dir", "abc", "sha", N, value, value, value, folder=str(folder))
     monkeypatch.setattr("derm_ml.promotion.decision._champion_on", lambda *_: held["champion"])

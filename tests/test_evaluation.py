@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from derm_ml.report.html import save as save_report
 from derm_ml import RESEARCH_USE
 from derm_ml.evaluation import Evaluation, EvaluationError, Metric, not_evaluable, undefined
 from derm_ml.figures.style import blank
@@ -46,7 +47,7 @@ def evaluation() -> Evaluation:
 
 
 def test_what_is_saved_is_what_is_loaded(evaluation, tmp_path):
-    folder = evaluation.save(tmp_path / "evaluation")
+    folder = save_report(evaluation, tmp_path / "evaluation")
     loaded = Evaluation.load(folder)
     assert loaded.summary() == evaluation.summary()
     assert loaded.figures == evaluation.figures
@@ -62,8 +63,8 @@ def test_what_is_saved_is_what_is_loaded(evaluation, tmp_path):
 
 
 def test_saving_again_gives_the_same_bytes_and_leaves_nothing_behind(evaluation, tmp_path):
-    first = {p: p.read_bytes() for p in evaluation.save(tmp_path / "e").rglob("*.[hjc]*")}
-    assert {p: p.read_bytes() for p in evaluation.save(tmp_path / "e").rglob("*.[hjc]*")} == first
+    first = {p: p.read_bytes() for p in save_report(evaluation, tmp_path / "e").rglob("*.[hjc]*")}
+    assert {p: p.read_bytes() for p in save_report(evaluation, tmp_path / "e").rglob("*.[hjc]*")} == first
     assert [p.name for p in tmp_path.iterdir()] == ["e"]
 
 
@@ -78,7 +79,7 @@ def test_an_undefined_number_cannot_pass_as_a_metric(number):
 
 
 def test_an_undefined_metric_is_null_in_the_json_and_absent_from_the_numbers(evaluation, tmp_path):
-    stored = json.loads((evaluation.save(tmp_path / "e") / "evaluation.json").read_text())
+    stored = json.loads((save_report(evaluation, tmp_path / "e") / "evaluation.json").read_text())
     assert stored["metrics"]["auc_nevus"] == {
         "value": None,
         "low": None,
@@ -93,10 +94,10 @@ def test_an_undefined_metric_is_null_in_the_json_and_absent_from_the_numbers(eva
 
 
 def test_nan_in_a_table_is_refused_and_the_old_evaluation_stays(evaluation, tmp_path):
-    folder = evaluation.save(tmp_path / "e")
+    folder = save_report(evaluation, tmp_path / "e")
     evaluation.tables["per_label"][0]["auc"] = math.nan
     with pytest.raises(ValueError, match="JSON"):
-        evaluation.save(folder)
+        save_report(evaluation, folder)
     assert Evaluation.load(folder).tables["per_label"][0]["auc"] is None
 
 
@@ -113,7 +114,7 @@ def test_nan_in_a_table_is_refused_and_the_old_evaluation_stays(evaluation, tmp_
     ],
 )
 def test_a_damaged_evaluation_is_not_evidence(evaluation, tmp_path, file, content, says):
-    folder = evaluation.save(tmp_path / "e")
+    folder = save_report(evaluation, tmp_path / "e")
     (folder / file).unlink()
     if content is not None:
         (folder / file).write_text(content)
@@ -123,7 +124,7 @@ def test_a_damaged_evaluation_is_not_evidence(evaluation, tmp_path, file, conten
 
 def test_nan_smuggled_into_the_json_is_not_evidence(evaluation, tmp_path):
     """Python's JSON reader takes NaN; a comparison with NaN would let a model through."""
-    path = evaluation.save(tmp_path / "e") / "evaluation.json"
+    path = save_report(evaluation, tmp_path / "e") / "evaluation.json"
     path.write_text(path.read_text().replace('"value": 0.9', '"value": NaN'))
     with pytest.raises(EvaluationError, match="value is nan"):
         Evaluation.load(tmp_path / "e")
@@ -156,7 +157,7 @@ class _Page(HTMLParser):
 
 
 def test_report_is_one_page_that_needs_no_network(evaluation, tmp_path):
-    text = (evaluation.save(tmp_path / "e") / "report.html").read_text()
+    text = (save_report(evaluation, tmp_path / "e") / "report.html").read_text()
     page = _Page(text)
     assert page.open == []
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object"}
@@ -171,7 +172,7 @@ def test_report_is_one_page_that_needs_no_network(evaluation, tmp_path):
 
 
 def test_report_shows_use_id_chain_every_metric_with_n_and_what_is_not_evaluable(evaluation, tmp_path):
-    page = _Page((evaluation.save(tmp_path / "e") / "report.html").read_text())
+    page = _Page((save_report(evaluation, tmp_path / "e") / "report.html").read_text())
     text = re.sub(r"\s+", " ", " ".join(page.words))
     assert text.index(RESEARCH_USE) < text.index("Measured on")  # before anything else
     for part in ("d41d8cd98f00b204e9800998ecf8427e.dir", "feedfacefeedface", "0123456789ab", "strong", "abc1234"):
@@ -182,7 +183,7 @@ def test_report_shows_use_id_chain_every_metric_with_n_and_what_is_not_evaluable
 
 def test_report_escapes_what_came_from_outside(evaluation, tmp_path):
     """A class folder may be named anything; it must not run in the reader's browser."""
-    text = (evaluation.save(tmp_path / "e") / "report.html").read_text()
+    text = (save_report(evaluation, tmp_path / "e") / "report.html").read_text()
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "Lesions &lt;of the skin&gt;" in text

@@ -10,6 +10,7 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn import metrics as reference
 
+from derm_ml.report.html import save as save_report
 from derm_ml.bundle import BundleCard, OperatingPoint, Preprocessing, UnclaimedPoint
 from derm_ml.evaluation import Evaluation
 from derm_ml.evaluation_classification import evaluate_classification
@@ -83,7 +84,7 @@ def test_it_can_be_saved_shown_and_read_back(tmp_path):
     frame, outputs = drawn()
     picture = np.full((40, 30, 3), 90, np.uint8)
     result = evaluated(frame, outputs, card(points=(point("melanoma"),)), image=lambda _: picture)
-    loaded = Evaluation.load(result.save(tmp_path / "e"))
+    loaded = Evaluation.load(save_report(result, tmp_path / "e"))
     assert loaded.summary() == result.summary()
     assert (result.n, result.n_patients) == (120, 60)
     assert set(result.figures) >= {"roc", "confusion_matrix", "reliability", "confident_mistakes"}
@@ -186,13 +187,13 @@ def test_a_class_that_does_not_occur_is_undefined_not_nan(tmp_path):
     assert result.value("auc_mean") is None
     assert result.value("sensitivity_seborrheic_keratosis_at_recall_0.9") is None
     assert result.value("auc_melanoma") is not None
-    result.save(tmp_path / "e")
+    save_report(result, tmp_path / "e")
 
 
 def test_a_split_of_two_cases_is_still_a_report(tmp_path):
     frame, outputs = drawn(2)
     result = evaluated(frame, outputs)
-    result.save(tmp_path / "e")
+    save_report(result, tmp_path / "e")
     assert result.metrics["accuracy"].n == 2
 
 
@@ -226,7 +227,7 @@ def test_a_constant_model_is_measured_and_its_gate_is_red(tmp_path):
     assert "120 cases have only 1 distinct value" in result.metrics["auc_melanoma"].note
     gate = next(g for g in get_task("lesion_classification").gates if g.name == "ranks_better_than_chance")
     assert not gate.check(result).passed
-    result.save(tmp_path / "e")
+    save_report(result, tmp_path / "e")
 
 
 def test_a_task_s_own_word_for_negative_is_used_and_decisions_are_at_the_chosen_point():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derm_assets.resources.places import Places
+from derm_ml.report.html import save as save_report
 from derm_ml import DermError
 from derm_ml.bundle import Bundle
 from derm_ml.evaluation import Evaluation, EvaluationError
@@ -61,7 +62,7 @@ class Datasets:
                 return folder
         except EvaluationError:  # not made yet, or damaged
             pass
-        return task.evaluate(task.load(bundle), dataset, SPLIT).save(folder)
+        return save_report(task.evaluate(task.load(bundle), dataset, SPLIT), folder)
 
     def examine(self, task: Task, champion: Bundle) -> list[Check]:
         """Whether the champion's data are here, unchanged, and whether its ids can be compared."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from derm_ml.report.html import save as save_report
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.cli.arguments import (
     ModelFolder,
@@ -38,7 +39,7 @@ def evaluate(
     with notes.status(f"evaluating on {split}"):
         evaluation = task.evaluate(predictor, dataset, split)
         folder = bundle_of(model).parent / f"evaluation_{split}"
-        evaluation.save(folder)
+        save_report(evaluation, folder)
     columns = ("metric", "value", "95 % interval", "n")
     table = Table(*columns, title=f"{task.title} · {split}")
     for name, metric in evaluation.metrics.items():
@@ -65,6 +66,7 @@ def compare(
     """Set models side by side on the same frozen cases: paired differences with intervals, a table and a figure."""
     from derm_ml.comparison import compare as compare_runs
     from derm_ml.comparison import named_apart, read_run
+    from derm_ml.figures.comparison import save as save_comparison
 
     task = task_of(task_name)
     split = split_of(split)
@@ -75,7 +77,7 @@ def compare(
     target = replaceable(into or out_root() / task.name / "comparison", "comparison.json")
     with notes.status("resampling patients"):
         comparison = compare_runs(found, task)
-        folder = comparison.save(target)
+        folder = save_comparison(comparison, target)
     title = f"{task.title} · {comparison.split} {comparison.split_hash} · reference {comparison.runs[0].name}"
     table = Table(
         "metric", "run", "reference", "value", "difference", "95 % interval", "DeLong", "verdict",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from derm_ml.report.html import save as save_report
 from derm_ml import DermError
 from derm_ml.cli.arguments import (
     ModelFolder,
@@ -98,7 +99,7 @@ def autoencode(
     with notes.status("measuring reconstructions and codes"):
         classifier = table_of(compared, dataset, bundle_of(against).parent) if compared and against else None
         report = report_autoencoder(AutoencoderPredictor(bundle), dataset, task.title, classifier)
-        saved = report.save(folder / "report")
+        saved = save_report(report, folder / "report")
     for name in ("psnr", "ssim", "checkerboard_energy", "code_silhouette", "code_precision_at_5"):
         notes.print(f"{name}: {report.metrics[name]}")
     print_result(saved / "report.html")

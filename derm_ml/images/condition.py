@@ -1,6 +1,6 @@
 """What may happen to a picture before it becomes a square: crop to the field of view, pick a channel, even contrast.
 
-The settings are stored in the bundle (`bundle.py:Preprocessing`), so training, evaluation and serving do the same.
+The settings are stored in the bundle (`settings.py`), so training, evaluation and serving do the same.
 """
 
 from __future__ import annotations

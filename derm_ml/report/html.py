@@ -1,6 +1,6 @@
 """The report: an evaluation as one HTML page that needs no network and prints well.
 
-Pictures are embedded, styles are inline, there is no script. `Evaluation.save` writes it.
+Images are embedded, styles are inline, there is no script. `save` writes it beside what it shows.
 """
 
 from __future__ import annotations
@@ -11,15 +11,29 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from derm_ml import RESEARCH_USE
+from derm_ml.files import replacing_folder
 from derm_ml.report.words import headed
 
 if TYPE_CHECKING:
     import jinja2
 
+    from pathlib import Path
+
     from derm_ml.evaluation import Evaluation, Metric
 
 HEADLINES = 4  # metrics shown large: one row on a page of A4
 WIDE = 900  # a figure of more pixels across than this gets the page's whole width: in half of it text is unreadable
+
+
+def save(evaluation: Evaluation, folder: Path) -> Path:
+    """Write the evaluation and its page at `folder`, whole or not at all, and return `folder`.
+
+    Raises `ValueError` if a table holds NaN: it must say None or why there is no number.
+    """
+    with replacing_folder(folder) as temporary:
+        evaluation.write(temporary)
+        (temporary / "report.html").write_text(render(evaluation), encoding="utf-8")
+    return folder
 
 
 def render(evaluation: Evaluation) -> str:
@@ -38,7 +52,7 @@ def _template() -> jinja2.Template:
     import jinja2  # a code location that only lists evaluations does not pay for it
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("derm_ml.report", "."),
+        loader=jinja2.PackageLoader("derm_ml.evaluation", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from derm_ml.report.html import save as save_report
 from derm_ml.bundle import Bundle
 from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation
@@ -73,7 +74,7 @@ def test_every_gate_reads_an_evaluation_of_an_untrained_model_too(pipeline):
 
 
 def test_an_evaluation_survives_its_files(pipeline, tmp_path):
-    folder = pipeline.evaluation.save(tmp_path / "evaluation")
+    folder = save_report(pipeline.evaluation, tmp_path / "evaluation")
     loaded = Evaluation.load(folder)
     assert loaded.metrics == pipeline.evaluation.metrics
     assert all(gate.check(loaded) == gate.check(pipeline.evaluation) for gate in pipeline.task.gates)

@@ -11,6 +11,7 @@ import pytest
 
 from derm_assets import packaging
 from derm_assets.packaging import ReplayResult
+from derm_ml.report.html import save as save_report
 from derm_ml.dataset import Dataset, freeze
 from derm_ml.files import folder_md5
 from derm_ml.promotion import CHALLENGER, CHAMPION
@@ -179,7 +180,7 @@ def test_a_red_check_stops_assets_materialised_one_by_one(definitions, instance,
 
     out = Path(places.out) / NAME / "by_hand"  # trained by somebody else, past Dagster
     bundle = TASK.fit(dataset, TASK.recipe("drawn", **RECIPE), out)
-    TASK.evaluate(TASK.load(bundle), dataset).save(out / "evaluation_test")
+    save_report(TASK.evaluate(TASK.load(bundle), dataset), out / "evaluation_test")
     registry.register(TASK, bundle, out / "evaluation_test")
     promoted = only(definitions, instance, "promoted_model")
     assert "a blocking data check fails: patients_do_not_cross_splits" in failure(promoted)

@@ -15,6 +15,7 @@ import pytest
 
 from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.model_registry import HEAD, ModelRegistry, RegistryError, open_registry
+from derm_ml.report.html import save as save_report
 from derm_ml import DermError
 from derm_ml.bundle import MODEL, Bundle, BundleError
 from derm_ml.dataset import Dataset, freeze
@@ -129,7 +130,7 @@ def test_a_newer_evaluation_of_the_same_bundle_is_the_one_that_is_judged(registr
     bundle = model("good")
     register(registry, bundle)
     measured = Evaluation.load(evaluation_of(bundle))
-    replace(measured, metrics=measured.metrics | {"auc_mean": Metric(0.55, 0.4, 0.7, 40)}).save(evaluation_of(bundle))
+    save_report(replace(measured, metrics=measured.metrics | {"auc_mean": Metric(0.55, 0.4, 0.7, 40)}), evaluation_of(bundle))
     version = register(registry, bundle)
     assert version.number == 2
     assert registry.alias(TASK, CHALLENGER) == 2

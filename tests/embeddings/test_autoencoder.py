@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from derm_ml.report.html import save as save_report
 from derm_ml.bundle import BundleError
 from derm_ml.embeddings.autoencoder import AutoencoderPredictor
 from derm_ml.embeddings.recipes import AUTOENCODERS
@@ -52,7 +53,7 @@ def test_the_report_shows_reconstructions_and_compares_the_codes(model, folder, 
         assert row["classifier"] > 0.9
         assert row["difference"] == pytest.approx(row["classifier"] - row["autoencoder"])
     assert {"reconstructions", "loss", "precision"} == set(report.figures)
-    page = (report.save(tmp_path / "report") / "report.html").read_text()
+    page = (save_report(report, tmp_path / "report") / "report.html").read_text()
     assert "Reconstructions" in page
     assert (folder / "codes.parquet").exists()
 

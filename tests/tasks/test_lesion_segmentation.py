@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from derm_ml.report.html import save as save_report
 from derm_ml.cli import app
 from derm_ml.comparison import Run, compare
 from derm_ml.dataset import Dataset
@@ -60,7 +61,7 @@ def test_it_learns_what_was_drawn_and_its_gates_are_green(evaluation):
 
 
 def test_every_number_is_a_mean_over_the_pictures_in_the_csv(evaluation, tmp_path):
-    folder = evaluation.save(tmp_path / "evaluation")
+    folder = save_report(evaluation, tmp_path / "evaluation")
     table = pd.read_csv(folder / "predictions.csv")
     assert len(table) == 12
     for name in ("dice", "jaccard", "thresholded_jaccard", "hd95", "sensitivity", "specificity"):
@@ -128,7 +129,7 @@ def test_gates_stop_a_network_that_misses(evaluation):
 
 def test_a_network_that_may_be_worse_than_the_champion_is_not_promoted(evaluation, model, dataset, tmp_path):
     """The paired difference over the same pictures decides, not two numbers beside each other."""
-    evaluation.save(tmp_path / "held")
+    save_report(evaluation, tmp_path / "held")
     better = broken(evaluation, dice=[0.5] + [0.999] * 11)  # a higher mean, but one picture fell apart
     held = Evidence.read(TASK, model / "bundle", tmp_path / "held", dataset)
     assert not held.faults
@@ -146,7 +147,7 @@ def test_a_network_that_may_be_worse_than_the_champion_is_not_promoted(evaluatio
 def test_scores_written_by_hand_are_not_believed(evaluation, model, dataset, tmp_path, forged):
     """The Dice of an image follows from its pixels, and those from the mask that is drawn again."""
     columns = {"dice": 0.99} if forged == "dice" else {"dice": 1.0, "jaccard": 1.0, "fp": 0, "fn": 0}
-    broken(evaluation, **columns).save(tmp_path / "forged")
+    save_report(broken(evaluation, **columns), tmp_path / "forged")
     (fault,) = Evidence.read(TASK, model / "bundle", tmp_path / "forged", dataset).faults
     expected = "is not that of its pixels" if forged == "dice" else "predicted again differ from the stored predictions"
     assert expected in fault

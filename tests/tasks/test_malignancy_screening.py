@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from derm_ml.report.html import save as save_report
 from derm_ml.bundle import Bundle
 from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation, Metric, undefined
@@ -50,7 +51,7 @@ def bundle(dataset, tmp_path_factory):
 @pytest.fixture(scope="module")
 def evaluation(bundle, dataset, tmp_path_factory) -> Evaluation:
     measured = TASK.evaluate(Predictor(bundle), dataset, "test")
-    return Evaluation.load(measured.save(tmp_path_factory.mktemp("report") / "evaluation_test"))
+    return Evaluation.load(save_report(measured, tmp_path_factory.mktemp("report") / "evaluation_test"))
 
 
 def test_every_split_of_the_drawn_set_holds_every_kind_of_lesion(tmp_path, monkeypatch):
@@ -387,7 +388,7 @@ def test_a_set_of_cancers_alone_is_refused_before_training(dataset, tmp_path):
 
 def test_its_numbers_can_be_counted_and_predicted_again(evaluation, bundle, dataset, tmp_path):
     """Promotion believes neither the metrics nor the predictions that are stored."""
-    evaluation.save(tmp_path / "evaluation")
+    save_report(evaluation, tmp_path / "evaluation")
     evidence = Evidence.read(TASK, bundle, tmp_path / "evaluation", dataset)
     assert (evidence.faults, evidence.flattered, evidence.red_data) == ((), (), ())
     assert evidence.value == evaluation.numbers[TASK.primary_metric]

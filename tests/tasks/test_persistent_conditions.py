@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from derm_ml.report.html import save as save_report
 from derm_ml.bundle import Bundle, BundleError
 from derm_ml.dataset import Dataset
 from derm_ml.evaluation import Evaluation, Metric
@@ -138,7 +139,7 @@ def test_the_gate_of_refusals_holds_the_bar_where_there_are_pairs_enough(evaluat
 
 def test_its_evidence_is_good_enough_to_be_promoted(model, evaluation, dataset, tmp_path):
     """Several cases are made of one photo: the frozen split is covered all the same. Every pair is asked again."""
-    evaluation.save(tmp_path / "evaluation")
+    save_report(evaluation, tmp_path / "evaluation")
     evidence = Evidence.read(TASK, model / "bundle", tmp_path / "evaluation", dataset)
     assert (evidence.faults, evidence.flattered, evidence.red_data) == ((), (), ())
     assert evidence.value == evaluation.numbers["match_f1"]
@@ -151,7 +152,7 @@ def test_matches_written_by_hand_are_asked_again(model, evaluation, dataset, tmp
     table["right"] = table["said"] = table["there"] = table["there"] + 1
     metrics = TASK.recount(Bundle.open(model / "bundle").card, table, dataset)
     assert metrics["match_f1"].value == 1
-    replace(evaluation, predictions=table, metrics=metrics).save(tmp_path / "forged")
+    save_report(replace(evaluation, predictions=table, metrics=metrics), tmp_path / "forged")
     (fault,) = Evidence.read(TASK, model / "bundle", tmp_path / "forged", dataset).faults
     assert "test cases predicted again differ from the stored predictions" in fault
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from derm_ml.report.html import save as save_report
 from derm_ml.asking.form import form_body
 from derm_ml.bundle import Bundle
 from derm_ml.dataset import Dataset
@@ -190,7 +191,7 @@ def test_training_on_permuted_labels_gives_chance(retinal_dataset, tmp_path):
 
 def test_its_numbers_can_be_counted_and_predicted_again(evaluation, retinal_trained, retinal_dataset, tmp_path):
     """Promotion believes neither the metrics nor the predictions that are stored."""
-    evaluation.save(tmp_path / "evaluation")
+    save_report(evaluation, tmp_path / "evaluation")
     evidence = Evidence.read(TASK, retinal_trained / "bundle", tmp_path / "evaluation", retinal_dataset)
     assert (evidence.faults, evidence.flattered, evidence.red_data) == ((), (), ())
     assert evidence.value == evaluation.numbers[TASK.primary_metric]

@@ -1,0 +1,52 @@
+"""An operating point: a threshold and the evidence for it, as a bundle keeps it. `operating_points.py` fits them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class OperatingPoint(BaseModel, extra="forbid", frozen=True):
+    """A threshold on the calibrated probability of `label`, fitted on the split named by `split_hash`."""
+
+    name: str
+    label: str
+    threshold: float = Field(ge=0, le=1)
+    split: Literal["validation"] = "validation"  # never the test split
+    split_hash: str
+    sensitivity: float
+    sensitivity_low: float  # exact (Clopper-Pearson) one-sided 95 % lower bound, of images and of groups the lower
+    specificity: float
+    positives: int
+    groups: int | None = None  # distinct patients or lesions among the positives, on which the bound rests
+
+    @property
+    def recall_at_least(self) -> float | None:
+        """`sensitivity_low` where it is a valid bound; None at the balanced point.
+
+        There the threshold was searched for on the cases that would prove it; a threshold at a fixed rank of the
+        positives, or one that rests on the negatives alone, leaves the bound exact.
+        """
+        return None if self.name == "balanced" else self.sensitivity_low
+
+
+class UnclaimedPoint(BaseModel, extra="forbid", frozen=True):
+    """A recall that was asked for and cannot be claimed: too few positive groups would prove it even without a miss."""
+
+    name: str
+    label: str
+    recall: float
+    split: Literal["validation"] = "validation"
+    split_hash: str
+    positives: int
+    groups: int | None = None  # distinct patients or lesions among them; None: each positive is one
+    needed: int
+
+    @property
+    def reason(self) -> str:
+        if self.groups is None or self.groups == self.positives:
+            return f"needs ≥ {self.needed:,} positives, has {self.positives:,}"
+        return (
+            f"needs positives of ≥ {self.needed:,} patients or lesions, has {self.groups:,} ({self.positives:,} images)"
+        )
