@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from plain_script import train_and_predict
 
-from derm_ml.dataset import Dataset
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.dataset import Dataset
 from derm_ml.explain.findings import findings_of
 from derm_ml.files import replacing_file
 from derm_ml.images.preprocess import to_square
 from derm_ml.metrics.classification import auc, mean_auc
 from derm_ml.metrics.intervals import estimate, paired_difference
-from derm_ml.predictor import Predictor
 
 SPLITS = (["validation"], ["test"], ["validation", "test"])
 

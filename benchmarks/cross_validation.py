@@ -24,17 +24,17 @@ import yaml
 from plain_script import train_and_predict
 from sklearn.model_selection import StratifiedGroupKFold
 
-from derm_ml.dataset import Dataset
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.splits import split_hash
+from derm_ml.evaluation.isic import LABELS as SCORED
 from derm_ml.explain.findings import findings_of
 from derm_ml.files import replacing_file
 from derm_ml.images.preprocess import to_square
 from derm_ml.metrics.classification import auc, mean_auc
 from derm_ml.metrics.intervals import bootstrap, estimate, paired_difference
-from derm_ml.metrics.isic import LABELS as SCORED
-from derm_ml.predictor import Predictor
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import get_task
-from derm_ml.splits import split_hash
 from derm_ml.task import Recipe, Task
 
 # what the script is told of a task; the labels whose AUCs count, where they are not all

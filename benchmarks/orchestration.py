@@ -16,9 +16,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from derm_ml.report.html import save as save_report
-from derm_ml.predictor import Predictor
-from derm_ml.prepare import prepare
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.prepare import prepare
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.registry import get_task
 from derm_ml.task import Recipe, Task
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from derm_ml.sources import LAYOUTS, MASK_LAYOUTS, PAIR_LAYOUTS, read_source
+from derm_ml.data.sources import LAYOUTS, MASK_LAYOUTS, PAIR_LAYOUTS, read_source
 
 LABELS = ("benign", "malignant")
 CLASSES = ("melanoma", "nevus", "seborrheic_keratosis")

@@ -32,9 +32,10 @@ import psutil
 from PIL import Image
 
 from derm_assets.packaging import build_bento
-from derm_ml.bundle import BundleCard, Preprocessing, seal, writing_bundle
+from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.images.decode import decode
-from derm_ml.predictor import Predictor
+from derm_ml.images.settings import Preprocessing
 from derm_ml.registry import get_task
 from serving import sessions
 from serving.released import write_release

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from derm_ml.embeddings.extract import unit
-from derm_ml.embeddings.index import VectorIndex
+from derm_ml.images.index import VectorIndex
 
 QUERIES, ALONE, K = 1000, 200, 10
 PART = 100_000  # vectors drawn at once

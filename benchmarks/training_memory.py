@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from derm_ml.dataset import Dataset
-from derm_ml.prepare import prepare
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.prepare import prepare
 from derm_ml.registry import get_task
 from derm_ml.task import PrepareSettings
 from derm_ml.training.classification import fit_classifier

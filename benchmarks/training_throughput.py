@@ -24,9 +24,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from derm_ml.dataset import Dataset
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.prepare import prepare
 from derm_ml.losses.classification import softmax_loss
-from derm_ml.prepare import prepare
 from derm_ml.registry import get_task
 from derm_ml.training import classification, segmentation
 from derm_ml.training.ema import MovingAverage

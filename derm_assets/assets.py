@@ -27,8 +27,8 @@ from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
-from derm_ml.embeddings.recipes import AUTOENCODERS
 from derm_ml.task import Artifact, Task
+from derm_ml.training.autoencoder_recipes import AUTOENCODERS
 
 PARITY = "endpoint_reproduces_evaluation"
 

@@ -17,7 +17,7 @@ import dagster as dg
 
 from derm_assets.resources.places import Places
 from derm_assets.withdrawal import withdrawal
-from derm_ml.deliveries import REJECTED
+from derm_ml.data.deliveries import REJECTED
 from derm_ml.escape import visible
 from derm_ml.task import Task
 

@@ -26,7 +26,7 @@ def data_rules(task: Task, dataset: dg.AssetKey) -> dg.AssetChecksDefinition:
     )
     @told
     def check_rules(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        from derm_ml.dataset import Dataset
+        from derm_ml.data.dataset import Dataset
 
         data = Dataset.open(latest(context.instance, dataset).path)
         for rule in _asked(task.rules, context):
@@ -41,7 +41,7 @@ def gates(task: Task, evaluation: dg.AssetKey) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name=f"{task.name}__gates", specs=_specs(task.gates, evaluation), can_subset=True)
     @told
     def check_gates(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        from derm_ml.evaluation import Evaluation
+        from derm_ml.evaluation.record import Evaluation
 
         measured = Evaluation.load(latest(context.instance, evaluation).path)
         for gate in _asked(task.gates, context):

@@ -20,7 +20,7 @@ from derm_assets.launching import Dagster, follow, services
 from derm_assets.packaging import running
 from derm_assets.resources.places import Places
 from derm_ml import RESEARCH_USE, DermError
-from derm_ml.dataset import Dataset
+from derm_ml.data.dataset import Dataset
 from derm_ml.files import private_by_default
 from derm_ml.registry import get_task
 from serving.released import NotReleased, read_release

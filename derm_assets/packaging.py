@@ -28,11 +28,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from derm_ml import DermError
-from derm_ml.bundle import Bundle
+from derm_ml.asking.replay import Upload, numbers_of
+from derm_ml.bundles.bundle import Bundle
 from derm_ml.promotion.doctor import Check
 from derm_ml.promotion.ledger import Standing
 from derm_ml.registry import get_task
-from derm_ml.replay import Upload, numbers_of
 from serving.launch import serve_command, serve_environment
 from serving.released import (
     NotReleased,

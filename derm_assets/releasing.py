@@ -15,10 +15,10 @@ from derm_assets.display import described, facts
 from derm_assets.lineage import UpstreamError, latest
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
-from derm_ml.bundle import Bundle
+from derm_ml.asking.replay import Upload
+from derm_ml.bundles.bundle import Bundle
 from derm_ml.files import sha256
 from derm_ml.promotion import ModelVersion
-from derm_ml.replay import Upload
 from derm_ml.task import Task
 
 SIMILAR = "similar_images"  # the artifact whose index a service ships
@@ -70,9 +70,9 @@ def _result(
 
 def _champions_index(context: dg.AssetExecutionContext, task: Task, model: Bundle, places: Places) -> Path | None:
     """The index of similar images the champion's asset made; made here where that is of a later model. None without."""
-    from derm_ml.dataset import Dataset
+    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.data.dataset import Dataset
     from derm_ml.embeddings.made import similar_of
-    from derm_ml.predictor import Predictor
 
     if not task.has_embedding:
         return None
@@ -87,8 +87,8 @@ def _champions_index(context: dg.AssetExecutionContext, task: Task, model: Bundl
 
 def _held_out(task: Task, model, evaluation: Path, places: Places) -> Iterator[Upload]:
     """Test cases as they would be uploaded, with what the evaluation said of them."""
-    from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation
+    from derm_ml.data.dataset import Dataset
+    from derm_ml.evaluation.record import Evaluation
 
     data = Dataset.open(places.version(task, model.card.dataset_md5))
     yield from task.held_out(data, Evaluation.load(evaluation), REPLAYED)

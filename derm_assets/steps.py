@@ -23,15 +23,15 @@ from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
-from derm_ml.report.html import save as save_report
-from derm_ml.bundle import Bundle
+from derm_ml.bundles.bundle import Bundle
 from derm_ml.escape import visible
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.task import Artifact, Recipe, Task
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
 
 SAMPLES = 24  # pictures on the contact sheet of a dataset: three rows of eight
 COMPARED = 6  # other models beside the current one: more marks on a line are not told apart
@@ -39,7 +39,7 @@ COMPARED = 6  # other models beside the current one: more marks on a line are no
 
 def take_batch(context: dg.AssetExecutionContext, task: Task, places: Places, store: DataStore) -> dg.MaterializeResult:
     """Validate this partition's batch and add it to the raw folder; a rejected one is set aside with its report."""
-    from derm_ml.incoming import RejectedBatch, receive, write_problems
+    from derm_ml.data.incoming import RejectedBatch, receive, write_problems
 
     batch = places.incoming(task) / context.partition_key
     report = places.intake(task, context.partition_key) / "left_out.csv"
@@ -77,7 +77,7 @@ def take_batch(context: dg.AssetExecutionContext, task: Task, places: Places, st
 
 def withdraw_batch(context: dg.OpExecutionContext, task: Task, batch: str, places: Places) -> None:
     """Take an accepted delivery out of the raw folder and log what that touches."""
-    from derm_ml.withdrawal import models_trained_on, withdraw
+    from derm_ml.data.withdrawal import models_trained_on, withdraw
 
     gone = withdraw(places.raw(task), batch, places.withdrawn(task))
     learned = models_trained_on(gone.delivery, Path(places.out) / task.name, places.version(task, "any").parent)
@@ -95,7 +95,7 @@ def withdraw_batch(context: dg.OpExecutionContext, task: Task, batch: str, place
 
 def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> dg.MaterializeResult:
     """Bring the prepared dataset up to date; its DVC md5 is the data version."""
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
     from derm_ml.figures.charts import class_balance_figure
 
     prepared = store.prepare(task, partial(say, context))
@@ -118,8 +118,8 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
 
 def _contact_sheet(task: Task, data) -> bytes:
     """Training pictures of every class in turn, spread evenly over the manifest."""
+    from derm_ml.asking.replay import spread
     from derm_ml.figures.sheets import contact_sheet
-    from derm_ml.replay import spread
 
     rows = data.split("train")
     labels = sorted(rows["label"].unique())
@@ -152,9 +152,9 @@ def autoencode(
     registry: ModelRegistry,
 ) -> dg.MaterializeResult:
     """Fit an autoencoder and report what it reconstructs; the codes of all images lie beside its bundle."""
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
     from derm_ml.embeddings.autoencoder import AutoencoderPredictor
-    from derm_ml.embeddings.report import report_autoencoder
+    from derm_ml.evaluation.autoencoder import report_autoencoder
     from derm_ml.training.autoencoder import fit_autoencoder
 
     dataset = Dataset.open(data.path)
@@ -177,8 +177,8 @@ def _fitted(
 ) -> tuple[Bundle, dict[str, Any]]:
     """`fit(recipe, folder, on_epoch)` in the folder of that recipe and data, told to Dagster and MLflow; its bundle
     and what to show of it."""
-    from derm_ml.data_checks import require_usable
-    from derm_ml.dataset import Dataset, model_folder
+    from derm_ml.data.checks import require_usable
+    from derm_ml.data.dataset import Dataset, model_folder
     from derm_ml.figures.charts import training_curves
 
     require_usable(task, Dataset.open(data.path), data.version)  # a check that was red stops later runs too
@@ -250,10 +250,10 @@ def compare(
     context: dg.AssetExecutionContext, task: Task, named: list[str], evaluation: Upstream, places: Places
 ) -> dg.MaterializeResult:
     """The current model, as the reference, beside others measured on the same frozen split."""
-    from derm_ml.comparison import compare as compare_runs
-    from derm_ml.comparison import named_apart, others_of, read_run
-    from derm_ml.figures.comparison import figure
-    from derm_ml.figures.comparison import save as save_comparison
+    from derm_ml.evaluation.comparison import compare as compare_runs
+    from derm_ml.evaluation.comparison import named_apart, others_of, read_run
+    from derm_ml.evaluation.comparison_report import figure
+    from derm_ml.evaluation.comparison_report import save as save_comparison
 
     current = read_run(evaluation.path)
     models = Path(places.out) / task.name
@@ -287,7 +287,7 @@ def compare(
 
 def _own_data(task: Task, model: Upstream, places: Places) -> Dataset:
     """The frozen dataset the model was trained with, whatever was delivered since: promotion looks at newer data."""
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
 
     md5 = str(model.metadata["dataset_md5"])
     frozen = places.version(task, md5)

@@ -3,7 +3,7 @@
     data.py       read, draw
     train.py      fit                    may: demo
     evaluate.py   evaluate, recount, repeat
-    predict.py    answer, explain, explanation      may: answers, load, held_out, numbers, columns, drawings
+    predict.py    load, answer, explain, explanation      may: answers, held_out, numbers, columns, drawings
 
 Each task's `__init__.py` names its modules as `Modules`, so that a type checker compares them with these protocols;
 tests/contract compares the signatures of every task, and names a public verb that nobody calls.
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from derm_ml.asking.answers import Answer, Explanation
-    from derm_ml.bundle import BundleCard
-    from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation, Metric
+    from derm_ml.asking.replay import Upload
+    from derm_ml.bundles.bundle import BundleCard
+    from derm_ml.data.dataset import Dataset
+    from derm_ml.evaluation.record import Evaluation
+    from derm_ml.metrics.metric import Metric
     from derm_ml.progress import OnEpoch
     from derm_ml.records import Reading
-    from derm_ml.replay import Upload
 
 
 class DataModule(Protocol):
@@ -79,6 +80,10 @@ class EvaluateModule(Protocol):
 class PredictModule(Protocol):
     """Answers and explains. `asked` is an RGB image (H, W, 3) uint8 or a `Pair`, as the task is asked."""
 
+    def load(self, bundle: Path) -> Any:
+        """The predictor of a bundle of the task. Raises `BundleError` for one that is damaged or of something else."""
+        ...
+
     def answer(self, predictor: Any, asked: Any, options: Mapping[str, str], /) -> Answer:
         """What the service and the command line say of one case, as the model that the task's `asking.answer` names.
 
@@ -100,10 +105,6 @@ class PredictExtras(Protocol):
 
     def answers(self, predictor: Any, images: Sequence[np.ndarray], options: Mapping[str, str], /) -> Sequence[Answer]:
         """`answer` for each of several images, predicted together; they may be shrunk to what a dataset stores."""
-        ...
-
-    def load(self, bundle: Path) -> Any:
-        """The task's own predictor; without it `Predictor(bundle)`. Raises `BundleError` for a damaged bundle."""
         ...
 
     def held_out(self, dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:

@@ -19,8 +19,9 @@ A task is one folder, `derm_ml/tasks/<name>/`, with the same inner shape:
                  the images may be shrunk to the size a dataset stores
                  columns(card) -> the columns of a table of answers; a mapping's are named `name.key`
                  drawings(image, answer) -> images by name, if an answer is to be looked at (a mask)
-                 and, where the task does not classify images: load(bundle) -> its predictor,
-                 held_out(dataset, evaluation, n) -> uploads, numbers(answer) -> what a service must reproduce
+                 load(bundle) -> its predictor
+                 and, where an answer is not about images and their probabilities: held_out(dataset, evaluation, n) ->
+                 uploads, numbers(answer) -> what a service must reproduce
 
 `Task` calls these by convention and imports them when they are called, so that a code location that only
 wants to know a task's name and settings does not pay for torch.
@@ -39,6 +40,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from derm_ml.asking.kinds import Asking
+from derm_ml.asking.replay import Upload, image_uploads, numbers_of
 from derm_ml.machine import memory_for, refuse_several_processes
 from derm_ml.progress import OnEpoch, silent
 from derm_ml.records import SPLITS, DataError, Reading
@@ -49,12 +51,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from derm_ml.asking.answers import Answer, Explanation
-    from derm_ml.bundle import BundleCard
-    from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation, Metric
-    from derm_ml.pairs import Pair
-    from derm_ml.predictor import Predictor
-    from derm_ml.replay import Upload
+    from derm_ml.asking.pair import Pair
+    from derm_ml.bundles.bundle import BundleCard
+    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.data.dataset import Dataset
+    from derm_ml.evaluation.record import Evaluation
+    from derm_ml.metrics.metric import Metric
 
 
 R = TypeVar("R", bound="Recipe")
@@ -297,33 +299,15 @@ class Task:
 
     def load(self, bundle: Path) -> Predictor:
         """The predictor of a bundle of this task. Raises `BundleError` for one that is damaged or of something else."""
-        from derm_ml.bundle import BundleError, read_card
-
-        card = read_card(bundle)
-        if card.task != self.name:
-            raise BundleError(f"{bundle} is a model of {card.task}, not of {self.name}: choose one of {self.name}")
-        if card.head == "reconstruction":
-            raise BundleError(f"{bundle} is an autoencoder, which predicts nothing: choose a model `derm fit` made")
-        own = getattr(self._module("predict"), "load", None)
-        if own:
-            return own(bundle)
-        from derm_ml.predictor import Predictor
-
-        return Predictor(bundle)
+        return self._module("predict").load(bundle)
 
     def held_out(self, dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
         """At most `n` test cases as they would be uploaded, with what the evaluation said of them."""
         own = getattr(self._module("predict"), "held_out", None)
-        if own:
-            return own(dataset, evaluation, n)
-        from derm_ml.replay import image_uploads
-
-        return image_uploads(self.asking, dataset, evaluation, n)
+        return own(dataset, evaluation, n) if own else image_uploads(self.asking, dataset, evaluation, n)
 
     def numbers(self, answer: Mapping[str, Any]) -> Mapping[str, float]:
         """The numbers of an answer by name: what a built service must reproduce."""
-        from derm_ml.replay import numbers_of
-
         return getattr(self._module("predict"), "numbers", numbers_of)(answer)
 
     def answer(self, predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> dict[str, Any]:

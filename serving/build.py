@@ -20,11 +20,11 @@ from bentoml.exceptions import NotFound
 from pydantic import BaseModel, ConfigDict, Field
 
 import derm_ml
-from derm_ml.bundle import CARD, Bundle, copy_to_serve
+from derm_ml.bundles.bundle import CARD, Bundle, copy_to_serve
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
 from derm_ml.embeddings.similar import SimilarImages, ship
 from derm_ml.files import private_by_default, sha256
-from derm_ml.predictor import Predictor
 from derm_ml.registry import get_task
 from serving import golden, sessions
 from serving.engine import BUNDLE, INDEX

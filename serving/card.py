@@ -7,7 +7,7 @@ from typing import Any
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.kinds import BATCH
 from derm_ml.asking.options import ANSWER, EXPLAIN
-from derm_ml.bundle import BundleCard
+from derm_ml.bundles.bundle import BundleCard
 from derm_ml.task import Task
 from serving.answers import ModelFacts, OptionFacts, ServiceCard
 from serving.engine import Engine

@@ -24,12 +24,12 @@ from derm_ml import RESEARCH_USE
 from derm_ml.asking.form import FORM
 from derm_ml.asking.kinds import BATCH, BATCH_BYTES, IMAGE
 from derm_ml.asking.options import ANSWER, EXPLAIN, AskingError, read_options
+from derm_ml.asking.pair import Pair
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.embeddings.similar import SimilarImagesError
 from derm_ml.embeddings.similar import answer as find_similar
 from derm_ml.images.decode import UPLOAD_FORMATS, ImageError, decode
 from derm_ml.images.preprocess import limit_side
-from derm_ml.pairs import Pair
-from derm_ml.predictor import Predictor
 from derm_ml.task import Task
 from serving.answers import Answers, enveloped, identity
 from serving.card import service_card

@@ -15,10 +15,10 @@ from weakref import WeakKeyDictionary
 
 from starlette.exceptions import HTTPException
 
-from derm_ml.bundle import BundleError, read_card, require_trusted
+from derm_ml.bundles.bundle import BundleError, read_card, require_trusted
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError
 from derm_ml.neutral_ids import NeutralIds, known_ids
-from derm_ml.predictor import Predictor
 from derm_ml.task import Task
 from serving import golden, sessions
 from serving.guard import Limits

@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image
 
 from derm_ml import DermError
+from derm_ml.asking.pair import Pair
 from derm_ml.files import write_json
 from derm_ml.images.decode import decode
-from derm_ml.pairs import Pair
 from derm_ml.task import Task
 
 GOLDEN = "golden.json"

@@ -16,7 +16,7 @@ from derm_ml.asking.boxes import EXAMPLE
 from derm_ml.asking.form import FORM
 from derm_ml.asking.kinds import BATCH, BATCH_BYTES, IMAGE, Part
 from derm_ml.asking.options import ANSWER, EXPLAIN, Option
-from derm_ml.bundle import BundleCard
+from derm_ml.bundles.bundle import BundleCard
 from derm_ml.images.decode import UPLOAD_FORMATS
 from derm_ml.task import Task
 from serving.answers import Answers, Refusal, ServiceCard

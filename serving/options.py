@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from derm_ml.asking.options import Option, read_options
-from derm_ml.bundle import BundleCard
+from derm_ml.bundles.bundle import BundleCard
 from derm_ml.embeddings.similar import MOST, K
 from derm_ml.registry import all_tasks
 from derm_ml.task import Task

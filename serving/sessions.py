@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from derm_ml.bundle import BundleError
+from derm_ml.bundles.bundle import BundleError
+from derm_ml.bundles.predictor import Predictor, Sessions
 from derm_ml.files import write_json
-from derm_ml.predictor import Predictor, Sessions
 
 SESSIONS = "sessions.json"
 SECONDS = 0.5  # of each of the measurements, two for each of four choices

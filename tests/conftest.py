@@ -100,7 +100,7 @@ def drawn_raw(tmp_path_factory):
 @pytest.fixture(scope="session")
 def drawn_dataset(drawn_raw, tmp_path_factory):
     """The prepared dataset of the drawn pictures."""
-    from derm_ml.prepare import prepare
+    from derm_ml.data.prepare import prepare
     from derm_ml.registry import get_task
 
     task = get_task("lesion_classification")
@@ -131,7 +131,7 @@ def retinal_raw(tmp_path_factory):
 @pytest.fixture(scope="session")
 def retinal_dataset(retinal_raw, tmp_path_factory):
     """The prepared dataset of the drawn eyes."""
-    from derm_ml.prepare import prepare
+    from derm_ml.data.prepare import prepare
     from derm_ml.registry import get_task
 
     task = get_task("retinal_findings")
@@ -209,7 +209,7 @@ def tinted_raw(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tinted_dataset(tinted_raw, tmp_path_factory):
     """The prepared dataset of the tinted textures."""
-    from derm_ml.prepare import prepare
+    from derm_ml.data.prepare import prepare
     from derm_ml.registry import get_task
 
     task = get_task("lesion_classification")
@@ -226,8 +226,9 @@ def colour_model(colour_graph):
     import onnx
     from safetensors.numpy import save_file
 
-    from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, Preprocessing, seal, writing_bundle
-    from derm_ml.learned_ids import learned_from
+    from derm_ml.bundles.bundle import MODEL, WEIGHTS, BundleCard, seal, writing_bundle
+    from derm_ml.data.learned_ids import learned_from
+    from derm_ml.images.settings import Preprocessing
     from derm_ml.registry import get_task
 
     def make(folder: Path, dataset, mixed: float, temperature: float = 1.0, evaluated: bool = True) -> Path:
@@ -246,7 +247,7 @@ def colour_model(colour_graph):
             learned_from(dataset).write(bundle)
             seal(bundle, card)
         if evaluated:
-            from derm_ml.report.html import save as save_report
+            from derm_ml.evaluation.report import save as save_report
 
             save_report(task.evaluate(task.load(folder / "bundle"), dataset), folder / "evaluation_test")
         return folder / "bundle"

@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from derm_ml import RESEARCH_USE, DermError, cli
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.cli import app
-from derm_ml.dataset import Dataset
-from derm_ml.predictor import Predictor
+from derm_ml.data.dataset import Dataset
 
 TASK = "lesion_classification"
 

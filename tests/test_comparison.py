@@ -13,14 +13,23 @@ import pytest
 from scipy.special import expit
 from typer.testing import CliRunner
 
-from derm_ml.figures.comparison import figure
-from derm_ml.figures.comparison import save as save_comparison
-from derm_ml.report.html import save as save_report
 from derm_ml import DermError, cli
-from derm_ml.comparison import ComparisonError, Run, compare, named_apart, others_of, primary_difference, read_run
-from derm_ml.evaluation import Evaluation, Metric
+from derm_ml.evaluation.comparison import (
+    ComparisonError,
+    Run,
+    compare,
+    named_apart,
+    others_of,
+    primary_difference,
+    read_run,
+)
+from derm_ml.evaluation.comparison_report import figure
+from derm_ml.evaluation.comparison_report import save as save_comparison
+from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.metrics.classification import roc_auc
 from derm_ml.metrics.intervals import paired_difference
+from derm_ml.metrics.metric import Metric
 from derm_ml.metrics.screening import partial_auc
 from derm_ml.promotion import ModelVersion
 from derm_ml.promotion.decision import weigh
@@ -204,7 +213,7 @@ def test_delong_s_refusal_leaves_the_bootstrap_and_what_is_dropped_says_why(monk
     def refuse(*_):
         raise ValueError("DeLong's test needs two positives")
 
-    monkeypatch.setattr("derm_ml.comparison.delong_difference", refuse)
+    monkeypatch.setattr("derm_ml.evaluation.comparison.delong_difference", refuse)
     rows = {r.metric: r for r in compare((Run("a", measured(2.5)), Run("b", measured(0.1))), TASK).rows}
     area = rows["auc_malignant"]
     assert (area.verdict, area.delong, area.remark) == ("better", None, "DeLong's test needs two positives")
@@ -214,7 +223,7 @@ def test_delong_s_refusal_leaves_the_bootstrap_and_what_is_dropped_says_why(monk
             raise ValueError("the difference is undefined in most resamples")
         return paired_difference(statistic, groups, a, b, *arrays)
 
-    monkeypatch.setattr("derm_ml.comparison.paired_difference", undefined)
+    monkeypatch.setattr("derm_ml.evaluation.comparison.paired_difference", undefined)
     comparison = compare((Run("a", measured(2.5)), Run("b", measured(0.1))), TASK)
     dropped = next(r for r in comparison.rows if r.metric == "partial_auc_malignant")
     assert (dropped.verdict, dropped.remark) == ("not evaluable", "the difference is undefined in most resamples")

@@ -10,19 +10,19 @@ import cv2
 import numpy as np
 import pytest
 
-from derm_ml.dataset import Dataset, model_folder
-from derm_ml.files import folder_md5
-from derm_ml.images.decode import INGEST_FORMATS, decode
-from derm_ml.images.preprocess import limit_side
-from derm_ml.prepare import prepare
-from derm_ml.records import DataError
-from derm_ml.registry import get_task
-from derm_ml.rules import (
+from derm_ml.data.dataset import Dataset, model_folder
+from derm_ml.data.prepare import prepare
+from derm_ml.data.rules import (
     duplicates_have_one_label,
     every_class_in_every_split,
     no_duplicates_across_splits,
     patients_do_not_cross_splits,
 )
+from derm_ml.files import folder_md5
+from derm_ml.images.decode import INGEST_FORMATS, decode
+from derm_ml.images.preprocess import limit_side
+from derm_ml.records import DataError
+from derm_ml.registry import get_task
 
 task = get_task("lesion_classification")
 

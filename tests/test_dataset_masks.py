@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from derm_ml.dataset import Dataset
-from derm_ml.incoming import take_in
-from derm_ml.prepare import prepare
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.incoming import take_in
+from derm_ml.data.prepare import prepare
+from derm_ml.data.rules import few_masks_are_empty, lesions_in_every_split, masks_leave_some_background
 from derm_ml.registry import get_task
-from derm_ml.rules import few_masks_are_empty, lesions_in_every_split, masks_leave_some_background
 from derm_ml.synthetic.lesions import draw_lesion
 
 TASK = get_task("lesion_segmentation")

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from derm_ml.report.html import save as save_report
 from derm_ml import RESEARCH_USE
-from derm_ml.evaluation import Evaluation, EvaluationError, Metric, not_evaluable, undefined
+from derm_ml.evaluation.record import Evaluation, EvaluationError
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.figures.style import blank
+from derm_ml.metrics.metric import Metric, not_evaluable, undefined
 
 
 @pytest.fixture

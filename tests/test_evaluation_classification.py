@@ -10,13 +10,15 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn import metrics as reference
 
-from derm_ml.report.html import save as save_report
-from derm_ml.bundle import BundleCard, OperatingPoint, Preprocessing, UnclaimedPoint
-from derm_ml.evaluation import Evaluation
-from derm_ml.evaluation_classification import evaluate_classification
-from derm_ml.predictor import Outputs
+from derm_ml.bundles.bundle import BundleCard
+from derm_ml.bundles.predictor import Outputs
+from derm_ml.data.splits import split_hash
+from derm_ml.evaluation.classification import evaluate_classification
+from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.report import save as save_report
+from derm_ml.images.settings import Preprocessing
+from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 from derm_ml.registry import get_task
-from derm_ml.splits import split_hash
 
 LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
 TASK = SimpleNamespace(name="lesion_classification", title="Lesions", negative="none")

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from derm_ml.fetch import Downloader, Entry, File, catalogue, fetch_data_set
+from derm_ml.data.fetch import Downloader, Entry, File, catalogue, fetch_data_set
+from derm_ml.data.sources import LAYOUTS, read_source
 from derm_ml.records import DataError
-from derm_ml.sources import LAYOUTS, read_source
 
 LABELS = ("melanoma", "nevus")
 RESUMED = f"bytes={2**16}-"  # cut after 100,000 bytes: whole blocks are kept

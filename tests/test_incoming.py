@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
-from derm_ml.dataset import Dataset
-from derm_ml.incoming import RejectedBatch, receive, take_in
-from derm_ml.prepare import prepare
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.incoming import RejectedBatch, receive, take_in
+from derm_ml.data.prepare import prepare
+from derm_ml.data.withdrawal import withdraw
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
-from derm_ml.withdrawal import withdraw
 
 TASK = get_task("lesion_classification")
 SETTINGS = TASK.settings()
@@ -271,7 +271,7 @@ def test_a_batch_is_rejected_for_a_check_that_only_it_fails(tmp_path):
 def test_two_processes_do_not_change_one_raw_folder_at_once(batch, raw):
     raw.mkdir(parents=True)
     script = (
-        "import sys; from pathlib import Path; from derm_ml.staging import only_one\n"
+        "import sys; from pathlib import Path; from derm_ml.data.staging import only_one\n"
         "with only_one(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from derm_ml.bundle import LEARNED, Bundle, BundleError, seal
-from derm_ml.learned_ids import LearnedIds, learned_from, started_from
+from derm_ml.bundles.bundle import LEARNED, Bundle, BundleError, seal
+from derm_ml.data.learned_ids import LearnedIds, learned_from, started_from
 from derm_ml.registry import get_task
 
 

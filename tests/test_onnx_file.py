@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from derm_ml.bundle import MODEL
-from derm_ml.onnx_file import GraphError, refuse_external_data
+from derm_ml.bundles.bundle import MODEL
+from derm_ml.bundles.onnx_file import GraphError, refuse_external_data
 
 
 def external(location: str = "/etc/passwd") -> TensorProto:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derm_ml.bundle import Bundle, BundleError
-from derm_ml.predictor import VIEWS, Predictor, encode_attributes
+from derm_ml.bundles.bundle import Bundle, BundleError
+from derm_ml.bundles.predictor import VIEWS, Predictor, encode_attributes
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -62,7 +62,7 @@ def test_a_bundle_with_one_changed_byte_is_not_loaded(copied):
 
 def test_a_graph_that_cannot_run_is_a_bundle_error_though_its_sha256_is_right(copied):
     """A service then stays alive and not ready, instead of starting over and over."""
-    from derm_ml.bundle import BundleCard, seal
+    from derm_ml.bundles.bundle import BundleCard, seal
 
     (copied / "model.onnx").write_bytes(b"no graph")
     seal(copied, BundleCard.model_validate(json.loads((copied / "bundle.json").read_text())))

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from derm_ml.bundle import CARD, SIGNATURE, Bundle, BundleError, seal
-from derm_ml.signing import SIGNING_KEY, TRUSTED_KEYS, SigningError, sign
+from derm_ml.bundles.bundle import CARD, SIGNATURE, Bundle, BundleError, seal
+from derm_ml.bundles.signing import SIGNING_KEY, TRUSTED_KEYS, SigningError, sign
 
 
 def write_key(folder: Path, name: str, key=None) -> tuple[Path, Path]:

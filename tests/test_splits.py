@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derm_ml.records import SPLITS, UNLABELLED, DataError, Sample, normal_id, one_hot
-from derm_ml.splits import (
+from derm_ml.data.splits import (
     Identity,
     SplitFractions,
     assign_splits,
@@ -20,6 +19,7 @@ from derm_ml.splits import (
     settle,
     split_hash,
 )
+from derm_ml.records import SPLITS, UNLABELLED, DataError, Sample, normal_id, one_hot
 
 LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
 

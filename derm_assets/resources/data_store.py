@@ -162,6 +162,6 @@ class DataStore(dg.ConfigurableResource):
 
     def _freeze(self, task: Task, md5: str) -> Path:
         """The dataset under its own name: a later `dvc repro` cannot pull it from under a training."""
-        from derm_ml.dataset import freeze
+        from derm_ml.data.dataset import freeze
 
         return freeze(self.places.prepared(task), self.places.version(task, md5))

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derm_assets.resources.places import Places
-from derm_ml.report.html import save as save_report
 from derm_ml import DermError
-from derm_ml.bundle import Bundle
-from derm_ml.evaluation import Evaluation, EvaluationError
-from derm_ml.learned_ids import LearnedIds
+from derm_ml.bundles.bundle import Bundle
+from derm_ml.data.learned_ids import LearnedIds
+from derm_ml.evaluation.record import Evaluation, EvaluationError
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.promotion import SPLIT, PromotionError
 from derm_ml.promotion.doctor import Check
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
 
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
@@ -31,7 +31,7 @@ class Datasets:
 
     def present(self, task: Task) -> str:
         """The md5 of the prepared dataset; empty where nothing is prepared."""
-        from derm_ml.dataset import Dataset
+        from derm_ml.data.dataset import Dataset
 
         folder = self.places.prepared(task)
         return Dataset.open(folder).md5 if folder.exists() else ""
@@ -41,7 +41,7 @@ class Datasets:
 
         Raises `PromotionError` if it is not on this machine, or if what lies there is something else.
         """
-        from derm_ml.dataset import Dataset
+        from derm_ml.data.dataset import Dataset
 
         if not _MD5.fullmatch(md5):
             raise PromotionError(f"'{md5}' is not the version of a dataset")

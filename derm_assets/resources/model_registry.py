@@ -31,9 +31,9 @@ from derm_assets.packaging import release_again, service_check
 from derm_assets.resources.datasets import Datasets, evaluation_of
 from derm_assets.resources.mlflow_client import RegistryError, reachable_client
 from derm_assets.resources.places import Places
-from derm_ml.bundle import CARD, Bundle
+from derm_ml.bundles.bundle import CARD, Bundle
 from derm_ml.escape import markdown, visible
-from derm_ml.evaluation import Evaluation
+from derm_ml.evaluation.record import Evaluation
 from derm_ml.files import replacing_file, replacing_folder, sha256
 from derm_ml.machine import writing
 from derm_ml.progress import EpochReport

@@ -18,6 +18,6 @@ class Trainer(dg.ConfigurableResource):
 
     def fit(self, task: Task, dataset: Path, recipe: Recipe, folder: Path, on_epoch: OnEpoch) -> Path:
         """Train (or resume) in `folder` on the prepared dataset; returns the path of the finished bundle."""
-        from derm_ml.dataset import Dataset  # not before a training begins: a code location loads without it
+        from derm_ml.data.dataset import Dataset  # not before a training begins: a code location loads without it
 
         return task.fit(Dataset.open(dataset), recipe, folder, on_epoch)

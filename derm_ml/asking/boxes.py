@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from derm_ml.asking.options import AskingError
-from derm_ml.pairs import FIRST, SECOND
+from derm_ml.asking.pair import FIRST, SECOND
 from derm_ml.records import Region
 
 MOST_BOXES = 200  # a photo: a severe face has some 150; matching is quadratic in them

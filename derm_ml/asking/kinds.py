@@ -18,14 +18,14 @@ from derm_ml.asking.answers import Answer
 from derm_ml.asking.boxes import BOX_BYTES, read_boxes
 from derm_ml.asking.form import form_body
 from derm_ml.asking.options import ANSWER, AskingError, Option, read_options
-from derm_ml.pairs import FIRST, SECOND, Pair, box_fault
+from derm_ml.asking.pair import FIRST, SECOND, Pair, box_fault
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from derm_ml.bundle import BundleCard
-    from derm_ml.dataset import Dataset
+    from derm_ml.bundles.bundle import BundleCard
+    from derm_ml.data.dataset import Dataset
 
 IMAGE, BOXES = "image", "boxes"  # parts of a form, beside `first` and `second`
 BATCH = 64  # images in one request

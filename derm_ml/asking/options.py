@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from derm_ml import DermError
 
 if TYPE_CHECKING:
-    from derm_ml.bundle import BundleCard
+    from derm_ml.bundles.bundle import BundleCard
 
 ANSWER, EXPLAIN = "answer", "explain"  # what an option is for
 OLDEST = 120.0  # years; nobody with a known date of birth has been older than 122

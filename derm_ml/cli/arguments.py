@@ -13,16 +13,16 @@ import yaml
 
 from derm_ml import DermError
 from derm_ml.asking.options import read_options
+from derm_ml.asking.pair import SECOND, Pair
 from derm_ml.files import is_empty
-from derm_ml.pairs import SECOND, Pair
 from derm_ml.records import SPLITS, DataError
 from derm_ml.registry import all_tasks, get_task
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.task import Recipe, Task
 
 if TYPE_CHECKING:
-    from derm_ml.bundle import BundleCard
-    from derm_ml.dataset import Dataset
+    from derm_ml.bundles.bundle import BundleCard
+    from derm_ml.data.dataset import Dataset
     from derm_ml.promotion import Registry
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="a task, e.g. lesion_classification", show_default=False)]
@@ -74,7 +74,7 @@ def values_of(values: list[str]) -> dict[str, Any]:
 
 def dataset_of(task: Task, path: Path | None) -> Dataset:
     """The prepared dataset at `path`, by default the task's own. Raises `DataError` for one of another task."""
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
 
     dataset = Dataset.open(path or data_root() / "prepared" / task.name)
     if dataset.task != task.name:
@@ -108,7 +108,7 @@ def asked_by(task: Task, verb: str, how: str = "") -> None:
 
 
 def predictor_of(task: Task, model: Path | None) -> Any:
-    from derm_ml.bundle import require_trusted
+    from derm_ml.bundles.bundle import require_trusted
 
     bundle = bundle_of(model) if model else open_registry().champion(task)
     require_trusted(bundle)
@@ -125,7 +125,7 @@ def open_registry() -> Registry:
 
 def options_of(age: str, sex: str, facts: Path | None, **wishes: str) -> Callable[[Path], dict[str, str]]:
     """Picture → the options of the task: what was wished, and what is known of the person."""
-    from derm_ml.sources.attributes import OLDEST, read_facts
+    from derm_ml.data.sources.attributes import OLDEST, read_facts
 
     if age and not _is_number(age, 0, OLDEST):
         raise DermError(f"--age {age}: write years, 0 to {OLDEST:g}")
@@ -174,10 +174,10 @@ def pictures(paths: list[Path]) -> Iterator[tuple[Path, Any]]:
 
     In a folder, hidden files are passed over, and what is no file (a pipe, a link that leaves it) is named.
     """
+    from derm_ml.data.sources.image_files import image_files
     from derm_ml.files import files_below
     from derm_ml.images.containers import ImageError
     from derm_ml.images.decode import IMAGE_EXTENSIONS, INGEST_FORMATS, decode, read_image_file
-    from derm_ml.sources.image_files import image_files
 
     for path in paths:
         files = [path]

@@ -35,8 +35,8 @@ from derm_ml.tables import csv_lines
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
-    from derm_ml.bundle import BundleCard
-    from derm_ml.dataset import Dataset
+    from derm_ml.bundles.bundle import BundleCard
+    from derm_ml.data.dataset import Dataset
 
 Images = Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures", show_default=False)]
 Age = Annotated[str, typer.Option(help="years, of the person in all these pictures")]

@@ -22,7 +22,7 @@ from derm_ml.sentences import of_values
 from derm_ml.task import PrepareSettings, Task
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
 
 
 def tasks(
@@ -75,7 +75,7 @@ def fetch(
     into: Annotated[Path | None, typer.Option(help="it becomes <into>/<task>/<name>; default: data/raw")] = None,
 ) -> None:
     """Download a public data set: resumable, checksummed, unpacked into the layout the tasks read."""
-    from derm_ml.fetch import catalogue, fetch_data_set
+    from derm_ml.data.fetch import catalogue, fetch_data_set
 
     if name == "list":
         table = Table("name", "images", "size", "licence", "citation")
@@ -93,8 +93,8 @@ def prepare(
     params: Annotated[Path | None, typer.Option(help="parameters of data preparation; default: params.yaml")] = None,
 ) -> None:
     """Turn a raw folder into a dataset: decode, quarantine, find duplicates, freeze splits, write shards."""
-    from derm_ml.dataset import freeze
-    from derm_ml.prepare import prepare as prepare_dataset
+    from derm_ml.data.dataset import freeze
+    from derm_ml.data.prepare import prepare as prepare_dataset
 
     task = task_of(task_name)
     settings = _settings(task, params)
@@ -130,7 +130,7 @@ def deliver(
     params: Annotated[Path | None, typer.Option(help="default: params.yaml")] = None,
 ) -> None:
     """Check a folder of new images and add it to the raw data, as the inbox does; a rejected one stays where it is."""
-    from derm_ml.incoming import take_in
+    from derm_ml.data.incoming import take_in
 
     task = task_of(task_name)
     kept = prepared or data_root() / "prepared" / task.name
@@ -156,8 +156,8 @@ def withdraw(
     into: Annotated[Path | None, typer.Option(help="default: data/withdrawn/TASK")] = None,
 ) -> None:
     """Take an accepted delivery out of the raw data again and list the models that were trained on it."""
-    from derm_ml.withdrawal import models_trained_on
-    from derm_ml.withdrawal import withdraw as take_out
+    from derm_ml.data.withdrawal import models_trained_on
+    from derm_ml.data.withdrawal import withdraw as take_out
 
     task = task_of(task_name)
     gone = take_out(raw or data_root() / "raw" / task.name, batch, into or data_root() / "withdrawn" / task.name)

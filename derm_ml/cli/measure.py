@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from derm_ml.report.html import save as save_report
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.cli.arguments import (
     ModelFolder,
@@ -22,6 +21,7 @@ from derm_ml.cli.arguments import (
     task_of,
 )
 from derm_ml.cli.terminal import notes, print_finding, print_result, print_table
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.machine import writing
 from derm_ml.sentences import WrongValue, unknown
 
@@ -64,9 +64,9 @@ def compare(
     into: Annotated[Path | None, typer.Option(help="default: out/TASK/comparison")] = None,
 ) -> None:
     """Set models side by side on the same frozen cases: paired differences with intervals, a table and a figure."""
-    from derm_ml.comparison import compare as compare_runs
-    from derm_ml.comparison import named_apart, read_run
-    from derm_ml.figures.comparison import save as save_comparison
+    from derm_ml.evaluation.comparison import compare as compare_runs
+    from derm_ml.evaluation.comparison import named_apart, read_run
+    from derm_ml.evaluation.comparison_report import save as save_comparison
 
     task = task_of(task_name)
     split = split_of(split)

@@ -26,7 +26,7 @@ def match(
     as_json: Annotated[bool, typer.Option("--json", help="the whole answer as one JSON object")] = False,
 ) -> None:
     """Match the conditions of two visits: which persist, are new, resolved or not visible."""
-    from derm_ml.matching.files import read_pair
+    from derm_ml.pairs.files import read_pair
 
     task = task_of(task_name)
     asked_by(task, "match")

@@ -25,7 +25,7 @@ from derm_ml.progress import EpochReport
 from derm_ml.task import Finding, Task
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
 
 
 class LiteralConsole(Console):

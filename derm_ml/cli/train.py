@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from derm_ml.report.html import save as save_report
 from derm_ml import DermError
 from derm_ml.cli.arguments import (
     ModelFolder,
@@ -24,11 +23,12 @@ from derm_ml.cli.arguments import (
     values_of,
 )
 from derm_ml.cli.terminal import notes, print_result, print_rules, print_table, say_epoch
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.task import Recipe, recipe_with
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
 
 
 def fit(
@@ -39,7 +39,7 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="model folder; default: out/TASK/RECIPE-ID")] = None,
 ) -> None:
     """Train a model. Run it again after a crash and it goes on where it was."""
-    from derm_ml.dataset import freeze, model_folder
+    from derm_ml.data.dataset import freeze, model_folder
 
     task = task_of(task_name)
     chosen = recipe_of(task, recipe, values)
@@ -56,7 +56,7 @@ def fit(
 
 def _refuse_another(folder: Path, recipe: Recipe, dataset: Dataset) -> None:
     """A finished model is returned as it is, so a folder named by hand must not hold another one."""
-    from derm_ml.bundle import CARD, read_card
+    from derm_ml.bundles.bundle import CARD, read_card
 
     if not (folder / "bundle" / CARD).exists():
         return
@@ -77,12 +77,12 @@ def autoencode(
     against: Annotated[Path | None, typer.Option(help="a classifier's model folder, to compare embeddings")] = None,
 ) -> None:
     """Train an autoencoder on the images of a task and report reconstructions and codes. Labels are not learned."""
-    from derm_ml.dataset import model_folder
+    from derm_ml.data.dataset import model_folder
     from derm_ml.embeddings.autoencoder import AutoencoderPredictor
     from derm_ml.embeddings.made import table_of
-    from derm_ml.embeddings.recipes import AUTOENCODERS
-    from derm_ml.embeddings.report import report_autoencoder
+    from derm_ml.evaluation.autoencoder import report_autoencoder
     from derm_ml.training.autoencoder import fit_autoencoder
+    from derm_ml.training.autoencoder_recipes import AUTOENCODERS
 
     task = task_of(task_name)
     dataset = dataset_of(task, data)
@@ -111,7 +111,7 @@ def pseudo_label(
     data: PreparedData = None,
 ) -> None:
     """Propose labels for the unlabelled images by the neighbours of the model's embeddings, and audit them."""
-    from derm_ml.embeddings.pseudo_labels import propose, write_proposal
+    from derm_ml.training.pseudo_labels import propose, write_proposal
 
     task = task_of(task_name)
     if not task.has_embedding:
@@ -145,8 +145,8 @@ def demo(
 
 def sign(model: ModelFolder) -> None:
     """Sign a trained model with the private key that DERM_SIGNING_KEY names."""
-    from derm_ml.bundle import CARD, SIGNATURE, Bundle
-    from derm_ml.signing import sign as sign_file
+    from derm_ml.bundles.bundle import CARD, SIGNATURE, Bundle
+    from derm_ml.bundles.signing import sign as sign_file
 
     bundle = Bundle.open(bundle_of(model))
     sign_file(bundle.path / CARD, bundle.path / SIGNATURE)

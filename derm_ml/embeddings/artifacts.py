@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from derm_ml.task import Artifact
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
-    from derm_ml.predictor import Predictor
+    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.data.dataset import Dataset
 
 
 def embeddings(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:

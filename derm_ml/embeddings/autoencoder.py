@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from derm_ml.bundle import Bundle, BundleError
+from derm_ml.bundles.bundle import Bundle, BundleError
+from derm_ml.bundles.predictor import Attributes
 from derm_ml.images.preprocess import limit_side, to_square
-from derm_ml.predictor import Attributes
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from derm_ml.bundle import Bundle
-from derm_ml.dataset import Dataset
+from derm_ml.bundles.bundle import Bundle
+from derm_ml.bundles.predictor import Attributes, Outputs
+from derm_ml.data.dataset import Dataset
 from derm_ml.files import replacing_file
-from derm_ml.predictor import Attributes, Outputs
 
 FACTS = ("id", "source", "patient", "lesion", "group", "split", "label", "licence")  # copied from the manifest
 

@@ -16,16 +16,16 @@ from pathlib import Path
 import pandas as pd
 
 from derm_ml import RESEARCH_USE
-from derm_ml.dataset import Dataset
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.dataset import Dataset
 from derm_ml.embeddings.extract import table_of, unit, vectors
 from derm_ml.embeddings.map import drawn_rows, project, render_map
 from derm_ml.embeddings.quality import K, precision_at_k, quality, retrieve
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError, build_similar
-from derm_ml.evaluation import Metric
 from derm_ml.figures.embeddings import map_figure, precision_figure
 from derm_ml.figures.sheets import contact_sheet
 from derm_ml.files import replacing_file, write_json
-from derm_ml.predictor import Predictor
+from derm_ml.metrics.metric import Metric
 
 QUERIES = 2  # of each label on the contact sheet
 Progress = Callable[[int], None]

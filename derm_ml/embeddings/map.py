@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from derm_ml import RESEARCH_USE
-from derm_ml.dataset import Dataset
+from derm_ml.data.dataset import Dataset
 from derm_ml.embeddings.extract import unit, vectors
 from derm_ml.images.thumbnail import thumbnail
 

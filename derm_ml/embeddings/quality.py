@@ -16,9 +16,9 @@ import pandas as pd
 from sklearn.metrics import silhouette_samples
 
 from derm_ml.embeddings.extract import unit, vectors
-from derm_ml.embeddings.index import VectorIndex
-from derm_ml.evaluation import Metric
+from derm_ml.images.index import VectorIndex
 from derm_ml.metrics.intervals import measured, ratio, weighted_mean
+from derm_ml.metrics.metric import Metric
 
 K = 5  # as many neighbours as the endpoint shows
 VOTERS = 15  # of the kNN classifier: odd, and below the rarest class of a small data set

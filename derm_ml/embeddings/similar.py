@@ -31,20 +31,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from derm_ml import RESEARCH_USE, DermError
-from derm_ml.embeddings.index import VectorIndex
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.files import files_below, replacing_file, replacing_folder, sha256, write_json
 from derm_ml.images.fingerprints import fingerprint
+from derm_ml.images.index import VectorIndex
 from derm_ml.images.preprocess import limit_side
 from derm_ml.images.thumbnail import thumbnail
 from derm_ml.neutral_ids import DIGITS, NeutralIds, installation_ids
-from derm_ml.predictor import Predictor
 from derm_ml.records import normal_id
 from derm_ml.tables import read_rows, write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
 
 CARD, VECTORS, THUMBNAILS = "index.json", "vectors.faiss", "thumbnails.zip"
 NAMES = "names.csv"  # beside the index's folder, never in it

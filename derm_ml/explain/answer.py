@@ -8,9 +8,9 @@ import numpy as np
 
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation
+from derm_ml.bundles.predictor import Attributes, Outputs, Predictor, concatenate
 from derm_ml.explain.layers import heatmaps, shown
 from derm_ml.explain.overlay import captioned, overlay
-from derm_ml.predictor import Attributes, Outputs, Predictor, concatenate
 from derm_ml.sentences import WrongValue, unknown
 
 

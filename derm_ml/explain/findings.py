@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from derm_ml import RESEARCH_USE
-from derm_ml.dataset import Dataset
+from derm_ml.asking.pair import Pair
+from derm_ml.bundles.predictor import Outputs, Predictor, concatenate
+from derm_ml.data.dataset import Dataset
 from derm_ml.explain.layers import shown
 from derm_ml.explain.overlay import captioned, overlay
 from derm_ml.figures.sheets import heatmap_sheet
-from derm_ml.pairs import Pair
-from derm_ml.predictor import Outputs, Predictor, concatenate
-from derm_ml.report.words import readable
+from derm_ml.metrics.words import readable
 from derm_ml.sentences import WrongValue, unknown
 
 FOUND, MISSED, FALSE = 6, 3, 3  # pictures of a finding's sheet: right, overlooked, wrongly found

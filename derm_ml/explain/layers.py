@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from derm_ml.asking.answers import Explanation, Layer, Png
+from derm_ml.bundles.predictor import Outputs, Predictor
 from derm_ml.explain.overlay import heat
 from derm_ml.images.preprocess import limit_side
-from derm_ml.predictor import Outputs, Predictor
 
 
 def shown(image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from derm_ml.pairs import Pair
+from derm_ml.asking.pair import Pair
 
 # Okabe & Ito, as in figures/style.py: told apart with every common colour blindness
 COLOURS = {

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from derm_ml import RESEARCH_USE
-from derm_ml.dataset import Dataset
+from derm_ml.bundles.predictor import Outputs, Predictor, concatenate
+from derm_ml.data.dataset import Dataset
 from derm_ml.explain.overlay import overlay
 from derm_ml.figures.sheets import heatmap_sheet
 from derm_ml.files import replacing_file
-from derm_ml.predictor import Outputs, Predictor, concatenate
 
 PER_LABEL = 4  # right and wrong answers shown of each label
 

@@ -10,7 +10,7 @@ import numpy as np
 from derm_ml.figures.style import BLUE, DASHES, INK, ORANGE, PAPER, SERIES, SKY, SOFT, blank, drawing
 from derm_ml.metrics.calibration import reliability_table
 from derm_ml.metrics.intervals import clopper_pearson
-from derm_ml.report.words import readable
+from derm_ml.metrics.words import readable
 
 SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": SKY}
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

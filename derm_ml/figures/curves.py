@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from derm_ml.evaluation import Metric
 from derm_ml.figures.style import DASHES, GRID, INK, SERIES, SOFT, blank, drawing
 from derm_ml.metrics.classification import known, precision_recall_curve, roc_curve
 from derm_ml.metrics.intervals import draws
-from derm_ml.report.words import readable
+from derm_ml.metrics.metric import Metric
+from derm_ml.metrics.words import readable
 
 BAND_RESAMPLES = 300  # the band is looked at, not read off
 _GRID = np.linspace(0, 1, 101)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from derm_ml.evaluation import Metric
 from derm_ml.figures.style import GRID, SERIES, SOFT, drawing
-from derm_ml.report.words import readable
+from derm_ml.metrics.metric import Metric
+from derm_ml.metrics.words import readable
 
 RIGHT, WRONG = "#b9c2cc", "#b3261e"  # most answers are right: grey lets the others stand out
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from derm_ml.bundle import Preprocessing
 from derm_ml.images.preprocess import from_square, limit_side, to_square
+from derm_ml.images.settings import Preprocessing
 
 DARK, BRIGHT = 20, 245  # of 255: a camera's black frame has JPEG noise, a scanned page is not quite white
 EDGE_SHARE = 0.02  # of a row's pixels that must be inside: specks of dust in the frame are fewer

@@ -32,7 +32,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from derm_ml.embeddings.index import VectorIndex
+from derm_ml.images.index import VectorIndex
 
 SKETCH = 128  # pixels a side: finer detail does not survive JPEG at quality 40 on a 256-pixel picture
 SEARCH = 64  # the search needs coarse detail only

@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from derm_ml.bundle import MaskRule
+from derm_ml.images.settings import MaskRule
 
 
 def cleaned(probability: np.ndarray, rule: MaskRule) -> np.ndarray:

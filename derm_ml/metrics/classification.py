@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from derm_ml.evaluation import Metric, undefined
 from derm_ml.metrics.intervals import measured, ratio
+from derm_ml.metrics.metric import Metric, undefined
 
 Groups = Sequence[str] | np.ndarray
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import beta, norm, rankdata
 
-from derm_ml.evaluation import Metric, undefined
+from derm_ml.metrics.metric import Metric, undefined
 
 Statistic = Callable[..., np.ndarray]  # (*arrays, weights (B, N)) -> (B,)
 RESAMPLES = 1000  # the ends of a 95 % interval then rest on 25 resamples each

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from derm_ml.bundle import OperatingPoint, UnclaimedPoint
-from derm_ml.evaluation import Metric, undefined
 from derm_ml.metrics.classification import known, roc_curve, sensitivity, specificity
 from derm_ml.metrics.intervals import (
     Statistic,
@@ -25,6 +23,8 @@ from derm_ml.metrics.intervals import (
     estimate,
     positives_needed,
 )
+from derm_ml.metrics.metric import Metric, undefined
+from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 
 Groups = Sequence[str] | np.ndarray
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from derm_ml.evaluation import Metric, undefined
 from derm_ml.metrics.classification import known, mass_by_score, refuse_labels_as_scores, sensitivity, specificity
 from derm_ml.metrics.intervals import bootstrap, estimate, measured, ratio
+from derm_ml.metrics.metric import Metric, undefined
 
 HIGH_RECALL = 0.8  # where the partial area begins: the rule of ISIC 2024
 PREVALENCES = (0.01, 0.02, 0.05, 0.10)  # from a screened population to a referral clinic

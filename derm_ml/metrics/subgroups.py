@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from derm_ml.evaluation import Metric, not_evaluable
 from derm_ml.metrics.classification import auc, known
 from derm_ml.metrics.intervals import Statistic, measured
+from derm_ml.metrics.metric import Metric, not_evaluable
 from derm_ml.metrics.operating_points import proportion
 
 MINIMUM = 10  # positives and negatives each: with fewer the interval of an AUC spans almost everything

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from derm_ml import DermError
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
     from derm_ml.promotion.decision import Decision
     from derm_ml.promotion.doctor import Check
     from derm_ml.promotion.ledger import Standing

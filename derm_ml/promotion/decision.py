@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derm_ml import DermError
-from derm_ml.bundle import Bundle
-from derm_ml.evaluation import Evaluation
-from derm_ml.policy import Policy
+from derm_ml.bundles.bundle import Bundle
+from derm_ml.evaluation.record import Evaluation
 from derm_ml.promotion.contract import Data, ModelVersion
 from derm_ml.promotion.evidence import Evidence
+from derm_ml.promotion.policy import Policy
 
 if TYPE_CHECKING:
     from derm_ml.metrics.intervals import Difference
@@ -129,7 +129,9 @@ def _champion_on(task: Task, champion: ModelVersion, dataset_md5: str, data: Dat
 
 def _paired(task: Task, candidate: Evidence, champion: Evidence) -> Difference | None:
     """candidate − champion on the same cases; None where there is no such thing, which `decide` then refuses."""
-    from derm_ml.comparison import primary_difference  # scipy: whoever only reads a policy does not pay for it
+    from derm_ml.evaluation.comparison import (
+        primary_difference,  # scipy: whoever only reads a policy does not pay for it
+    )
 
     if candidate.faults or champion.faults or candidate.split_hash != champion.split_hash:
         return None

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from derm_ml import DermError
-from derm_ml.bundle import Bundle
+from derm_ml.bundles.bundle import Bundle
 from derm_ml.promotion.contract import CHAMPION, PREVIOUS, PromotionError, Versions
 from derm_ml.promotion.evidence import network_of
 from derm_ml.promotion.ledger import Ledger, LedgerError, Standing, standing

@@ -17,19 +17,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from derm_ml.bundle import MODEL, Bundle, BundleCard, BundleError
-from derm_ml.data_checks import failed_checks
-from derm_ml.evaluation import Evaluation, EvaluationError, Metric
+from derm_ml.bundles.bundle import MODEL, Bundle, BundleCard, BundleError
+from derm_ml.data.checks import failed_checks
+from derm_ml.data.learned_ids import LearnedIds
+from derm_ml.data.splits import split_hash
+from derm_ml.evaluation.record import Evaluation, EvaluationError
 from derm_ml.files import sha256
-from derm_ml.learned_ids import LearnedIds
-from derm_ml.policy import Policy
+from derm_ml.metrics.metric import Metric
 from derm_ml.promotion.contract import SPLIT
-from derm_ml.splits import split_hash
+from derm_ml.promotion.policy import Policy
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
     from derm_ml.task import Task
 
 SAME = 1e-6  # a metric counted again from the same predictions may differ by this: another order of summation

@@ -15,12 +15,12 @@ from dataclasses import asdict
 from typing import Any
 
 from derm_ml import DermError
-from derm_ml.bundle import Bundle
-from derm_ml.policy import Policy
+from derm_ml.bundles.bundle import Bundle
 from derm_ml.promotion.contract import CHAMPION, PREVIOUS, Data, ModelVersion, PromotionError, Versions
 from derm_ml.promotion.decision import Decision, evidence_of, weigh
 from derm_ml.promotion.evidence import network_of
 from derm_ml.promotion.ledger import INTENTIONS, Ledger, LedgerError, Standing, standing
+from derm_ml.promotion.policy import Policy
 from derm_ml.task import Task
 
 

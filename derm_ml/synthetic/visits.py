@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
-from derm_ml.pairs import Pair, State, Truth
+from derm_ml.asking.pair import Pair, State, Truth
 from derm_ml.records import Region
 from derm_ml.synthetic.skin import fade, grow, heal, paint, skin, spots
 

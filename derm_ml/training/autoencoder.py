@@ -15,17 +15,18 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from derm_ml.bundle import BundleCard, Preprocessing, seal, writing_bundle
-from derm_ml.dataset import Dataset, Reader
-from derm_ml.embeddings.recipes import AutoencoderRecipe
+from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
+from derm_ml.data.dataset import Dataset, Reader
+from derm_ml.data.learned_ids import learned_from
 from derm_ml.files import write_json
 from derm_ml.images.augment import Augment, augmentation
 from derm_ml.images.preprocess import to_square
-from derm_ml.learned_ids import learned_from
+from derm_ml.images.settings import Preprocessing
 from derm_ml.losses.reconstruction import reconstruction_loss, structural_similarity
 from derm_ml.nets.autoencoder import Autoencoder, autoencoder
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
+from derm_ml.training.autoencoder_recipes import AutoencoderRecipe
 from derm_ml.training.code_version import git_commit
 from derm_ml.training.export import export_graph
 from derm_ml.training.feeding import LoadSample

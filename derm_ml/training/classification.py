@@ -18,21 +18,22 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from derm_ml.bundle import BundleCard, OperatingPoint, Preprocessing, UnclaimedPoint, seal, writing_bundle
-from derm_ml.dataset import Dataset, Reader
-from derm_ml.embeddings.pseudo_labels import judged, labelled_rows, read_pseudo_labels
+from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
+from derm_ml.bundles.predictor import Predictor, concatenate, encode_attributes
+from derm_ml.data.dataset import Dataset, Reader
+from derm_ml.data.learned_ids import learned_from, started_from
 from derm_ml.files import write_json
 from derm_ml.images.augment import Augment, augmentation
 from derm_ml.images.condition import conditioned, square
-from derm_ml.learned_ids import learned_from, started_from
+from derm_ml.images.settings import Preprocessing
 from derm_ml.losses.classification import asymmetric_loss, sigmoid_loss, softmax_loss
 from derm_ml.metrics.calibration import fit_fellow_shares, fit_temperature, fit_temperature_and_bias
 from derm_ml.metrics.classification import auc
 from derm_ml.metrics.intervals import estimate
 from derm_ml.metrics.operating_points import fit_balanced_point, fit_recall_points, fit_specificity_point
+from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.classifier import Classifier
-from derm_ml.predictor import Predictor, concatenate, encode_attributes
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
 from derm_ml.sentences import WrongValue
@@ -41,6 +42,7 @@ from derm_ml.training.export import export_classifier
 from derm_ml.training.feeding import LoadSample, in_order
 from derm_ml.training.loop import Fitted, fit_network
 from derm_ml.training.members import fit_members
+from derm_ml.training.pseudo_labels import judged, labelled_rows, read_pseudo_labels
 from derm_ml.training.seeding import generator
 from derm_ml.training.settings import ClassifierRecipe
 

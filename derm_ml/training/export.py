@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from derm_ml.bundle import MODEL, WEIGHTS
+from derm_ml.bundles.bundle import MODEL, WEIGHTS
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
 from derm_ml.nets.classifier import Classifier
 from derm_ml.nets.members import Members

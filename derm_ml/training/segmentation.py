@@ -15,19 +15,20 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from derm_ml.bundle import BundleCard, MaskRule, Preprocessing, seal, writing_bundle
-from derm_ml.dataset import Dataset, Reader
+from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.dataset import Dataset, Reader
+from derm_ml.data.learned_ids import learned_from, started_from
 from derm_ml.files import write_json
 from derm_ml.images.augment import PairedAugment, paired_augmentation
 from derm_ml.images.preprocess import to_square
-from derm_ml.learned_ids import learned_from, started_from
+from derm_ml.images.settings import MaskRule, Preprocessing
 from derm_ml.losses.segmentation import dice_bce_loss, soft_dice_loss
 from derm_ml.metrics.calibration import fit_temperature
 from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.improved_unet import ImprovedUNet
 from derm_ml.nets.segmenter import Segmenter
 from derm_ml.nets.unet import UNet
-from derm_ml.predictor import Predictor
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
 from derm_ml.training.code_version import git_commit

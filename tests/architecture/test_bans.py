@@ -99,7 +99,7 @@ def test_no_file_is_called_utils():
 
 WALKS = {"rglob", "glob", "iterdir", "walk", "scandir", "listdir", "readlink"}
 # what reads folders somebody else filled
-READERS = ("derm_ml/sources/", "derm_ml/cli/", "derm_ml/tasks/", "derm_ml/fetch.py", "derm_ml/embeddings/")
+READERS = ("derm_ml/data/sources/", "derm_ml/cli/", "derm_ml/tasks/", "derm_ml/data/fetch.py", "derm_ml/embeddings/")
 
 
 def test_folders_of_others_are_walked_in_one_place():

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from derm_ml import cli
-from derm_ml.bundle import BundleCard, MaskRule, OperatingPoint, Preprocessing, UnclaimedPoint, seal, writing_bundle
+from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
+from derm_ml.images.settings import MaskRule, Preprocessing
+from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 from derm_ml.registry import get_task
 from derm_ml.training.export import export_graph
 

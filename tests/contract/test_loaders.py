@@ -15,14 +15,14 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from derm_ml.dataset import Dataset
-from derm_ml.embeddings.recipes import AUTOENCODERS
-from derm_ml.prepare import prepare
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.prepare import prepare
 from derm_ml.progress import silent
 from derm_ml.registry import all_tasks
 from derm_ml.task import Recipe, Task
 from derm_ml.training import loop
 from derm_ml.training.autoencoder import fit_autoencoder
+from derm_ml.training.autoencoder_recipes import AUTOENCODERS
 from derm_ml.training.feeding import LoadSample
 
 SEED = 2**40 + 7

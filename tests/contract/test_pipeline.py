@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from derm_ml.report.html import save as save_report
-from derm_ml.bundle import Bundle
-from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation
-from derm_ml.prepare import prepare
+from derm_ml.bundles.bundle import Bundle
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.prepare import prepare
+from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.progress import EpochReport
 from derm_ml.registry import all_tasks
 from derm_ml.task import Task

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from derm_ml.policy import Policy
+from derm_ml.promotion.policy import Policy
 from derm_ml.registry import all_tasks
 from derm_ml.task import Recipe, Task
 

@@ -11,7 +11,7 @@ import yaml
 
 from derm_assets.resources.data_store import DataStore, DataStoreError
 from derm_assets.resources.places import Places
-from derm_ml.dataset import Dataset
+from derm_ml.data.dataset import Dataset
 from derm_ml.files import folder_md5
 from derm_ml.places import PROJECT
 from derm_ml.records import SPLITS

@@ -17,7 +17,7 @@ from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
-from derm_ml.dataset import Dataset
+from derm_ml.data.dataset import Dataset
 from derm_ml.places import PROJECT
 from derm_ml.registry import get_task
 

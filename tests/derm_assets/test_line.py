@@ -11,8 +11,8 @@ import pytest
 
 from derm_assets import packaging
 from derm_assets.packaging import ReplayResult
-from derm_ml.report.html import save as save_report
-from derm_ml.dataset import Dataset, freeze
+from derm_ml.data.dataset import Dataset, freeze
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.files import folder_md5
 from derm_ml.promotion import CHALLENGER, CHAMPION
 from derm_ml.promotion.ledger import Ledger

@@ -15,17 +15,18 @@ import pytest
 
 from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.model_registry import HEAD, ModelRegistry, RegistryError, open_registry
-from derm_ml.report.html import save as save_report
 from derm_ml import DermError
-from derm_ml.bundle import MODEL, Bundle, BundleError
-from derm_ml.dataset import Dataset, freeze
-from derm_ml.evaluation import Evaluation, EvaluationError, Metric
+from derm_ml.bundles.bundle import MODEL, Bundle, BundleError
+from derm_ml.data.dataset import Dataset, freeze
+from derm_ml.data.splits import split_hash
+from derm_ml.evaluation.record import Evaluation, EvaluationError
+from derm_ml.evaluation.report import save as save_report
+from derm_ml.metrics.metric import Metric
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, CHAMPION, PREVIOUS, PromotionError
 from derm_ml.promotion.ledger import Ledger
 from derm_ml.records import SPLITS
 from derm_ml.registry import get_task
-from derm_ml.splits import split_hash
 
 TASK = get_task("lesion_classification")
 WHY = "false alarms in clinic 3"
@@ -130,7 +131,9 @@ def test_a_newer_evaluation_of_the_same_bundle_is_the_one_that_is_judged(registr
     bundle = model("good")
     register(registry, bundle)
     measured = Evaluation.load(evaluation_of(bundle))
-    save_report(replace(measured, metrics=measured.metrics | {"auc_mean": Metric(0.55, 0.4, 0.7, 40)}), evaluation_of(bundle))
+    save_report(
+        replace(measured, metrics=measured.metrics | {"auc_mean": Metric(0.55, 0.4, 0.7, 40)}), evaluation_of(bundle)
+    )
     version = register(registry, bundle)
     assert version.number == 2
     assert registry.alias(TASK, CHALLENGER) == 2

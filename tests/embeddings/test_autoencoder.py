@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derm_ml.report.html import save as save_report
-from derm_ml.bundle import BundleError
+from derm_ml.bundles.bundle import BundleError
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.embeddings.autoencoder import AutoencoderPredictor
-from derm_ml.embeddings.recipes import AUTOENCODERS
-from derm_ml.embeddings.report import report_autoencoder
+from derm_ml.evaluation.autoencoder import report_autoencoder
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.metrics.reconstruction import psnr
-from derm_ml.predictor import Predictor
 from derm_ml.training.autoencoder import fit_autoencoder
+from derm_ml.training.autoencoder_recipes import AUTOENCODERS
 
 
 @pytest.fixture(scope="module")

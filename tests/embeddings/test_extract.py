@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.embeddings.extract import embed, embeddings_of, read_embeddings, unit, vectors, write_embeddings
-from derm_ml.predictor import Predictor
 
 
 @pytest.fixture(scope="module")

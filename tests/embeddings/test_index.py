@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derm_ml.embeddings.extract import unit
-from derm_ml.embeddings.index import VectorIndex
+from derm_ml.images.index import VectorIndex
 
 
 def crowd(n: int, dimension: int = 32, seed: int = 0) -> np.ndarray:

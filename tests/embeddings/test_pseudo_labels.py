@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.embeddings.extract import table_of, write_embeddings
-from derm_ml.embeddings.pseudo_labels import (
+from derm_ml.records import DataError
+from derm_ml.training.pseudo_labels import (
     MOST_ENTROPY,
     accepted,
     audited,
@@ -23,8 +25,6 @@ from derm_ml.embeddings.pseudo_labels import (
     unlabelled_rows,
     write_proposal,
 )
-from derm_ml.predictor import Predictor
-from derm_ml.records import DataError
 
 SHARE, SEED = 0.4, 0
 

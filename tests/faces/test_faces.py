@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from derm_ml.faces.choice import FaceSettings, chosen_faces, resolved
-from derm_ml.faces.dlib_faces import DlibCnn, DlibHog, DlibLandmarks, named
-from derm_ml.faces.face import Face, FaceModelError, find_face, mirrored
-from derm_ml.faces.yunet import YuNet
+from derm_ml.pairs.faces.choice import FaceSettings, chosen_faces, resolved
+from derm_ml.pairs.faces.dlib_faces import DlibCnn, DlibHog, DlibLandmarks, named
+from derm_ml.pairs.faces.face import Face, FaceModelError, find_face, mirrored
+from derm_ml.pairs.faces.yunet import YuNet
 
 
 @pytest.fixture(scope="module")

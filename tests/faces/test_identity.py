@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from derm_ml.faces.choice import FaceSettings, resolved
-from derm_ml.faces.dlib_faces import DlibRecognition
-from derm_ml.faces.face import Face, FaceModelError, mirrored
-from derm_ml.faces.identity import FEWEST, Identity, fit_identity, signature
+from derm_ml.pairs.faces.choice import FaceSettings, resolved
+from derm_ml.pairs.faces.dlib_faces import DlibRecognition
+from derm_ml.pairs.faces.face import Face, FaceModelError, mirrored
+from derm_ml.pairs.faces.identity import FEWEST, Identity, fit_identity, signature
 from derm_ml.synthetic.faces import draw_face
 
 CELLS = 40

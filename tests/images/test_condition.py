@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derm_ml.bundle import Preprocessing
 from derm_ml.images.condition import conditioned, field_of_view, in_picture, square
+from derm_ml.images.settings import Preprocessing
 from derm_ml.synthetic.fundus import draw_fundus
 
 

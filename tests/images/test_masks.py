@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from derm_ml.bundle import MaskRule
 from derm_ml.images.masks import bounding_box, cleaned, png, polygons, run_lengths
 from derm_ml.images.preprocess import in_frame, to_square
+from derm_ml.images.settings import MaskRule
 
 masks = arrays(np.uint8, st.tuples(st.integers(1, 16), st.integers(1, 16)), elements=st.sampled_from([0, 255]))
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from derm_ml.matching.files import read_pair
+from derm_ml.pairs.files import read_pair
 from derm_ml.records import DataError
 
 

@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derm_ml.dataset import Dataset
-from derm_ml.matching.assign import assign
-from derm_ml.matching.cases import Case, cases
-from derm_ml.matching.fit import _threshold
-from derm_ml.matching.logistic import Rows, calibrated, fit_and_calibrate, fit_logistic
-from derm_ml.matching.matcher import Fate, Match, Outcome, common_shift
-from derm_ml.matching.measure import measure_cases
-from derm_ml.matching.original import original_matches
+from derm_ml.asking.pair import Pair, truth_of_ids
+from derm_ml.data.dataset import Dataset
 from derm_ml.metrics.matching import Counts, count, f1
-from derm_ml.pairs import Pair, truth_of_ids
+from derm_ml.pairs.cases import Case, cases
+from derm_ml.pairs.fit import _threshold
+from derm_ml.pairs.matching.assign import assign
+from derm_ml.pairs.matching.logistic import Rows, calibrated, fit_and_calibrate, fit_logistic
+from derm_ml.pairs.matching.matcher import Fate, Match, Outcome, common_shift
+from derm_ml.pairs.matching.original import original_matches
+from derm_ml.pairs.measure import measure_cases
+from derm_ml.pairs.registration.register import Registrar
 from derm_ml.records import Region
-from derm_ml.registration.register import Registrar
 from derm_ml.synthetic.faces import draw_face
 
 
@@ -130,7 +130,7 @@ def test_boxes_an_exporter_shifted_are_shifted_back():
 
 def test_the_original_takes_one_box_twice():
     """What the faithful baseline shows: several lesions may claim the same partner."""
-    from derm_ml.faces.dlib_faces import DlibHog
+    from derm_ml.pairs.faces.dlib_faces import DlibHog
 
     photo = draw_face(1)
     first = (Region("pimple", 100, 100, 120, 120), Region("pimple", 104, 104, 124, 124))

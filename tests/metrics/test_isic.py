@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from derm_ml.metrics.isic import LABELS, read_submission, score, write_submission
+from derm_ml.evaluation.isic import LABELS, read_submission, score, write_submission
 from derm_ml.records import DataError
 
 
@@ -93,7 +93,7 @@ def test_nothing_is_written_that_would_not_be_read(tmp_path):
 def test_the_command_in_its_docstring_works(files):
     folder, ids, _, scores = files
     write_submission(folder / "s.csv", ids, scores[:, 0], scores[:, 1])
-    command = [sys.executable, "-m", "derm_ml.metrics.isic", str(folder / "s.csv"), str(folder / "truth.csv")]
+    command = [sys.executable, "-m", "derm_ml.evaluation.isic", str(folder / "s.csv"), str(folder / "truth.csv")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
         "auc_melanoma",

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derm_ml.bundle import BundleCard, Preprocessing
+from derm_ml.bundles.bundle import BundleCard
+from derm_ml.images.settings import Preprocessing
 from derm_ml.metrics.intervals import clopper_pearson, clopper_pearson_low
 from derm_ml.metrics.operating_points import (
     fit_balanced_point,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from derm_ml.images.geometry import project
 from derm_ml.losses.bi_autoencoder import between, code_distance, misalignment, reconstruction_and_latent
 from derm_ml.nets.bi_autoencoder import BiAutoencoder, sampled
-from derm_ml.registration.geometry import project
-from derm_ml.registration.learned import Learned
+from derm_ml.pairs.registration.learned import Learned
 from derm_ml.training.export import export_registration
 
 

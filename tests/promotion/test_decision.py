@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derm_ml.metrics.intervals import Difference
-from derm_ml.policy import Policy
 from derm_ml.promotion.decision import Decision, decide
 from derm_ml.promotion.evidence import Evidence
+from derm_ml.promotion.policy import Policy
 
 POLICY = Policy(floor=0.6, margin=0.01)
 GOOD = Evidence("aaa", "strong", "d1.dir", "split1", "e1", 100, 0.90, 0.85, 0.95)

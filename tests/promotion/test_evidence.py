@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from derm_ml.bundle import Bundle, BundleError, seal
-from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation, EvaluationError
+from derm_ml.bundles.bundle import Bundle, BundleError, seal
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.learned_ids import LEARNED
+from derm_ml.evaluation.record import Evaluation, EvaluationError
 from derm_ml.files import sha256
-from derm_ml.learned_ids import LEARNED
-from derm_ml.policy import Policy
 from derm_ml.promotion.decision import decide
 from derm_ml.promotion.evidence import Evidence
+from derm_ml.promotion.policy import Policy
 from derm_ml.registry import get_task
 from derm_ml.task import Task
 

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from derm_ml import DermError
-from derm_ml.comparison import ComparisonError
-from derm_ml.policy import Policy
+from derm_ml.evaluation.comparison import ComparisonError
 from derm_ml.promotion import CHAMPION, PREVIOUS, ModelVersion, PromotionError, transaction
 from derm_ml.promotion.doctor import examine
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.ledger import Ledger, standing
+from derm_ml.promotion.policy import Policy
 from derm_ml.promotion.transaction import champion_of, promote, reinstate, rollback
 from derm_ml.registry import get_task
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from derm_ml.images.geometry import area, flip, outline, overlap, project, resized, share_inside, similarity
 from derm_ml.images.preprocess import limit_side
 from derm_ml.records import Region
-from derm_ml.registration.geometry import area, flip, outline, overlap, project, resized, share_inside, similarity
 
 NUMBERS = st.floats(-50, 50, allow_nan=False)
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from derm_ml.faces.dlib_faces import DlibHog
-from derm_ml.registration.register import NoRegistration, Registrar
+from derm_ml.pairs.faces.dlib_faces import DlibHog
+from derm_ml.pairs.registration.register import NoRegistration, Registrar
 from derm_ml.synthetic.faces import draw_face
 from derm_ml.synthetic.visits import Change, second_visit
 

@@ -232,7 +232,7 @@ def report(trained, drawn_dataset):
 def test_a_report_holds_the_name_as_text(report, name):
     from dataclasses import replace
 
-    from derm_ml.report.html import render
+    from derm_ml.evaluation.report import render
 
     def elements(which: str) -> Tags:
         table = [{"file": which, "n": 1}]

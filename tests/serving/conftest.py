@@ -20,13 +20,15 @@ from PIL import Image
 from safetensors.numpy import save_file
 from starlette.testclient import TestClient
 
-from derm_ml.bundle import MODEL, WEIGHTS, BundleCard, MaskRule, OperatingPoint, Preprocessing, seal, writing_bundle
-from derm_ml.dataset import Dataset
+from derm_ml.bundles.bundle import MODEL, WEIGHTS, BundleCard, seal, writing_bundle
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.learned_ids import learned_from
 from derm_ml.embeddings.extract import embed
 from derm_ml.embeddings.similar import build_similar
-from derm_ml.learned_ids import learned_from
-from derm_ml.matching import candidates, evidence, hidden
-from derm_ml.predictor import Predictor
+from derm_ml.images.settings import MaskRule, Preprocessing
+from derm_ml.metrics.points import OperatingPoint
+from derm_ml.pairs.matching import candidates, evidence, hidden
 from derm_ml.registry import get_task
 from serving.factory import BESIDE, make_service
 from serving.guard import Limits

@@ -23,11 +23,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from derm_assets.packaging import PackagingError, build_bento, compare, release, replay, running
-from derm_ml.bundle import LEARNED, LEFT_OUT, MODEL, Bundle, BundleError, copy_to_serve
+from derm_ml.asking.replay import Upload
+from derm_ml.bundles.bundle import LEARNED, LEFT_OUT, MODEL, Bundle, BundleError, copy_to_serve
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.images.decode import decode
-from derm_ml.predictor import Predictor
 from derm_ml.registry import get_task
-from derm_ml.replay import Upload
 from serving.build import PACKAGES
 from serving.factory import BESIDE
 from serving.launch import serve_command, serve_environment

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from derm_ml import RESEARCH_USE
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.images.decode import decode
-from derm_ml.predictor import Predictor
 
 RAW = {"Content-Type": "application/octet-stream"}
 RED, BLUE = "melanoma", "seborrheic_keratosis"  # the labels of the tiny bundle follow the colours

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from derm_ml import predictor as of
-from derm_ml.bundle import BundleError
-from derm_ml.predictor import Predictor, Sessions
+from derm_ml.bundles import predictor as of
+from derm_ml.bundles.bundle import BundleError
+from derm_ml.bundles.predictor import Predictor, Sessions
 from serving import sessions
 
 

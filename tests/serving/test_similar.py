@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from derm_ml import RESEARCH_USE
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.embeddings.extract import embed
 from derm_ml.embeddings.similar import SimilarImages, answer, build_similar
 from derm_ml.images.decode import decode
 from derm_ml.neutral_ids import installation_ids
-from derm_ml.predictor import Predictor
 from serving.factory import BESIDE
 
 

@@ -25,8 +25,8 @@ import pytest
 import yaml
 
 from derm_assets.packaging import build_bento
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.images.decode import decode
-from derm_ml.predictor import Predictor
 from serving.released import bento_folder, bento_home, release_file, withdraw_release, write_release
 
 TASK = "lesion_classification"

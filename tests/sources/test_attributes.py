@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from derm_ml.data.sources.attributes import read_facts
 from derm_ml.records import DataError
-from derm_ml.sources.attributes import read_facts
 
 
 @pytest.mark.parametrize(

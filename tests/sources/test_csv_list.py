@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from derm_ml.data.sources import read_source
 from derm_ml.records import DataError
-from derm_ml.sources import read_source
 
 LABELS = ("melanoma", "nevus")
 FULL = (

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from derm_ml.data.sources.csv_table import read_csv
 from derm_ml.records import DataError
-from derm_ml.sources.csv_table import read_csv
 
 COLUMNS = ("filename", "label")
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from derm_ml.data.sources import read_source
 from derm_ml.records import DataError
-from derm_ml.sources import read_source
 
 HEAD = "filename,patient_id,eye,age,sex,Glaucoma,normal\n"
 ROWS = "7_left.jpg,7,left,61,Female,1,0\n7_right.jpg,7,right,61,Female,,1\n"

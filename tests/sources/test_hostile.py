@@ -20,9 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from derm_ml.dataset import Dataset
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.sources import PAIR_LAYOUTS, read_source
 from derm_ml.records import DataError
-from derm_ml.sources import PAIR_LAYOUTS, read_source
 from derm_ml.synthetic.lesions import draw_lesion
 
 LABELS = ("benign", "malignant")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from derm_ml.data.sources import MASK_LAYOUTS, read_source
 from derm_ml.records import DataError
-from derm_ml.sources import MASK_LAYOUTS, read_source
 
 IN, OUT = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
 

@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derm_ml.sources import image_files
-from derm_ml.sources.image_files import distinct_ids
+from derm_ml.data.sources import image_files
+from derm_ml.data.sources.image_files import distinct_ids
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0."), min_size=1, max_size=3)
 

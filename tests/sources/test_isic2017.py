@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
+from derm_ml.data.sources import read_source
 from derm_ml.records import DataError, Problem
-from derm_ml.sources import read_source
 
 LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
 TRUTH = "image_id,melanoma,seborrheic_keratosis\n"

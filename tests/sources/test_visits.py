@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from derm_ml.data.sources import PAIR_LAYOUTS, read_source
 from derm_ml.records import DataError
-from derm_ml.sources import PAIR_LAYOUTS, read_source
 
 LABELS = ("pimple", "comedone", "nodule")
 

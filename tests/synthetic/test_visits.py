@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derm_ml.matching.original import unregistered_matches
+from derm_ml.asking.pair import STATES
 from derm_ml.metrics.matching import count
-from derm_ml.pairs import STATES
+from derm_ml.pairs.matching.original import unregistered_matches
 from derm_ml.records import Region
 from derm_ml.synthetic.faces import draw_face
 from derm_ml.synthetic.skin import grow

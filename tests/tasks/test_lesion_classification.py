@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from derm_ml.dataset import Dataset
-from derm_ml.metrics import isic
-from derm_ml.predictor import Predictor
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.dataset import Dataset
+from derm_ml.evaluation import isic
 from derm_ml.registry import get_task
 from derm_ml.tasks.lesion_classification.submission import submit
 
@@ -93,7 +93,7 @@ def test_a_submission_is_scored_by_the_official_rule(trained, drawn_raw, drawn_d
 
 
 def test_extra_data_are_used_for_training_alone(drawn_raw, tmp_path):
-    from derm_ml.prepare import prepare
+    from derm_ml.data.prepare import prepare
 
     raw = tmp_path / "raw"
     raw.mkdir()

@@ -11,17 +11,17 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from derm_ml.report.html import save as save_report
+from derm_ml.bundles.predictor import Predictor
 from derm_ml.cli import app
-from derm_ml.comparison import Run, compare
-from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.prepare import prepare
+from derm_ml.evaluation.comparison import Run, compare
+from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.metrics.segmentation import score
-from derm_ml.policy import Policy
-from derm_ml.predictor import Predictor
-from derm_ml.prepare import prepare
 from derm_ml.promotion.decision import decide
 from derm_ml.promotion.evidence import Evidence
+from derm_ml.promotion.policy import Policy
 from derm_ml.registry import get_task
 from derm_ml.task import Finding
 
@@ -112,7 +112,7 @@ def test_an_unknown_form_of_mask_is_named(predictor, dataset):
 
 def broken(evaluation: Evaluation, **columns) -> Evaluation:
     """The same evaluation with other scores."""
-    from derm_ml.evaluation_segmentation import _metrics
+    from derm_ml.evaluation.segmentation import _metrics
 
     table = evaluation.predictions.assign(**columns)
     return Evaluation(**{**evaluation.__dict__, "predictions": table, "metrics": _metrics(table)})

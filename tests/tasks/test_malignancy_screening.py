@@ -13,19 +13,20 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from derm_ml.report.html import save as save_report
-from derm_ml.bundle import Bundle
-from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation, Metric, undefined
+from derm_ml.bundles.bundle import Bundle
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.prepare import prepare
+from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.explain.sheets import heatmap_sheet
 from derm_ml.images.decode import decode
 from derm_ml.metrics.calibration import ece
 from derm_ml.metrics.classification import auc
 from derm_ml.metrics.intervals import clopper_pearson, estimate
-from derm_ml.policy import Policy
-from derm_ml.predictor import Predictor
-from derm_ml.prepare import prepare
+from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.promotion.evidence import Evidence
+from derm_ml.promotion.policy import Policy
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
 from serving.factory import make_service

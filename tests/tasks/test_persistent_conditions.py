@@ -13,21 +13,22 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from derm_ml.report.html import save as save_report
-from derm_ml.bundle import Bundle, BundleError
-from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation, Metric
-from derm_ml.faces.choice import FaceSettings, resolved
-from derm_ml.faces.dlib_faces import DlibRecognition
-from derm_ml.learned_ids import LearnedIds
-from derm_ml.matching.cases import cases
-from derm_ml.matching.replay import pair_body
+from derm_ml.asking.pair import Pair
+from derm_ml.bundles.bundle import Bundle, BundleError
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.learned_ids import LearnedIds
+from derm_ml.data.prepare import prepare
+from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.report import save as save_report
+from derm_ml.images.geometry import project
 from derm_ml.metrics.intervals import clopper_pearson
-from derm_ml.pairs import Pair
-from derm_ml.prepare import prepare
+from derm_ml.metrics.metric import Metric
+from derm_ml.pairs.cases import cases
+from derm_ml.pairs.faces.choice import FaceSettings, resolved
+from derm_ml.pairs.faces.dlib_faces import DlibRecognition
+from derm_ml.pairs.replay import pair_body
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.records import Region
-from derm_ml.registration.geometry import project
 from derm_ml.registry import get_task
 from derm_ml.synthetic.faces import draw_face
 from derm_ml.tasks.persistent_conditions.data import _drawn

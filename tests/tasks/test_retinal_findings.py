@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from derm_ml.report.html import save as save_report
 from derm_ml.asking.form import form_body
-from derm_ml.bundle import Bundle
-from derm_ml.dataset import Dataset
-from derm_ml.embeddings.pseudo_labels import propose, write_proposal
-from derm_ml.pairs import Pair
-from derm_ml.predictor import Predictor, concatenate
+from derm_ml.asking.pair import Pair
+from derm_ml.bundles.bundle import Bundle
+from derm_ml.bundles.predictor import Predictor, concatenate
+from derm_ml.data.dataset import Dataset
+from derm_ml.evaluation.gates import pseudo_labels_helped
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.registry import get_task
-from derm_ml.rules import pseudo_labels_helped
 from derm_ml.synthetic.fundus import draw_fundus
 from derm_ml.tasks.retinal_findings.train import _against_normal
+from derm_ml.training.pseudo_labels import propose, write_proposal
 
 TASK = get_task("retinal_findings")
 LABELS = TASK.labels

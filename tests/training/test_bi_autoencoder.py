@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
-from derm_ml.training.bi_autoencoder import bi_autoencoder_loss
+from derm_ml.pairs.bi_autoencoder import bi_autoencoder_loss
+from derm_ml.pairs.photo_pairs import training_pairs
 from derm_ml.training.feeding import EpochSampler, training_loader
-from derm_ml.training.photo_pairs import training_pairs
 from derm_ml.training.settings import BiAutoencoderRecipe
 
 

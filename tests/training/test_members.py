@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.prepare import prepare
 from derm_ml.nets.backbones import backbone
 from derm_ml.nets.improved_unet import ImprovedUNet
 from derm_ml.nets.segmenter import Segmenter
 from derm_ml.nets.unet import UNet
-from derm_ml.predictor import Predictor
-from derm_ml.prepare import prepare
 from derm_ml.progress import silent
 from derm_ml.registry import get_task
 

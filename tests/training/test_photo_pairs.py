@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from derm_ml.registration.geometry import project
-from derm_ml.training import photo_pairs
-from derm_ml.training.photo_pairs import training_pairs
+from derm_ml.images.geometry import project
+from derm_ml.pairs import photo_pairs
+from derm_ml.pairs.photo_pairs import training_pairs
 
 
 @pytest.fixture

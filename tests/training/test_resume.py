@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from derm_ml.dataset import Dataset
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.prepare import prepare
 from derm_ml.files import sha256
-from derm_ml.prepare import prepare
 from derm_ml.registry import get_task
 from derm_ml.training.checkpoint import CheckpointError, load_checkpoint, previous_of, save_checkpoint
 

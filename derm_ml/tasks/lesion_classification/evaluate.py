@@ -6,17 +6,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from derm_ml.bundle import BundleCard
-from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation, Metric
-from derm_ml.evaluation_classification import (
+from derm_ml.bundles.bundle import BundleCard
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.dataset import Dataset
+from derm_ml.evaluation.classification import (
     evaluate_classification,
     predict_rows,
     recount_classification,
     repeat_classification,
 )
-from derm_ml.metrics.isic import LABELS as SCORED
-from derm_ml.predictor import Predictor
+from derm_ml.evaluation.isic import LABELS as SCORED
+from derm_ml.evaluation.record import Evaluation
+from derm_ml.metrics.metric import Metric
 from derm_ml.tasks.lesion_classification.task import TASK
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from derm_ml.asking.answers import Explanation
-from derm_ml.bundle import BundleCard
+from derm_ml.bundles.bundle import BundleCard, model_of
+from derm_ml.bundles.predictor import Outputs, Predictor
 from derm_ml.explain.answer import asked, explained, explanation_of
-from derm_ml.predictor import Outputs, Predictor
 from derm_ml.task import CHAIN
 from derm_ml.tasks.lesion_classification.asking import Diagnosis, PointDecision
+from derm_ml.tasks.lesion_classification.task import TASK
+
+
+def load(bundle: Path) -> Predictor:
+    """The predictor of a bundle of this task."""
+    return Predictor(model_of(TASK.name, bundle))
 
 
 def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> Diagnosis:

@@ -1,7 +1,7 @@
 """A submission file of ISIC 2017 part 3 for a folder of pictures, labelled or not.
 
 python -m derm_ml.tasks.lesion_classification.submission MODEL ISIC-2017_Test_v2_Data submission.csv
-python -m derm_ml.metrics.isic submission.csv ISIC-2017_Test_v2_Part3_GroundTruth.csv
+python -m derm_ml.evaluation.isic submission.csv ISIC-2017_Test_v2_Part3_GroundTruth.csv
 
 Age and sex are taken from `<folder>_metadata.csv`, in the folder or beside it, where it exists.
 """
@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.sources.attributes import attributes_of
+from derm_ml.data.sources.image_files import image_files
+from derm_ml.data.sources.isic2017 import metadata_of, read_metadata
+from derm_ml.evaluation.isic import write_submission
 from derm_ml.files import files_below
 from derm_ml.images.decode import INGEST_FORMATS, decode, read_image_file
-from derm_ml.metrics.isic import write_submission
-from derm_ml.predictor import Predictor
 from derm_ml.records import DataError
-from derm_ml.sources.attributes import attributes_of
-from derm_ml.sources.image_files import image_files
-from derm_ml.sources.isic2017 import metadata_of, read_metadata
 
 
 def submit(predictor: Predictor, folder: Path, path: Path) -> None:

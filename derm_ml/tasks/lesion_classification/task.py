@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE, probabilities_are_calibrated, ranks_better_than_chance
+from derm_ml.evaluation.gates import PSEUDO_LABEL_GATE, probabilities_are_calibrated, ranks_better_than_chance
 from derm_ml.task import Artifact, Gate, Task
 from derm_ml.tasks.lesion_classification.asking import ASKING
 from derm_ml.tasks.lesion_classification.recipes import Drawn, Faithful, Strong
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
-    from derm_ml.predictor import Predictor
+    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.data.dataset import Dataset
 
 
 def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from derm_ml.dataset import Dataset
-from derm_ml.metrics.isic import LABELS as SCORED
+from derm_ml.data.dataset import Dataset
+from derm_ml.evaluation.isic import LABELS as SCORED
 from derm_ml.progress import OnEpoch
 from derm_ml.training.classification import fit_classifier
 from derm_ml.training.settings import ClassifierRecipe

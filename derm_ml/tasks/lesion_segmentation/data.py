@@ -6,9 +6,9 @@ from pathlib import Path
 
 import cv2
 
+from derm_ml.data.sources import MASK_LAYOUTS, read_source
 from derm_ml.files import replacing_file
 from derm_ml.records import Reading
-from derm_ml.sources import MASK_LAYOUTS, read_source
 from derm_ml.synthetic.lesions import CLASSES, draw_lesion
 from derm_ml.task import PrepareSettings
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from derm_ml.bundle import BundleCard
-from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation, Metric
-from derm_ml.evaluation_segmentation import evaluate_segmentation, recount_segmentation, repeat_segmentation
-from derm_ml.predictor import Predictor
+from derm_ml.bundles.bundle import BundleCard
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.dataset import Dataset
+from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.segmentation import evaluate_segmentation, recount_segmentation, repeat_segmentation
+from derm_ml.metrics.metric import Metric
 from derm_ml.tasks.lesion_segmentation.task import TASK
 
 

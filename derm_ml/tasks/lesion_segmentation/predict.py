@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,13 +12,19 @@ import numpy as np
 
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation
-from derm_ml.bundle import BundleCard
+from derm_ml.bundles.bundle import BundleCard, model_of
+from derm_ml.bundles.predictor import Predictor, Segmentation
 from derm_ml.explain.layers import outline, shown
 from derm_ml.explain.overlay import captioned, outlined
 from derm_ml.images.masks import bounding_box, png, polygons, run_lengths
-from derm_ml.predictor import Predictor, Segmentation
 from derm_ml.task import CHAIN
 from derm_ml.tasks.lesion_segmentation.asking import MASK, Box, Outline, PngMask, Polygons, RunLengths
+from derm_ml.tasks.lesion_segmentation.task import TASK
+
+
+def load(bundle: Path) -> Predictor:
+    """The predictor of a bundle of this task."""
+    return Predictor(model_of(TASK.name, bundle))
 
 
 def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> Outline:

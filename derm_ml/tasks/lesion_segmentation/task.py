@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from derm_ml.rules import MASK_RULES
+from derm_ml.data.rules import MASK_RULES
 from derm_ml.task import Finding, Gate, Task
 from derm_ml.tasks.lesion_segmentation.asking import ASKING
 from derm_ml.tasks.lesion_segmentation.recipes import Drawn, Faithful, Strong
 
 if TYPE_CHECKING:
-    from derm_ml.evaluation import Evaluation
+    from derm_ml.evaluation.record import Evaluation
 
 DICE_FLOOR = 0.70  # far below two people's agreement: such a network missed the point
 MOST_EMPTY = 0.02  # of the pictures that show a lesion

@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from derm_ml.data.sources import read_source
+from derm_ml.data.sources.labels import normal
 from derm_ml.files import replacing_file
 from derm_ml.records import DataError, Reading
-from derm_ml.sources import read_source
-from derm_ml.sources.labels import normal
 from derm_ml.synthetic.lesions import draw_lesion
 from derm_ml.tasks.malignancy_screening.settings import MalignancySettings
 

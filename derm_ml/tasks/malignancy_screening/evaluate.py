@@ -9,20 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from derm_ml.bundle import BundleCard
-from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation, Metric, Row, undefined
-from derm_ml.evaluation_classification import (
+from derm_ml.bundles.bundle import BundleCard
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.dataset import Dataset
+from derm_ml.evaluation.classification import (
     evaluate_classification,
     predict_rows,
     recount_classification,
     repeat_classification,
     saved_outputs,
 )
+from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.figures.screening import decision_curve_figure
 from derm_ml.metrics import calibration
 from derm_ml.metrics.classification import no_ranking
 from derm_ml.metrics.intervals import clopper_pearson, estimate
+from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.metrics.operating_points import MeasuredPoint, measure_point, recall_bound
 from derm_ml.metrics.screening import (
     PREVALENCES,
@@ -33,8 +35,7 @@ from derm_ml.metrics.screening import (
     precision_metric,
 )
 from derm_ml.metrics.subgroups import subgroup_decisions
-from derm_ml.policy import Policy
-from derm_ml.predictor import Predictor
+from derm_ml.promotion.policy import Policy
 from derm_ml.tasks.malignancy_screening.task import TASK
 
 LABEL = TASK.labels[0]

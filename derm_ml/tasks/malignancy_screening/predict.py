@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from derm_ml.asking.answers import Explanation
-from derm_ml.bundle import BundleCard, OperatingPoint
+from derm_ml.bundles.bundle import BundleCard, model_of
+from derm_ml.bundles.predictor import Outputs, Predictor
 from derm_ml.explain.answer import asked, explained, explanation_of
-from derm_ml.policy import Policy
-from derm_ml.predictor import Outputs, Predictor
+from derm_ml.metrics.points import OperatingPoint
+from derm_ml.promotion.policy import Policy
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.task import CHAIN
 from derm_ml.tasks.malignancy_screening.asking import Decision, Screening
 from derm_ml.tasks.malignancy_screening.task import TASK
 
 LABEL = TASK.labels[0]
+
+
+def load(bundle: Path) -> Predictor:
+    """The predictor of a bundle of this task."""
+    return Predictor(model_of(TASK.name, bundle))
 
 
 def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> Screening:

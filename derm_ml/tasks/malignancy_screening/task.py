@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.policy import Policy
-from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE, ranks_better_than_chance
+from derm_ml.evaluation.gates import PSEUDO_LABEL_GATE, ranks_better_than_chance
+from derm_ml.promotion.policy import Policy
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.malignancy_screening.asking import ASKING
 from derm_ml.tasks.malignancy_screening.recipes import (
@@ -21,9 +22,10 @@ from derm_ml.tasks.malignancy_screening.recipes import (
 from derm_ml.tasks.malignancy_screening.settings import MalignancySettings
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation, Metric
-    from derm_ml.predictor import Predictor
+    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.data.dataset import Dataset
+    from derm_ml.evaluation.record import Evaluation
+    from derm_ml.metrics.metric import Metric
 
 LABEL = "malignant"
 

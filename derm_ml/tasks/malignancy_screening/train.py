@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from derm_ml.dataset import Dataset
+from derm_ml.data.dataset import Dataset
 from derm_ml.progress import OnEpoch
 from derm_ml.training.classification import fit_classifier
 from derm_ml.training.settings import ClassifierRecipe

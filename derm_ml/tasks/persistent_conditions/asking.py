@@ -6,7 +6,7 @@ from pydantic import Field
 
 from derm_ml.asking.answers import Answer, Said
 from derm_ml.asking.kinds import PairWithBoxes
-from derm_ml.pairs import State
+from derm_ml.asking.pair import State
 
 
 class Registration(Said):

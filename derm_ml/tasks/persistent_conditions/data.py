@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from derm_ml.asking.pair import Pair
+from derm_ml.data.sources import PAIR_LAYOUTS, read_source
 from derm_ml.files import replacing_file
-from derm_ml.pairs import Pair
 from derm_ml.records import Reading, Region
-from derm_ml.sources import PAIR_LAYOUTS, read_source
 from derm_ml.synthetic.faces import draw_face
 from derm_ml.synthetic.skin import paint, skin, spots
 from derm_ml.synthetic.visits import Change, second_visit

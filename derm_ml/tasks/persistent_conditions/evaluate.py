@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from derm_ml.bundle import BundleCard
-from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation, Metric
-from derm_ml.matching.evaluation import evaluate_pairs, recount_pairs, repeat_pairs
-from derm_ml.matching.matcher import Outcome
-from derm_ml.matching.predictor import PairPredictor
-from derm_ml.pairs import Pair
+from derm_ml.asking.pair import Pair
+from derm_ml.bundles.bundle import BundleCard
+from derm_ml.data.dataset import Dataset
+from derm_ml.evaluation.record import Evaluation
+from derm_ml.metrics.metric import Metric
+from derm_ml.pairs.evaluation import evaluate_pairs, recount_pairs, repeat_pairs
+from derm_ml.pairs.matching.matcher import Outcome
+from derm_ml.pairs.predictor import PairPredictor
 from derm_ml.tasks.persistent_conditions.predict import numbers, said
 from derm_ml.tasks.persistent_conditions.task import TASK
 

@@ -10,26 +10,28 @@ import numpy as np
 
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation
+from derm_ml.asking.pair import Pair
+from derm_ml.asking.replay import Upload
+from derm_ml.bundles.bundle import model_of
 from derm_ml.explain.layers import png_of
 from derm_ml.explain.matches import side_by_side
 from derm_ml.explain.overlay import captioned
-from derm_ml.matching.matcher import Fate, Outcome
-from derm_ml.matching.predictor import PairPredictor
-from derm_ml.pairs import Pair
+from derm_ml.images.geometry import resized
+from derm_ml.pairs.matching.matcher import Fate, Outcome
+from derm_ml.pairs.predictor import PairPredictor
 from derm_ml.records import Region
-from derm_ml.registration.geometry import resized
-from derm_ml.replay import Upload
 from derm_ml.sentences import WrongValue
 from derm_ml.tasks.persistent_conditions.asking import ASKING, BoxMatch, BoxState, Registration, Visits
+from derm_ml.tasks.persistent_conditions.task import TASK
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation
+    from derm_ml.data.dataset import Dataset
+    from derm_ml.evaluation.record import Evaluation
 
 
 def load(bundle: Path) -> PairPredictor:
     """The predictor of a bundle of this task."""
-    return PairPredictor(bundle)
+    return PairPredictor(model_of(TASK.name, bundle))
 
 
 def answer(predictor: PairPredictor, pair: Pair, options: Mapping[str, str]) -> Visits:
@@ -110,7 +112,7 @@ def numbers(answer: Mapping[str, Any]) -> dict[str, float]:
 
 def held_out(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:
     """Test pairs as they would be uploaded, with what the evaluation said of them."""
-    from derm_ml.matching.replay import pair_uploads
+    from derm_ml.pairs.replay import pair_uploads
 
     return pair_uploads(ASKING, dataset, evaluation, n)
 

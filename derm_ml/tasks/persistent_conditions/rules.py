@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from derm_ml.pairs import FIRST, SECOND, box_fault
+from derm_ml.asking.pair import FIRST, SECOND, box_fault
+from derm_ml.data.rules import SHOWN
 from derm_ml.records import SPLITS, Region
-from derm_ml.rules import SHOWN
 from derm_ml.task import Finding
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
+    from derm_ml.data.dataset import Dataset
 
 
 def a_pair_shows_one_patient(dataset: Dataset) -> Finding:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derm_ml.rules import images_decode, no_duplicates_across_splits, patients_do_not_cross_splits
+from derm_ml.data.rules import images_decode, no_duplicates_across_splits, patients_do_not_cross_splits
 from derm_ml.task import Artifact, DataRule, Finding, Gate, PrepareSettings, Task
 from derm_ml.tasks.persistent_conditions.asking import ASKING
 from derm_ml.tasks.persistent_conditions.recipes import Both, Classical, Drawn, Learned
@@ -18,9 +18,10 @@ from derm_ml.tasks.persistent_conditions.rules import (
 )
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation, Metric
-    from derm_ml.matching.predictor import PairPredictor
+    from derm_ml.data.dataset import Dataset
+    from derm_ml.evaluation.record import Evaluation
+    from derm_ml.metrics.metric import Metric
+    from derm_ml.pairs.predictor import PairPredictor
 
 
 SURE = 0.95  # the bar of refusals, either way
@@ -84,7 +85,7 @@ def confidence_is_calibrated(evaluation: Evaluation) -> Finding:
 
 def matched_pairs(predictor: PairPredictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """Pairs of the test split with their matches drawn: lines, and a colour for each state."""
-    from derm_ml.matching.sheets import matched_pair_sheet
+    from derm_ml.pairs.sheets import matched_pair_sheet
 
     return matched_pair_sheet(predictor, dataset, folder)
 

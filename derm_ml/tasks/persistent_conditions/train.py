@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from derm_ml.dataset import Dataset
-from derm_ml.matching.training import fit_classical
+from derm_ml.data.dataset import Dataset
+from derm_ml.pairs.training import fit_classical
 from derm_ml.progress import OnEpoch
 from derm_ml.training.settings import BiAutoencoderRecipe, PairRecipe
 
@@ -14,7 +14,7 @@ from derm_ml.training.settings import BiAutoencoderRecipe, PairRecipe
 def fit(dataset: Dataset, recipe: PairRecipe, out: Path, on_epoch: OnEpoch) -> Path:
     """Fit (or resume) in `out` and return the path of the bundle."""
     if isinstance(recipe, BiAutoencoderRecipe):
-        from derm_ml.training.bi_autoencoder import fit_bi_autoencoder
+        from derm_ml.pairs.bi_autoencoder import fit_bi_autoencoder
 
         return fit_bi_autoencoder(dataset, recipe, out, on_epoch)
     return fit_classical(dataset, recipe, out, on_epoch)

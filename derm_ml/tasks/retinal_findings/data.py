@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from derm_ml.data.sources import read_source
 from derm_ml.files import replacing_file
 from derm_ml.records import Reading
-from derm_ml.sources import read_source
 from derm_ml.synthetic.fundus import FINDINGS as DRAWN
 from derm_ml.synthetic.fundus import draw_fundus
 from derm_ml.tasks.retinal_findings.settings import RetinalSettings

@@ -7,12 +7,13 @@ from dataclasses import fields, replace
 
 import pandas as pd
 
-from derm_ml.bundle import BundleCard
-from derm_ml.dataset import Dataset
-from derm_ml.evaluation import Evaluation, Metric
-from derm_ml.evaluation_classification import evaluate_classification, recount_classification, repeat_classification
+from derm_ml.bundles.bundle import BundleCard
+from derm_ml.bundles.predictor import Outputs, Predictor
+from derm_ml.data.dataset import Dataset
+from derm_ml.evaluation.classification import evaluate_classification, recount_classification, repeat_classification
+from derm_ml.evaluation.record import Evaluation
 from derm_ml.explain.findings import finding_sheets, findings_of
-from derm_ml.predictor import Outputs, Predictor
+from derm_ml.metrics.metric import Metric
 from derm_ml.tasks.retinal_findings.task import TASK
 
 

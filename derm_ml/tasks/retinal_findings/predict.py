@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from derm_ml.asking.answers import Explanation
-from derm_ml.bundle import BundleCard
+from derm_ml.asking.pair import Pair
+from derm_ml.bundles.bundle import BundleCard, model_of
+from derm_ml.bundles.predictor import Outputs, Predictor
 from derm_ml.explain.answer import asked as ask_all
 from derm_ml.explain.findings import explained, finding_of, shown_findings
 from derm_ml.explain.layers import heatmaps
-from derm_ml.pairs import Pair
-from derm_ml.predictor import Outputs, Predictor
 from derm_ml.task import CHAIN
 from derm_ml.tasks.retinal_findings.asking import Findings, PointDecision
+from derm_ml.tasks.retinal_findings.task import TASK
+
+
+def load(bundle: Path) -> Predictor:
+    """The predictor of a bundle of this task."""
+    return Predictor(model_of(TASK.name, bundle))
 
 
 def answer(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> Findings:

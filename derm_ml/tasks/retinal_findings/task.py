@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.rules import IMAGE_RULES, PSEUDO_LABEL_GATE, probabilities_are_calibrated
+from derm_ml.evaluation.gates import PSEUDO_LABEL_GATE, probabilities_are_calibrated
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.retinal_findings.asking import ASKING
 from derm_ml.tasks.retinal_findings.recipes import Drawn, Faithful, OneVsNormal, Strong
 from derm_ml.tasks.retinal_findings.settings import FINDINGS, RetinalSettings
 
 if TYPE_CHECKING:
-    from derm_ml.dataset import Dataset
-    from derm_ml.evaluation import Evaluation
-    from derm_ml.predictor import Predictor
+    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.data.dataset import Dataset
+    from derm_ml.evaluation.record import Evaluation
 
 
 def every_finding_ranks_better_than_chance(evaluation: Evaluation) -> Finding:
@@ -47,7 +48,7 @@ def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[st
 
 def pseudo_labels(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """Labels for the unlabelled images by label spreading over the model's embeddings, with confidence and audit."""
-    from derm_ml.embeddings.pseudo_labels import propose, write_proposal
+    from derm_ml.training.pseudo_labels import propose, write_proposal
 
     return write_proposal(propose(predictor, dataset), predictor, dataset, folder)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from derm_ml.dataset import Dataset
+from derm_ml.data.dataset import Dataset
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
 from derm_ml.tasks.retinal_findings.recipes import RetinalRecipe

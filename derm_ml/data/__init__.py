@@ -1,0 +1,1 @@
+"""Raw folders become datasets: readers, splits, checks, deliveries."""

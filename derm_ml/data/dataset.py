@@ -1,0 +1,300 @@
+"""A prepared dataset: few, plain, deterministic files that any tool opens. `derm prepare <task>` writes one.
+
+    manifest.parquet   one row a sample: id, source, patient, lesion, group, split, label, target.*, attribute.*,
+                       and for each file role: shard, offset, size, sha256, height, width (of the original);
+                       for a mask also its area, a share of the picture in 0..1; where pictures have boxes,
+                       regions: JSON rows [label, x1, y1, x2, y2, id(, state)] in pixels of the original
+    shards/00000.tar   the files, uncompressed, ≤ 256 MB a shard; `tar tf` lists them
+    quarantine.csv     what is not used: file, row, reason, kind (unusable, or held_back: intact, but it would leak)
+    duplicates.csv     pairs of samples that show the same image: a, b, kind, score, and the split and label of each
+    dataset.json       settings, counts, labels, split hashes, licences
+
+Same input and settings give the same bytes, so the md5 DVC gives the folder names exactly these data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyarrow import ArrowException
+
+from derm_ml.data.splits import Identity, known_again
+from derm_ml.files import folder_md5, replacing_folder
+from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, stored_mask
+from derm_ml.records import (
+    SPLITS,
+    UNLABELLED,
+    DataError,
+    Region,
+    namespace,
+)
+from derm_ml.tables import read_table
+from derm_ml.task import Recipe, Task
+
+_INFO = ("task", "labels", "settings", "counts", "sizes", "samples", "shards", "split_hashes", "licences", "left_out")
+_COLUMNS = ("id", "source", "patient", "group", "split", "label")
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """i → the RGB image, or for the role `mask` the mask, of the i-th of some rows of a manifest.
+
+    Holds a path and three small arrays: cheap to send to worker processes, which know no Dataset.
+    """
+
+    folder: Path  # of the shards
+    role: str
+    shards: np.ndarray  # (K,) names
+    shard: np.ndarray  # (N,) which of them
+    offset: np.ndarray  # (N,) bytes
+    size: np.ndarray  # (N,) bytes
+
+    def __call__(self, i: int) -> np.ndarray:
+        shard = self.folder / str(self.shards[self.shard[i]])
+        return _decoded(shard, int(self.offset[i]), int(self.size[i]), self.role)
+
+
+class Dataset:
+    """A prepared dataset, read lazily: images are fetched from the shards by offset.
+
+    Example:
+        >>> dataset = Dataset.open(Path("data/prepared/lesion_classification"))   # doctest: +SKIP
+        >>> dataset.image(dataset.split("test").iloc[0]).shape                    # doctest: +SKIP
+    """
+
+    def __init__(self, path: Path, info: dict[str, Any], manifest: pd.DataFrame) -> None:
+        self.path = path
+        self.info = info
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: Path) -> Dataset:
+        """Open a prepared folder. Raises `DataError` if it is not one or if a file is missing, damaged or cut short."""
+        try:
+            info = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
+            table = (path / "manifest.parquet").read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise DataError(
+                f"{path} is not a prepared dataset ({error.filename} is missing): run `derm prepare`"
+            ) from None
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read ({error.strerror}): run `derm prepare`") from error
+        except ValueError as error:
+            raise _damaged(path / "dataset.json", error) from error
+        missing = [name for name in _INFO if not isinstance(info, dict) or name not in info]
+        if missing:
+            raise _damaged(path / "dataset.json", f"it has no {', '.join(missing)}")
+        try:
+            manifest = pd.read_parquet(io.BytesIO(table))
+        except (ArrowException, OSError) as error:  # Arrow says OSError of a page it cannot decompress
+            raise _damaged(path / "manifest.parquet", error) from error
+        missing = [name for name in _COLUMNS if name not in manifest]
+        if missing:
+            raise _damaged(path / "manifest.parquet", f"it has no column {', '.join(missing)}")
+        for name, size in info["shards"].items():
+            shard = path / "shards" / name
+            if not shard.is_file() or shard.stat().st_size != size:
+                raise DataError(
+                    f"{shard} is missing or damaged (expected {size} bytes): run `dvc checkout` or `derm prepare`"
+                )
+        return cls(path, info, manifest)
+
+    @cached_property
+    def md5(self) -> str:
+        """The data version: what DVC writes to dvc.lock for this folder."""
+        return folder_md5(self.path)
+
+    @property
+    def task(self) -> str:
+        return self.info["task"]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.info["labels"])
+
+    @property
+    def split_hashes(self) -> dict[str, str]:
+        return self.info["split_hashes"]
+
+    @property
+    def licences(self) -> dict[str, int]:
+        return self.info["licences"]
+
+    @cached_property
+    def quarantine(self) -> pd.DataFrame:
+        """What is not used: columns file, row, reason, kind."""
+        table = _list_of(self.path / "quarantine.csv")
+        return table if "kind" in table else table.assign(kind="unusable")  # older datasets held nothing back
+
+    @property
+    def held_back(self) -> pd.DataFrame:
+        """Of these, the intact images that would leak in any split."""
+        return self.quarantine.loc[self.quarantine["kind"] == "held_back"]
+
+    @cached_property
+    def duplicates(self) -> pd.DataFrame:
+        """Pairs of samples that show the same image: columns a, b, kind, score, a_split, b_split, a_label, b_label."""
+        pairs = _list_of(self.path / "duplicates.csv", dict.fromkeys(("a", "b", "a_label", "b_label"), str))
+        label = dict(zip(self.manifest["id"], self.manifest["label"], strict=True))
+        sides = {f"{side}_label": [label[name] for name in pairs[side]] for side in ("a", "b")}
+        return pairs.assign(**sides)  # older files lack them
+
+    def namespaces(self, rows: pd.DataFrame) -> pd.Series:
+        """For each row, within which patient and lesion IDs mean the same."""
+        patients = self.info["settings"].get("patients", "per_source")  # as older datasets were made
+        return pd.Series([namespace(source, patients) for source in rows["source"]], rows.index, dtype=str)
+
+    def split(self, name: str) -> pd.DataFrame:
+        """The rows of one split (or of `unlabelled`), in the order of the manifest. Raises `DataError` otherwise."""
+        if name not in (*SPLITS, UNLABELLED):
+            raise DataError(f"there is no split '{name}'; splits are {', '.join(SPLITS)}, and {UNLABELLED}")
+        return self.manifest.loc[self.manifest["split"] == name]
+
+    def count(self, split: str, label: str) -> int:
+        """How many images of a split carry a label."""
+        return int((self.split(split)[f"target.{label}"].to_numpy() == 1).sum())
+
+    def targets(self, rows: pd.DataFrame) -> np.ndarray:
+        """(N, L) float32 of 1, 0 or NaN in the order of `labels`."""
+        return rows[[f"target.{label}" for label in self.labels]].to_numpy(np.float32, copy=True)
+
+    def fellows(self, rows: pd.DataFrame) -> np.ndarray:
+        """(N,) int: the place in `rows` of the same patient's other eye, -1 where there is no photo of it."""
+        if "attribute.eye" not in rows:
+            return np.full(len(rows), -1)
+        eyes = list(zip(self.namespaces(rows), rows["patient"], rows["attribute.eye"], strict=True))
+        places = {eye: k for k, eye in reversed(list(enumerate(eyes)))}
+        other = {"left": "right", "right": "left"}
+        return np.array([places.get((s, p, other.get(eye, "")), -1) if p else -1 for s, p, eye in eyes], int)
+
+    def read(self, row: Any, role: str = "image") -> bytes:
+        """The stored bytes of one file of a manifest row (a Series, or a dict)."""
+        return _stored(*self._place(row, role))
+
+    def image(self, row: Any, role: str = "image") -> np.ndarray:
+        """RGB (H, W, 3) uint8 of a manifest row. Raises `DataError` naming the shard whose bytes are no image."""
+        return _decoded(*self._place(row, role), role)
+
+    def mask(self, row: Any) -> np.ndarray:
+        """The mask of a manifest row at its original resolution: (H, W) uint8 of 0 and 255. Raises as `image` does."""
+        return _decoded(*self._place(row, "mask"), "mask")
+
+    def _place(self, row: Any, role: str) -> tuple[Path, int, int]:
+        """Shard, offset and size in bytes of one file of a manifest row."""
+        shard = self.path / "shards" / row[f"{role}.shard"]
+        return shard, int(row[f"{role}.offset"]), int(row[f"{role}.size"])
+
+    def reader(self, rows: pd.DataFrame, role: str = "image") -> Reader:
+        """Reads the images (or the masks) of some rows by their place among them."""
+        shards, shard = np.unique(rows[f"{role}.shard"].to_numpy(str), return_inverse=True)
+        offset, size = (rows[f"{role}.{name}"].to_numpy(np.int64) for name in ("offset", "size"))
+        return Reader(self.path / "shards", role, shards, shard, offset, size)
+
+    def regions(self, row: Any, role: str) -> tuple[Region, ...]:
+        """The boxes of one picture of a row, in pixels of the picture `image` gives. Empty where there are none."""
+        stored = row.get(f"{role}.regions")
+        if not isinstance(stored, str) or not stored:
+            return ()
+        height, width = float(row[f"{role}.height"]), float(row[f"{role}.width"])
+        longest = self.info["settings"]["store_side"]
+        scale = min(1.0, longest / max(height, width))
+        across, down = (max(1, round(size * scale)) / size for size in (width, height))  # as `limit_side` rounds
+        return tuple(Region(*values).scaled(across, down) for values in json.loads(stored))
+
+    @property
+    def identities(self) -> dict[Identity, str]:
+        """What each sample is known again by, and its split."""
+        rows = self.manifest.to_dict("records")
+        return {Identity(row["source"], row["id"], content_of(row)): row["split"] for row in rows}
+
+    def learned_from(self, newer: Dataset, split: str) -> list[str]:
+        """Ids of a newer dataset's split that lie in the training or validation split of this one."""
+        asked = [key for key, where in newer.identities.items() if where == split]
+        known = known_again(self.identities, asked)
+        return [name for name, was in known.items() if was in ("train", "validation")]
+
+    def attributes(self, row: Any) -> dict[str, str | float]:
+        """Known attributes of a row: `age` in years, `sex`, `site`, `diagnosis`. Unknown ones are absent."""
+        found = {c.removeprefix("attribute."): row[c] for c in self.manifest.columns if c.startswith("attribute.")}
+        return {name: value for name, value in found.items() if pd.notna(value) and value != ""}
+
+
+def freeze(prepared: Path, frozen: Path) -> Path:
+    """Keep a prepared dataset at `frozen`, by hard links, so that preparing again cannot pull it from under a training.
+
+    Raises `DataError` if the bytes are not those of the version `frozen` is named after: a corrupt cache would
+    otherwise be kept under the name of what it should have been.
+    """
+    if not frozen.exists():
+        found = folder_md5(prepared)
+        if found.removesuffix(".dir") != frozen.name:
+            raise DataError(
+                f"{prepared} holds {found}, not the version {frozen.name} it was prepared as: a file was damaged or "
+                "changed; remove the folder and prepare again"
+            )
+        with replacing_folder(frozen) as folder:
+            shutil.copytree(prepared, folder, copy_function=_linked, dirs_exist_ok=True)
+    return frozen
+
+
+def _linked(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+    return target
+
+
+def _list_of(path: Path, types: Any = None) -> pd.DataFrame:
+    try:
+        return read_table(path, types)
+    except (FileNotFoundError, ValueError) as error:  # pandas' own errors of empty and torn files are ValueErrors
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, why: object) -> DataError:
+    said = str(why).strip().splitlines()[0]
+    return DataError(f"{path} is missing or damaged ({said}): run `dvc checkout` or `derm prepare`")
+
+
+def _decoded(shard: Path, offset: int, size: int, role: str) -> np.ndarray:
+    stored = _stored(shard, offset, size)
+    try:
+        return stored_mask(stored) if role == "mask" else decode(stored, INGEST_FORMATS)
+    except ImageError as error:
+        raise DataError(
+            f"{shard} is damaged: the {role} at byte {offset} cannot be read ({error}); run `dvc checkout` or "
+            "`derm prepare`"
+        ) from error
+
+
+def _stored(shard: Path, offset: int, size: int) -> bytes:
+    with shard.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def model_folder(root: Path, task: Task, recipe: Recipe, dataset_md5: str) -> Path:
+    """Where a model lives: `root/<task>/<recipe>-<id>`, the id being a hash of the recipe's values and the data.
+
+    The same recipe on the same data is the same folder, so a fit that was killed is resumed by fitting again.
+    """
+    identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset_md5], sort_keys=True)
+    return root / task.name / f"{recipe.name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
+
+
+def content_of(row: Mapping[str, Any]) -> str:
+    """The sha256 of a sample's stored pictures; a corrected mask does not make another image of it."""
+    names = sorted(n for n in row if n.endswith(".sha256") and n != "mask.sha256")
+    return " ".join(row[n] for n in names if isinstance(row[n], str))

@@ -1,0 +1,65 @@
+"""One folder a class, with or without splits above: `train/melanoma/x.jpg` or `melanoma/x.jpg`.
+
+Split folders are train(ing), val(id)/validation and test(ing), class folders the labels or names of the label map;
+case, spaces, hyphens and underscores do not matter. Images may lie deeper inside a class folder.
+A sample's id is its file name without ending; where two files share it, their whole path joined by hyphens.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from derm_ml.data.sources.image_files import distinct_ids, image_files
+from derm_ml.data.sources.labels import LabelMap, normal
+from derm_ml.files import Tree
+from derm_ml.records import DataError, Problem, Reading, Sample
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def recognise(tree: Tree, labels: LabelMap) -> bool:
+    """Whether a class folder with a known name is where this layout has it."""
+    return any(labels.knows(PurePosixPath(folder).name) for _, folder in _class_folders(tree))
+
+
+def read(tree: Tree, labels: LabelMap) -> Reading:
+    """Read every class folder. Raises `DataError` for one whose name is not known."""
+    found: list[tuple[str, str, dict[str, float]]] = []  # path, split, target
+    problems: list[Problem] = []
+    left_out: dict[str, int] = {}
+    folders = _class_folders(tree)
+    for split, folder in folders:
+        name = PurePosixPath(folder).name
+        try:
+            target = labels.target(name)
+        except DataError as error:
+            raise DataError(f"{tree.root / folder}: {error}") from error
+        files, odd = image_files(tree, folder, deep=True)
+        problems += odd
+        if target is None:
+            left_out[name] = left_out.get(name, 0) + len(files)
+        else:
+            found += [(file, split, target) for file in files]
+    for folder in {"", *(f.rpartition("/")[0] for _, f in folders)}:
+        stray, odd = image_files(tree, folder)
+        problems += [*odd, *(Problem(file, "lies outside the class folders; move it into one") for file in stray)]
+    ids = distinct_ids([file for file, _, _ in found])
+    samples = [Sample(i, {"image": f}, t, split=s) for i, (f, s, t) in zip(ids, found, strict=True)]
+    return Reading(tuple(samples), tuple(sorted(problems, key=lambda p: p.file)), left_out)
+
+
+def _class_folders(tree: Tree) -> list[tuple[str, str]]:
+    """(split or "", path) of each class folder, sorted."""
+    result = []
+    for folder in tree.folders():
+        split = SPLIT_NAMES.get(normal(folder))
+        result += [(split, inner) for inner in tree.folders(folder)] if split else [("", folder)]
+    return result

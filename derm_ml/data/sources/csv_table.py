@@ -1,0 +1,161 @@
+"""The one way a CSV file is read: strictly, so that a wrong file stops the line and says where.
+
+Every error is a `DataError` of the form `file:line: what is wrong; what to do`, line 1 being the header.
+
+Example:
+    >>> rows = read_csv(Path("labels.csv"), required=("filename", "label"))      # doctest: +SKIP
+    >>> rows[0]["label"], rows[0].line                                           # doctest: +SKIP
+    ('nevus', 2)
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from derm_ml.data.sources.text_files import read_bytes, shown, some
+from derm_ml.records import DataError
+
+MAX_COLUMNS = 4_096  # a table of findings has some hundred
+MAX_ROW = 2**20  # characters; a row that is longer is an unclosed quotation mark, or no list
+# what people write for "not known"; compared in lower case
+UNKNOWN = frozenset({"", "unknown", "na", "n/a", "nan", "none", "null", "-", "?"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One data row: its values by lower-case column name, stripped, and the line it stands on."""
+
+    path: Path
+    line: int
+    values: Mapping[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        return self.values[column]
+
+    def get(self, column: str) -> str:
+        """The value, or "" where there is no such column or the value is one of `UNKNOWN`."""
+        value = self.values.get(column, "")
+        return "" if value.lower() in UNKNOWN else value
+
+    def number(self, column: str, low: float, high: float) -> float | None:
+        """The value as a number in low..high, or None where it is not known."""
+        text = self.get(column)
+        if not text:
+            return None
+        try:
+            value = float(text) if "_" not in text else math.nan  # Python would read 1_0 as ten
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise self.error(
+                f"{column} is '{shown(text)}', not a number from {low:g} to {high:g}", "correct it, or leave it empty"
+            )
+        return value
+
+    def error(self, what: str, remedy: str) -> DataError:
+        """A `DataError` that points at this row."""
+        return DataError(f"{self.path}:{self.line}: {what}; {remedy}")
+
+
+def read_csv(path: Path, required: Sequence[str], unique: str = "") -> list[Row]:
+    """Read a comma-separated UTF-8 file (a byte-order mark is fine) with at least the `required` columns.
+
+    `unique` names a column whose values must be present and differ. Raises `DataError` for any other encoding,
+    missing or repeated columns, rows of the wrong length, a repeated or empty `unique` value, and an empty file.
+    """
+    rows = _rows(path, _text(path), required)
+    if not rows:
+        raise DataError(f"{path}:1: there is no row below the header; supply a list of images")
+    seen: dict[str, int] = {}
+    for row in rows if unique else ():
+        value = row[unique]
+        if not value:
+            raise row.error(f"{unique} is empty", "fill it in, or remove the row")
+        if value in seen:
+            raise row.error(
+                f"{unique} '{shown(value)}' stands on line {seen[value]} already", "remove one of the two rows"
+            )
+        seen[value] = row.line
+    return rows
+
+
+def _text(path: Path) -> str:
+    data = read_bytes(path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: the file is not UTF-8; save it as 'CSV UTF-8'") from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{path}:{line}: the file holds binary zeros; save it as 'CSV UTF-8'")
+    if not text.strip():
+        raise DataError(f"{path}:1: the file is empty; supply the file as published")
+    return text
+
+
+def _rows(path: Path, text: str, required: Sequence[str]) -> list[Row]:
+    lines = _Lines(text)
+    reader = csv.reader(lines, strict=True)
+    try:
+        header = [name.strip().lower() for name in next(reader)]
+        _check_header(path, header, required)
+        rows = []
+        for values in reader:
+            lines.row_ends()
+            if not any(value.strip() for value in values):
+                continue  # blank lines, as at the end of many files
+            row = Row(path, reader.line_num, dict(zip(header, (v.strip() for v in values), strict=False)))
+            if len(values) != len(header):
+                raise row.error(f"{len(values)} values for {len(header)} columns", "quote values that hold a comma")
+            rows.append(row)
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: {error}; fix the quotation marks of this line") from error
+    return rows
+
+
+class _Lines:
+    """The lines of a text for `csv.reader`, which would gather a row of 256 MiB without a word.
+
+    Raises `csv.Error` for a row longer than `MAX_ROW`.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._lines = io.StringIO(text, newline="")
+        self._of_this_row = 0
+
+    def row_ends(self) -> None:
+        self._of_this_row = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._lines.readline(MAX_ROW + 1)
+        if not line:
+            raise StopIteration
+        self._of_this_row += len(line)
+        if self._of_this_row > MAX_ROW:
+            raise csv.Error(f"a row of more than {MAX_ROW} characters")
+        return line
+
+
+def _check_header(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
+    if len(header) > MAX_COLUMNS:
+        raise DataError(
+            f"{path}:1: {len(header)} columns; a list has at most {MAX_COLUMNS}: supply the file as published"
+        )
+    missing = [name for name in required if name not in header]
+    if missing:
+        separator = next((s for s in (";", "\t") if len(header) == 1 and s in header[0]), "")
+        remedy = "separate the columns by commas" if separator else f"the header has: {some(list(header))}"
+        raise DataError(f"{path}:1: missing column {', '.join(missing)}; {remedy}")
+    repeated = sorted(name for name, times in Counter(header).items() if times > 1)
+    if repeated:
+        raise DataError(f"{path}:1: column {some(repeated)} is duplicated; remove or rename one")

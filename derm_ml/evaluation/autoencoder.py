@@ -1,0 +1,163 @@
+"""The report of an autoencoder: how well it reconstructs, and whether its codes tell the classes apart.
+
+report_autoencoder(AutoencoderPredictor(bundle), dataset).save(folder / "report")
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from derm_ml.data.dataset import Dataset
+from derm_ml.embeddings.autoencoder import AutoencoderPredictor
+from derm_ml.embeddings.extract import embeddings_of
+from derm_ml.embeddings.quality import K, Retrieval, precision_at_k, quality, retrieve
+from derm_ml.evaluation.record import Evaluation, Row
+from derm_ml.figures.charts import training_curves
+from derm_ml.figures.embeddings import precision_figure
+from derm_ml.figures.sheets import heatmap_sheet
+from derm_ml.metrics.intervals import measured, paired_difference, weighted_mean
+from derm_ml.metrics.metric import Metric
+from derm_ml.metrics.reconstruction import checkerboard_energy, psnr, ssim
+
+SHOWN = 4  # reconstructions of each label
+CAPTIONS = {
+    "reconstructions": "Left the picture, right what came back from the code: the first test images of each label.",
+    "precision": "The share of a test image's nearest training images that have its label. The dashes are chance.",
+    "by_class": "PSNR in dB and SSIM of each label, 95 % intervals over patients.",
+    "against_classifier": "Precision among neighbours of the same queries in both embeddings, paired.",
+}
+
+
+def report_autoencoder(
+    model: AutoencoderPredictor,
+    dataset: Dataset,
+    title: str,
+    classifier: pd.DataFrame | None = None,
+    split: str = "test",
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Reconstructions, PSNR, SSIM, checkerboards and the quality of the codes on one split.
+
+    The codes of all images are kept beside the bundle, `codes.parquet`. `classifier` is the embedding table of a
+    classifier on the same dataset, to be compared on the same queries. Raises `ValueError` if it is of other data.
+    """
+    folder = model.bundle.path.parent
+    codes = embeddings_of(model, dataset, folder / "codes.parquet", progress)
+    rows = dataset.split(split)
+    cases, pairs, boards = _reconstruct(model, dataset, rows)
+    metrics = _image_metrics(cases)
+    metrics["checkerboard_energy"] = Metric(
+        boards[1], None, None, len(cases), f"of the pictures themselves {boards[0]:.2f}"
+    )
+    metrics |= {f"code_{name}": metric for name, metric in quality(codes, split).items()}
+    found = retrieve(codes, queries=split)
+    tables = {"by_class": _by_class(cases)}
+    shown = {"autoencoder": _of_labels(found)}
+    if classifier is not None:
+        other = retrieve(classifier, queries=split)
+        tables["against_classifier"] = _against(other, found)
+        shown = {"classifier": _of_labels(other), **shown}
+    card = model.bundle.card
+    history = folder / "history.json"
+    return Evaluation(
+        task=dataset.task,
+        title=f"Autoencoder · {title}",
+        model_version=model.bundle.version,
+        recipe_name=card.recipe_name,
+        recipe=card.recipe,
+        git_commit=card.git_commit,
+        dataset_md5=dataset.md5,
+        split=split,
+        split_hash=dataset.split_hashes[split],
+        n=len(cases),
+        n_patients=len(set(cases["group"])),
+        labels=dataset.labels,
+        metrics=metrics,
+        predictions=cases,
+        tables=tables,
+        figures={
+            "reconstructions": heatmap_sheet(*pairs, columns=SHOWN),
+            **({"loss": training_curves(json.loads(history.read_text(encoding="utf-8")))} if history.exists() else {}),
+            "precision": precision_figure(shown, found.chance, K),
+        },
+        captions=CAPTIONS,
+    )
+
+
+Pairs = tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]
+
+
+def _reconstruct(
+    model: AutoencoderPredictor, dataset: Dataset, rows: pd.DataFrame
+) -> tuple[pd.DataFrame, Pairs, tuple[float, float]]:
+    """A row an image (id, group, split, label, psnr, ssim), pictures to show, checkerboards before and after."""
+    records = rows.to_dict("records")
+    batches = model.batches((dataset.image(row), {}) for row in records)
+    both = [(a, b) for batch in batches for a, b in zip(batch.square, batch.reconstruction, strict=True)]
+    cases = pd.DataFrame(
+        [
+            {name: row[name] for name in ("id", "group", "split", "label")} | {"psnr": psnr(a, b), "ssim": ssim(a, b)}
+            for row, (a, b) in zip(records, both, strict=True)
+        ]
+    )
+    chosen = [k for label in sorted(set(cases["label"])) for k in cases.index[cases["label"] == label][:SHOWN]]
+    captions = [f"{cases['id'][k]}\n{cases['label'][k]}\n{cases['psnr'][k]:.1f} dB" for k in chosen]
+    boards = [checkerboard_energy(np.stack([pair[side] for pair in both])) for side in (0, 1)]
+    return cases, ([both[k] for k in chosen], captions), (boards[0], boards[1])
+
+
+def _image_metrics(cases: pd.DataFrame) -> dict[str, Metric]:
+    groups = cases["group"].to_numpy(str)
+    return {
+        name: measured(weighted_mean, groups, cases[name].to_numpy(float), why="there are no images")
+        for name in ("psnr", "ssim")
+    }
+
+
+def _by_class(cases: pd.DataFrame) -> list[Row]:
+    result = []
+    for label, some in cases.groupby("label"):
+        found = _image_metrics(some)
+        result.append(
+            {"label": str(label), "n": len(some)}
+            | {f"{name}{end}": getattr(m, part) for name, m in found.items() for end, part in _PARTS}
+        )
+    return result
+
+
+_PARTS = (("", "value"), ("_low", "low"), ("_high", "high"))
+
+
+def _of_labels(found: Retrieval) -> dict[str, Metric]:
+    precision = precision_at_k(found)
+    return {label: precision[f"precision_at_{K}_{label}"] for label in found.chance}
+
+
+def _against(classifier: Retrieval, codes: Retrieval) -> list[Row]:
+    """One row a label: both precisions, chance, and the paired difference with its interval."""
+    if not np.array_equal(classifier.ids, codes.ids):
+        raise ValueError("the classifier's table has other test images than the autoencoder's dataset")
+    result: list[Row] = []
+    for label in codes.chance:
+        mine = codes.labels == label
+        if not mine.any():
+            continue
+        a, b = classifier.values[mine], codes.values[mine]
+        difference = paired_difference(weighted_mean, codes.groups[mine], a, b)
+        result.append(
+            {
+                "label": label,
+                "n": int(mine.sum()),
+                "chance": codes.chance[label],
+                "classifier": float(np.nanmean(a)),
+                "autoencoder": float(np.nanmean(b)),
+                "difference": difference.value,
+                "difference_low": difference.low,
+                "difference_high": difference.high,
+            }
+        )
+    return result

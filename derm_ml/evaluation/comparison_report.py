@@ -1,0 +1,84 @@
+"""A comparison as files people and machines read: comparison.json, comparison.csv and comparison.png.
+
+save(comparison, folder)        figure(comparison): every difference with its interval, as a PNG
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derm_ml import RESEARCH_USE
+from derm_ml.figures.style import INK, SERIES, SOFT, drawing
+from derm_ml.files import replacing_folder, write_json
+from derm_ml.metrics.words import readable
+from derm_ml.tables import write_rows
+
+if TYPE_CHECKING:
+    from derm_ml.evaluation.comparison import Comparison
+
+MARKS = "osD^vP*"
+
+
+def save(comparison: Comparison, folder: Path) -> Path:
+    """Write the three files at `folder`, whole or not at all, and return `folder`."""
+    rows = [row.plain() for row in comparison.rows]
+    models = [
+        {"name": run.name, "model_version": run.evaluation.model_version, "recipe": run.evaluation.recipe_name,
+         "settings": dict(run.evaluation.recipe)}
+        for run in comparison.runs
+    ]  # fmt: skip
+    facts = {name: getattr(comparison, name) for name in ("task", "title", "split", "split_hash", "n", "groups")}
+    with replacing_folder(folder) as temporary:
+        stored = facts | {
+            "runs": models,
+            "rows": rows,  # without p, which does not know what less-is-better is
+            "by_chance": comparison.by_chance,
+            "note": RESEARCH_USE,
+        }
+        write_json(temporary / "comparison.json", stored)
+        (temporary / "comparison.png").write_bytes(figure(comparison))
+        with (temporary / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
+            write_rows(file, list(rows[0]), rows)
+    return folder
+
+
+def figure(comparison: Comparison) -> bytes:
+    """One line a metric, one mark a run: run − reference, with the interval from resampled patients.
+
+    An interval that does not touch the line at 0 tells the two apart; filled marks do, open ones do not. The thin bar
+    above an AUC is DeLong's interval. Where less is better the metric says so. A metric without a difference is in the
+    table alone.
+    """
+    rows = [row for row in comparison.rows if row.difference]
+    reference, caption = comparison.runs[0].name, comparison.by_chance
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    runs = list(dict.fromkeys(row.run for row in rows))
+    with drawing(9.6, 1.3 + 0.26 * len(metrics) * max(1.0, 0.75 * len(runs)) + 0.2) as picture:
+        ax = picture.axes[0]
+        ax.axvline(0, color=INK, linewidth=1)
+        for row in rows:
+            k = runs.index(row.run)
+            place = metrics.index(row.metric) + (k - (len(runs) - 1) / 2) * 0.7 / len(runs)
+            colour, difference = SERIES[k % len(SERIES)], row.difference
+            if difference is None or row.value is None or row.reference is None:
+                continue
+            told = row.verdict != "not told apart"
+            ax.plot([difference.low, difference.high], [place, place], color=colour, linewidth=2.2, alpha=0.75)
+            ax.plot(
+                difference.value, place, MARKS[k % len(MARKS)], color=colour, markersize=6,
+                markerfacecolor=colour if told else "#ffffff", label=row.run if row.metric == metrics[0] else None,
+            )  # fmt: skip
+            if row.delong:
+                ax.plot([row.delong.low, row.delong.high], [place - 0.16] * 2, color=SOFT, linewidth=1)
+            text = f"{row.reference:.3f} → {row.value:.3f}"
+            ax.text(1.01, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, color=colour)
+        less = {row.metric for row in rows if row.lower_is_better}
+        names = [readable(metric) + (" (less is better)" if metric in less else "") for metric in metrics]
+        ax.set_yticks(range(len(metrics)), names)
+        ax.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
+        ax.invert_yaxis()
+        ax.set_xlabel(f"Difference to {reference}, 95 % interval" + f"\n{caption}")
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(runs), handlelength=1.2)
+        ax.grid(axis="y", visible=False)
+    return picture.png

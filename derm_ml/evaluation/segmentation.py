@@ -1,0 +1,254 @@
+"""Measure a segmenter on one frozen split, picture by picture, at the resolution the pictures came in.
+
+In this order: predict and score each picture → metrics with intervals → tables → figures → Evaluation. Example:
+
+    evaluate_segmentation(TASK, predictor, dataset, "test")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from derm_ml.bundles.predictor import Predictor
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.splits import split_hash
+from derm_ml.evaluation.record import Evaluation, Row
+from derm_ml.explain.overlay import compared
+from derm_ml.figures.masks import dice_figure
+from derm_ml.figures.sheets import contact_sheet
+from derm_ml.images.preprocess import resized_mask
+from derm_ml.metrics.intervals import measured, ratio, weighted_mean
+from derm_ml.metrics.metric import Metric, not_evaluable
+from derm_ml.metrics.segmentation import score
+from derm_ml.task import Task
+
+BATCH = 8
+GALLERY = 18  # three rows of pictures: what a person looks through in a minute
+COUNTED = 1e-9  # a ratio of whole numbers, computed twice
+REPEATED = ("dice", "jaccard", "sensitivity", "specificity", "answer.area_share", "answer.confidence")
+MINIMUM = 10  # pictures: with fewer the interval of a mean says nothing
+SIZES = (("small, below 5 %", 0.05), ("medium, 5 to 20 %", 0.20), ("large, 20 to 50 %", 0.50), ("very large", 1.01))
+CAPTIONS = {
+    "dice_distribution": "Left: how many pictures got which Dice. Middle: against the lesion's share of the picture. "
+    "Right: against the confidence the endpoint returns.",
+    "worst_cases": "The pictures with the lowest Dice. Green: found. Orange: too much. Blue: missed.",
+    "from_worst_to_best": "Pictures evenly spread over the ranking by Dice, so that nobody has picked the pretty ones.",
+    "by_size": "The lesion's share of the picture, by the true mask. Fewer than 10 pictures are not evaluable.",
+    "by_source": "Where the pictures come from.",
+    "worst_cases_table": "The same pictures in numbers.",
+}
+# name of a metric → column of the scores; the order is that of the report
+_MEANS = {
+    "dice": "dice",
+    "jaccard": "jaccard",
+    "thresholded_jaccard": "thresholded_jaccard",
+    "hd95": "hd95",
+    "hd95_share": "hd95_share",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+}
+_NOTES = {
+    "thresholded_jaccard": "a Jaccard below 0.65 counts 0",
+    "hd95": "pixels of the original picture",
+    "hd95_share": "share of the picture's diagonal",
+    "sensitivity": "over pixels, of pictures with a lesion",
+    "specificity": "over pixels, of pictures with background",
+}
+
+
+def evaluate_segmentation(task: Task, predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
+    """Everything that is measured of a segmenter on one split.
+
+    Every picture is asked as the endpoint would be: from its stored bytes, by the Predictor; its mask is compared
+    with the true one at the true one's own resolution. Metrics are means over pictures: `dice`, `jaccard`,
+    `thresholded_jaccard`, `hd95` (pixels), `hd95_share`, `sensitivity`, `specificity`, then `empty_predictions`
+    (share of the lesions that got an empty mask) and `confidence_rank_correlation` (Spearman, with the Dice).
+    Raises `ValueError` if the split has no images.
+    """
+    rows = dataset.split(split)
+    if rows.empty:
+        raise ValueError(f"the {split} split has no images: there is nothing to measure")
+    table = pd.DataFrame(list(_scored(predictor, dataset, rows)))
+    hash_here = split_hash(dict.fromkeys(table["id"], split), split)
+    card = predictor.card
+    worst = table.sort_values(["dice", "id"]).head(GALLERY)
+    ranked = table.sort_values(["dice", "id"])
+    spread = ranked.iloc[np.linspace(0, len(ranked) - 1, min(GALLERY, len(ranked))).round().astype(int)]
+    return Evaluation(
+        task=task.name,
+        title=task.title,
+        model_version=predictor.bundle.version,
+        recipe_name=card.recipe_name,
+        recipe=card.recipe,
+        git_commit=card.git_commit,
+        dataset_md5=dataset.md5,
+        split=split,
+        split_hash=hash_here,
+        n=len(table),
+        n_patients=len(set(table["group"])),
+        labels=card.labels,
+        metrics=_metrics(table),
+        predictions=table.assign(split=split),
+        tables={
+            "by_size": [_row("size", name, part) for name, part in _by_size(table)],
+            "by_source": [_row("source", str(name), part) for name, part in table.groupby("source")],
+            "worst_cases_table": [_case(row) for row in worst.to_dict("records")],
+        },
+        figures={
+            "dice_distribution": dice_figure(
+                table["dice"].to_numpy(float),
+                table["true_area"].to_numpy(float),
+                table["answer.confidence"].to_numpy(float),
+            ),
+            "worst_cases": _gallery(predictor, dataset, worst),
+            "from_worst_to_best": _gallery(predictor, dataset, spread),
+        },
+        captions=CAPTIONS,
+        notes=_notes(card.split_hashes, split, hash_here, table),
+    )
+
+
+def recount_segmentation(predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
+    """The metrics of `evaluate_segmentation` from its saved predictions; patients and true areas are the dataset's.
+
+    Raises `ValueError` where Dice and Jaccard of an image are not what its counted pixels give.
+    """
+    rows = dataset.split(split).set_index("id").loc[predictions["id"]]
+    table = predictions.assign(group=rows["group"].to_numpy(str), true_area=rows["mask.area"].to_numpy(float))
+    both, either = 2 * table["tp"] + table["fp"] + table["fn"], table["tp"] + table["fp"] + table["fn"]
+    for column, counted in (("dice", 2 * table["tp"] / both), ("jaccard", table["tp"] / either)):
+        apart = np.abs(counted.fillna(1.0).to_numpy(float) - table[column].to_numpy(float))  # both masks empty: 1
+        if (apart > COUNTED).any():
+            raise ValueError(f"the {column} of {table['id'].iloc[int(apart.argmax())]} is not that of its pixels")
+    return _metrics(table)
+
+
+def repeat_segmentation(predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+    """Some pictures segmented again: id, the scores that change little with a pixel, and what the endpoint answers."""
+    rows = dataset.split(split).set_index("id", drop=False).loc[list(ids)]
+    return pd.DataFrame(list(_scored(predictor, dataset, rows)), columns=["id", *REPEATED])
+
+
+def _scored(predictor: Predictor, dataset: Dataset, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """One row a picture: who it is, its scores, and what the endpoint answers of the picture as stored."""
+    for start in range(0, len(rows), BATCH):
+        batch = rows.iloc[start : start + BATCH].to_dict("records")
+        images = [dataset.image(row) for row in batch]
+        sizes = [(int(row["mask.height"]), int(row["mask.width"])) for row in batch]
+        for row, image, found in zip(batch, images, predictor.segment(images, sizes), strict=True):
+            sent = found.mask if found.mask.shape == image.shape[:2] else predictor.segment([image])[0].mask
+            yield {
+                "id": str(row["id"]),
+                "group": str(row["group"]),
+                "source": str(row["source"]),
+                "true_area": float(row["mask.area"]),
+                **asdict(score(found.mask, dataset.mask(row))),
+                # repeated through the built service before it is released
+                "answer.area_share": float((sent > 0).mean()),
+                "answer.confidence": found.confidence,
+            }
+
+
+def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
+    groups = table["group"].to_numpy(str)
+    metrics = {name: _mean(table, column, _NOTES.get(name, "")) for name, column in _MEANS.items()}
+    lesions = table.loc[table["true_area"] > 0]
+    empty = (lesions["tp"] + lesions["fp"] == 0).to_numpy(float)
+    metrics["empty_predictions"] = measured(
+        weighted_mean, lesions["group"].to_numpy(str), empty, why="no picture of the split shows a lesion"
+    )
+    metrics["confidence_rank_correlation"] = measured(
+        rank_correlation,
+        groups,
+        table["answer.confidence"].to_numpy(float),
+        table["dice"].to_numpy(float),
+        why="confidence or Dice is the same for all pictures",
+    )
+    return metrics
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of (N,) and (N,) under weights (B, N) → (B,), ranks taken once over all cases."""
+    x, y = rankdata(a), rankdata(b)
+    total = weights.sum(axis=1)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return (weights @ values) / total
+
+    covariance = mean(x * y) - mean(x) * mean(y)
+    spread = np.sqrt(np.clip((mean(x * x) - mean(x) ** 2) * (mean(y * y) - mean(y) ** 2), 0, None))
+    return ratio(covariance, spread)
+
+
+def _mean(table: pd.DataFrame, column: str, note: str = "") -> Metric:
+    values = table[column].to_numpy(float)
+    known = ~np.isnan(values)
+    metric = measured(
+        weighted_mean,
+        table["group"].to_numpy(str)[known],
+        values[known],
+        why=f"no picture of the split has a {column.replace('_', ' ')}",
+    )
+    return metric if metric.note else Metric(metric.value, metric.low, metric.high, metric.n, note)
+
+
+def _by_size(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    without = table.loc[table["true_area"] == 0]
+    if len(without):
+        yield "no lesion", without
+    above = 0.0
+    for name, below in SIZES:
+        yield name, table.loc[(table["true_area"] > above) & (table["true_area"] <= below)]
+        above = below
+
+
+def _row(key: str, name: str, part: pd.DataFrame) -> Row:
+    if len(part) < MINIMUM:
+        dice = not_evaluable(len(part))
+        others: dict[str, float | None] = dict.fromkeys(("jaccard", "thresholded_jaccard", "hd95_share"))
+    else:
+        dice = _mean(part, "dice")
+        columns = ("jaccard", "thresholded_jaccard", "hd95_share")
+        others = {column: float(part[column].to_numpy(float).mean()) for column in columns}
+    bounds = {"dice": dice.value, "dice_low": dice.low, "dice_high": dice.high}
+    return {key: name, "n": len(part), **bounds, **others, "remark": dice.note}
+
+
+def _case(row: Mapping[Any, Any]) -> Row:
+    return {name: row[name] for name in ("id", "source", "dice", "jaccard", "hd95", "true_area", "answer.confidence")}
+
+
+def _gallery(predictor: Predictor, dataset: Dataset, chosen: pd.DataFrame) -> bytes:
+    """The chosen pictures as stored, with what was found, drawn too much and missed in colours."""
+    by_id = dataset.manifest.set_index("id")
+    pictures, captions = [], []
+    for case in chosen.to_dict("records"):
+        row = by_id.loc[case["id"]]
+        image = dataset.image(row)
+        truth = resized_mask(dataset.mask(row), *image.shape[:2])
+        pictures.append(compared(image, predictor.segment([image])[0].mask, truth))
+        captions.append(f"{case['id']}\nDice {case['dice']:.2f}, said {case['answer.confidence']:.2f}")
+    return contact_sheet(pictures, captions, columns=6)
+
+
+def _notes(known: Mapping[str, str], split: str, hash_here: str, table: pd.DataFrame) -> tuple[str, ...]:
+    notes = []
+    if split == "validation":
+        notes.append("Epoch and temperature were chosen on this split: its figures flatter.")
+    if split == "train":
+        notes.append("The network was fitted to these cases: the figures say nothing about new ones.")
+    if known.get(split) != hash_here:
+        notes.append(
+            f"This is not the {split} split the model was kept apart from ({known.get(split) or 'none is named'}): "
+            "images of it may have been seen in training."
+        )
+    empty = int(np.count_nonzero(table["true_area"].to_numpy(float) == 0))
+    if empty:
+        notes.append(f"{empty} of {len(table)} true masks are empty: a picture counts 1 if the answer is empty too.")
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""Two photos of one person: faces, registration, matching, training and evaluation."""

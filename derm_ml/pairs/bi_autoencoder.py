@@ -1,0 +1,130 @@
+"""Train version 2 on the photos of a dataset and seal it: network → graph → numbers of its matches → bundle.
+
+What a training pair is: training/photo_pairs.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from derm_ml.asking.pair import FIRST, SECOND
+from derm_ml.bundles.bundle import MODEL, writing_bundle
+from derm_ml.data.dataset import Dataset
+from derm_ml.files import write_json
+from derm_ml.images.preprocess import limit_side
+from derm_ml.losses.bi_autoencoder import between, misalignment, reconstruction_and_latent
+from derm_ml.nets.bi_autoencoder import BiAutoencoder
+from derm_ml.pairs.photo_pairs import training_pairs
+from derm_ml.pairs.registration.learned import Learned
+from derm_ml.pairs.training import seal_pairs
+from derm_ml.progress import OnEpoch
+from derm_ml.records import DataError
+from derm_ml.training.export import export_registration
+from derm_ml.training.loop import fit_network
+from derm_ml.training.seeding import derived
+from derm_ml.training.settings import BiAutoencoderRecipe
+
+KEPT = 1.7  # sides of what the network sees: photos are kept so large, so that what is cut out of them is sharp
+
+
+def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path, on_epoch: OnEpoch) -> Path:
+    """Train (or resume) in `out` and return `out/bundle`. The best epoch aligns the validation pairs best."""
+    bundle = out / "bundle"
+    if (bundle / "bundle.json").exists():
+        return bundle
+    torch.manual_seed(derived(recipe.seed, "weights"))
+    network = BiAutoencoder(recipe.side, recipe.dropout, recipe.shared, recipe.looks)
+    network.to(memory_format=torch.channels_last)  # as photos lie in memory: a quarter faster
+    photos, validation = (_photos(dataset, split, recipe.side) for split in ("train", "validation"))
+    if not photos or not validation:
+        raise DataError(f"{dataset.path}: {recipe.name} needs training and validation photos")
+    identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5], sort_keys=True)
+    fitted = fit_network(
+        network,
+        training_pairs(photos, recipe.side),
+        len(photos) * recipe.pairs_per_photo,
+        bi_autoencoder_loss(recipe),
+        _validation(validation, recipe),
+        "aligned",
+        recipe,
+        out,
+        identity,
+        on_epoch,
+        before_epoch=lambda epoch: network.freeze_features(epoch < recipe.frozen_epochs),
+    )
+    write_json(out / "history.json", [asdict(report) for report in fitted.history])
+    network.load_state_dict(fitted.state)
+    with writing_bundle(bundle) as folder:
+        export_registration(network, folder)
+        seal_pairs(dataset, recipe, folder, recipe.version, Learned.open(folder / MODEL, recipe.side), fitted.epoch)
+    return bundle
+
+
+def bi_autoencoder_loss(recipe: BiAutoencoderRecipe) -> Callable[[nn.Module, Sequence[Tensor]], Tensor]:
+    """(network, batch of first photos, second photos uint8, maps between them) → the weighted sum of the terms."""
+    weights = recipe.first_weight, recipe.second_weight, recipe.latent_weight, recipe.map_weight
+
+    def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
+        first, second = _floats(batch[0]), _floats(batch[1])
+        said = model(first, second)
+        terms = reconstruction_and_latent(said, first, second, recipe.latent)
+        apart = misalignment(between(said), batch[2])
+        known = apart.isfinite()
+        terms = *terms, apart[known].sum() / apart.numel()
+        return torch.stack([w * term for w, term in zip(weights, terms, strict=True)]).sum()
+
+    return loss
+
+
+def _photos(dataset: Dataset, split: str, side: int) -> list[list[np.ndarray]]:
+    """The photos of a split, small: one, or the two visits of a pair."""
+    found: list[list[np.ndarray]] = []
+    for row in dataset.split(split).to_dict("records"):
+        roles = [r for r in (FIRST, SECOND) if isinstance(row.get(f"{r}.shard"), str)]
+        found.append([limit_side(dataset.image(row, role), round(KEPT * side)) for role in roles])
+    return found
+
+
+def _floats(photos: Tensor) -> Tensor:
+    """(N, side, side, 3) uint8 → (N, 3, side, side) in 0..1."""
+    return photos.permute(0, 3, 1, 2).float() / 255
+
+
+def _validation(
+    photos: Sequence[Sequence[np.ndarray]], recipe: BiAutoencoderRecipe
+) -> Callable[[nn.Module], dict[str, float]]:
+    """The three terms, and `aligned`: by how much the photos' mean misalignment falls, 0 untrained, 1 at best."""
+    load = training_pairs([visits[:1] for visits in photos], recipe.side)
+    drawn = [load(k, derived(recipe.seed, "validation", k)) for k in range(min(200, 3 * len(photos)))]
+    parts = [torch.from_numpy(np.stack([d[k] for d in drawn])) for k in range(3)]
+    still = torch.eye(3)[None, None]
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        assert isinstance(network, BiAutoencoder)
+        device = next(network.parameters()).device
+        terms, apart, before = [], [], []
+        for start in range(0, len(drawn), recipe.batch_size):
+            a, b, truth = (part[start : start + recipe.batch_size].to(device) for part in parts)
+            first, second = _floats(a), _floats(b)
+            said = network(first, second)
+            found = reconstruction_and_latent(said, first, second, recipe.latent)
+            terms.append(torch.stack([t.float() for t in found]).cpu() * len(a))
+            apart.append(misalignment(between(said), truth)[:, -1].cpu())
+            before.append(misalignment(still.to(device), truth).cpu())
+        mean = torch.stack(terms).sum(dim=0) / len(drawn)
+        after, start_error = torch.cat(apart).mean().item(), torch.cat(before).mean().item()
+        names = ("loss_first", "loss_second", "loss_latent")
+        return {
+            **dict(zip(names, mean.tolist(), strict=True)),
+            "aligned": 1 - after / start_error,
+            "error": after,
+        }
+
+    return validate

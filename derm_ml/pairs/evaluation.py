@@ -1,0 +1,355 @@
+"""Measure a pair matcher on one frozen split: matching, states, registration, refusal, by difficulty and beside the
+original's way.
+
+In this order: ask every case → metrics with intervals (patients resampled) → tables → figures → Evaluation.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from derm_ml.asking.pair import STATES, Pair
+from derm_ml.data.dataset import Dataset
+from derm_ml.evaluation.record import Evaluation, Row
+from derm_ml.explain.matches import side_by_side
+from derm_ml.figures.charts import confusion_figure, reliability_figure
+from derm_ml.figures.sheets import contact_sheet
+from derm_ml.metrics import calibration, matching
+from derm_ml.metrics.intervals import Statistic, clopper_pearson, measured
+from derm_ml.metrics.matching import Counts
+from derm_ml.metrics.metric import Metric, undefined
+from derm_ml.pairs import measure
+from derm_ml.pairs.cases import Case, cases
+from derm_ml.pairs.figures import difficulty_figure, methods_figure, same_skin_figure
+from derm_ml.pairs.matching.original import original_matches, unregistered_matches
+from derm_ml.pairs.predictor import PairPredictor
+from derm_ml.task import Task
+
+BASELINES = ("original", "unregistered")  # matchings without refusal, counted on the same pairs
+REPEATED = ("refused", "same", "right", "said", "there", "states_right", "states", "registration_error")
+FAILURES = 9  # the pairs with most wrong matches and states
+# (parameter, edges of the bins, how they are written)
+DIFFICULTIES: dict[str, tuple[tuple[float, ...], str]] = {
+    "rotation": ((0, 8, 16, 181), "degrees"),
+    "scale": ((1, 1.1, 1.2, 9), "factor"),
+    "light": ((0, 0.05, 0.1, 1.1), "mean change"),
+    "expression": ((0, 0.012, 0.018, 1), "of the side"),
+    "changed": ((0, 0.2, 0.5, 2.1), "share of new and healed"),
+    "mirrored": ((0, 0.5, 1.1), "mirrored"),
+    "occluded": ((0, 0.5, 1.1), "something in the way"),
+}
+CAPTIONS = {
+    "methods": "The same pairs. 'as the original' finds the face, stacks and takes the best overlap, several boxes to "
+    "one; 'overlap alone' does not register at all.",
+    "by_kind": "delivered: two photos with known matches; generated: a second visit made from one photo, with exact "
+    "truth; same_person: two photos of one person; wrong_person: photos of two people. Left out are "
+    "boxes without a lesion id or a state: nobody has said what became of them.",
+    "by_difficulty": "Generated pairs only, for which it is known how much they differ.",
+    "states": "Row: truth. Column: what was said. A refused pair has said nothing, and that counts as wrong.",
+    "reliability": "Confidence of a match against how often it is right.",
+    "same_skin": "Probability that both photos show the same skin, of pairs that do and pairs that do not. Left of the "
+    "line a pair is refused.",
+    "failures": "The pairs with most errors. Dashed: a wrong match.",
+    "refusals": "Pairs of one person that were refused, and pairs of two that were answered.",
+}
+
+
+def evaluate_pairs(
+    task: Task, predictor: PairPredictor, dataset: Dataset, split: str, numbers=lambda _pair, _outcome: {}
+) -> Evaluation:
+    """Everything that is measured of a pair matcher on one split.
+
+    Metrics: `match_f1`, `match_precision`, `match_recall`, `state_accuracy` over all pairs of known truth, the same
+    F1 by kind, `registration_error` (median, in distances between the eyes), `right_refused`, `wrong_refused`, `ece`,
+    and `match_f1_original`, `match_f1_unregistered` of the baselines.
+    """
+    rows = measure.measure_cases(predictor, cases(dataset, split), _baselines(predictor), numbers=numbers)
+    card, table = predictor.card, _predictions(rows, split)
+    groups = {row.case.group for row in rows}
+    return Evaluation(
+        task=task.name,
+        title=task.title,
+        model_version=predictor.bundle.version,
+        recipe_name=card.recipe_name,
+        recipe=card.recipe,
+        git_commit=card.git_commit,
+        dataset_md5=dataset.md5,
+        split=split,
+        split_hash=dataset.split_hashes[split],
+        n=len(rows),
+        n_patients=len(groups),
+        labels=card.labels,
+        metrics=_metrics(table),
+        predictions=table,
+        tables=_tables(rows),
+        figures=_figures(predictor, rows),
+        captions=CAPTIONS,
+        notes=_notes(card.split_hashes.get(split), dataset.split_hashes[split], split),
+    )
+
+
+def recount_pairs(predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
+    """The metrics of `evaluate_pairs` from its saved predictions; the patients are the dataset's."""
+    rows = dataset.split(split).set_index("id").loc[predictions["sample"]]
+    return _metrics(predictions.assign(group=rows["group"].to_numpy(str)))
+
+
+def repeat_pairs(predictor: PairPredictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+    """Some pairs asked again: id, and every number of the saved predictions."""
+    wanted = set(ids)
+    of = [case for case in cases(dataset, split) if case.id in wanted]
+    table = _predictions(measure.measure_cases(predictor, of, _baselines(predictor)), split)
+    numbers = [name for name in table.columns if name in REPEATED or name.startswith(("original.", "unregistered."))]
+    return table.loc[:, ["id", *numbers]]
+
+
+def _baselines(predictor: PairPredictor) -> dict[str, Callable[[Pair], Sequence[tuple[int, int]]]]:
+    found: dict[str, Callable[[Pair], Sequence[tuple[int, int]]]] = {"unregistered": unregistered_matches}
+    if predictor.faces:
+        faces = predictor.faces
+        found["original"] = lambda pair: [(i, j) for i, j, _ in original_matches(pair, faces)]
+    return found
+
+
+def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
+    """All metrics from the saved predictions: what is counted again at promotion is what was counted here."""
+    kind = table["kind"]
+    found = {
+        "match_f1": _f1(table),
+        "match_precision": _ratio(table, matching.precision, "right", "said", "nothing was matched"),
+        "match_recall": _ratio(table, matching.recall, "right", "there", "there is nothing to match"),
+        "state_accuracy": _ratio(table, matching.share, "states_right", "states", "no state is known"),
+    }
+    for name in ("delivered", "generated"):
+        of_kind = table.loc[kind == name]
+        found[f"match_f1_{name}"] = _f1(of_kind)
+        found[f"state_accuracy_{name}"] = _ratio(of_kind, matching.share, "states_right", "states", "no such pair")
+    found["registration_error"] = _registration_error(table)
+    found["right_refused"] = _refused(table.loc[kind != "wrong_person"], "no pair of one person")
+    found["same_person_refused"] = _refused(table.loc[kind == "same_person"], "no such pair")
+    found["wrong_refused"] = _refused(table.loc[kind == "wrong_person"], "no pair of two people")
+    found["ece"] = _ece(table)
+    for name in BASELINES:
+        found[f"match_f1_{name}"] = _f1(table, f"{name}.")
+    return found
+
+
+def _f1(table: pd.DataFrame, prefix: str = "") -> Metric:
+    """F1 over the pairs of known truth; `prefix` names a baseline."""
+    columns = [f"{prefix}{k}" for k in ("right", "said", "there")]
+    return _of_known(table, matching.f1, columns, "there is nothing to match")
+
+
+def _ratio(table: pd.DataFrame, statistic: Statistic, part: str, whole: str, why: str) -> Metric:
+    return _of_known(table, statistic, [part, whole], why)
+
+
+def _of_known(table: pd.DataFrame, statistic: Statistic, columns: Sequence[str], why: str) -> Metric:
+    known = table.loc[table[columns[0]].notna()]
+    arrays = [known[name].to_numpy(float) for name in columns]
+    return measured(statistic, known["group"].to_numpy(str), *arrays, why=why)
+
+
+def _refused(table: pd.DataFrame, why: str) -> Metric:
+    """Share of pairs refused. Its interval is the wider, at either end, of resampled patients and of the exact one:
+    where all or none are refused, every resample says the same.
+    """
+    flags = table["refused"].to_numpy(float)
+    metric = measured(matching.share, table["group"].to_numpy(str), flags, np.ones(len(table)), why=why)
+    if metric.value is None:
+        return metric
+    low, high = clopper_pearson(int(flags.sum()), len(flags))
+    ends = [end for end in (metric.low, metric.high) if end is not None]
+    return Metric(metric.value, min([low, *ends]), max([high, *ends]), metric.n)
+
+
+def _registration_error(table: pd.DataFrame) -> Metric:
+    """Median over pairs of the mean error at their lesions; a pair that could not be registered is left out."""
+    known = table.loc[table["registration_error"].notna()]
+    if known.empty:
+        return undefined(0, "no pair with exactly known places")
+
+    def median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        order = np.argsort(values)
+        heights = np.cumsum(weights[:, order], axis=1)
+        return values[order][(heights >= heights[:, -1:] / 2).argmax(axis=1)]
+
+    errors = known["registration_error"].to_numpy(float)
+    return measured(median, known["group"].to_numpy(str), errors, why="no pair with known places")
+
+
+def _ece(table: pd.DataFrame) -> Metric:
+    said = [
+        (group, *match) for group, stored in zip(table["group"], table["confidences"], strict=True)
+        for match in json.loads(stored)
+    ]  # fmt: skip
+    p, y = np.array([c for _, c, _ in said]), np.array([float(right) for _, _, right in said])
+    return measured(calibration.ece, [g for g, _, _ in said], p, y, why="nothing was matched")
+
+
+def _tables(rows: Sequence[measure.Row]) -> dict[str, list[Row]]:
+    methods = [("ours", ""), ("as the original", "original"), ("overlap alone", "unregistered")]
+    kinds = ("delivered", "generated", "same_person", "wrong_person")
+    states = [s for r in rows for s in r.states]
+    columns = [*STATES, "refused"]
+    return {
+        "methods": [
+            {"method": name, "pairs": kind, **_figures_of(of_kind, key)}
+            for kind in ("delivered", "generated")
+            if (of_kind := [r for r in rows if r.case.kind == kind])
+            for name, key in methods
+        ],
+        "by_kind": [
+            {"kind": kind, **_kind_row(of_kind)}
+            for kind in kinds
+            if (of_kind := [r for r in rows if r.case.kind == kind])
+        ],
+        "by_difficulty": _by_difficulty(rows),
+        "states": [
+            {"truth": true, **{said: sum(s == (true, said) for s in states) for said in columns}} for true in STATES
+        ],
+        "refusals": [
+            {"id": r.case.id, "kind": r.case.kind, "refused": str(r.refused), "reason": r.reason}
+            for r in rows
+            if r.refused is r.case.is_right
+        ][:50],
+    }
+
+
+def _figures_of(rows: Sequence[measure.Row], baseline: str = "") -> Row:
+    known = [counts for r in rows if (counts := r.baselines.get(baseline) if baseline else r.counts)]
+    total = {k: sum(getattr(c, k) for c in known) for k in ("right", "said", "there")}
+    metric = _f1(_predictions(rows), f"{baseline}." if baseline else "")
+    return {
+        "n": len(known),
+        "f1": metric.value,
+        "low": metric.low,
+        "high": metric.high,
+        "precision": total["right"] / total["said"] if total["said"] else None,
+        "recall": total["right"] / total["there"] if total["there"] else None,
+    }
+
+
+def _kind_row(rows: Sequence[measure.Row]) -> Row:
+    refused = sum(r.refused for r in rows)
+    table = _predictions(rows)
+    return {
+        "n": len(rows),
+        "refused": refused,
+        "refused_share": refused / len(rows),
+        "f1": _f1(table).value,
+        "state_accuracy": _ratio(table, matching.share, "states_right", "states", "unknown").value,
+        "registration_error": _registration_error(table).value,
+        "boxes_left_out": sum(r.unknown for r in rows),
+    }
+
+
+def _by_difficulty(rows: Sequence[measure.Row]) -> list[Row]:
+    made = [r for r in rows if r.case.kind == "generated"]
+    table: list[Row] = []
+    for name, (edges, unit) in DIFFICULTIES.items():
+        for low, high in itertools.pairwise(edges):
+            some = [r for r in made if low <= r.parameters.get(name, -1) < high]
+            if some:
+                where = f"{low:g} to {high:g}" if high < max(edges) else f"{low:g} and more"
+                yes_no = {0: "no", 0.5: "yes"}.get(low, "") if len(edges) == 3 else ""
+                figures = {k: v for k, v in _kind_row(some).items() if k not in ("refused_share", "boxes_left_out")}
+                table.append({"difficulty": name, "range": yes_no or f"{where} {unit}", **figures})
+    return table
+
+
+def _figures(predictor: PairPredictor, rows: Sequence[measure.Row]) -> dict[str, bytes]:
+    tables = _tables(rows)
+    figures = {"methods": methods_figure(tables["methods"])}
+    if tables["by_difficulty"]:
+        figures["by_difficulty"] = difficulty_figure(tables["by_difficulty"])
+    said = [(c, right) for r in rows for c, right in r.confidences]
+    if said:
+        p, y = np.array([[c] for c, _ in said]), np.array([[float(right)] for _, right in said])
+        figures["reliability"] = reliability_figure(p, y, ["match"])
+    columns = [*STATES, "refused"]
+    counts = np.array([[row[name] for name in columns] for row in tables["states"]] + [[0] * len(columns)])
+    figures["states"] = confusion_figure(counts, columns)
+    same = [(r.same, r.case.is_right) for r in rows if r.same is not None]
+    figures["same_skin"] = same_skin_figure(same, predictor.matcher.numbers.same_threshold)
+    worst = sorted((r for r in rows if r.counts and _errors(r.counts)), key=lambda r: -_errors(r.counts))[:FAILURES]
+    if worst:
+        figures["failures"] = _sheet(predictor, worst)
+    odd = [r for r in rows if r.refused is r.case.is_right][:FAILURES]
+    if odd:
+        figures["refusals"] = _sheet(predictor, odd)
+    return figures
+
+
+def _errors(counts: Counts | None) -> int:
+    assert counts
+    return counts.said + counts.there - 2 * counts.right + counts.states - counts.states_right
+
+
+def _sheet(predictor: PairPredictor, rows: Sequence[measure.Row]) -> bytes:
+    pictures, captions = [], []
+    for row in rows:
+        pictures.append(drawn(predictor, row.case))
+        counts = row.counts
+        said = f"{counts.right} right, {counts.said} said, {counts.there} there" if counts else row.case.kind
+        same = "" if row.same is None else f"same skin {row.same:.2f}"
+        captions.append(f"{row.case.id}\n{'refused' if row.refused else said}\n{same}")
+    return contact_sheet(pictures, captions, columns=3, tile=330)
+
+
+def drawn(predictor: PairPredictor, case: Case, height: int = 300) -> np.ndarray:
+    """A case with what is said of it: lines, colours, wrong matches dashed."""
+    pair, truth = case.load()
+    outcome = predictor(pair)
+    said = [(m.first, m.second) for m in outcome.matches]
+    wrong = sorted(set(truth.judged(said)) - set(truth.matches)) if truth else []
+    states = tuple([fate.state for fate in side] for side in outcome.fates)
+    return side_by_side(pair, said, (states[0], states[1]), height, wrong)
+
+
+def _predictions(rows: Sequence[measure.Row], split: str = "") -> pd.DataFrame:
+    """One row a pair; the counts of a pair whose truth is not known are missing. `confidences`: JSON rows
+    [confidence of a match, whether it is right]."""
+    counted = ("right", "said", "there", "states_right", "states")
+    return pd.DataFrame(
+        [
+            {
+                "id": r.case.id,
+                "sample": r.case.sample,
+                "group": r.case.group,
+                "split": split,
+                "kind": r.case.kind,
+                "refused": r.refused,
+                "reason": r.reason,
+                "same": r.same,
+                **{k: getattr(r.counts, k) if r.counts else None for k in counted},
+                **{
+                    f"{name}.{k}": getattr(r.baselines[name], k) if name in r.baselines else None
+                    for name in BASELINES
+                    for k in ("right", "said", "there")
+                },
+                "registration_error": float(np.mean(r.errors)) if r.errors else None,
+                "confidences": json.dumps(r.confidences),
+                "answer.accepted": float(not r.refused),
+                "answer": json.dumps(r.answer),
+            }
+            for r in rows
+        ]
+    )
+
+
+def _notes(expected: str | None, here: str, split: str) -> tuple[str, ...]:
+    notes = [
+        "Generated pairs are made from the photos of this split with exact truth: easier than two real visits in what "
+        "the generator does not know (hair that grows, make-up, a head turned in three dimensions)."
+    ]
+    if split != "test":
+        notes.append("The numbers were fitted or calibrated on this split: its figures flatter.")
+    if expected != here:
+        notes.append(f"This is not the {split} split the model was kept apart from ({expected or 'none is named'}).")
+    return tuple(notes)

@@ -1,0 +1,128 @@
+"""Fit version 1 on a dataset and seal it into a bundle.
+
+pairs of the training split → numbers (matching/fit.py) → checked on validation → bundle.json
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from safetensors.numpy import save_file
+
+from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.learned_ids import learned_from
+from derm_ml.files import write_json
+from derm_ml.images.settings import Preprocessing
+from derm_ml.machine import writing
+from derm_ml.pairs.cases import cases
+from derm_ml.pairs.faces.choice import FaceSettings, chosen_faces, chosen_recognition, resolved
+from derm_ml.pairs.fit import fit_numbers
+from derm_ml.pairs.measure import measure_cases, summary
+from derm_ml.pairs.predictor import IDENTITY, PairPredictor, Parameters, bring_along
+from derm_ml.pairs.registration.learned import Learned
+from derm_ml.pairs.registration.register import WORK_SIDE, Registrar
+from derm_ml.progress import EpochReport, OnEpoch
+from derm_ml.training.code_version import git_commit
+
+
+class PairSettings(Protocol):
+    """What a recipe that fits version 1 has."""
+
+    seed: int
+    face_detector: Any
+    face_weights: str
+    landmark_weights: str
+    recognition_weights: str
+    visits: int
+
+    @property
+    def name(self) -> str: ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
+def face_settings(recipe: PairSettings) -> FaceSettings:
+    """The faces a recipe asks for, `auto` decided."""
+    return resolved(
+        FaceSettings(
+            detector=recipe.face_detector,
+            weights=recipe.face_weights,
+            landmarks=recipe.landmark_weights,
+            recognition=recipe.recognition_weights,
+        )
+    )
+
+
+def fit_classical(dataset: Dataset, recipe: PairSettings, out: Path, on_epoch: OnEpoch) -> Path:
+    """Fit in `out` and return `out/bundle`; a finished one is returned as it is.
+
+    Raises `FaceModelError` if a face model's file is missing, `DataError` if the pairs hold too little.
+    """
+    bundle = out / "bundle"
+    if (bundle / "bundle.json").exists():
+        return bundle
+    with writing(out, making=True):
+        out.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with writing_bundle(bundle) as folder:
+        card, pairs = seal_pairs(dataset, recipe, folder, "classical")
+    seconds = time.perf_counter() - started
+    figures = card.validation
+    report = EpochReport(1, 1, 1 - figures.get("match_f1", 0.0), figures, 0.0, seconds, pairs / seconds, True)
+    write_json(out / "history.json", [asdict(report)])
+    on_epoch(report)
+    return bundle
+
+
+def seal_pairs(
+    dataset: Dataset,
+    recipe: PairSettings,
+    folder: Path,
+    version: Literal["classical", "learned", "both"],
+    network: Learned | None = None,
+    epochs: int = 1,
+) -> tuple[BundleCard, int]:
+    """Fit the numbers of a version, write everything but the network into `folder` and seal it.
+
+    Returns the card, with what was reached on the validation split, and how many pairs were looked at.
+    """
+    faces = face_settings(recipe)
+    registrar = Registrar(*chosen_faces(faces), network, version == "learned")
+    seed = f"fit {recipe.seed}"
+    train = cases(dataset, "train", recipe.visits, seed=seed)
+    validation = cases(dataset, "validation", recipe.visits, seed=seed)
+    numbers, identity = fit_numbers(train, validation, registrar, chosen_recognition(faces))
+    if identity:
+        save_file(identity.tensors(), folder / IDENTITY)
+    side = network.side if network else 0
+    parameters = Parameters(faces=bring_along(faces, folder), numbers=numbers, version=version, side=side)
+    learned_from(dataset).write(folder)
+    card = pair_card(dataset, recipe, parameters, "bi_autoencoder" if network else "none", epochs)
+    seal(folder, card)
+    card = card.model_copy(update={"validation": summary(measure_cases(PairPredictor(folder), validation))})
+    return seal(folder, card), len(train) + len(validation)
+
+
+def pair_card(dataset: Dataset, recipe: PairSettings, parameters: Parameters, backbone: str, epochs: int) -> BundleCard:
+    """The card of a bundle that matches pairs."""
+    return BundleCard(
+        task=dataset.task,
+        recipe_name=recipe.name,
+        recipe=recipe.model_dump(mode="json"),
+        labels=dataset.labels,
+        head="pairs",
+        temperature=1.0,
+        preprocessing=Preprocessing(smallest_side=0, side=WORK_SIDE, store_side=dataset.info["settings"]["store_side"]),
+        parameters=parameters.model_dump(mode="json"),
+        dataset_md5=dataset.md5,
+        split_hashes=dataset.split_hashes,
+        licences=dataset.licences,
+        backbone=backbone,
+        pretrained=f"faces: {parameters.faces.detector}",
+        git_commit=git_commit(),
+        epochs=epochs,
+    )

@@ -1,1 +1,0 @@
-"""An evaluation as a page people read."""
