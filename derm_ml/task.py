@@ -12,14 +12,14 @@ A task is one folder, `derm_ml/tasks/<name>/`, with the same inner shape:
     evaluate.py  evaluate(predictor, dataset, split) -> Evaluation
                  recount(card, predictions, dataset, split) -> its metrics, counted from the saved predictions
                  repeat(predictor, dataset, ids, split) -> what predicting some cases again gives
-    predict.py   answer(predictor, asked, options) -> the model of its answer
+    predict.py   load(bundle) -> its predictor
+                 answer(predictor, asked, options) -> the model of its answer
                  explain(predictor, asked, options) -> RGB image
                  explanation(predictor, asked, options) -> (answer, Explanation): the same as numbers
                  answers(predictor, images, options) -> answers, if it is faster with several images at once;
                  the images may be shrunk to the size a dataset stores
                  columns(card) -> the columns of a table of answers; a mapping's are named `name.key`
                  drawings(image, answer) -> images by name, if an answer is to be looked at (a mask)
-                 load(bundle) -> its predictor
                  and, where an answer is not about images and their probabilities: held_out(dataset, evaluation, n) ->
                  uploads, numbers(answer) -> what a service must reproduce
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -27,27 +29,14 @@ ONLY_IN = {
 }
 NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlflow", "dvc", "derm_assets")
 
-# inside derm_ml a part may import those of its own rank and below
-RANKS = (
-    ("addresses", "asking", "bundle", "comparison", "comparison_measures", "contract", "data_checks", "dataset",
-     "deliveries", "embeddings", "escape", "evaluation", "evaluation_classification", "evaluation_segmentation",
-     "explain", "faces", "fetch", "figures", "files", "images", "incoming", "learned_ids", "losses", "machine",
-     "matching", "metrics", "nets", "neutral_ids", "onnx_file", "pairs", "places", "policy", "predictor", "prepare",
-     "progress", "promotion", "records", "registration", "replay", "report", "rules", "sentences", "signing",
-     "sources", "splits", "staging", "synthetic", "tables", "task", "training", "withdrawal"),
-    ("tasks",),
-    ("registry",),
-    ("cli",),
+# inside derm_ml an import goes strictly down: a floor imports those named before it, and its own modules
+FLOORS = (
+    "addresses", "escape", "sentences", "machine", "progress", "places", "records", "files", "tables", "neutral_ids",
+    "images", "asking", "task", "contract", "metrics", "bundles", "data", "synthetic", "nets", "losses", "figures",
+    "explain", "embeddings", "training", "evaluation", "pairs", "promotion", "tasks", "registry", "cli",
 )  # fmt: skip
-# the contract and the records know nothing of how they are used
-FOUNDATION = (
-    "addresses", "escape", "tables", "files", "machine", "sentences", "records", "splits", "progress", "task",
-    "bundle",
-)  # fmt: skip
-ABOVE_FOUNDATION = (
-    "training", "nets", "losses", "metrics", "explain", "embeddings", "sources", "synthetic", "faces", "registration",
-    "matching", "tasks", "registry", "cli",
-)  # fmt: skip
+# what a task is, said in types of what is above: nothing above is imported when it runs
+NAMES_TYPES_ABOVE = {"asking", "task", "contract"}
 
 
 def name_of(path: Path) -> str:
@@ -109,36 +98,94 @@ def part_of(path: Path) -> str:
     return path.relative_to(ROOT / "derm_ml").parts[0].removesuffix(".py")
 
 
-def test_imports_inside_the_library_point_downwards():
-    """Otherwise a task cannot be read, tested or removed without the others."""
-    rank = {part: level for level, parts in enumerate(RANKS) for part in parts}
-    wrong = []
-    for path in (p for p in FILES if name_of(p).startswith("derm_ml/") and p.name != "__init__.py"):
-        for module in imports(path):
-            pieces = module.split(".")
-            known = len(pieces) > 1 and pieces[0] == "derm_ml" and pieces[1] in rank
-            if known and rank[pieces[1]] > rank[part_of(path)]:
-                wrong.append(f"{name_of(path)} imports {module}")
-    # registry imports the package `tasks` itself, to list its folders
-    assert not wrong
+def imported(tree: ast.Module) -> Iterator[tuple[str, bool]]:
+    """Every module of derm_ml a file imports, anywhere in it, and whether for types only."""
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((a.name, id(node) in for_types) for a in node.names if a.name.startswith("derm_ml."))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "derm_ml":
+            assert node.level == 0, "relative imports hide who is imported"
+            yield from ((f"{node.module}.{a.name}", id(node) in for_types) for a in node.names)
 
 
-def test_every_part_of_the_library_has_a_rank():
-    """Otherwise a new module escapes the rule above."""
-    parts = {part_of(p) for p in FILES if name_of(p).startswith("derm_ml/")} - {"__init__"}
-    assert parts <= {part for level in RANKS for part in level}
+def upward(part: str, tree: ast.Module) -> list[str]:
+    """The imports of a file of that floor which do not go down."""
+    floor = {name: height for height, name in enumerate(FLOORS)}
+    return [
+        module
+        for module, for_types in imported(tree)
+        if (other := module.split(".")[1]) in floor
+        and floor[other] > floor[part]
+        and not (for_types and part in NAMES_TYPES_ABOVE)
+    ]
 
 
-def test_the_contract_knows_nothing_of_its_users():
-    """Otherwise importing a task's name pulls in its training."""
+def library() -> dict[str, Path]:
+    """Every module of derm_ml by its dotted name."""
+    paths = [p for p in FILES if name_of(p).startswith("derm_ml/")]
+    return {name_of(p).removesuffix(".py").removesuffix("/__init__").replace("/", "."): p for p in paths}
+
+
+def test_imports_inside_the_library_go_strictly_down():
+    """Otherwise no part can be read, tested or replaced without those above it."""
     wrong = [
-        f"{name_of(p)} imports {module}"
-        for p in FILES
-        if name_of(p).startswith("derm_ml/") and p.parent.name == "derm_ml" and part_of(p) in FOUNDATION
-        for module in imports(p)
-        if module.startswith(tuple(f"derm_ml.{part}" for part in ABOVE_FOUNDATION))
+        f"{name_of(path)} imports {module}"
+        for name, path in library().items()
+        if name != "derm_ml"
+        for module in upward(part_of(path), ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        ("records", "from derm_ml.promotion import ledger"),
+        ("metrics", "from derm_ml.evaluation.record import Evaluation"),
+        ("metrics", "import derm_ml.bundles.predictor"),
+        ("bundles", "def f():\n    from derm_ml.training import loop"),
+        ("images", "if TYPE_CHECKING:\n    from derm_ml.bundles.bundle import BundleCard"),
+        ("task", "from derm_ml.bundles.bundle import BundleCard"),
+        ("embeddings", "from derm_ml.training.settings import Views"),
+        ("training", "from derm_ml.pairs.training import fit_pairs"),
+        ("figures", "from derm_ml.evaluation.comparison import Row"),
+        ("tasks", "from derm_ml import registry"),
+    ],
+)
+def test_an_import_that_goes_up_is_found(part, line):
+    assert upward(part, ast.parse(line))
+
+
+def test_every_part_of_the_library_has_its_floor():
+    """Otherwise a new module escapes the rule above."""
+    assert {part_of(p) for p in FILES if name_of(p).startswith("derm_ml/")} - {"__init__"} == set(FLOORS)
+
+
+def test_no_module_imports_itself_through_others():
+    """A circle can only be understood as a whole. Counted are all imports, those inside functions too."""
+    known = library()
+
+    def module_of(name: str) -> str:
+        while name not in known:
+            name = name.rpartition(".")[0]
+        return name
+
+    needs = {
+        name: {
+            found
+            for module, for_types in imported(ast.parse(path.read_text(encoding="utf-8")))
+            if not (for_types and (path.name == "contract.py" or part_of(path) in NAMES_TYPES_ABOVE))
+            and (found := module_of(module)) not in (name, "derm_ml")
+        }
+        for name, path in known.items()
+    }
+    assert list(TopologicalSorter(needs).static_order())  # raises CycleError, which names the circle
 
 
 def test_tasks_never_import_each_other():
