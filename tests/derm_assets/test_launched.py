@@ -134,7 +134,7 @@ LONG = {"epochs": 4, "side": 64, "batch_size": 8, **WORKER}
 UNINTERRUPTED = """
 import sys
 from pathlib import Path
-from derm_ml.dataset import Dataset
+from derm_ml.data.dataset import Dataset
 from derm_ml.registry import get_task
 task = get_task(sys.argv[1])
 recipe = task.recipe("drawn", epochs=4, side=64, batch_size=8, workers=0, precision="32-true")

@@ -26,7 +26,7 @@ from derm_ml.training.checkpoint import CheckpointError, load_checkpoint, previo
 FIT = """
 import sys
 from pathlib import Path
-from derm_ml.dataset import Dataset
+from derm_ml.data.dataset import Dataset
 from derm_ml.registry import get_task
 task = get_task(sys.argv[4])
 recipe = task.recipe("drawn", epochs=3, side=32, workers=int(sys.argv[3]), precision="32-true", dropout=0.3, ema=0.9,
