@@ -1,7 +1,7 @@
 """Samples as a source reader finds them.
 
 A *source* (one downloaded folder) is read into `Reading`: the usable samples and the problems, nothing
-dropped silently. Which split a sample goes to is decided in `splits.py`.
+dropped silently. Which split a sample goes to is decided in `data/splits.py`.
 """
 
 from __future__ import annotations

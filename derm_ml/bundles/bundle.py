@@ -23,10 +23,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.bundles import signing
 from derm_ml.bundles.onnx_file import GraphError, refuse_external_data
-from derm_ml.files import files_below, replacing_folder, sha256, write_json
+from derm_ml.files import replacing_folder, sha256, write_json
 from derm_ml.images.settings import MaskRule, Preprocessing, Views
 from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 from derm_ml.sentences import of_values
+from derm_ml.tree import files_below
 
 MODEL, WEIGHTS, CARD = "model.onnx", "weights.safetensors", "bundle.json"
 LEARNED, SIGNATURE = "learned.json", "bundle.sig"

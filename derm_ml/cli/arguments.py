@@ -175,9 +175,9 @@ def pictures(paths: list[Path]) -> Iterator[tuple[Path, Any]]:
     In a folder, hidden files are passed over, and what is no file (a pipe, a link that leaves it) is named.
     """
     from derm_ml.data.sources.image_files import image_files
-    from derm_ml.files import files_below
     from derm_ml.images.containers import ImageError
     from derm_ml.images.decode import IMAGE_EXTENSIONS, INGEST_FORMATS, decode, read_image_file
+    from derm_ml.tree import files_below
 
     for path in paths:
         files = [path]

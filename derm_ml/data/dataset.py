@@ -30,7 +30,7 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from derm_ml.data.splits import Identity, known_again
-from derm_ml.files import folder_md5, replacing_folder
+from derm_ml.files import replacing_folder
 from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, stored_mask
 from derm_ml.records import (
     SPLITS,
@@ -41,6 +41,7 @@ from derm_ml.records import (
 )
 from derm_ml.tables import read_table
 from derm_ml.task import Recipe, Task
+from derm_ml.tree import folder_md5
 
 _INFO = ("task", "labels", "settings", "counts", "sizes", "samples", "shards", "split_hashes", "licences", "left_out")
 _COLUMNS = ("id", "source", "patient", "group", "split", "label")

@@ -27,10 +27,11 @@ import yaml
 from pydantic import Field
 from tqdm import tqdm
 
-from derm_ml.files import files_below, is_empty, replacing_folder, sha256, write_json
+from derm_ml.files import is_empty, replacing_folder, sha256, write_json
 from derm_ml.images.decode import IMAGE_EXTENSIONS
 from derm_ml.records import DataError
 from derm_ml.task import Settings
+from derm_ml.tree import files_below
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 PINS = Path("pins.json")

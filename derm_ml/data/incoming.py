@@ -21,10 +21,11 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.data.deliveries import REJECTED, Correction, Delivery, LeftOut, changes, deliveries, files_of
 from derm_ml.data.prepare import decoded, prepare
 from derm_ml.data.staging import copied, linked, staging, stored_once
-from derm_ml.files import files_below, folder_md5, replacing_file, replacing_folder, sha256
+from derm_ml.files import replacing_file, replacing_folder, sha256
 from derm_ml.records import DELIVERIES, DataError, Problem, Reading, Sample
 from derm_ml.tables import write_rows
 from derm_ml.task import PrepareSettings, Task
+from derm_ml.tree import files_below, folder_md5
 
 ALREADY_THERE = "the same file is there already"
 COLUMNS = ["file", "row", "reason", "kind"]

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from derm_ml.data.deliveries import RECORD
-from derm_ml.files import files_below
 from derm_ml.records import DataError, Problem
+from derm_ml.tree import files_below
 
 
 @contextmanager

@@ -32,7 +32,7 @@ import numpy as np
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.bundles.predictor import Predictor
-from derm_ml.files import files_below, replacing_file, replacing_folder, sha256, write_json
+from derm_ml.files import replacing_file, replacing_folder, sha256, write_json
 from derm_ml.images.fingerprints import fingerprint
 from derm_ml.images.index import VectorIndex
 from derm_ml.images.preprocess import limit_side
@@ -40,6 +40,7 @@ from derm_ml.images.thumbnail import thumbnail
 from derm_ml.neutral_ids import DIGITS, NeutralIds, installation_ids
 from derm_ml.records import normal_id
 from derm_ml.tables import read_rows, write_rows
+from derm_ml.tree import files_below
 
 if TYPE_CHECKING:
     import pandas as pd

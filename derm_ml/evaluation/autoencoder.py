@@ -1,6 +1,6 @@
 """The report of an autoencoder: how well it reconstructs, and whether its codes tell the classes apart.
 
-report_autoencoder(AutoencoderPredictor(bundle), dataset).save(folder / "report")
+save(report_autoencoder(AutoencoderPredictor(bundle), dataset, title), folder / "report")
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ from derm_ml.data.rules import (
     no_duplicates_across_splits,
     patients_do_not_cross_splits,
 )
-from derm_ml.files import folder_md5
 from derm_ml.images.decode import INGEST_FORMATS, decode
 from derm_ml.images.preprocess import limit_side
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
+from derm_ml.tree import folder_md5
 
 task = get_task("lesion_classification")
 

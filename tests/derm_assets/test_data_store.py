@@ -12,10 +12,10 @@ import yaml
 from derm_assets.resources.data_store import DataStore, DataStoreError
 from derm_assets.resources.places import Places
 from derm_ml.data.dataset import Dataset
-from derm_ml.files import folder_md5
 from derm_ml.places import PROJECT
 from derm_ml.records import SPLITS
 from derm_ml.registry import get_task
+from derm_ml.tree import folder_md5
 
 TASK = get_task("lesion_classification")
 

@@ -13,10 +13,10 @@ from derm_assets import packaging
 from derm_assets.packaging import ReplayResult
 from derm_ml.data.dataset import Dataset, freeze
 from derm_ml.evaluation.report import save as save_report
-from derm_ml.files import folder_md5
 from derm_ml.promotion import CHALLENGER, CHAMPION
 from derm_ml.promotion.ledger import Ledger
 from derm_ml.registry import get_task
+from derm_ml.tree import folder_md5
 from serving.released import NotReleased, bento_home, read_release
 
 TASK = get_task("lesion_classification")

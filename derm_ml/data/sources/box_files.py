@@ -25,9 +25,9 @@ from derm_ml.asking.pair import STATES
 from derm_ml.data.sources.csv_table import read_csv
 from derm_ml.data.sources.labels import LabelMap
 from derm_ml.data.sources.text_files import read_bytes, read_json, shown
-from derm_ml.files import Tree
 from derm_ml.images.decode import IMAGE_EXTENSIONS
 from derm_ml.records import DataError, Region
+from derm_ml.tree import Tree
 
 Boxes = dict[str, tuple[Region, ...]]
 DETECTED = "detected"

@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 
 from derm_ml.data.sources.image_files import distinct_ids, image_files
 from derm_ml.data.sources.labels import LabelMap, normal
-from derm_ml.files import Tree
 from derm_ml.records import DataError, Problem, Reading, Sample
+from derm_ml.tree import Tree
 
 SPLIT_NAMES = {
     "train": "train",

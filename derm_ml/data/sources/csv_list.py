@@ -16,8 +16,8 @@ from derm_ml.data.sources.csv_table import Row, read_csv
 from derm_ml.data.sources.image_files import distinct_ids, image_files, unlisted
 from derm_ml.data.sources.labels import LabelMap
 from derm_ml.data.sources.text_files import shown
-from derm_ml.files import Tree
 from derm_ml.records import DataError, Problem, Reading, Sample
+from derm_ml.tree import Tree
 
 
 def recognise(tree: Tree, labels: LabelMap) -> bool:

@@ -33,8 +33,8 @@ from derm_ml.data.sources import (
 from derm_ml.data.sources.image_files import image_files, named_like_images
 from derm_ml.data.sources.labels import LabelMap, LabelNames
 from derm_ml.data.sources.text_files import read_json, shown
-from derm_ml.files import Tree, files_below
 from derm_ml.records import DataError, Reading, with_prefix
+from derm_ml.tree import Tree, files_below
 
 # in the order in which they are tried: the most specific first, since HAM10000's image folder looks like a class
 LAYOUTS: dict[str, ModuleType] = {

@@ -20,8 +20,9 @@ from derm_ml.data.sources.csv_table import Row, read_csv
 from derm_ml.data.sources.image_files import distinct_ids, image_files
 from derm_ml.data.sources.labels import LabelMap, normal
 from derm_ml.data.sources.text_files import shown, some
-from derm_ml.files import Tree, open_plain
+from derm_ml.files import open_plain
 from derm_ml.records import DataError, Problem, Reading, Sample
+from derm_ml.tree import Tree
 
 UNLABELLED_FOLDERS = frozenset({"unlabeled", "unlabelled"})
 ABOUT = frozenset({"filename", "patient_id", "eye", "age", "sex", "site", "split"})  # columns that are no finding

@@ -17,8 +17,8 @@ from derm_ml.data.sources.csv_table import read_csv
 from derm_ml.data.sources.image_files import by_stem, image_files, unlisted
 from derm_ml.data.sources.labels import LabelMap
 from derm_ml.data.sources.text_files import shown
-from derm_ml.files import Tree
 from derm_ml.records import DataError, Problem, Reading, Sample
+from derm_ml.tree import Tree
 
 LESION_CLASSES = {
     "mel": "melanoma",

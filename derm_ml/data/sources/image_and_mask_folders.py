@@ -26,8 +26,8 @@ from derm_ml.data.sources.csv_table import read_csv
 from derm_ml.data.sources.image_files import by_stem, image_files
 from derm_ml.data.sources.labels import LabelMap, normal
 from derm_ml.data.sources.text_files import shown, some
-from derm_ml.files import Tree
 from derm_ml.records import DataError, Problem, Reading, Sample
+from derm_ml.tree import Tree
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "input", "inputs")
 MASK_FOLDERS = ("masks", "mask", "segmentations", "ground_truth", "groundtruth")

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from derm_ml.files import Tree
 from derm_ml.images.decode import IMAGE_EXTENSIONS
 from derm_ml.records import Problem
+from derm_ml.tree import Tree
 
 # what lies beside images in honest downloads and is none
 _COMPANIONS = frozenset(

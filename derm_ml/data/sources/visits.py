@@ -30,8 +30,8 @@ from derm_ml.data.sources.csv_table import Row, read_csv
 from derm_ml.data.sources.image_files import image_files
 from derm_ml.data.sources.labels import LabelMap, LabelNames
 from derm_ml.data.sources.text_files import read_json, shown
-from derm_ml.files import Tree
 from derm_ml.records import DataError, Problem, Reading, Region, Sample
+from derm_ml.tree import Tree
 
 EXPECTED = (
     "photos with boxes (Pascal VOC .xml, COCO .json, SCINet tables, boxes.csv), and pairs.csv or subjects.csv to say "

@@ -19,9 +19,9 @@ from derm_ml.data.sources.attributes import attributes_of
 from derm_ml.data.sources.image_files import image_files
 from derm_ml.data.sources.isic2017 import metadata_of, read_metadata
 from derm_ml.evaluation.isic import write_submission
-from derm_ml.files import files_below
 from derm_ml.images.decode import INGEST_FORMATS, decode, read_image_file
 from derm_ml.records import DataError
+from derm_ml.tree import files_below
 
 
 def submit(predictor: Predictor, folder: Path, path: Path) -> None:
