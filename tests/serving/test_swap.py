@@ -271,10 +271,16 @@ def test_the_log_is_json_and_finds_a_request_by_its_id(served, encode):
     connection.request("POST", "/predict", body=b"jane_doe", headers=headers)
     assert connection.getresponse().status == 400
     connection.close()
-    lines = [json.loads(line) for line in served.log.read_text().splitlines() if line.startswith("{")]
-    ours = [line for line in lines if line.get("request_id") == trace]
-    assert any(prediction in line["message"] for line in ours)
-    assert any("status=400" in line["message"] and line["refused"] == "unusable_request" for line in ours)
+
+    def ours() -> list[dict]:
+        whole = served.log.read_text().rpartition("\n")[0].splitlines()  # the last line may be half written
+        lines = [json.loads(line) for line in whole if line.startswith("{")]
+        return [line for line in lines if line.get("request_id") == trace]
+
+    # a request's own line is written after its answer was sent
+    wait_until(lambda: any("status=400" in line["message"] for line in ours()), served.process)
+    assert any(prediction in line["message"] for line in ours())
+    assert any("status=400" in line["message"] and line["refused"] == "unusable_request" for line in ours())
     assert "jane_doe" not in served.log.read_text()
 
 
