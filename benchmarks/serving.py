@@ -36,6 +36,7 @@ from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
 from derm_ml.bundles.predictor import Predictor
 from derm_ml.images.decode import decode
 from derm_ml.images.settings import Preprocessing
+from derm_ml.places import BENTOML_HOME, VARIABLES
 from derm_ml.registry import get_task
 from serving import sessions
 from serving.released import write_release
@@ -243,7 +244,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="derm-benchmark-") as folder:
         home, body = Path(folder), an_image()
-        os.environ |= {"DERM_HOME": folder, "BENTOML_HOME": f"{folder}/bentoml", "DERM_LOG": "json"}
+        os.environ |= {VARIABLES["home"]: folder, BENTOML_HOME: f"{folder}/bentoml", "DERM_LOG": "json"}
         os.environ.pop("DERM_TOKEN", None)
         bundles = [write_bundle(home / f"bundle-{n}", given.backbone, given.side, n) for n in range(2)]
         tags = [build_bento(TASK, bundle) for bundle in bundles]

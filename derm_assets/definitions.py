@@ -6,10 +6,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from derm_ml.files import private_by_default
+from derm_ml.entrance import enter
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    private_by_default()  # every code server, run and step loads this before it writes
+    enter()  # every code server, run and step loads this before it writes
     return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)

@@ -32,6 +32,7 @@ from derm_ml.metrics.classification import auc
 from derm_ml.metrics.intervals import estimate
 from derm_ml.metrics.operating_points import fit_balanced_point, fit_recall_points, fit_specificity_point
 from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
+from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.classifier import Classifier
 from derm_ml.progress import OnEpoch
@@ -68,9 +69,9 @@ def fit_classifier(
     hide some of the targets (N, L) from training by making them NaN, where labels are independent.
     Raises `DataError` if a split or a label has no images, `TrainingError` if training fails.
     """
-    bundle = out / "bundle"
-    if (bundle / "bundle.json").exists():  # the folder names recipe and data: this is the same model
-        return bundle
+    model = ModelFolder(out)
+    if model.finished:  # the folder names recipe and data: this is the same model
+        return model.bundle
     _check(dataset)
     validation = dataset.split("validation")
     train = labelled_rows(dataset, recipe.labelled_share, recipe.seed)
@@ -113,7 +114,7 @@ def fit_classifier(
         )
 
     trained = fit_members(lambda settings: build_classifier(settings, len(dataset.labels)), fit, recipe, out, on_epoch)
-    write_json(out / "history.json", [asdict(report) for report in trained.history])
+    write_json(model.history, [asdict(report) for report in trained.history])
     card = BundleCard(
         task=dataset.task,
         recipe_name=recipe.name,
@@ -132,7 +133,7 @@ def fit_classifier(
         epochs=trained.epoch,
         validation=trained.validation,
     )
-    with writing_bundle(bundle) as folder:
+    with writing_bundle(model.bundle) as folder:
         export_classifier(trained.network, recipe.side, columns, folder)
         learned.write(folder)
         seal(folder, card)
@@ -142,7 +143,7 @@ def fit_classifier(
             outcome = judged(teacher, Predictor(folder), dataset, scored, given)
             card = card.model_copy(update={"pseudo_labels": outcome})
         seal(folder, card)
-    return bundle
+    return model.bundle
 
 
 def build_classifier(recipe: ClassifierRecipe, labels: int) -> Classifier:
