@@ -39,7 +39,7 @@ from derm_ml.images.settings import Preprocessing
 from derm_ml.places import BENTOML_HOME, VARIABLES
 from derm_ml.registry import get_task
 from serving import sessions
-from serving.released import write_release
+from serving.released import bento_home, write_release
 
 TASK = "lesion_classification"
 ROOT = Path(__file__).resolve().parents[1]
@@ -249,7 +249,7 @@ def main() -> None:
         bundles = [write_bundle(home / f"bundle-{n}", given.backbone, given.side, n) for n in range(2)]
         tags = [build_bento(TASK, bundle) for bundle in bundles]
         write_release(TASK, tags[0], {})
-        [chosen, *_] = (home / "bentoml" / "models").rglob("sessions.json")
+        [chosen, *_] = (bento_home() / "models").rglob("sessions.json")
         print("sessions:", json.dumps(json.loads(chosen.read_text())))
         plain = [sys.executable, "benchmarks/plain_service.py", str(bundles[0] / "weights.safetensors"),
                  "--backbone", given.backbone, "--side", str(given.side), "--port", str(PLAIN)]  # fmt: skip

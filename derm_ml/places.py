@@ -83,7 +83,7 @@ def read_env_file(path: Path) -> dict[str, str]:
         raise SettingsError(f"{path} is not UTF-8 text: save it as UTF-8") from None
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
-    from dotenv import dotenv_values  # Dagster's own reader; what is served has no such file and no need of it
+    from dotenv.main import DotEnv  # Dagster's own reader; what is served has no such file and no need of it
     from dotenv.parser import parse_stream
 
     for line in parse_stream(io.StringIO(text)):
@@ -92,7 +92,8 @@ def read_env_file(path: Path) -> dict[str, str]:
             raise SettingsError(f"{path}, line {number}: write NAME=value, and close every quote")
         if "\0" in (line.value or ""):
             raise SettingsError(f"{path}, line {number}: the value holds a null byte, which no variable can")
-    return {name: value for name, value in dotenv_values(stream=io.StringIO(text)).items() if value is not None}
+    settings = DotEnv(None, io.StringIO(text), override=False).dict()  # ${NAME}, too, is first what is set already
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def python_path() -> str:

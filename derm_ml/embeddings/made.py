@@ -53,7 +53,7 @@ def make_embeddings(predictor: Predictor, dataset: Dataset, folder: Path) -> Map
     shown = {"this model": {label: found[f"precision_at_{K}_{label}"] for label in chance}}
     picture = _written(folder / "precision.png", precision_figure(shown, chance, K))
     return {
-        "table": folder / "embeddings.parquet",
+        "table": ModelFolder.holding(folder).embeddings,
         "quality": folder / "quality.json",
         "precision": picture,
         "numbers": folder / "numbers.json",
