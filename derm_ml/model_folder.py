@@ -4,6 +4,7 @@ bundle/                  the trained model; bundle.json, its card, is written la
 checkpoint.safetensors   the last finished epoch; of an ensemble each member has a folder, member-1, member-2, …
 history.json             every epoch's report
 evaluation_<split>/      what was measured on a frozen split
+predictions/             what the model answered to whole splits, kept for whoever asks again
 report/                  what was measured of an autoencoder
 codes.parquet            the codes of an autoencoder
 <artifact>/              what else is made of the model, one folder each: embeddings, heatmaps, similar_images, …
@@ -76,6 +77,10 @@ class ModelFolder:
 
     def evaluation(self, split: str) -> Path:
         return self.path / f"{_EVALUATION}{split}"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions"
 
     @property
     def report(self) -> Path:
