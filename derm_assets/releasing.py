@@ -70,7 +70,7 @@ def _result(
 
 def _champions_index(context: dg.AssetExecutionContext, task: Task, model: Bundle, places: Places) -> Path | None:
     """The index of similar images the champion's asset made; made here where that is of a later model. None without."""
-    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.bundles.classifier import Classifier
     from derm_ml.data.dataset import Dataset
     from derm_ml.embeddings.made import similar_of
 
@@ -82,7 +82,7 @@ def _champions_index(context: dg.AssetExecutionContext, task: Task, model: Bundl
         made = latest(context.instance, dg.AssetKey([task.name, SIMILAR]))
         folder = made.path.parent if made.version == model.version else folder
     data = places.version(task, model.card.dataset_md5)
-    return similar_of(Predictor(model.path), lambda: Dataset.open(data), folder).folder
+    return similar_of(Classifier(model.path), lambda: Dataset.open(data), folder).folder
 
 
 def _held_out(task: Task, model, evaluation: Path, places: Places) -> Iterator[Upload]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, create_model
 
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation, Said
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.contract import Predictor
 from derm_ml.task import Task
 
 _IDENTITY: dict[str, Any] = {

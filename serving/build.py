@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import derm_ml
 from derm_ml.bundles.bundle import CARD, Bundle, copy_to_serve
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.square_predictor import SquarePredictor
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
 from derm_ml.embeddings.similar import SimilarImages, ship
 from derm_ml.files import private_by_default, sha256
@@ -108,7 +108,7 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
             with bentoml.models.create(tag, labels=order.labels) as model:
                 copy_to_serve(bundle, Path(model.path_of(BUNDLE)))
                 shutil.copyfile(answers, Path(model.path_of(golden.GOLDEN)))
-                if isinstance(predictor, Predictor):
+                if isinstance(predictor, SquarePredictor):
                     sessions.choose(predictor, Path(model.path_of(sessions.SESSIONS)))
                 if order.index:
                     shutil.copytree(index, Path(model.path_of(INDEX)))

@@ -16,7 +16,8 @@ from weakref import WeakKeyDictionary
 from starlette.exceptions import HTTPException
 
 from derm_ml.bundles.bundle import BundleError, read_card, require_trusted
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
+from derm_ml.contract import Predictor
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError
 from derm_ml.neutral_ids import NeutralIds, known_ids
 from derm_ml.task import Task
@@ -171,12 +172,14 @@ class Engine:
             raise HTTPException(503, self.unready)
         return self._current.predictor
 
-    def searchable(self) -> SimilarImages:
-        """The index of similar images. Raises a 503 that says why there is none."""
-        if self._current is None or self._current.similar is None:
+    def searchable(self) -> tuple[Classifier, SimilarImages]:
+        """The predictor and its index of similar images. Raises a 503 that says why there is none."""
+        self.ready()
+        now = self._current
+        if now is None or now.similar is None or not isinstance(now.predictor, Classifier):
             because("no_index")
-            raise HTTPException(503, self._current.no_index if self._current else NO_INDEX)
-        return self._current.similar
+            raise HTTPException(503, now.no_index if now else NO_INDEX)
+        return now.predictor, now.similar
 
     def bento_of(self, predictor: Predictor) -> str:
         """The Bento a predictor that answers, or did a moment ago, came from."""
@@ -204,6 +207,6 @@ class Engine:
 
 def _with_index(files: Files, predictor: Predictor, bento: str) -> Loaded:
     """The predictor with its index, if there is one. Raises `SimilarImagesError` for one that cannot be used."""
-    if not files.index.exists():
+    if not files.index.exists() or not isinstance(predictor, Classifier):  # only a classifier has an embedding
         return Loaded(predictor, None, NO_INDEX, bento)
     return Loaded(predictor, SimilarImages.open(files.index, predictor.bundle.version), "", bento, known_ids())

@@ -18,8 +18,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from derm_ml.bundles.attributes import encode_attributes
 from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
-from derm_ml.bundles.predictor import Predictor, concatenate, encode_attributes
+from derm_ml.bundles.calibration import calibrated, with_fellow_logits
+from derm_ml.bundles.classifier import Classifier, concatenate
 from derm_ml.data.dataset import Dataset, Reader
 from derm_ml.data.learned_ids import learned_from, started_from
 from derm_ml.files import write_json
@@ -33,7 +35,7 @@ from derm_ml.metrics.intervals import estimate
 from derm_ml.metrics.operating_points import fit_balanced_point, fit_recall_points, fit_specificity_point
 from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 from derm_ml.nets.backbones import describe_weights
-from derm_ml.nets.classifier import Classifier
+from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
 from derm_ml.sentences import WrongValue
@@ -95,7 +97,7 @@ def fit_classifier(
 
     taught = given.source if given else ""
 
-    def fit(network: Classifier, settings: ClassifierRecipe, folder: Path, tell: OnEpoch) -> Fitted:
+    def fit(network: ClassifierNetwork, settings: ClassifierRecipe, folder: Path, tell: OnEpoch) -> Fitted:
         identity = [settings.name, settings.model_dump(mode="json", exclude={"members"}), dataset.md5, taught]
         return fit_network(
             network,
@@ -136,21 +138,21 @@ def fit_classifier(
         export_classifier(trained.network, recipe.side, columns, folder)
         learned.write(folder)
         seal(folder, card)
-        card = _calibrated(card, Predictor(folder), dataset, validation, head, recalls, recipe.fellow)
+        card = _calibrated(card, Classifier(folder), dataset, validation, head, recalls, recipe.fellow)
         if given:
-            teacher = Predictor(Path(given.audit["teacher"]))
-            outcome = judged(teacher, Predictor(folder), dataset, scored, given)
+            teacher = Classifier(Path(given.audit["teacher"]))
+            outcome = judged(teacher, Classifier(folder), dataset, scored, given)
             card = card.model_copy(update={"pseudo_labels": outcome})
         seal(folder, card)
     return bundle
 
 
-def build_classifier(recipe: ClassifierRecipe, labels: int) -> Classifier:
+def build_classifier(recipe: ClassifierRecipe, labels: int) -> ClassifierNetwork:
     """The network of a recipe, its weights in the memory layout its convolutions are fastest in.
 
     Raises `ValueError` if it cannot be trained at the recipe's training side.
     """
-    network = Classifier(
+    network = ClassifierNetwork(
         recipe.backbone,
         labels,
         recipe.pretrained,
@@ -306,7 +308,7 @@ def _validation(
 
 def _calibrated(
     card: BundleCard,
-    predictor: Predictor,
+    predictor: Classifier,
     dataset: Dataset,
     rows: pd.DataFrame,
     head: Literal["softmax", "sigmoid"],
@@ -316,26 +318,22 @@ def _calibrated(
     """The card with calibration (and, if asked for, what the other eye counts) and operating points fitted on the
     validation split through the exported graph.
     """
-    outputs = concatenate(
-        predictor.batches((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
-    )
-    targets = dataset.targets(rows)
+    seen = predictor.batches((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
+    logits, targets = concatenate(seen).logits, dataset.targets(rows)
     if fellow:
         fellows = dataset.fellows(rows)
-        card = card.model_copy(update={"fellow": fit_fellow_shares(outputs.logits, fellows, targets)})
-        predictor.card = card
-        outputs = predictor.with_fellows(outputs, fellows)
+        card = card.model_copy(update={"fellow": fit_fellow_shares(logits, fellows, targets)})
+        logits = with_fellow_logits(logits, fellows, card.fellow)
     if head == "softmax":
-        calibration = {"temperature": fit_temperature(outputs.logits, targets, head)}
+        calibration = {"temperature": fit_temperature(logits, targets, head)}
     elif len(card.labels) == 1:
-        temperature, bias = fit_temperature_and_bias(outputs.logits, targets)
+        temperature, bias = fit_temperature_and_bias(logits, targets)
         calibration = {"temperature": temperature, "bias": bias}
     else:  # each label by itself: they differ in how often they are drawn, and in how well they are told
-        each = [fit_temperature_and_bias(outputs.logits[:, [k]], targets[:, [k]]) for k in range(len(card.labels))]
+        each = [fit_temperature_and_bias(logits[:, [k]], targets[:, [k]]) for k in range(len(card.labels))]
         calibration = {"temperatures": tuple(t for t, _ in each), "bias": tuple(b for _, (b,) in each)}
     card = card.model_copy(update=calibration)
-    predictor.card = card
-    probabilities = predictor.calibrated(outputs.logits)
+    probabilities = calibrated(card, logits)
     patients = rows["group"].to_numpy(str)
     points: list[OperatingPoint] = []
     unclaimed: list[UnclaimedPoint] = []

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from derm_ml import RESEARCH_USE
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.images.decode import decode
 
 RAW = {"Content-Type": "application/octet-stream"}
@@ -48,16 +48,16 @@ def refused(response, status: int) -> str:
 
 def test_predict_gives_the_numbers_the_evaluation_gives(client, bundle, encode):
     body = encode("JPEG", quality=90)
-    expected = Predictor(bundle)([decode(body)]).probabilities[0]
+    expected = Classifier(bundle)([decode(body)]).probabilities[0]
     found = probabilities(client, body)
-    assert list(found) == list(Predictor(bundle).labels)
+    assert list(found) == list(Classifier(bundle).labels)
     np.testing.assert_allclose(list(found.values()), expected, atol=1e-7)
 
 
 def test_an_answer_names_its_model_data_and_purpose(client, bundle, encode):
     """Without them nobody could tell later which model said it."""
     first, second = (post(client, encode()).json() for _ in range(2))
-    card = Predictor(bundle).bundle
+    card = Classifier(bundle).bundle
     assert first["model_version"] == card.version
     assert first["dataset_md5"] == card.card.dataset_md5
     assert first["research_use"] == RESEARCH_USE

@@ -1,4 +1,4 @@
-"""One Predictor for everything: if it were not deterministic or not exact, what is served is not what was evaluated."""
+"""One Classifier for all: were it not deterministic or not exact, what is served would not be what was evaluated."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from derm_ml.bundles.attributes import encode_attributes
 from derm_ml.bundles.bundle import Bundle, BundleError
-from derm_ml.bundles.predictor import VIEWS, Predictor, encode_attributes
+from derm_ml.bundles.classifier import Classifier
+from derm_ml.bundles.views import VIEWS
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -28,7 +30,7 @@ def test_d4_is_the_eight_symmetries_of_the_square():
 
 
 def test_a_batch_says_what_single_pictures_say(trained, drawn_dataset):
-    predictor = Predictor(trained / "bundle")
+    predictor = Classifier(trained / "bundle")
     images = [drawn_dataset.image(row) for _, row in drawn_dataset.split("test").head(5).iterrows()]
     together = predictor(images)
     for number, image in enumerate(images):
@@ -39,7 +41,7 @@ def test_a_batch_says_what_single_pictures_say(trained, drawn_dataset):
 
 def test_a_turned_picture_gets_the_same_answer_and_a_turned_heatmap(trained, drawn_dataset):
     """Flips are averaged over, so the answer may not depend on how the dermatoscope was held."""
-    predictor = Predictor(trained / "bundle")
+    predictor = Classifier(trained / "bundle")
     image = drawn_dataset.image(drawn_dataset.split("test").iloc[0])
     a, b = predictor([image]), predictor([image[:, ::-1]])
     np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-4)
@@ -57,7 +59,7 @@ def test_a_bundle_with_one_changed_byte_is_not_loaded(copied):
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(BundleError, match=r"weights\.safetensors: its sha256"):
-        Predictor(copied)
+        Classifier(copied)
 
 
 def test_a_graph_that_cannot_run_is_a_bundle_error_though_its_sha256_is_right(copied):
@@ -67,7 +69,7 @@ def test_a_graph_that_cannot_run_is_a_bundle_error_though_its_sha256_is_right(co
     (copied / "model.onnx").write_bytes(b"no graph")
     seal(copied, BundleCard.model_validate(json.loads((copied / "bundle.json").read_text())))
     with pytest.raises(BundleError, match=r"model\.onnx"):
-        Predictor(copied)
+        Classifier(copied)
 
 
 def test_a_bundle_without_a_file_or_card_says_which(copied):
