@@ -222,6 +222,11 @@ class PseudoLabels:
     path: Path
 
     @property
+    def teacher(self) -> Path:
+        """The bundle that proposed them."""
+        return Path(self.audit["teacher"])
+
+    @property
     def source(self) -> str:
         return f"file:{self.path.name} sha256:{self.audit['table_sha256']}"
 
