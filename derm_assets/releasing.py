@@ -15,6 +15,7 @@ from derm_assets.display import described, facts
 from derm_assets.lineage import UpstreamError, latest
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
+from derm_assets.resources.promotions import Promotions
 from derm_ml.asking.replay import Upload
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.files import sha256
@@ -32,7 +33,7 @@ def package(
     """Build the champion's Bento, replay held-out images through it, release it if it answers as evaluated."""
     from derm_assets.packaging import build_bento, built_of, release, released_of, replay
 
-    champion = registry.champion_version(task)
+    champion = Promotions(registry).champion_version(task)
     if champion is None:
         raise UpstreamError(f"{task.name} has no champion: materialise {task.name}/promoted_model first")
     model = Bundle.open(champion.bundle)
