@@ -20,6 +20,7 @@ from bentoml.exceptions import NotFound
 from pydantic import BaseModel, ConfigDict, Field
 
 import derm_ml
+from derm_ml.bundles import providers
 from derm_ml.bundles.bundle import CARD, Bundle, copy_to_serve
 from derm_ml.bundles.square_predictor import SquarePredictor
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
@@ -33,8 +34,8 @@ from serving.sources import code, sources
 
 # BentoML adds itself; httptools and uvloop are what its server parses and waits with where they are installed
 PACKAGES = (
-    "cryptography", "faiss-cpu", "httptools", "jinja2", "numpy", "onnxruntime", "opencv-python-headless", "pillow",
-    "pydantic", "pyyaml", "uvloop",
+    "cryptography", "faiss-cpu", "httptools", "jinja2", "numpy", providers.package(), "opencv-python-headless",
+    "pillow", "pydantic", "pyyaml", "uvloop",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ before is gone from memory when its last request has been answered.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from derm_ml.bundles.bundle import BundleError, read_card, require_trusted
 from derm_ml.bundles.classifier import Classifier
+from derm_ml.bundles.providers import PROVIDER, ProviderError
 from derm_ml.contract import Predictor
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError
 from derm_ml.neutral_ids import NeutralIds, known_ids
@@ -35,6 +37,8 @@ THREADS = max(2, min(4, os.cpu_count() or 1))  # decoding one picture overlaps w
 SOURCE = "source"  # what stands for the tag of a Bento where a bundle is served from disk
 BUNDLE = "bundle"  # the folder inside a BentoML model that holds the three files
 INDEX = "similar"  # the folder beside it that holds the index of similar images, if there is one
+
+logger = logging.getLogger("bentoml.serving")
 
 T = TypeVar("T")
 
@@ -139,6 +143,9 @@ class Engine:
         except BundleError:
             self.unready = "the model's files are damaged, changed or not signed, so it is not loaded; see the log"
             raise
+        except ProviderError:
+            self.unready = f"the execution provider that {PROVIDER} names cannot be used here; see the server's log"
+            raise
         except golden.GoldenError:
             self.unready = "the model does not give its golden answers, so it was not loaded; see the server's log"
             raise
@@ -159,6 +166,7 @@ class Engine:
         self._bentos[loaded.predictor] = loaded.bento
         self._current, self.unready, self.refused = loaded, "", ""
         self.metrics.serves(loaded.predictor.bundle.version, loaded.bento)
+        logger.info("model %s answers on %s", loaded.predictor.bundle.version, loaded.predictor.provider)
 
     def withdraw(self) -> None:
         """Let no request take the model any more; those that hold it are answered."""

@@ -19,10 +19,9 @@ import onnxruntime as ort
 import onnxruntime.capi.onnxruntime_pybind11_state as ort_errors  # pyright: ignore[reportMissingImports]  compiled
 
 from derm_ml.bundles.bundle import BundleError
-from derm_ml.bundles.providers import CPU, PROVIDER, chosen_provider, short_name, with_options
+from derm_ml.bundles.providers import CPU, PROVIDER, ProviderError, chosen_provider, short_name, with_options
 from derm_ml.bundles.views import VIEWS
 from derm_ml.images.settings import Views
-from derm_ml.sentences import WrongValue
 
 # what ONNX Runtime raises for a graph it cannot load or run; they share no base but Exception
 _GRAPH_ERRORS = (
@@ -52,7 +51,7 @@ class Session:
     """A graph file, open. Thread-safe: ONNX Runtime sessions are, and nothing here changes but a count.
 
     `threads`: how many cores one call may use, 0 for all.
-    Raises `BundleError` for a graph that cannot be loaded, `WrongValue` for a provider that is not there.
+    Raises `BundleError` for a graph that cannot be loaded, `ProviderError` for a provider that is not there.
     """
 
     def __init__(self, model: Path, threads: int = 0) -> None:
@@ -117,8 +116,8 @@ class Session:
         return session
 
 
-def _not_started(provider: str, why: str) -> WrongValue:
-    return WrongValue(
+def _not_started(provider: str, why: str) -> ProviderError:
+    return ProviderError(
         f"{PROVIDER}={short_name(provider)}: ONNX Runtime cannot use it here: {why}; "
         f"install its driver and libraries, or set {PROVIDER}={CPU}"
     )

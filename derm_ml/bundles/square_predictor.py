@@ -28,7 +28,7 @@ class SquarePredictor(ABC):
     """Predictions of one bundle. Thread-safe: nothing here changes.
 
     Raises `BundleError` if the bundle is damaged, is one of another kind, or answers a blank image with something not
-    finite; `WrongValue` for an execution provider that is not there.
+    finite; `ProviderError` for an execution provider that is not there.
     """
 
     heads: ClassVar[tuple[str, ...]]  # of the bundles it can open

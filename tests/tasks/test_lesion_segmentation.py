@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from derm_ml.bundles.bundle import BundleError
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.cli import app
 from derm_ml.data.dataset import Dataset
@@ -90,6 +92,11 @@ def test_a_turned_picture_gets_the_turned_mask(predictor, dataset):
     image = dataset.image(dataset.split("test").iloc[0])
     straight, turned = (predictor.segment([picture])[0] for picture in (image, image[::-1, ::-1]))
     np.testing.assert_allclose(straight.square, turned.square[::-1, ::-1], atol=1e-4)
+
+
+def test_a_segmenter_is_not_taken_for_a_classifier(model):
+    with pytest.raises(BundleError, match="is a segmenter, not a classifier"):
+        Classifier(model / "bundle")
 
 
 def test_what_the_service_repeats_is_what_the_evaluation_saved(predictor, dataset, evaluation):
