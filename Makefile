@@ -10,9 +10,6 @@ export DERM_DATA := $(CURDIR)/.demo/data
 export DERM_OUT := $(CURDIR)/.demo/out
 export DERM_HOME := $(CURDIR)/.demo/home
 endif
-export DERM_HOME ?= $(CURDIR)/.home
-export DAGSTER_HOME ?= $(DERM_HOME)/dagster
-export BENTOML_HOME ?= $(DERM_HOME)/bentoml
 # what is written is its owner's alone, also by processes that are not ours (MLflow); DERM_UMASK=027 lets a group read
 PRIVATE := umask $${DERM_UMASK:-077} &&
 # medical images are private: every dependency's telemetry is off
@@ -36,7 +33,7 @@ help:
 
 # an operator's own dagster.yaml is never overwritten
 install: .venv/installed
-	@$(BIN)/python -m derm_assets.instance dagster.yaml $(DAGSTER_HOME)
+	@$(BIN)/python -m derm_assets.instance
 
 # the stamp is remade when the lock changes; pip checks every hash
 .venv/installed: requirements.lock pyproject.toml
@@ -72,7 +69,8 @@ serve: install
 	$(PRIVATE) $(BIN)/python -m serving $(TASK)
 
 mlflow: install
-	$(PRIVATE) $(BIN)/mlflow ui --backend-store-uri sqlite:///$(DERM_HOME)/mlflow/mlflow.db --host 127.0.0.1 --port 5000
+	$(PRIVATE) registry=$$($(BIN)/python -m derm_ml.places registry) && \
+		$(BIN)/mlflow ui --backend-store-uri "sqlite:///$$registry/mlflow.db" --host 127.0.0.1 --port 5000
 
 # rewrites the lock from pyproject.toml; it names versions and hashes, never an address
 lock:

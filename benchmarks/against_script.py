@@ -24,6 +24,7 @@ from derm_ml.files import replacing_file
 from derm_ml.images.preprocess import to_square
 from derm_ml.metrics.classification import auc, mean_auc
 from derm_ml.metrics.intervals import estimate, paired_difference
+from derm_ml.model_folder import bundle_named
 
 SPLITS = (["validation"], ["test"], ["validation", "test"])
 
@@ -57,7 +58,7 @@ def main() -> None:
         with replacing_file(options.script) as temporary:
             answers.assign(id=unseen["id"]).to_csv(temporary, index=False)
     script = pd.read_csv(options.script).set_index("id").loc[unseen["id"], list(dataset.labels)].to_numpy()
-    model = by_model(dataset, unseen, options.model / "bundle")
+    model = by_model(dataset, unseen, bundle_named(options.model))
     truth, groups = dataset.targets(unseen), unseen["group"].to_numpy(str)
     for names in SPLITS:
         at = unseen["split"].isin(names).to_numpy()

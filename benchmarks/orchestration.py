@@ -19,6 +19,7 @@ import dagster as dg
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.prepare import prepare
 from derm_ml.evaluation.report import save as save_report
+from derm_ml.places import VARIABLES, Installation
 from derm_ml.registry import get_task
 from derm_ml.task import Recipe, Task
 
@@ -62,9 +63,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        raw = folder / "data" / "raw" / TASK.name / "drawn"
+        raw = Installation(folder / "data", folder / "out", folder / "home").raw(TASK.name) / "drawn"
         TASK.draw(raw, options.images)
-        os.environ |= {f"DERM_{n.upper()}": str(folder / n) for n in ("data", "out", "home")}
+        os.environ |= {variable: str(folder / name) for name, variable in VARIABLES.items()}
         values = {"epochs": options.epochs}
         plain = plainly(TASK, raw, folder / "plain", TASK.recipe("drawn", **values))
         steps = by_dagster(TASK, values)

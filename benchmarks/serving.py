@@ -36,9 +36,10 @@ from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.images.decode import decode
 from derm_ml.images.settings import Preprocessing
+from derm_ml.places import BENTOML_HOME, VARIABLES
 from derm_ml.registry import get_task
 from serving import sessions
-from serving.released import write_release
+from serving.released import bento_home, write_release
 
 TASK = "lesion_classification"
 ROOT = Path(__file__).resolve().parents[1]
@@ -243,12 +244,12 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="derm-benchmark-") as folder:
         home, body = Path(folder), an_image()
-        os.environ |= {"DERM_HOME": folder, "BENTOML_HOME": f"{folder}/bentoml", "DERM_LOG": "json"}
+        os.environ |= {VARIABLES["home"]: folder, BENTOML_HOME: f"{folder}/bentoml", "DERM_LOG": "json"}
         os.environ.pop("DERM_TOKEN", None)
         bundles = [write_bundle(home / f"bundle-{n}", given.backbone, given.side, n) for n in range(2)]
         tags = [build_bento(TASK, bundle) for bundle in bundles]
         write_release(TASK, tags[0], {})
-        [chosen, *_] = (home / "bentoml" / "models").rglob("sessions.json")
+        [chosen, *_] = (bento_home() / "models").rglob("sessions.json")
         print("sessions:", json.dumps(json.loads(chosen.read_text())))
         plain = [sys.executable, "benchmarks/plain_service.py", str(bundles[0] / "weights.safetensors"),
                  "--backbone", given.backbone, "--side", str(given.side), "--port", str(PLAIN)]  # fmt: skip

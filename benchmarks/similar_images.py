@@ -25,6 +25,7 @@ from rich.table import Table
 
 from derm_ml.embeddings.extract import unit
 from derm_ml.images.index import VectorIndex
+from derm_ml.places import installation
 
 QUERIES, ALONE, K = 1000, 200, 10
 PART = 100_000  # vectors drawn at once
@@ -83,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--dimension", type=int, default=512)
-    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
+    parser.add_argument("--folder", type=Path, default=installation().out / "benchmarks")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # a size and a kind: the child process
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)

@@ -16,12 +16,13 @@ import dagster as dg
 import httpx
 from rich.console import Console
 
+from derm_assets.instance import use_home
 from derm_assets.launching import Dagster, follow, services
 from derm_assets.packaging import running
 from derm_assets.resources.places import Places
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.data.dataset import Dataset
-from derm_ml.files import private_by_default
+from derm_ml.entrance import enter
 from derm_ml.registry import get_task
 from serving.released import NotReleased, read_release
 
@@ -34,7 +35,8 @@ console = Console()
 
 def main() -> None:
     """Generate images, run the pipeline, serve, ask, and say where to look next."""
-    private_by_default()
+    enter()
+    use_home()
     started = time.monotonic()
     places = Places.from_environment()
     delivered = places.incoming(TASK) / BATCH
@@ -42,14 +44,14 @@ def main() -> None:
         say(f"generating {PICTURES} dermoscopy-like images of three classes")
         TASK.draw(delivered, PICTURES)
     with dg.DagsterInstance.get() as instance:
-        run_pipeline(instance, Path(places.home) / "dagster.log")
+        run_pipeline(instance, places.here.dagster_log)
         where = {noun: latest(instance, noun) for noun in ("dataset", "evaluation", "heatmaps")}
     tag = read_release(TASK.name)
     data = Dataset.open(Path(where["dataset"]["path"]))
     unseen = data.split("test").iloc[0]
     request = {"content": data.read(unseen), "headers": {"content-type": "application/octet-stream"}}
     say(f"serving {tag} and sending it {unseen['id']}, an image of the test split")
-    explained = Path(places.out) / "explained.png"
+    explained = places.here.out / "explained.png"
     with running(TASK.name, tag) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         answer = client.post("/predict", **request)
         answer.raise_for_status()

@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse
@@ -30,6 +28,7 @@ from derm_assets.login import SHORTEST_TOKEN, Login
 from derm_ml import DermError
 from derm_ml.addresses import is_loopback
 from derm_ml.escape import visible
+from derm_ml.places import environment
 
 HOSTS, TOKEN = "DERM_DAGSTER_HOSTS", "DERM_DAGSTER_TOKEN"
 GRAPHQL, REPORTS, LOGIN = "/graphql", "/reports", "/login"
@@ -93,9 +92,9 @@ class Rules:
         return cls(frozenset({f"{name}:{port}" for name in names} | added), token)
 
 
-def authorization(project: Path) -> dict[str, str]:
-    """The header with which a program asks the server of `project`: the token as the server reads it, .env first."""
-    token = (dotenv_values(project / ".env").get(TOKEN) or os.environ.get(TOKEN, "")).strip()
+def authorization() -> dict[str, str]:
+    """The header with which a program asks the server of this project: the token as the server reads it."""
+    token = environment().get(TOKEN, "").strip()
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 

@@ -1,17 +1,21 @@
 """Puts the project's dagster.yaml into DAGSTER_HOME, but never over one that an operator changed.
 
-    python -m derm_assets.instance dagster.yaml .home/dagster     # what `make install` does
+    python -m derm_assets.instance     # what `make install` does
 
 Beside it lies a copy of what was put there last: only a file that still equals it follows the project's next version.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
 
+from derm_ml import DermError
+from derm_ml.entrance import enter
 from derm_ml.files import replacing_file, sha256
+from derm_ml.places import DAGSTER_HOME, PROJECT, installation, setting_path
 
 NAME = "dagster.yaml"
 RECORD = ".dagster.yaml.installed"
@@ -37,6 +41,23 @@ def _is_ours(present: Path, record: Path, settings: Path) -> bool:
     return found in (BEFORE, sha256(settings)) or (record.exists() and found == sha256(record))
 
 
-if __name__ == "__main__":
-    if said := install(Path(sys.argv[1]), Path(sys.argv[2])):
+def use_home() -> Path:
+    """Let this process and those it starts use the installation's Dagster instance, and return its folder."""
+    home = setting_path(DAGSTER_HOME) or installation().dagster
+    os.environ[DAGSTER_HOME] = str(home)
+    return home
+
+
+def main() -> None:
+    try:
+        enter()
+        said = install(PROJECT / NAME, use_home())
+    except DermError as error:
+        print(f"derm: {error}", file=sys.stderr)
+        sys.exit(2)
+    if said:
         print(said, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

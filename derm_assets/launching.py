@@ -26,8 +26,10 @@ import dagster as dg
 import httpx
 
 from derm_assets.guard import authorization
+from derm_assets.instance import use_home
 from derm_ml import DermError
-from derm_ml.places import PROJECT
+from derm_ml.entrance import enter
+from derm_ml.places import python_path
 from derm_ml.registry import get_task
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 
 START_TIMEOUT = 180  # seconds until the code location is loaded: 20 on two idle cores
 STOP_TIMEOUT = 60  # seconds the services get to end their own processes
-_DG = [str(Path(sys.executable).with_name("dg"))]
 _LOOK_EVERY = 0.5  # seconds between two looks at a run's events
 _LOCATION = """{ workspaceOrError { ... on Workspace { locationEntries {
   name loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
@@ -81,13 +82,12 @@ def services(log: Path, port: int = 0) -> Iterator[Dagster]:
     from dagster_graphql import DagsterGraphQLClient
 
     port = port or _free_port()
-    command = [sys.executable, "-m", "derm_assets.webserver", "-w", str(PROJECT / "workspace.yaml")]
+    command = [sys.executable, "-m", "derm_assets.webserver"]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as said:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=PROJECT,  # where Dagster reads .env
-            env=os.environ | {"PYTHONPATH": f"{PROJECT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+            env=os.environ | {"PYTHONPATH": python_path()},
             stdout=said,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that nothing of it outlives us
@@ -95,9 +95,7 @@ def services(log: Path, port: int = 0) -> Iterator[Dagster]:
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_loaded(process, url, log)
-        yield Dagster(
-            url, DagsterGraphQLClient("127.0.0.1", port_number=port, headers=authorization(PROJECT)), process.pid
-        )
+        yield Dagster(url, DagsterGraphQLClient("127.0.0.1", port_number=port, headers=authorization()), process.pid)
     finally:
         _end(process)
 
@@ -157,9 +155,7 @@ def _wait_until_loaded(process: subprocess.Popen, url: str, log: Path) -> None:
         if process.poll() is not None:
             raise LaunchError(f"Dagster ended with status {process.returncode} before it was ready:\n{_tail(log)}")
         try:
-            answer = httpx.post(
-                f"{url}/graphql", json={"query": _LOCATION}, headers=authorization(PROJECT), timeout=30
-            ).json()
+            answer = httpx.post(f"{url}/graphql", json={"query": _LOCATION}, headers=authorization(), timeout=30).json()
         except httpx.TransportError:  # not listening yet
             time.sleep(_LOOK_EVERY)
             continue
@@ -199,13 +195,17 @@ def _free_port() -> int:
 
 
 def main() -> None:
-    """Materialize the group of the task that is named, in this process: `make train TASK=…`."""
+    """Materialize the group of the task that is named, without the UI: `make train TASK=…`."""
     try:
+        enter()
         task = get_task(sys.argv[1] if len(sys.argv) > 1 else "")
-    except KeyError as error:
+    except (KeyError, DermError) as error:
         raise SystemExit(str(error.args[0])) from None
-    command = [*_DG, "launch", "--assets", f"group:{task.name}"]
-    raise SystemExit(subprocess.run(command, cwd=PROJECT, check=False).returncode)
+    materialize = ["asset", "materialize", "-m", "derm_assets.definitions", "--select", f"group:{task.name}"]
+    command = [sys.executable, "-m", "dagster", *materialize]
+    # not in the project's folder: there Dagster lets .env win over the environment
+    done = subprocess.run(command, cwd=use_home(), env=os.environ | {"PYTHONPATH": python_path()}, check=False)
+    raise SystemExit(done.returncode)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from urllib.parse import urlencode
 from derm_ml import DermError
 from derm_ml.asking.replay import Upload, numbers_of
 from derm_ml.bundles.bundle import Bundle
+from derm_ml.places import BENTOML_HOME
 from derm_ml.promotion.doctor import Check
 from derm_ml.promotion.ledger import Standing
 from derm_ml.registry import get_task
@@ -107,7 +108,7 @@ def build_bento(task: str, bundle: Path, mlflow_version: str = "unknown", index:
     done = subprocess.run(
         [sys.executable, "-m", "serving.build"],
         input=json.dumps(order),
-        env={**os.environ, "BENTOML_HOME": str(bento_home())},
+        env={**os.environ, BENTOML_HOME: str(bento_home())},
         cwd=Path(__file__).parent.parent,  # where the package `serving` lies
         capture_output=True,
         text=True,

@@ -18,7 +18,9 @@ from derm_assets.resources.places import Places
 from derm_assets.resources.promotions import Promotions
 from derm_ml.asking.replay import Upload
 from derm_ml.bundles.bundle import Bundle
+from derm_ml.evaluation.record import SUMMARY
 from derm_ml.files import sha256
+from derm_ml.model_folder import ModelFolder
 from derm_ml.promotion import ModelVersion
 from derm_ml.task import Task
 
@@ -37,7 +39,7 @@ def package(
     if champion is None:
         raise UpstreamError(f"{task.name} has no champion: materialise {task.name}/promoted_model first")
     model = Bundle.open(champion.bundle)
-    of = built_of(model.version, sha256(champion.evaluation / "evaluation.json"))
+    of = built_of(model.version, sha256(champion.evaluation / SUMMARY))
     if tag := released_of(task.name, of):
         context.log.info(f"{tag} was built of this model, evaluation and code: it is released, no second one is built")
         said = f"{tag} reproduced this evaluation when it was first released"
@@ -77,11 +79,11 @@ def _champions_index(context: dg.AssetExecutionContext, task: Task, model: Bundl
 
     if not task.has_embedding:
         return None
-    folder = Path(places.out) / task.name / "again" / model.version
+    folder = ModelFolder(places.here.again(task.name, model.version))
     event = context.instance.get_latest_materialization_event(dg.AssetKey([task.name, SIMILAR]))
     if event is not None and event.asset_materialization is not None:
         made = latest(context.instance, dg.AssetKey([task.name, SIMILAR]))
-        folder = made.path.parent if made.version == model.version else folder
+        folder = ModelFolder.holding(made.path) if made.version == model.version else folder
     data = places.version(task, model.card.dataset_md5)
     return similar_of(Classifier(model.path), lambda: Dataset.open(data), folder).folder
 

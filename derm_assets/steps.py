@@ -26,7 +26,9 @@ from derm_assets.resources.promotions import Promotions
 from derm_assets.resources.trainer import Trainer
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.escape import visible
+from derm_ml.evaluation.report import PAGE
 from derm_ml.evaluation.report import save as save_report
+from derm_ml.model_folder import ModelFolder
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.task import Artifact, Recipe, Task
@@ -43,7 +45,7 @@ def take_batch(context: dg.AssetExecutionContext, task: Task, places: Places, st
     from derm_ml.data.incoming import RejectedBatch, receive, write_problems
 
     batch = places.incoming(task) / context.partition_key
-    report = places.intake(task, context.partition_key) / "left_out.csv"
+    report = places.here.intake(task.name, context.partition_key) / "left_out.csv"
     try:
         intake = receive(task, batch, places.raw(task), store.settings(task), store.current(task))
     except RejectedBatch as error:
@@ -81,7 +83,7 @@ def withdraw_batch(context: dg.OpExecutionContext, task: Task, batch: str, place
     from derm_ml.data.withdrawal import models_trained_on, withdraw
 
     gone = withdraw(places.raw(task), batch, places.withdrawn(task))
-    learned = models_trained_on(gone.delivery, Path(places.out) / task.name, places.version(task, "any").parent)
+    learned = models_trained_on(gone.delivery, places.models(task), places.here.versions(task.name))
     context.log.info(f"{gone}; materialise {task.name}/dataset to be without it")
     for folder in learned:
         context.log.warning(f"{folder} was trained on it")
@@ -161,8 +163,8 @@ def autoencode(
     dataset = Dataset.open(data.path)
     bundle, shown = _fitted(context, task, recipe, data, places, registry, partial(fit_autoencoder, dataset))
     report = report_autoencoder(AutoencoderPredictor(bundle.path), dataset, task.title)
-    folder = save_report(report, bundle.path.parent / "report")
-    shown |= {"report": link(places, folder / "report.html")}
+    folder = save_report(report, ModelFolder.holding(bundle.path).report)
+    shown |= {"report": link(places, folder / PAGE)}
     shown |= {**numbers(report.numbers), **pictures(report.figures)}
     return dg.MaterializeResult(data_version=dg.DataVersion(bundle.version), metadata=shown)
 
@@ -179,13 +181,13 @@ def _fitted(
     """`fit(recipe, folder, on_epoch)` in the folder of that recipe and data, told to Dagster and MLflow; its bundle
     and what to show of it."""
     from derm_ml.data.checks import require_usable
-    from derm_ml.data.dataset import Dataset, model_folder
+    from derm_ml.data.dataset import Dataset
     from derm_ml.figures.charts import training_curves
 
     require_usable(task, Dataset.open(data.path), data.version)  # a check that was red stops later runs too
-    folder = model_folder(Path(places.out), task, recipe, data.version)
-    run = registry.begin(task, folder, recipe, {"dagster_run_id": context.run_id, "dataset_md5": data.version})
-    say(context, f"recipe {recipe.name}, {folder}, MLflow {run.link}")
+    model = ModelFolder.of(places.models(task), recipe, data.version)
+    run = registry.begin(task, model.path, recipe, {"dagster_run_id": context.run_id, "dataset_md5": data.version})
+    say(context, f"recipe {recipe.name}, {model.path}, MLflow {run.link}")
     if run.note:
         context.log.warning(visible(run.note))
 
@@ -202,7 +204,7 @@ def _fitted(
 
     status = "FAILED"
     try:
-        bundle = fit(recipe, folder, on_epoch)
+        bundle = fit(recipe, model.path, on_epoch)
         status = "FINISHED"
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):  # somebody pressed "Terminate"
         status = "KILLED"
@@ -210,7 +212,7 @@ def _fitted(
     finally:
         registry.end(run, status)
     opened = Bundle.open(bundle)
-    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    history = json.loads(model.history.read_text(encoding="utf-8"))
     return opened, {
         "path": dg.MetadataValue.path(bundle),
         "curves": picture(training_curves(history, opened.card.epochs)),
@@ -229,7 +231,7 @@ def evaluate(
     """Measure the model on the test split it was trained beside; write the report beside the bundle."""
     measured = task.evaluate(task.load(model.path), _own_data(task, model, places), SPLIT)
     folder = save_report(measured, evaluation_of(model.path))
-    run = registry.run_of(task, model.path.parent)
+    run = registry.run_of(task, model.path)
     if run.note:
         context.log.warning(visible(run.note))
     registry.log_evaluation(run, measured.numbers, SPLIT)
@@ -238,7 +240,7 @@ def evaluate(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            "report": link(registry.places, folder / "report.html"),
+            "report": link(registry.places, folder / PAGE),
             **numbers(measured.numbers),
             "n": measured.n,
             "split_hash": measured.split_hash,
@@ -257,11 +259,11 @@ def compare(
     from derm_ml.evaluation.comparison_report import save as save_comparison
 
     current = read_run(evaluation.path)
-    models = Path(places.out) / task.name
+    models = places.models(task)
     others = [read_run(Path(name)) for name in named] or others_of(
         current, models, task.primary_metric, COMPARED, partial(say, context, level=logging.WARNING)
     )
-    folder = models / "comparison"
+    folder = places.here.comparison(task.name)
     if not others:
         why = f"no other model in {models} was measured on test split {current.evaluation.split_hash}"
         say(context, why)
@@ -302,7 +304,7 @@ def _own_data(task: Task, model: Upstream, places: Places) -> Dataset:
 
 def make_artifact(task: Task, artifact: Artifact, model: Upstream, places: Places) -> dg.MaterializeResult:
     """Something made from the model beside its evaluation; pictures are shown."""
-    folder = model.path.parent / artifact.name
+    folder = ModelFolder.holding(model.path).artifact(artifact.name)
     folder.mkdir(exist_ok=True)
     made = artifact.make(task.load(model.path), _own_data(task, model, places), folder)
     shown = {name: path.read_bytes() for name, path in made.items() if path.suffix == ".png"}

@@ -36,9 +36,12 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__
 
 from derm_assets.guard import Guard, Rules
+from derm_assets.instance import use_home
 from derm_assets.reports import reports_app
 from derm_ml import DermError
-from derm_ml.files import private_by_default
+from derm_ml.entrance import enter
+from derm_ml.machine import writing
+from derm_ml.places import PROJECT, python_path
 
 ENDING = 60.0  # seconds the daemon gets to finish a tick, as `dg dev` gives it
 POLL = 1.0  # seconds between two looks whether the daemon lives
@@ -52,11 +55,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m derm_assets.webserver", description="Dagster behind its guard.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; all but loopback need a token")
     parser.add_argument("--port", type=int, default=3001)
-    parser.add_argument("-w", "--workspace", type=Path, default=Path("workspace.yaml"))
+    parser.add_argument("-w", "--workspace", type=Path, default=PROJECT / "workspace.yaml")
     given = parser.parse_args()
     try:
-        private_by_default()
-        serve(given.host, given.port, given.workspace)
+        enter()
+        os.environ["PYTHONPATH"] = python_path()  # of the code server and the runs, which work in another folder
+        workspace = given.workspace.absolute()
+        home = use_home()
+        with writing(home, making=True):
+            home.mkdir(parents=True, exist_ok=True)
+        os.chdir(home)  # Dagster lets a .env of its working directory win over the environment: here is none
+        serve(given.host, given.port, workspace)
     except KeyboardInterrupt:
         pass  # Ctrl-C or SIGTERM: everything was ended
     except DermError as error:
@@ -68,13 +77,12 @@ def serve(host: str, port: int, workspace: Path) -> None:
     """Run until Ctrl-C or SIGTERM. Raises `GuardError` for settings that protect nothing, `WebserverError` if the
     daemon ends."""
     if not workspace.is_file():
-        raise WebserverError(f"{workspace} does not exist: start in the project's folder, or name it with --workspace")
+        raise WebserverError(f"{workspace} does not exist: name another with --workspace")
     os.environ["DAGSTER_IS_DEV_CLI"] = "1"  # as `dg dev` does: a location that does not load says so in short
     configure_loggers()
     setup_interrupt_handlers()
     logger = logging.getLogger("dagster")
     with ExitStack() as stack:
-        # also reads .env, so the rules come after it
         instance = stack.enter_context(get_possibly_temporary_instance_for_cli("derm_assets.webserver", logger=logger))
         rules = Rules.from_environment(host, port)
         code = stack.enter_context(code_servers(instance, workspace))

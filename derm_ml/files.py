@@ -3,7 +3,7 @@
     with replacing_file(path) as temporary: …        whole or not at all
     with open_plain(path) as file: …                 a regular file, never a pipe or a device
 
-What is written has the mode the process's umask leaves; `private_by_default` sets it at every entry.
+What is written has the mode the process's umask leaves; `private_by_default` sets it at every entrance.
 """
 
 from __future__ import annotations

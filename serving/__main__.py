@@ -16,7 +16,7 @@ import sys
 from derm_ml import DermError
 from derm_ml.addresses import is_loopback
 from derm_ml.bundles.providers import chosen_provider
-from derm_ml.files import private_by_default
+from derm_ml.entrance import enter
 from derm_ml.registry import all_tasks
 from serving.launch import FOLLOW, SHADOW, CannotServe, own_folder, refuse_used_port, serve_command, serve_environment
 from serving.logs import FORMAT
@@ -27,7 +27,7 @@ from serving.tokens import FILE, TOKEN, Tokens
 def main() -> None:
     given = _arguments()
     try:
-        private_by_default()
+        enter()
         tag = read_release(given.task)
         for needed in filter(None, (tag, given.shadow)):
             if not in_store(needed):

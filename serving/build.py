@@ -25,7 +25,8 @@ from derm_ml.bundles.bundle import CARD, Bundle, copy_to_serve
 from derm_ml.bundles.square_predictor import SquarePredictor
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
 from derm_ml.embeddings.similar import SimilarImages, ship
-from derm_ml.files import private_by_default, sha256
+from derm_ml.entrance import enter
+from derm_ml.files import sha256
 from derm_ml.registry import get_task
 from serving import golden, sessions
 from serving.engine import BUNDLE, INDEX
@@ -117,5 +118,5 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
 
 
 if __name__ == "__main__":
-    private_by_default()
+    enter()
     print(build(BuildOrder.model_validate_json(sys.stdin.read())))

@@ -19,6 +19,7 @@ from bentoml.models import BentoModel
 
 from derm_ml import DermError
 from derm_ml.addresses import is_loopback
+from derm_ml.model_folder import ModelFolder
 from derm_ml.task import Task
 from serving import logs, memory, slow_headers
 from serving.answers import Answers
@@ -30,8 +31,6 @@ from serving.launch import FOLLOW, HOSTS, SHADOW
 from serving.metrics import Metrics
 from serving.openapi import document
 from serving.tokens import FILE, TOKEN, Tokens
-
-BESIDE = Path("similar_images", "index")  # where that index lies beside a bundle that is served from disk
 
 logger = logging.getLogger("bentoml.serving")
 
@@ -77,7 +76,7 @@ def make_service(
         def __init__(self) -> None:
             tag = str(service.bento.tag) if service.bento is not None else SOURCE
             if isinstance(model, Path):
-                _load(engine, Files(model, model.parent / BESIDE), tag)
+                _load(engine, Files(model, ModelFolder.holding(model).index), tag)
             elif reference is not None:
                 _load(engine, Files.stored(Path(reference.resolve().path)), tag)
             if service.bento is not None and os.environ.get(FOLLOW):

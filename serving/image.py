@@ -13,13 +13,16 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import bentoml
 from bentoml.exceptions import BentoMLException
 
 from derm_ml import DermError
-from derm_ml.files import private_by_default, replacing_folder, write_json
+from derm_ml.entrance import enter
+from derm_ml.files import replacing_folder, write_json
+from derm_ml.places import installation
 from derm_ml.registry import all_tasks
 from serving.follow import model_folder
 from serving.released import bento_folder, read_release
@@ -42,10 +45,10 @@ def assemble(task: str, folder: Path) -> str:
             shutil.copyfile(file, temporary / file.name)
         shutil.copyfile(bento / "env" / "python" / PACKAGES, temporary / PACKAGES)
         shutil.copytree(bento / "src", temporary / CODE)
-        store = temporary / HOME / "bentoml"
-        shutil.copytree(bento, store / bento_folder(tag).relative_to(bento_folder(tag).parents[2]))
-        shutil.copytree(model, store / "models" / model.parent.name / model.name)
-        write_json(temporary / HOME / "serving" / f"{task}.json", {"task": task, "bento": tag})
+        there = replace(installation(), home=temporary / HOME)
+        shutil.copytree(bento, there.bentos / bento_folder(tag).relative_to(bento_folder(tag).parents[2]))
+        shutil.copytree(model, there.bentos / "models" / model.parent.name / model.name)
+        write_json(there.release(task), {"task": task, "bento": tag})
         (temporary / "task").write_text(task, encoding="utf-8")
         # the files of a home are its owner's alone; in the image another user reads them
         for path in temporary.rglob("*"):
@@ -59,7 +62,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="is written anew")
     given = parser.parse_args()
     try:
-        private_by_default()
+        enter()
         tag = assemble(given.task, given.folder)
     except (DermError, BentoMLException) as error:
         print(error, file=sys.stderr)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from derm_ml import DermError
+from derm_ml.places import BENTOML_HOME, VARIABLES, setting_path
 from serving.released import bento_home, derm_home
 
 FOLLOW = "DERM_FOLLOW"  # set: the service follows the release file and exchanges its model when that changes
@@ -41,12 +42,12 @@ def serve_environment(run: Path) -> dict[str, str]:
         if not link.is_symlink():
             link.symlink_to(store, target_is_directory=True)
     # the home by its whole path: a service that runs here finds the secret of its index there
-    return {**os.environ, "BENTOML_HOME": str(run), "DERM_HOME": str(derm_home())}
+    return {**os.environ, BENTOML_HOME: str(run), VARIABLES["home"]: str(derm_home())}
 
 
 def own_folder(task: str, port: int) -> Path:
     """A folder for the server this process is about to become; those of servers that are gone are removed."""
-    servers = Path(os.environ.get(RUN) or bento_home() / "servers")
+    servers = setting_path(RUN) or bento_home() / "servers"
     for folder in servers.glob("*-*-*"):
         owner = folder.name.rpartition("-")[2]
         if owner.isdecimal() and not _lives(int(owner)):

@@ -1,4 +1,4 @@
-"""Which Bento of a task is released: one small file per task, $DERM_HOME/serving/<task>.json.
+"""Which Bento of a task is released: one small file per task, below the home.
 
 The promotion writes it, `python -m serving TASK` reads it: nothing is ever served because it is the newest. It also
 remembers what was released before, and of which model, so that a rollback can release that again.
@@ -7,14 +7,13 @@ remembers what was released before, and of which model, so that a rollback can r
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from derm_ml import DermError
 from derm_ml.files import write_json
-from derm_ml.places import folder
+from derm_ml.places import BENTOML_HOME, installation, setting_path
 
 _TAG = re.compile(r"[a-z0-9_]+:[a-z0-9._-]+")
 
@@ -29,12 +28,12 @@ class Withdrawn(NotReleased):
 
 def derm_home() -> Path:
     """Where the platform keeps its state: `derm_ml.places`, links resolved."""
-    return folder("home").resolve()
+    return installation().home.resolve()
 
 
 def bento_home() -> Path:
-    """Where BentoML keeps models and Bentos: $BENTOML_HOME, else `bentoml` in `derm_home()`."""
-    return Path(os.environ.get("BENTOML_HOME") or derm_home() / "bentoml").resolve()
+    """Where BentoML keeps models and Bentos, links resolved."""
+    return (setting_path(BENTOML_HOME) or installation().bentos).resolve()
 
 
 def bento_folder(tag: str) -> Path:
@@ -44,7 +43,7 @@ def bento_folder(tag: str) -> Path:
 
 
 def release_file(task: str) -> Path:
-    return derm_home() / "serving" / f"{task}.json"
+    return installation().release(task)
 
 
 def write_release(task: str, tag: str, of: Mapping[str, str]) -> Path:

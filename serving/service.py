@@ -11,7 +11,7 @@ from pathlib import Path
 import bentoml
 from pydantic import BaseModel, ConfigDict
 
-from derm_ml.files import private_by_default
+from derm_ml.entrance import enter
 from derm_ml.registry import get_task
 from serving.factory import make_service
 
@@ -26,6 +26,6 @@ class Arguments(BaseModel):
     bundle: str = ""
 
 
-private_by_default()  # this is the worker's process
+enter()  # this is the worker's process
 _given = bentoml.use_arguments(Arguments)
 svc = make_service(get_task(_given.task), _given.model or (Path(_given.bundle) if _given.bundle else None))

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from derm_ml import DermError
 from derm_ml.files import identity
+from derm_ml.places import setting_path
 
 TOKEN, FILE = "DERM_TOKEN", "DERM_TOKENS_FILE"
 SHORTEST = 32  # characters: `openssl rand -hex 16` or better cannot be guessed
@@ -58,8 +59,7 @@ class Tokens:
     @classmethod
     def from_environment(cls) -> Tokens:
         """What DERM_TOKEN and DERM_TOKENS_FILE say."""
-        file = os.environ.get(FILE, "").strip()
-        return cls(os.environ.get(TOKEN, "").strip(), Path(file) if file else None)
+        return cls(os.environ.get(TOKEN, "").strip(), setting_path(FILE))
 
     def __bool__(self) -> bool:
         """Whether there is any token: without one only this machine is answered."""

@@ -16,6 +16,7 @@ os.environ.update(
 
 import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -26,11 +27,25 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from derm_ml.places import PROJECT, read_env_file
+
 # every run asks the same cases, so that it says the same; `pytest --hypothesis-profile=default` looks for new ones
 settings.register_profile("alike", derandomize=True, deadline=None)  # a busy machine is no failure
 settings.load_profile("alike")
 
+# an installation of the tests' own: nothing is written into the checkout, whoever's data lie in it
+_OWN = Path(tempfile.mkdtemp(prefix="derm-tests-"))
+os.environ.update(DERM_DATA=str(_OWN / "data"), DERM_OUT=str(_OWN / "out"), DERM_HOME=str(_OWN / "home"))
+
+# nor do the settings in the checkout's .env count: what is set, also to nothing, wins
+for _name in read_env_file(PROJECT / ".env"):
+    os.environ.setdefault(_name, "")
+
 SHARED_DATA = Path(os.environ.get("DERM_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_unconfigure():
+    shutil.rmtree(_OWN, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,8 @@ TASK = "lesion_classification"
 def derm(tmp_path, monkeypatch):
     """Run `derm …` in an empty folder; returns (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
+    for name in ("data", "out"):
+        monkeypatch.setenv(f"DERM_{name.upper()}", str(tmp_path / name))
     monkeypatch.setattr(cli.notes, "width", 400)
     runner = CliRunner()
 

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from derm_assets.resources.places import Places
 from derm_ml import DermError
 from derm_ml.files import replacing_file
-from derm_ml.places import PROJECT
+from derm_ml.places import DEFAULTS, PROJECT, VARIABLES, python_path
 from derm_ml.task import PrepareSettings, Task
 
 # what DVC says when another process holds its lock (dvc/lock.py) or is using the same paths (dvc/rwlock.py)
@@ -54,10 +54,13 @@ class DataStore(dg.ConfigurableResource):
     @property
     def root(self) -> Path:
         """The DVC project. Raises `DataStoreError` if the data folder has another name than dvc.yaml says."""
-        data = Path(self.places.data)
-        if data.name != "data":
-            raise DataStoreError(f"DERM_DATA is {data}: its path must end in /data, as dvc.yaml calls the folder")
-        return data.parent
+        here = self.places.here
+        if here.data.name != DEFAULTS["data"]:
+            raise DataStoreError(
+                f"{VARIABLES['data']} is {here.data}: its path must end in /{DEFAULTS['data']}, as dvc.yaml calls the "
+                "folder"
+            )
+        return here.dvc_project
 
     def settings(self, task: Task) -> PrepareSettings:
         """The task's section of params.yaml. Raises `DataStoreError` naming the field that is wrong."""
@@ -129,16 +132,16 @@ class DataStore(dg.ConfigurableResource):
 
     def _dvc(self, *arguments: str, say: Callable[[str], None] = lambda _line: None) -> tuple[int, str]:
         """Run DVC as its own process; (exit status, last lines of its output)."""
-        site = Path(self.places.home) / "dvc-site"
+        site = self.places.here.dvc_site
         (site / "repo").mkdir(
             parents=True, exist_ok=True
         )  # DVC would make them writable by everybody, whatever the umask
         environment = os.environ | {
             "DVC_SITE_CACHE_DIR": str(site),
-            "DERM_DATA": "data",  # the stage runs in the DVC project and says `data/…` as dvc.yaml does
+            VARIABLES["data"]: self.places.data,  # of the stage that it runs
             # the stage says `python`: let it be this one, with this project on its path
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            "PYTHONPATH": f"{PROJECT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+            "PYTHONPATH": python_path(),
         }
         command = [sys.executable, "-m", "dvc", *arguments]
         last: deque[str] = deque(maxlen=_SHOWN)

@@ -13,6 +13,7 @@ from derm_ml.bundles.bundle import Bundle
 from derm_ml.data.learned_ids import LearnedIds
 from derm_ml.evaluation.record import Evaluation, EvaluationError
 from derm_ml.evaluation.report import save as save_report
+from derm_ml.model_folder import ModelFolder
 from derm_ml.promotion import SPLIT, PromotionError
 from derm_ml.promotion.doctor import Check
 from derm_ml.task import Task
@@ -56,7 +57,7 @@ class Datasets:
     def measure(self, task: Task, bundle: Path, dataset_md5: str) -> Path:
         """A model's evaluation on the frozen test split of that dataset: made once, then kept while it can be read."""
         model, dataset = Bundle.open(bundle), self.dataset(task, dataset_md5)
-        folder = Path(self.places.out) / task.name / "again" / f"{model.version}-{dataset_md5[:12]}"
+        folder = self.places.here.again(task.name, f"{model.version}-{dataset_md5[:12]}")
         try:
             if Evaluation.load(folder).predictions_sha256:
                 return folder
@@ -85,4 +86,4 @@ _WELL = {
 
 def evaluation_of(bundle: Path) -> Path:
     """Where `derm evaluate` and the asset `evaluation` write: beside the bundle."""
-    return bundle.parent / f"evaluation_{SPLIT}"
+    return ModelFolder.holding(bundle).evaluation(SPLIT)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from derm_ml import DermError
+from derm_ml.places import VARIABLES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,7 +22,7 @@ _ABSENT = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "BAD_REQUEST", "PERMISSI
 # what databases and clients say → what it means, what to do
 _REASONS = {
     "database is locked": ("another program keeps its database locked", "end that program or wait for it"),
-    "unable to open database": ("its folder cannot be opened", "check DERM_HOME and who may write there"),
+    "unable to open database": ("its folder cannot be opened", f"check {VARIABLES['home']} and who may write there"),
     "readonly database": ("its file is read-only", "let this user write it"),
     "disk is full": ("the disk is full", "make room"),
     "No space left": ("the disk is full", "make room"),

@@ -32,9 +32,10 @@ from derm_assets.resources.mlflow_client import RegistryError, reachable_client
 from derm_assets.resources.places import Places
 from derm_ml.bundles.bundle import CARD, Bundle
 from derm_ml.escape import markdown, visible
-from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.files import replacing_file, replacing_folder, sha256
 from derm_ml.machine import writing
+from derm_ml.model_folder import ModelFolder, model_folders
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.task import Recipe, Task
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from derm_assets.resources.promotions import Promotions
 
 
-RUN_FILE = "mlflow_run"  # beside the checkpoint: a resumed fit goes on in the run it began
 HEAD = "ledger_head"  # tag of a registered model: the hash of the last line of its promotion ledger
 _LONGEST_PARAM = 6000  # MLflow refuses longer ones
 
@@ -82,7 +82,7 @@ class ModelRegistry(dg.ConfigurableResource):
         A folder that came from another registry, or whose run was deleted, gets a run of this one; `note` and the tag
         `earlier_run` say so.
         """
-        known = folder / RUN_FILE
+        known = ModelFolder(folder).registry_run
         experiment = self._experiment(task)
         run_id, gone = self._known_run(known)
         if run_id:
@@ -119,16 +119,16 @@ class ModelRegistry(dg.ConfigurableResource):
             self.client.set_terminated(run.info.run_id, status="KILLED")
         return [run.info.run_id for run in left_open]
 
-    def run_of(self, task: Task, folder: Path) -> Run:
-        """The run that trained the model in `folder`.
+    def run_of(self, task: Task, bundle: Path) -> Run:
+        """The run that trained the model of a bundle.
 
         One is made for a model that was trained without Dagster, or whose run another registry holds.
         """
-        run_id, _ = self._known_run(folder / RUN_FILE)
+        run_id, _ = self._known_run(ModelFolder.holding(bundle).registry_run)
         if not run_id:
-            card = Bundle.open(folder / "bundle").card
+            card = Bundle.open(bundle).card
             recipe = task.recipe(card.recipe_name, **card.recipe)
-            run = self.begin(task, folder, recipe, {"dataset_md5": card.dataset_md5})
+            run = self.begin(task, ModelFolder.holding(bundle).path, recipe, {"dataset_md5": card.dataset_md5})
             self.end(run, "FINISHED")
             return run
         return self._run(run_id, self._experiment(task))
@@ -160,8 +160,8 @@ class ModelRegistry(dg.ConfigurableResource):
         model = Bundle.open(bundle)
         model.require_whole()
         Evaluation.load(evaluation)
-        run = self.run_of(task, bundle.parent)
-        evaluation_sha256 = sha256(evaluation / "evaluation.json")
+        run = self.run_of(task, bundle)
+        evaluation_sha256 = sha256(evaluation / SUMMARY)
         identity = {"model_version": model.version, "evaluation_sha256": evaluation_sha256}
         stored = self._find(task, identity) or self._store(task, model, evaluation, run, identity | dict(tags or {}))
         version = self._readable(stored)
@@ -200,15 +200,15 @@ class ModelRegistry(dg.ConfigurableResource):
         """Put a version's damaged files back from the model folder they were registered from."""
         stored = self.client.get_model_version(task.name, str(number))
         evaluation_sha256 = _hexadecimal(stored, "evaluation_sha256", 64)
-        for card in sorted((Path(self.places.out) / task.name).glob(f"*/bundle/{CARD}")):
-            evaluation = evaluation_of(card.parent)
-            if not _is(card, model_version, 12) or not _is(evaluation / "evaluation.json", evaluation_sha256, 64):
+        for model in model_folders(self.places.models(task)):
+            evaluation = evaluation_of(model.bundle)
+            if not _is(model.bundle / CARD, model_version, 12) or not _is(evaluation / SUMMARY, evaluation_sha256, 64):
                 continue
-            Bundle.open(card.parent)  # verified before it overwrites anything
+            Bundle.open(model.bundle)  # verified before it overwrites anything
             Evaluation.load(evaluation)
-            for copy, folder in ((card.parent, _bundle_folder(stored)), (evaluation, _evaluation_folder(stored))):
+            for copy, folder in ((model.bundle, _bundle_folder(stored)), (evaluation, _evaluation_folder(stored))):
                 self._put_back(str(stored.run_id), copy, folder)
-            return f"the files of version {number} were put back from {card.parent.parent}"
+            return f"the files of version {number} were put back from {model.path}"
         raise RegistryError(f"no copy of model {model_version} with its evaluation lies below {self.places.out}")
 
     def link(self, task: Task, version: ModelVersion) -> str:
@@ -274,7 +274,7 @@ class ModelRegistry(dg.ConfigurableResource):
     @property
     def _database(self) -> Path:
         """Where MLflow's own database lies, if no other one is named."""
-        return Path(self.places.home).resolve() / "mlflow" / "mlflow.db"
+        return self.places.here.registry.resolve() / "mlflow.db"
 
     @property
     def _ui(self) -> str:
@@ -287,7 +287,7 @@ class ModelRegistry(dg.ConfigurableResource):
         if found:
             return found.experiment_id
         # a server decides itself where artifacts lie; a database of our own keeps them beside itself
-        beside = (Path(self.places.home).resolve() / "mlflow" / "artifacts" / task.name).as_uri()
+        beside = (self.places.here.registry.resolve() / "artifacts" / task.name).as_uri()
         try:
             return self.client.create_experiment(task.name, None if self._uri.startswith("http") else beside)
         except MlflowException as error:
@@ -351,7 +351,7 @@ class ModelRegistry(dg.ConfigurableResource):
         found = Bundle.open(bundle).version
         if found != model_version:
             raise RegistryError(f"{bundle} holds model {found}, version {stored.version} is model {model_version}")
-        if not _is(evaluation / "evaluation.json", evaluation_sha256, 64):
+        if not _is(evaluation / SUMMARY, evaluation_sha256, 64):
             raise RegistryError(f"the evaluation of version {stored.version} was changed after it was registered")
         return ModelVersion(int(stored.version), bundle, evaluation)
 
@@ -362,7 +362,7 @@ class ModelRegistry(dg.ConfigurableResource):
             if not stored.is_dir():
                 raise RegistryError(f"{stored} is gone: the registry names bytes that do not exist any more")
             return stored
-        fetched = Path(self.places.home) / "fetched" / run_id / folder
+        fetched = self.places.here.fetched(run_id) / folder
         if not fetched.exists():
             with replacing_folder(fetched) as temporary:
                 self.client.download_artifacts(run_id, folder, str(temporary))
@@ -387,7 +387,7 @@ class ModelRegistry(dg.ConfigurableResource):
         stored = self._stored_folder(run_id, folder)
         if stored is None:
             self.client.log_artifacts(run_id, str(copy), folder)
-            stored = Path(self.places.home) / "fetched" / run_id / folder
+            stored = self.places.here.fetched(run_id) / folder
         with replacing_folder(stored) as temporary:
             shutil.copytree(copy, temporary, dirs_exist_ok=True)
 

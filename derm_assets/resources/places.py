@@ -1,4 +1,4 @@
-"""The folders of derm_ml/places.py as a Dagster resource, and what lies where below them."""
+"""The folders of derm_ml/places.py as a Dagster resource, which the UI shows; what lies where below them, it knows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from derm_ml.places import folder
+from derm_ml.places import Installation, installation
 from derm_ml.task import Task
 
 
@@ -19,31 +19,31 @@ class Places(dg.ConfigurableResource):
 
     @classmethod
     def from_environment(cls) -> Places:
-        """`DERM_DATA`, `DERM_OUT` and `DERM_HOME`; a relative one is taken from the project's root."""
-        return cls(data=str(folder("data")), out=str(folder("out")), home=str(folder("home")))
+        """The folders that the environment and `.env` name."""
+        here = installation()
+        return cls(data=str(here.data), out=str(here.out), home=str(here.home))
+
+    @property
+    def here(self) -> Installation:
+        return Installation(Path(self.data), Path(self.out), Path(self.home))
 
     def incoming(self, task: Task) -> Path:
-        """Where batches are delivered: one folder a batch."""
-        return Path(self.data) / "incoming" / task.name
+        return self.here.incoming(task.name)
 
     def raw(self, task: Task) -> Path:
-        return Path(self.data) / "raw" / task.name
-
-    def prepared(self, task: Task) -> Path:
-        """The dataset as it is now."""
-        return Path(self.data) / "prepared" / task.name
-
-    def version(self, task: Task, md5: str) -> Path:
-        """A prepared dataset that never changes: the dataset of that md5."""
-        return Path(self.data) / "versions" / task.name / md5.removesuffix(".dir")
-
-    def intake(self, task: Task, batch: str) -> Path:
-        """What became of a batch: its list of left-out files."""
-        return Path(self.out) / task.name / "incoming" / batch
+        return self.here.raw(task.name)
 
     def withdrawn(self, task: Task) -> Path:
-        """Where deliveries lie that were taken out of the raw folder again."""
-        return Path(self.data) / "withdrawn" / task.name
+        return self.here.withdrawn(task.name)
+
+    def prepared(self, task: Task) -> Path:
+        return self.here.prepared(task.name)
+
+    def version(self, task: Task, md5: str) -> Path:
+        return self.here.version(task.name, md5)
+
+    def models(self, task: Task) -> Path:
+        return self.here.models(task.name)
 
     def ledger(self, task: Task) -> Path:
-        return Path(self.home) / "ledger" / f"{task.name}.jsonl"
+        return self.here.ledger(task.name)

@@ -26,10 +26,11 @@ from derm_ml.bundles.onnx_file import GraphError, refuse_external_data
 from derm_ml.files import replacing_folder, sha256, write_json
 from derm_ml.images.settings import MaskRule, Preprocessing, Views
 from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
+from derm_ml.model_folder import CARD
 from derm_ml.sentences import of_values
 from derm_ml.tree import files_below
 
-MODEL, WEIGHTS, CARD = "model.onnx", "weights.safetensors", "bundle.json"
+MODEL, WEIGHTS = "model.onnx", "weights.safetensors"
 LEARNED, SIGNATURE = "learned.json", "bundle.sig"
 LEFT_OUT = f"{WEIGHTS}.left_out"  # holds their sha256 where a bundle was copied without them, to be served
 # limits that are the same on every machine, far above what is trained here and far below what stops a server

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derm_ml import DermError
 from derm_ml.files import replacing_file
+from derm_ml.places import setting_path
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -38,22 +38,22 @@ def sign(card: Path, signature: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    name = os.environ.get(SIGNING_KEY, "")
-    if not name:
+    path = setting_path(SIGNING_KEY)
+    if path is None:
         raise SigningError(f"set {SIGNING_KEY} to the path of a private key (`openssl genpkey -algorithm ed25519`)")
     try:
-        key = load_pem_private_key(Path(name).read_bytes(), password=None)
+        key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:  # TypeError: the key needs a password
-        raise SigningError(f"{SIGNING_KEY}={name}: not a readable private key ({error})") from error
+        raise SigningError(f"{SIGNING_KEY}={path}: not a readable private key ({error})") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise SigningError(f"{SIGNING_KEY}={name}: not an Ed25519 key; `openssl genpkey -algorithm ed25519` makes one")
+        raise SigningError(f"{SIGNING_KEY}={path}: not an Ed25519 key; `openssl genpkey -algorithm ed25519` makes one")
     with replacing_file(signature) as temporary:
         temporary.write_bytes(base64.b64encode(key.sign(card.read_bytes())) + b"\n")
 
 
 def sign_where_a_key_is_set(card: Path, signature: Path) -> None:
     """`sign` where `DERM_SIGNING_KEY` is set; without it an older signature, which no longer fits, is removed."""
-    if os.environ.get(SIGNING_KEY):
+    if setting_path(SIGNING_KEY):
         sign(card, signature)
     else:
         signature.unlink(missing_ok=True)
@@ -63,10 +63,10 @@ def refuse_untrusted(card: Path, signature: Path) -> None:
     """Nothing without `DERM_TRUSTED_KEYS`; with it, raises `SigningError` unless one of its keys signed the file."""
     from cryptography.exceptions import InvalidSignature
 
-    name = os.environ.get(TRUSTED_KEYS, "")
-    if not name:
+    path = setting_path(TRUSTED_KEYS)
+    if path is None:
         return
-    keys = _trusted(Path(name))
+    keys = _trusted(path)
     try:
         found = base64.b64decode(signature.read_bytes())
     except FileNotFoundError:
@@ -82,7 +82,7 @@ def refuse_untrusted(card: Path, signature: Path) -> None:
         except InvalidSignature:
             continue
         return
-    raise SigningError(f"{signature} is not a signature of {card.name} by any of the {len(keys)} keys in {name}")
+    raise SigningError(f"{signature} is not a signature of {card.name} by any of the {len(keys)} keys in {path}")
 
 
 def _trusted(path: Path) -> list[Ed25519PublicKey]:

@@ -23,7 +23,7 @@ import typer
 from derm_ml import DermError
 from derm_ml.cli import ask, champion, data, ids, measure, pairs, train
 from derm_ml.cli.terminal import notes
-from derm_ml.files import private_by_default
+from derm_ml.entrance import enter
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 VERBS = (
@@ -47,7 +47,7 @@ def main() -> None:
         app(["--help"], prog_name="derm", standalone_mode=False)
         sys.exit(2)  # no verb was named
     try:
-        private_by_default()
+        enter()
         code = app(prog_name="derm", standalone_mode=False)
     except typer.TyperException as error:  # a wrong option or argument
         verb = next((f" {word}" for word in sys.argv[1:2] if word in _NAMES), "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +14,8 @@ from derm_ml import DermError
 from derm_ml.asking.options import read_options
 from derm_ml.asking.pair import SECOND, Pair
 from derm_ml.files import is_empty
+from derm_ml.model_folder import bundle_named
+from derm_ml.places import installation
 from derm_ml.records import SPLITS, DataError
 from derm_ml.registry import all_tasks, get_task
 from derm_ml.sentences import WrongValue, unknown
@@ -30,7 +31,7 @@ PreparedData = Annotated[Path | None, typer.Option(help="prepared dataset; defau
 Values = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="replace a value of the recipe; repeat for more")
 ]
-ModelFolder = Annotated[
+TrainedModel = Annotated[
     Path, typer.Argument(help="what `derm fit` printed: a model folder or its bundle", show_default=False)
 ]
 Options = Annotated[
@@ -38,14 +39,6 @@ Options = Annotated[
     typer.Option("--option", metavar="NAME=VALUE", help="an option of the task; see `derm tasks TASK`"),
 ]
 Model = Annotated[Path | None, typer.Option(help="model folder or bundle; default: the champion")]
-
-
-def data_root() -> Path:
-    return Path(os.environ.get("DERM_DATA", "data"))
-
-
-def out_root() -> Path:
-    return Path(os.environ.get("DERM_OUT", "out"))
 
 
 def task_of(name: str) -> Task:
@@ -76,7 +69,7 @@ def dataset_of(task: Task, path: Path | None) -> Dataset:
     """The prepared dataset at `path`, by default the task's own. Raises `DataError` for one of another task."""
     from derm_ml.data.dataset import Dataset
 
-    dataset = Dataset.open(path or data_root() / "prepared" / task.name)
+    dataset = Dataset.open(path or installation().prepared(task.name))
     if dataset.task != task.name:
         raise DataError(
             f"{dataset.path} is a dataset of {dataset.task}, not of {task.name}: choose another with --data"
@@ -97,10 +90,6 @@ def replaceable(folder: Path, mark: str) -> Path:
     return folder
 
 
-def bundle_of(model: Path) -> Path:
-    return model if (model / "bundle.json").exists() else model / "bundle"
-
-
 def asked_by(task: Task, verb: str, how: str = "") -> None:
     """Raises a `DermError` naming the right verb, and `how` it is used, if the task is asked by another one."""
     if task.asking.verb != verb:
@@ -112,7 +101,7 @@ def predictor_of(task: Task, model: Path | None) -> Any:
     from derm_ml.bundles.providers import CPU
     from derm_ml.cli.terminal import notes
 
-    bundle = bundle_of(model) if model else open_registry().champion(task)
+    bundle = bundle_named(model) if model else open_registry().champion(task)
     require_trusted(bundle)
     predictor = task.load(bundle)
     if predictor.provider != CPU:

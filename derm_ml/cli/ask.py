@@ -19,17 +19,17 @@ from derm_ml.cli.arguments import (
     PreparedData,
     TaskName,
     asked_by,
-    bundle_of,
     dataset_of,
     fellow_of,
     options_of,
-    out_root,
     pictures,
     predictor_of,
     task_of,
     wished,
 )
 from derm_ml.cli.terminal import notes, print_line, print_result, print_table, progress_bar, write_png
+from derm_ml.model_folder import ModelFolder, bundle_named
+from derm_ml.places import installation
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.tables import csv_lines
 from derm_ml.task import Task
@@ -78,7 +78,7 @@ def predict(
     wishes = wished(task, option, predictor.card)
     if point and point not in predictor.card.point_names:
         raise WrongValue(unknown("operating point", point, predictor.card.point_names, "the model has"))
-    drawings = into or out_root() / task.name / "predicted"
+    drawings = into or installation().predicted(task.name)
     with _printed(task, predictor.card, "json" if as_json else "csv" if as_csv else "table") as tell:
         for path, stem, image in _readable(images):
             said = task.answer(predictor, with_fellow(image), options(path) | wishes)
@@ -107,7 +107,7 @@ def explain(
     if label and label not in predictor.labels:
         raise WrongValue(unknown("label", label, predictor.labels, "the model knows"))
     with_fellow = fellow_of(task, images, fellow)
-    folder = into or out_root() / "explained"
+    folder = into or installation().explained
     for path, stem, image in _readable(images):
         target = folder / f"{stem}.explained.png"
         write_png(target, task.explain(predictor, with_fellow(image), options(path) | wishes))
@@ -133,8 +133,8 @@ def similar(
     if not task.has_embedding:
         raise DermError(f"{task.name} has no index of similar images: its model has no embedding")
     predictor = predictor_of(task, model)
-    version = predictor.bundle.version
-    folder = bundle_of(model).parent if model else out_root() / task.name / "again" / version
+    made_later = installation().again(task.name, predictor.bundle.version)  # a champion lies in the registry
+    folder = ModelFolder.holding(bundle_named(model)) if model else ModelFolder(made_later)
     with progress_bar("index") as bar:
         steps: list[Any] = []
 

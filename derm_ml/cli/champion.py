@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 
 from derm_ml import DermError
-from derm_ml.cli.arguments import ModelFolder, TaskName, bundle_of, open_registry, task_of
+from derm_ml.cli.arguments import TaskName, TrainedModel, open_registry, task_of
 from derm_ml.cli.terminal import notes, print_result, print_table
+from derm_ml.model_folder import bundle_named
 from derm_ml.registry import all_tasks
 
 Why = Annotated[str, typer.Option(help="the reason, which goes into the ledger")]
@@ -18,11 +19,11 @@ Why = Annotated[str, typer.Option(help="the reason, which goes into the ledger")
 
 def promote(
     task_name: TaskName,
-    model: ModelFolder,
+    model: TrainedModel,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would happen, change nothing")] = False,
 ) -> None:
     """Make a model the champion if the evidence allows it; the decision goes to the ledger either way."""
-    decision = open_registry().promote(task_of(task_name), bundle_of(model), dry_run=dry_run)
+    decision = open_registry().promote(task_of(task_name), bundle_named(model), dry_run=dry_run)
     for reason in decision.reasons:
         notes.print(f"- {reason}", markup=False)
     print("promoted" if decision.promote else "refused")

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from derm_ml import DermError
-from derm_ml.cli.arguments import TaskName, data_root, out_root, replaceable, task_of
+from derm_ml.cli.arguments import TaskName, replaceable, task_of
 from derm_ml.cli.terminal import notes, print_line, print_result, print_rules, print_table, progress_bar
 from derm_ml.files import is_empty
 from derm_ml.machine import writing
+from derm_ml.places import installation
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks
 from derm_ml.sentences import of_values
@@ -60,7 +61,7 @@ def draw(
     into: Annotated[Path | None, typer.Option(help="default: data/raw/TASK")] = None,
 ) -> None:
     """Draw a small labelled image set with exact truth, in a layout as downloaded."""
-    folder = into or data_root() / "raw" / task_name
+    folder = into or installation().raw(task_name)
     task = task_of(task_name)
     if not is_empty(folder):
         raise DermError(f"{folder} is not an empty folder; drawn images are not mixed with yours: choose --into")
@@ -83,7 +84,7 @@ def fetch(
             table.add_row(entry.name, str(entry.images), entry.size, entry.licence, entry.citation)
         print_table(table)
         return
-    print_result(fetch_data_set(name, into or data_root() / "raw", say=notes.print))
+    print_result(fetch_data_set(name, into or installation().raw_folders, say=notes.print))
 
 
 def prepare(
@@ -96,7 +97,7 @@ def prepare(
     from derm_ml.data.dataset import freeze
     from derm_ml.data.prepare import prepare as prepare_dataset
 
-    task = task_of(task_name)
+    task, places = task_of(task_name), installation()
     settings = _settings(task, params)
     with progress_bar("prepare") as bar:
         steps: dict[str, Any] = {}
@@ -108,13 +109,12 @@ def prepare(
 
         dataset = prepare_dataset(
             task,
-            raw or data_root() / "raw" / task.name,
+            raw or places.raw(task.name),
             settings,
-            replaceable(out or data_root() / "prepared" / task.name, "dataset.json"),
+            replaceable(out or places.prepared(task.name), "dataset.json"),
             progress,
         )
-        versions = data_root() / "versions" / task.name
-        freeze(dataset.path, versions / dataset.md5.removesuffix(".dir"))  # as Dagster does: models are measured on it
+        freeze(dataset.path, places.version(task.name, dataset.md5))  # as Dagster does: models are measured on it
     _print_dataset(dataset)
     print_rules(task, dataset)
     print_result(dataset.path)
@@ -132,12 +132,12 @@ def deliver(
     """Check a folder of new images and add it to the raw data, as the inbox does; a rejected one stays where it is."""
     from derm_ml.data.incoming import take_in
 
-    task = task_of(task_name)
-    kept = prepared or data_root() / "prepared" / task.name
+    task, places = task_of(task_name), installation()
+    kept = prepared or places.prepared(task.name)
     intake = take_in(
         task,
         batch,
-        raw or data_root() / "raw" / task.name,
+        raw or places.raw(task.name),
         _settings(task, params),
         kept if (kept / "dataset.json").exists() else None,
     )
@@ -159,16 +159,16 @@ def withdraw(
     from derm_ml.data.withdrawal import models_trained_on
     from derm_ml.data.withdrawal import withdraw as take_out
 
-    task = task_of(task_name)
-    gone = take_out(raw or data_root() / "raw" / task.name, batch, into or data_root() / "withdrawn" / task.name)
+    task, places = task_of(task_name), installation()
+    gone = take_out(raw or places.raw(task.name), batch, into or places.withdrawn(task.name))
     notes.print(f"{gone}; `derm prepare {task.name}` makes a dataset without it")
-    for folder in models_trained_on(gone.delivery, out_root() / task.name, data_root() / "versions" / task.name):
+    for folder in models_trained_on(gone.delivery, places.models(task.name), places.versions(task.name)):
         notes.print(f"trained on it: {folder}", style="yellow")
     print_result(gone.folder)
 
 
 def _settings(task: Task, named: Path | None) -> PrepareSettings:
-    params = named or Path("params.yaml")
+    params = named or installation().params
     if named is None and not params.exists():
         return task.settings(**{})
     try:

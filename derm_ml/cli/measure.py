@@ -10,35 +10,37 @@ from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.cli.arguments import (
-    ModelFolder,
     PreparedData,
     TaskName,
-    bundle_of,
+    TrainedModel,
     dataset_of,
-    out_root,
     replaceable,
     split_of,
     task_of,
 )
 from derm_ml.cli.terminal import notes, print_finding, print_result, print_table
+from derm_ml.evaluation.report import PAGE
 from derm_ml.evaluation.report import save as save_report
 from derm_ml.machine import writing
+from derm_ml.model_folder import ModelFolder, bundle_named
+from derm_ml.places import installation
 from derm_ml.sentences import WrongValue, unknown
 
 
 def evaluate(
     task_name: TaskName,
-    model: ModelFolder,
+    model: TrainedModel,
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
     data: PreparedData = None,
 ) -> None:
     """Measure a model on a frozen split: metrics with intervals, figures, one HTML report."""
     task = task_of(task_name)
     split = split_of(split)
-    predictor, dataset = task.load(bundle_of(model)), dataset_of(task, data)
+    bundle = bundle_named(model)
+    predictor, dataset = task.load(bundle), dataset_of(task, data)
     with notes.status(f"evaluating on {split}"):
         evaluation = task.evaluate(predictor, dataset, split)
-        folder = bundle_of(model).parent / f"evaluation_{split}"
+        folder = ModelFolder.holding(bundle).evaluation(split)
         save_report(evaluation, folder)
     columns = ("metric", "value", "95 % interval", "n")
     table = Table(*columns, title=f"{task.title} · {split}")
@@ -52,7 +54,7 @@ def evaluate(
         notes.print(f"– {why}")
     for gate in task.gates:
         print_finding(gate.name, gate.check(evaluation))
-    print_result(folder / "report.html")
+    print_result(folder / PAGE)
 
 
 def compare(
@@ -74,7 +76,7 @@ def compare(
     other = next((run for run in found if run.evaluation.task != task.name), None)
     if other:
         raise DermError(f"{other.name} is a model of {other.evaluation.task}, not of {task.name}")
-    target = replaceable(into or out_root() / task.name / "comparison", "comparison.json")
+    target = replaceable(into or installation().comparison(task.name), "comparison.json")
     with notes.status("resampling patients"):
         comparison = compare_runs(found, task)
         folder = save_comparison(comparison, target)
@@ -99,7 +101,7 @@ def compare(
 def make(
     task_name: TaskName,
     artifact: Annotated[str, typer.Argument(help="e.g. heatmaps, embeddings, embedding_map", show_default=False)],
-    model: ModelFolder,
+    model: TrainedModel,
     data: PreparedData = None,
 ) -> None:
     """Make something of a model beside its evaluation: a sheet of heatmaps, an embedding table, a map."""
@@ -107,9 +109,9 @@ def make(
     known = {a.name: a for a in task.artifacts}
     if artifact not in known:
         raise WrongValue(unknown("artifact", artifact, known, f"{task.name} makes"))
-    bundle = bundle_of(model)
+    bundle = bundle_named(model)
     predictor, dataset = task.load(bundle), dataset_of(task, data)
-    folder = bundle.parent / artifact
+    folder = ModelFolder.holding(bundle).artifact(artifact)
     with writing(folder, making=True):
         folder.mkdir(exist_ok=True)
     with notes.status(f"making {artifact}"):

@@ -10,20 +10,20 @@ from rich.table import Table
 
 from derm_ml import DermError
 from derm_ml.cli.arguments import (
-    ModelFolder,
     PreparedData,
     TaskName,
+    TrainedModel,
     Values,
-    bundle_of,
-    data_root,
     dataset_of,
-    out_root,
     recipe_of,
     task_of,
     values_of,
 )
 from derm_ml.cli.terminal import notes, print_result, print_rules, print_table, say_epoch
+from derm_ml.evaluation.report import PAGE
 from derm_ml.evaluation.report import save as save_report
+from derm_ml.model_folder import ModelFolder, bundle_named
+from derm_ml.places import installation
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.task import Recipe, recipe_with
 
@@ -39,31 +39,33 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="model folder; default: out/TASK/RECIPE-ID")] = None,
 ) -> None:
     """Train a model. Run it again after a crash and it goes on where it was."""
-    from derm_ml.data.dataset import freeze, model_folder
+    from derm_ml.data.dataset import freeze
 
-    task = task_of(task_name)
+    task, places = task_of(task_name), installation()
     chosen = recipe_of(task, recipe, values)
     dataset = dataset_of(task, data)
     if not print_rules(task, dataset):
         raise DermError("a blocking data check fails: nothing is trained on these data")
-    folder = out or model_folder(out_root(), task, chosen, dataset.md5)
+    folder = ModelFolder(out) if out else ModelFolder.of(places.models(task.name), chosen, dataset.md5)
     _refuse_another(folder, chosen, dataset)
-    freeze(dataset.path, data_root() / "versions" / task.name / dataset.md5.removesuffix(".dir"))
-    notes.print(f"recipe {chosen.name} → {folder}")
+    freeze(dataset.path, places.version(task.name, dataset.md5))
+    notes.print(f"recipe {chosen.name} → {folder.path}")
+    task.fit(dataset, chosen, folder.path, say_epoch)
+    print_result(folder.path)
 
-    print_result(task.fit(dataset, chosen, folder, say_epoch).parent)
 
-
-def _refuse_another(folder: Path, recipe: Recipe, dataset: Dataset) -> None:
+def _refuse_another(folder: ModelFolder, recipe: Recipe, dataset: Dataset) -> None:
     """A finished model is returned as it is, so a folder named by hand must not hold another one."""
-    from derm_ml.bundles.bundle import CARD, read_card
+    from derm_ml.bundles.bundle import read_card
 
-    if not (folder / "bundle" / CARD).exists():
+    if not folder.finished:
         return
-    card = read_card(folder / "bundle")
+    card = read_card(folder.bundle)
     wanted = recipe.name, recipe.model_dump(mode="json"), dataset.md5
     if (card.recipe_name, card.recipe, card.dataset_md5) != wanted:
-        raise DermError(f"{folder} holds a model of another recipe or of other data: choose another folder with --out")
+        raise DermError(
+            f"{folder.path} holds a model of another recipe or of other data: choose another folder with --out"
+        )
 
 
 def autoencode(
@@ -79,37 +81,37 @@ def autoencode(
     """Train an autoencoder on the images of a task and report reconstructions and codes. Labels are not learned."""
     from derm_ml.bundles.bundle import model_of
     from derm_ml.bundles.classifier import Classifier
-    from derm_ml.data.dataset import model_folder
     from derm_ml.embeddings.autoencoder import AutoencoderPredictor
     from derm_ml.embeddings.made import table_of
     from derm_ml.evaluation.autoencoder import report_autoencoder
     from derm_ml.training.autoencoder import fit_autoencoder
     from derm_ml.training.autoencoder_recipes import AUTOENCODERS
 
-    task = task_of(task_name)
+    task, places = task_of(task_name), installation()
     dataset = dataset_of(task, data)
     if not task.asking.takes_bytes:
         raise DermError(f"{task.name} is about pairs of photos: it has no autoencoder of single images")
     if recipe not in AUTOENCODERS:
         raise WrongValue(unknown("autoencoder", recipe, AUTOENCODERS, "there are"))
     chosen = recipe_with(AUTOENCODERS[recipe], values_of(values))
-    compared = Classifier(model_of(task.name, bundle_of(against))) if against else None
-    folder = out or model_folder(out_root(), task, chosen, dataset.md5)
+    other = bundle_named(against) if against else None
+    compared = Classifier(model_of(task.name, other)) if other else None
+    folder = ModelFolder(out) if out else ModelFolder.of(places.models(task.name), chosen, dataset.md5)
     _refuse_another(folder, chosen, dataset)
-    notes.print(f"recipe {chosen.name} → {folder}")
-    bundle = fit_autoencoder(dataset, chosen, folder, say_epoch)
+    notes.print(f"recipe {chosen.name} → {folder.path}")
+    bundle = fit_autoencoder(dataset, chosen, folder.path, say_epoch)
     with notes.status("measuring reconstructions and codes"):
-        classifier = table_of(compared, dataset, bundle_of(against).parent) if compared and against else None
+        classifier = table_of(compared, dataset, ModelFolder.holding(other)) if compared and other else None
         report = report_autoencoder(AutoencoderPredictor(bundle), dataset, task.title, classifier)
-        saved = save_report(report, folder / "report")
+        saved = save_report(report, folder.report)
     for name in ("psnr", "ssim", "checkerboard_energy", "code_silhouette", "code_precision_at_5"):
         notes.print(f"{name}: {report.metrics[name]}")
-    print_result(saved / "report.html")
+    print_result(saved / PAGE)
 
 
 def pseudo_label(
     task_name: TaskName,
-    model: ModelFolder,
+    model: TrainedModel,
     data: PreparedData = None,
 ) -> None:
     """Propose labels for the unlabelled images by the neighbours of the model's embeddings, and audit them."""
@@ -120,10 +122,11 @@ def pseudo_label(
     task = task_of(task_name)
     if not task.has_embedding:
         raise DermError(f"{task.name} has no pseudo-labels: its model has no embedding")
-    predictor, dataset = Classifier(model_of(task.name, bundle_of(model))), dataset_of(task, data)
+    bundle = bundle_named(model)
+    predictor, dataset = Classifier(model_of(task.name, bundle)), dataset_of(task, data)
     with notes.status("spreading labels"):
         proposal = propose(predictor, dataset)
-        made = write_proposal(proposal, predictor, dataset, bundle_of(model).parent / "pseudo_labels")
+        made = write_proposal(proposal, predictor, dataset, ModelFolder.holding(bundle).pseudo_labels)
     table = Table("slice", "label", "given", "n", "precision", "95 % interval", title="How often they are right")
     for row in proposal.audit:
         right = "" if row["precision"] is None else f"{row['precision']:.3f}"
@@ -147,11 +150,11 @@ def demo(
     print_table(table)
 
 
-def sign(model: ModelFolder) -> None:
+def sign(model: TrainedModel) -> None:
     """Sign a trained model with the private key that DERM_SIGNING_KEY names."""
     from derm_ml.bundles.bundle import CARD, SIGNATURE, Bundle
     from derm_ml.bundles.signing import sign as sign_file
 
-    bundle = Bundle.open(bundle_of(model))
+    bundle = Bundle.open(bundle_named(model))
     sign_file(bundle.path / CARD, bundle.path / SIGNATURE)
     print(bundle.path / SIGNATURE)

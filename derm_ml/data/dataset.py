@@ -14,7 +14,6 @@ Same input and settings give the same bytes, so the md5 DVC gives the folder nam
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -40,7 +39,6 @@ from derm_ml.records import (
     namespace,
 )
 from derm_ml.tables import read_table
-from derm_ml.task import Recipe, Task
 from derm_ml.tree import folder_md5
 
 _INFO = ("task", "labels", "settings", "counts", "sizes", "samples", "shards", "split_hashes", "licences", "left_out")
@@ -284,15 +282,6 @@ def _stored(shard: Path, offset: int, size: int) -> bytes:
     with shard.open("rb") as file:
         file.seek(offset)
         return file.read(size)
-
-
-def model_folder(root: Path, task: Task, recipe: Recipe, dataset_md5: str) -> Path:
-    """Where a model lives: `root/<task>/<recipe>-<id>`, the id being a hash of the recipe's values and the data.
-
-    The same recipe on the same data is the same folder, so a fit that was killed is resumed by fitting again.
-    """
-    identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset_md5], sort_keys=True)
-    return root / task.name / f"{recipe.name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
 
 
 def content_of(row: Mapping[str, Any]) -> str:

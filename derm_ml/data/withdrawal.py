@@ -16,6 +16,7 @@ from pathlib import Path
 
 from derm_ml.data.deliveries import Delivery, deliveries
 from derm_ml.data.staging import only_one
+from derm_ml.model_folder import CARD, model_folders
 from derm_ml.records import DELIVERIES, DataError
 
 
@@ -60,9 +61,9 @@ def models_trained_on(delivery: Delivery, models: Path, versions: Path) -> list[
 
 
 def _datasets_of(models: Path) -> Iterator[tuple[Path, str]]:
-    for card in models.glob("*/bundle/bundle.json"):
-        md5 = json.loads(card.read_text(encoding="utf-8")).get("dataset_md5", "")
-        yield card.parents[1], str(md5).removesuffix(".dir")
+    for folder in model_folders(models):
+        md5 = json.loads((folder.bundle / CARD).read_text(encoding="utf-8")).get("dataset_md5", "")
+        yield folder.path, str(md5).removesuffix(".dir")
 
 
 def _sources(dataset: Path) -> set[str]:

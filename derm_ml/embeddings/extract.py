@@ -25,6 +25,7 @@ from derm_ml.bundles.bundle import Bundle
 from derm_ml.bundles.classifier import Outputs
 from derm_ml.data.dataset import Dataset
 from derm_ml.files import replacing_file
+from derm_ml.model_folder import ModelFolder
 
 FACTS = ("id", "source", "patient", "lesion", "group", "split", "label", "licence")  # copied from the manifest
 
@@ -89,10 +90,10 @@ def embeddings_of(
 
 
 def table_of(
-    model: Embedder, dataset: Dataset, model_folder: Path, progress: Callable[[int], None] | None = None
+    model: Embedder, dataset: Dataset, folder: ModelFolder, progress: Callable[[int], None] | None = None
 ) -> pd.DataFrame:
     """The model's embedding table, where all artifacts look for it."""
-    return embeddings_of(model, dataset, model_folder / "embeddings" / "embeddings.parquet", progress)
+    return embeddings_of(model, dataset, folder.embeddings, progress)
 
 
 def vectors(table: pd.DataFrame) -> np.ndarray:

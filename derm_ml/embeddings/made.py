@@ -26,26 +26,26 @@ from derm_ml.figures.embeddings import map_figure, precision_figure
 from derm_ml.figures.sheets import contact_sheet
 from derm_ml.files import replacing_file, write_json
 from derm_ml.metrics.metric import Metric
+from derm_ml.model_folder import ModelFolder
 
 QUERIES = 2  # of each label on the contact sheet
 Progress = Callable[[int], None]
 
 
 def similar_of(
-    predictor: Classifier, dataset: Callable[[], Dataset], model_folder: Path, progress: Progress | None = None
+    predictor: Classifier, dataset: Callable[[], Dataset], folder: ModelFolder, progress: Progress | None = None
 ) -> SimilarImages:
     """The model's index of similar images; made of `dataset()` if there is none of this model version yet."""
-    folder = model_folder / "similar_images" / "index"
     try:
-        return SimilarImages.open(folder, predictor.bundle.version)
+        return SimilarImages.open(folder.index, predictor.bundle.version)
     except SimilarImagesError:
         data = dataset()
-        return build_similar(table_of(predictor, data, model_folder, progress), data, folder)
+        return build_similar(table_of(predictor, data, folder, progress), data, folder.index)
 
 
 def make_embeddings(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """`embeddings.parquet`, `quality.json` (figures with n and intervals), `precision.png`, `numbers.json`."""
-    table = table_of(predictor, dataset, folder.parent)
+    table = table_of(predictor, dataset, ModelFolder.holding(folder))
     found = quality(table)
     chance = retrieve(table).chance
     write_json(folder / "quality.json", {"research_use": RESEARCH_USE, **_plain(found)})
@@ -53,7 +53,7 @@ def make_embeddings(predictor: Classifier, dataset: Dataset, folder: Path) -> Ma
     shown = {"this model": {label: found[f"precision_at_{K}_{label}"] for label in chance}}
     picture = _written(folder / "precision.png", precision_figure(shown, chance, K))
     return {
-        "table": folder / "embeddings.parquet",
+        "table": ModelFolder.holding(folder).embeddings,
         "quality": folder / "quality.json",
         "precision": picture,
         "numbers": folder / "numbers.json",
@@ -62,7 +62,7 @@ def make_embeddings(predictor: Classifier, dataset: Dataset, folder: Path) -> Ma
 
 def make_map(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """`embedding_map.png` and `embedding_map.html`."""
-    table = drawn_rows(table_of(predictor, dataset, folder.parent))
+    table = drawn_rows(table_of(predictor, dataset, ModelFolder.holding(folder)))
     points = project(table)
     panels = {"Label": table["label"].tolist(), "Split": table["split"].tolist()}
     if "predicted" in table:
@@ -75,8 +75,8 @@ def make_map(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[s
 
 def make_similar(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """`index/` (what the service ships), `similar_images.png`, `precision.json`, `numbers.json`."""
-    table = table_of(predictor, dataset, folder.parent)
-    similar_of(predictor, lambda: dataset, folder.parent)
+    table = table_of(predictor, dataset, ModelFolder.holding(folder))
+    similar_of(predictor, lambda: dataset, ModelFolder.holding(folder))
     found = retrieve(table)
     precision = precision_at_k(found)
     write_json(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from derm_ml.figures.sheets import heatmap_sheet
 from derm_ml.metrics.intervals import measured, paired_difference, weighted_mean
 from derm_ml.metrics.metric import Metric
 from derm_ml.metrics.reconstruction import checkerboard_energy, psnr, ssim
+from derm_ml.model_folder import ModelFolder
 
 SHOWN = 4  # reconstructions of each label
 CAPTIONS = {
@@ -45,8 +47,8 @@ def report_autoencoder(
     The codes of all images are kept beside the bundle, `codes.parquet`. `classifier` is the embedding table of a
     classifier on the same dataset, to be compared on the same queries. Raises `ValueError` if it is of other data.
     """
-    folder = model.bundle.path.parent
-    codes = embeddings_of(model, dataset, folder / "codes.parquet", progress)
+    folder = ModelFolder.holding(model.bundle.path)
+    codes = embeddings_of(model, dataset, folder.codes, progress)
     rows = dataset.split(split)
     cases, pairs, boards = _reconstruct(model, dataset, rows)
     metrics = _image_metrics(cases)
@@ -62,7 +64,6 @@ def report_autoencoder(
         tables["against_classifier"] = _against(other, found)
         shown = {"classifier": _of_labels(other), **shown}
     card = model.bundle.card
-    history = folder / "history.json"
     return Evaluation(
         task=dataset.task,
         title=f"Autoencoder · {title}",
@@ -81,11 +82,20 @@ def report_autoencoder(
         tables=tables,
         figures={
             "reconstructions": heatmap_sheet(*pairs, columns=SHOWN),
-            **({"loss": training_curves(json.loads(history.read_text(encoding="utf-8")))} if history.exists() else {}),
+            **(
+                {"loss": training_curves(json.loads(folder.history.read_text(encoding="utf-8")))}
+                if folder.history.exists()
+                else {}
+            ),
             "precision": precision_figure(shown, found.chance, K),
         },
         captions=CAPTIONS,
     )
+
+
+def _curves(history: Path) -> dict[str, bytes]:
+    """The figure of the training, where its history was kept."""
+    return {"loss": training_curves(json.loads(history.read_text(encoding="utf-8")))} if history.exists() else {}
 
 
 Pairs = tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]

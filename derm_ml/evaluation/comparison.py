@@ -21,9 +21,10 @@ import numpy as np
 
 from derm_ml import DermError
 from derm_ml.evaluation.comparison_measures import Measure, measures_of
-from derm_ml.evaluation.record import Evaluation, EvaluationError
+from derm_ml.evaluation.record import SUMMARY, Evaluation, EvaluationError
 from derm_ml.metrics import classification
 from derm_ml.metrics.intervals import Difference, delong_difference, estimate, paired_difference
+from derm_ml.model_folder import ModelFolder, bundle_named, evaluations, is_evaluation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,11 +167,11 @@ def _lined_up(runs: Sequence[Run]) -> list[pd.DataFrame]:
 
 def read_run(path: Path, split: str = "test") -> Run:
     """A run by its model folder, its bundle, or its evaluation. Raises `ComparisonError` if it was not evaluated."""
-    folder = path.parent if path.name == "bundle" else path
-    place = folder if (folder / "evaluation.json").is_file() else folder / f"evaluation_{split}"
-    if not (place / "evaluation.json").is_file():
+    model = ModelFolder.holding(bundle_named(path))
+    place = path if (path / SUMMARY).is_file() else model.evaluation(split)
+    if not (place / SUMMARY).is_file():
         raise ComparisonError(f"{path} has no evaluation on {split}: run `derm evaluate` on it first")
-    name = (place.parent if place.name.startswith("evaluation_") else place).name
+    name = (ModelFolder.holding(place).path if is_evaluation(place) else place).name
     try:
         return Run(name, Evaluation.load(place))
     except EvaluationError as error:
@@ -186,14 +187,14 @@ def others_of(
     model's.
     """
     found = []
-    for path in sorted(models.glob("*/evaluation_*/evaluation.json")):
+    for place in evaluations(models):
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = json.loads((place / SUMMARY).read_text(encoding="utf-8"))
             if stored["split_hash"] != current.evaluation.split_hash:
                 continue  # its predictions need not be read
-            run = read_run(path.parent)
+            run = read_run(place)
         except (OSError, ValueError, KeyError, TypeError) as error:  # `ComparisonError` is a ValueError
-            note(f"{path.parent} cannot be compared with: {error}")
+            note(f"{place} cannot be compared with: {error}")
             continue
         if run.evaluation.model_version != current.evaluation.model_version:
             found.append(run)

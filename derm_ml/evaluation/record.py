@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = 1
+SUMMARY = "evaluation.json"
 Row = dict[str, Any]
 
 
@@ -99,7 +100,7 @@ class Evaluation:
         """
         self.predictions.to_parquet(folder / "predictions.parquet", index=False)
         named = {"predictions_sha256": sha256(folder / "predictions.parquet")}
-        write_json(folder / "evaluation.json", self.summary() | named)
+        write_json(folder / SUMMARY, self.summary() | named)
         write_table(folder / "predictions.csv", self.predictions, float_format="%.6f")
         (folder / "figures").mkdir()
         for name, png in self.figures.items():
@@ -108,7 +109,7 @@ class Evaluation:
     @classmethod
     def load(cls, folder: Path) -> Evaluation:
         """Read what `report.save` wrote. Raises `EvaluationError` naming the file that is missing or not readable."""
-        path = folder / "evaluation.json"
+        path = folder / SUMMARY
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             if stored.get("schema_version") != SCHEMA_VERSION:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from derm_ml.evaluation.record import Evaluation
     from derm_ml.metrics.metric import Metric
 
+PAGE = "report.html"
 HEADLINES = 4  # metrics shown large: one row on a page of A4
 WIDE = 900  # a figure of more pixels across than this gets the page's whole width: in half of it text is unreadable
 
@@ -33,7 +34,7 @@ def save(evaluation: Evaluation, folder: Path) -> Path:
     """
     with replacing_folder(folder) as temporary:
         evaluation.write(temporary)
-        (temporary / "report.html").write_text(render(evaluation), encoding="utf-8")
+        (temporary / PAGE).write_text(render(evaluation), encoding="utf-8")
     return folder
 
 

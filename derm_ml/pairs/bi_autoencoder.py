@@ -20,6 +20,7 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.files import write_json
 from derm_ml.images.preprocess import limit_side
 from derm_ml.losses.bi_autoencoder import between, misalignment, reconstruction_and_latent
+from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
 from derm_ml.pairs.photo_pairs import training_pairs
 from derm_ml.pairs.registration.learned import Learned
@@ -36,9 +37,9 @@ KEPT = 1.7  # sides of what the network sees: photos are kept so large, so that 
 
 def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path, on_epoch: OnEpoch) -> Path:
     """Train (or resume) in `out` and return `out/bundle`. The best epoch aligns the validation pairs best."""
-    bundle = out / "bundle"
-    if (bundle / "bundle.json").exists():
-        return bundle
+    model = ModelFolder(out)
+    if model.finished:
+        return model.bundle
     torch.manual_seed(derived(recipe.seed, "weights"))
     network = BiAutoencoder(recipe.side, recipe.dropout, recipe.shared, recipe.looks)
     network.to(memory_format=torch.channels_last)  # as photos lie in memory: a quarter faster
@@ -59,12 +60,12 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
         on_epoch,
         before_epoch=lambda epoch: network.freeze_features(epoch < recipe.frozen_epochs),
     )
-    write_json(out / "history.json", [asdict(report) for report in fitted.history])
+    write_json(model.history, [asdict(report) for report in fitted.history])
     network.load_state_dict(fitted.state)
-    with writing_bundle(bundle) as folder:
+    with writing_bundle(model.bundle) as folder:
         export_registration(network, folder)
         seal_pairs(dataset, recipe, folder, recipe.version, Learned.open(folder / MODEL, recipe.side), fitted.epoch)
-    return bundle
+    return model.bundle
 
 
 def bi_autoencoder_loss(recipe: BiAutoencoderRecipe) -> Callable[[nn.Module, Sequence[Tensor]], Tensor]:

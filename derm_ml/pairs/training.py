@@ -18,6 +18,7 @@ from derm_ml.data.learned_ids import learned_from
 from derm_ml.files import write_json
 from derm_ml.images.settings import Preprocessing
 from derm_ml.machine import writing
+from derm_ml.model_folder import ModelFolder
 from derm_ml.pairs.cases import cases
 from derm_ml.pairs.faces.choice import FaceSettings, chosen_faces, chosen_recognition, resolved
 from derm_ml.pairs.fit import fit_numbers
@@ -62,20 +63,20 @@ def fit_classical(dataset: Dataset, recipe: PairSettings, out: Path, on_epoch: O
 
     Raises `FaceModelError` if a face model's file is missing, `DataError` if the pairs hold too little.
     """
-    bundle = out / "bundle"
-    if (bundle / "bundle.json").exists():
-        return bundle
+    model = ModelFolder(out)
+    if model.finished:
+        return model.bundle
     with writing(out, making=True):
         out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    with writing_bundle(bundle) as folder:
+    with writing_bundle(model.bundle) as folder:
         card, pairs = seal_pairs(dataset, recipe, folder, "classical")
     seconds = time.perf_counter() - started
     figures = card.validation
     report = EpochReport(1, 1, 1 - figures.get("match_f1", 0.0), figures, 0.0, seconds, pairs / seconds, True)
-    write_json(out / "history.json", [asdict(report)])
+    write_json(model.history, [asdict(report)])
     on_epoch(report)
-    return bundle
+    return model.bundle
 
 
 def seal_pairs(

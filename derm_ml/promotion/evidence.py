@@ -21,7 +21,7 @@ from derm_ml.bundles.bundle import MODEL, Bundle, BundleCard, BundleError
 from derm_ml.data.checks import failed_checks
 from derm_ml.data.learned_ids import LearnedIds
 from derm_ml.data.splits import split_hash
-from derm_ml.evaluation.record import Evaluation, EvaluationError
+from derm_ml.evaluation.record import SUMMARY, Evaluation, EvaluationError
 from derm_ml.files import sha256
 from derm_ml.metrics.metric import Metric
 from derm_ml.promotion.contract import SPLIT
@@ -85,7 +85,7 @@ class Evidence:
             recipe_name=model.card.recipe_name,
             dataset_md5=stored.dataset_md5,
             split_hash=stored.split_hash,
-            evaluation_sha256=sha256(evaluation / "evaluation.json"),
+            evaluation_sha256=sha256(evaluation / SUMMARY),
             n=measured.n,
             value=metric.value if metric else None,
             low=metric.low if metric else None,

@@ -23,6 +23,7 @@ from derm_ml.images.augment import Augment, augmentation
 from derm_ml.images.preprocess import to_square
 from derm_ml.images.settings import Preprocessing
 from derm_ml.losses.reconstruction import reconstruction_loss, structural_similarity
+from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.autoencoder import Autoencoder, autoencoder
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
@@ -39,9 +40,9 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
 
     Raises `DataError` if the training or the validation split is empty, `TrainingError` if training fails.
     """
-    bundle = out / "bundle"
-    if (bundle / "bundle.json").exists():  # the folder names recipe and data: this is the same model
-        return bundle
+    model = ModelFolder(out)
+    if model.finished:  # the folder names recipe and data: this is the same model
+        return model.bundle
     train, validation = dataset.split("train"), dataset.split("validation")
     if train.empty or validation.empty:
         raise DataError(f"{dataset.path}: an autoencoder needs training and validation images")
@@ -63,7 +64,7 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
         json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5], sort_keys=True),
         on_epoch,
     )
-    write_json(out / "history.json", [asdict(report) for report in fitted.history])
+    write_json(model.history, [asdict(report) for report in fitted.history])
     network.load_state_dict(fitted.state)
     card = BundleCard(
         task=dataset.task,
@@ -84,12 +85,12 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
         epochs=fitted.epoch,
         validation=fitted.history[fitted.epoch - 1].metrics,
     )
-    with writing_bundle(bundle) as folder:
+    with writing_bundle(model.bundle) as folder:
         images = torch.zeros(2, recipe.side, recipe.side, 3, dtype=torch.uint8)
         export_graph(network, _Coded(network), {"image": images}, ["embedding", "reconstruction"], folder)
         learned_from(dataset).write(folder)
         seal(folder, card)
-    return bundle
+    return model.bundle
 
 
 class _Coded(nn.Module):

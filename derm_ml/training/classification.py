@@ -21,6 +21,7 @@ from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
 from derm_ml.bundles.classifier import Classifier, concatenate
 from derm_ml.data.dataset import Dataset
 from derm_ml.files import write_json
+from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.progress import OnEpoch
@@ -62,16 +63,16 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
 
     Raises `DataError` if a split or a label has no images, `TrainingError` if training fails.
     """
-    bundle = out / "bundle"
-    if (bundle / "bundle.json").exists():  # the folder names recipe and data: this is the same model
-        return bundle
+    model = ModelFolder(out)
+    if model.finished:  # the folder names recipe and data: this is the same model
+        return model.bundle
     selected = select(dataset, recipe, aim.training_targets)
     trained = train(dataset, selected, recipe, aim, out, on_epoch)
-    write_json(out / "history.json", [asdict(report) for report in trained.history])
-    with writing_bundle(bundle) as folder:
+    write_json(model.history, [asdict(report) for report in trained.history])
+    with writing_bundle(model.bundle) as folder:
         seal_trained(dataset, selected, recipe, aim, trained, folder)
         calibrate(dataset, selected, recipe, aim, folder)
-    return bundle
+    return model.bundle
 
 
 def train(

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from derm_ml import DermError
 from derm_ml.machine import memory_for, refuse_several_processes
+from derm_ml.model_folder import ModelFolder
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.records import DataError
 from derm_ml.training.checkpoint import load_checkpoint, previous_of, save_checkpoint
@@ -88,7 +89,7 @@ def fit_network(
     loader = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
     schedule = Schedule(optimizer, recipe, len(loader))
 
-    path = folder / "checkpoint.safetensors"
+    path = ModelFolder(folder).checkpoint
     progress = _Progress(history=[], best=-math.inf, best_epoch=0, kept_epoch=0, kept_state={})
     saved = load_checkpoint(path, identity)
     if saved:

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
+from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.nets.members import Members
 from derm_ml.nets.segmenter import SegmenterNetwork
@@ -55,7 +56,7 @@ def fit_members(
         def counted(report: EpochReport, before: int = before) -> EpochReport:
             return replace(report, epoch=before + report.epoch, epochs=recipe.members * recipe.epochs)
 
-        folder = out if recipe.members == 1 else out / f"member-{k + 1}"
+        folder = out if recipe.members == 1 else ModelFolder(out).member(k + 1).path
         torch.manual_seed(derived(alone.seed, "weights"))
         network = build(alone)
         fitted = train(network, alone, folder, lambda report, counted=counted: on_epoch(counted(report)))

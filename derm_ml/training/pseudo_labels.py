@@ -35,6 +35,7 @@ from derm_ml.files import replacing_file, sha256, write_json
 from derm_ml.metrics.classification import mean_auc
 from derm_ml.metrics.intervals import clopper_pearson, measured, paired_difference, weighted_mean
 from derm_ml.metrics.metric import Metric, undefined
+from derm_ml.model_folder import ModelFolder
 from derm_ml.records import UNLABELLED, DataError
 from derm_ml.tables import read_table, write_table
 
@@ -96,7 +97,7 @@ def propose(predictor: Classifier, dataset: Dataset) -> Proposal:
     labelled = labelled_rows(dataset, card.recipe.get("labelled_share", 1.0), card.recipe["seed"])
     pool, excluded = unlabelled_rows(dataset, labelled)
     hidden = dataset.split("validation")
-    embedded = table_of(predictor, dataset, predictor.bundle.path.parent).set_index("id")
+    embedded = table_of(predictor, dataset, ModelFolder.holding(predictor.bundle.path)).set_index("id")
     known, aside = (vectors(embedded.loc[rows["id"]]) for rows in (labelled, hidden))
     others = vectors(embedded.loc[pool["id"]]) if len(pool) else known[:0]
     known, others, aside = _reduced(known, others, aside)

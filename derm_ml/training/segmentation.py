@@ -25,6 +25,7 @@ from derm_ml.images.preprocess import to_square
 from derm_ml.images.settings import MaskRule, Preprocessing
 from derm_ml.losses.segmentation import dice_bce_loss, soft_dice_loss
 from derm_ml.metrics.calibration import fit_temperature
+from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.improved_unet import ImprovedUNet
 from derm_ml.nets.segmenter import SegmenterNetwork
@@ -48,9 +49,9 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
 
     Raises `DataError` if a split has no images or the training masks are empty, `TrainingError` if training fails.
     """
-    bundle = out / "bundle"
-    if (bundle / "bundle.json").exists():  # the folder names recipe and data: this is the same model
-        return bundle
+    model = ModelFolder(out)
+    if model.finished:  # the folder names recipe and data: this is the same model
+        return model.bundle
     train, validation = dataset.split("train"), dataset.split("validation")
     for name, rows in (("train", train), ("validation", validation)):
         if not (rows["mask.area"].to_numpy(float) > 0).any():
@@ -73,7 +74,7 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
         )
 
     trained = fit_members(build_segmenter, fit, recipe, out, on_epoch)
-    write_json(out / "history.json", [asdict(report) for report in trained.history])
+    write_json(model.history, [asdict(report) for report in trained.history])
     kinds = [recipe.backbone if kind == "unet" else kind for kind in recipe.networks[: recipe.members]]
     card = BundleCard(
         temperature=1.0,  # until it is fitted below
@@ -98,13 +99,13 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
         epochs=trained.epoch,
         validation=trained.validation,
     )
-    with writing_bundle(bundle) as folder:
+    with writing_bundle(model.bundle) as folder:
         export_segmenter(trained.network, recipe.side, folder)
         learned.write(folder)
         seal(folder, card)
         temperature = _temperature(Segmenter(folder), dataset, validation, recipe.seed)
         seal(folder, card.model_copy(update={"temperature": temperature}))
-    return bundle
+    return model.bundle
 
 
 def build_segmenter(recipe: SegmenterRecipe) -> SegmenterNetwork:

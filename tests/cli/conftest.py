@@ -32,6 +32,8 @@ def home(tmp_path_factory) -> Path:
 def derm(tmp_path, home, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     """Run `derm …` as its entry point does, in an empty folder; returns (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
+    for name in ("data", "out"):
+        monkeypatch.setenv(f"DERM_{name.upper()}", str(tmp_path / name))
     monkeypatch.setenv("DERM_HOME", str(home))
     monkeypatch.setattr(cli.notes, "width", 1000)
 

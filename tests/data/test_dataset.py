@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from derm_ml.data.dataset import Dataset, model_folder
+from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
 from derm_ml.data.rules import (
     duplicates_have_one_label,
@@ -188,14 +188,6 @@ def test_a_missing_class_is_named_with_its_split(raw, tmp_path):
     finding = every_class_in_every_split(prepare(task, raw, task.settings(), tmp_path / "out"))
     assert not finding.passed
     assert "melanoma in validation" in finding.message
-
-
-def test_the_model_folder_names_recipe_and_data(tmp_path):
-    a = model_folder(tmp_path, task, task.recipe("drawn"), "x")
-    assert a == model_folder(tmp_path, task, task.recipe("drawn"), "x")
-    assert a != model_folder(tmp_path, task, task.recipe("drawn", seed=1), "x")
-    assert a != model_folder(tmp_path, task, task.recipe("drawn"), "y")
-    assert a.name.startswith("drawn-")
 
 
 def test_the_duplicate_in_isic_2017_is_found(shared_data, tmp_path):

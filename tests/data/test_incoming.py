@@ -361,7 +361,7 @@ def test_from_a_terminal_a_delivery_is_taken_corrected_and_withdrawn(tmp_path):
     """As a user without Dagster does it, in processes of their own."""
     (tmp_path / "params.yaml").write_text("tasks: {malignancy_screening: {}}\n")
     patients(tmp_path / "data" / "raw" / SCREENING.name / "first", 1, 20)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DERM_")}
+    environment = os.environ | {"DERM_DATA": str(tmp_path / "data"), "DERM_OUT": str(tmp_path / "out")}
 
     def derm(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "derm_ml.cli", *arguments]
@@ -378,7 +378,7 @@ def test_from_a_terminal_a_delivery_is_taken_corrected_and_withdrawn(tmp_path):
     assert "Traceback" not in refused.stderr
     assert "label none → malignant" in refused.stderr
     again = derm("withdraw", SCREENING.name, "monday")
-    assert (again.returncode, again.stdout.strip()) == (0, f"data/withdrawn/{SCREENING.name}/{folder.name}")
+    assert (again.returncode, again.stdout.strip()) == (0, f"{tmp_path}/data/withdrawn/{SCREENING.name}/{folder.name}")
     wrong = derm("withdraw", SCREENING.name, "monday")
     assert wrong.returncode == 2
     assert "no accepted delivery is called 'monday'" in wrong.stderr

@@ -9,8 +9,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from derm_assets.resources.model_registry import RUN_FILE, ModelRegistry, RegistryError
+from derm_assets.resources.model_registry import ModelRegistry, RegistryError
 from derm_ml.machine import WriteError
+from derm_ml.model_folder import ModelFolder
 from derm_ml.registry import get_task
 
 TASK = get_task("lesion_classification")
@@ -66,7 +67,7 @@ def test_a_model_that_came_from_another_registry_gets_a_run_of_this_one(registry
     """A folder copied from a colleague, or a registry that was moved to a server: the model is as good as before."""
     folder, foreign = tmp_path / "model", "f" * 32
     folder.mkdir()
-    (folder / RUN_FILE).write_text(foreign + "\n")
+    ModelFolder(folder).registry_run.write_text(foreign + "\n")
     run = registry.begin(TASK, folder, TASK.recipe("drawn"), {"dataset_md5": "x"})
     assert foreign in run.note
     assert run.id != foreign

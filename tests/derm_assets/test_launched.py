@@ -197,7 +197,7 @@ def test_a_killed_training_goes_on_by_itself_to_the_weights_of_one_that_was_not(
     assert sha256(made / "weights.safetensors") == sha256(tmp_path / "whole/bundle/weights.safetensors")
 
     registry = ModelRegistry(places=installation.places)
-    trained = registry.client.get_run(registry.run_of(get_task(KILLED), made.parent).id)
+    trained = registry.client.get_run(registry.run_of(get_task(KILLED), made).id)
     assert trained.info.status == "FINISHED"
     assert trained.data.tags["dagster_run_ids"] == ",".join((first, second, third))
 

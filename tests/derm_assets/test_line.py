@@ -110,7 +110,7 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
     assert len(pictures) >= 9
     assert isinstance(latest(instance, "embeddings")["silhouette"], float)
     assert all(len(text) < 200_000 for text in pictures)
-    history = registry.client.get_metric_history(registry.run_of(TASK, Path(model["path"]).parent).id, "train_loss")
+    history = registry.client.get_metric_history(registry.run_of(TASK, Path(model["path"])).id, "train_loss")
     assert [point.step for point in history] == [1, 2, 3]
 
     released, answer = packaged

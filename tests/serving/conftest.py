@@ -28,9 +28,10 @@ from derm_ml.embeddings.extract import embed
 from derm_ml.embeddings.similar import build_similar
 from derm_ml.images.settings import MaskRule, Preprocessing
 from derm_ml.metrics.points import OperatingPoint
+from derm_ml.model_folder import ModelFolder
 from derm_ml.pairs.matching import candidates, evidence, hidden
 from derm_ml.registry import get_task
-from serving.factory import BESIDE, make_service
+from serving.factory import make_service
 from serving.guard import Limits
 
 TASK = "lesion_classification"
@@ -136,7 +137,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory, drawn_dataset: Dataset, wr
     """The same bundle with an index of similar images beside it."""
     bundle = write_bundle(tmp_path_factory.mktemp("indexed") / "bundle")
     table = embed(Classifier(bundle), drawn_dataset, drawn_dataset.manifest)
-    build_similar(table, drawn_dataset, bundle.parent / BESIDE)
+    build_similar(table, drawn_dataset, ModelFolder.holding(bundle).index)
     return bundle
 
 

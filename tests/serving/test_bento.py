@@ -27,9 +27,9 @@ from derm_ml.asking.replay import Upload
 from derm_ml.bundles.bundle import LEARNED, LEFT_OUT, MODEL, Bundle, BundleError, copy_to_serve
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.images.decode import decode
+from derm_ml.model_folder import ModelFolder
 from derm_ml.registry import get_task
 from serving.build import PACKAGES
-from serving.factory import BESIDE
 from serving.launch import serve_command, serve_environment
 from serving.released import bento_home
 
@@ -46,7 +46,7 @@ def tag(indexed, tmp_path_factory):
         patch.setenv("DERM_HOME", str(home))
         patch.setenv("BENTOML_HOME", str(home / "bentoml"))
         patch.delenv("DERM_TOKEN", raising=False)
-        yield build_bento(TASK, indexed, mlflow_version="7", index=indexed.parent / BESIDE)
+        yield build_bento(TASK, indexed, mlflow_version="7", index=ModelFolder.holding(indexed).index)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from derm_ml.bundles.classifier import Classifier
 from derm_ml.embeddings.extract import embed
 from derm_ml.embeddings.similar import SimilarImages, answer, build_similar
 from derm_ml.images.decode import decode
+from derm_ml.model_folder import ModelFolder
 from derm_ml.neutral_ids import installation_ids
-from serving.factory import BESIDE
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def ask(client, body: bytes, query: str = ""):
 def test_the_endpoint_says_what_the_library_says(client, indexed, encode):
     body = encode("JPEG", quality=90)
     predictor = Classifier(indexed)
-    known = SimilarImages.open(indexed.parent / BESIDE, predictor.bundle.version)
+    known = SimilarImages.open(ModelFolder.holding(indexed).index, predictor.bundle.version)
     said = ask(client, body, "?k=7")
     assert said.status_code == 200, said.text
     expected = answer(known, predictor, decode(body), {"k": "7"})
@@ -78,7 +78,7 @@ def test_without_an_index_predictions_go_on_and_similar_says_why_not(make_client
 
 def test_a_tampered_index_is_not_loaded_the_model_is(make_client, indexed, tmp_path, encode):
     copy = Path(shutil.copytree(indexed.parent, tmp_path / "model"))
-    (copy / BESIDE / "vectors.faiss").write_bytes(b"changed")
+    (ModelFolder(copy).index / "vectors.faiss").write_bytes(b"changed")
     client = make_client(copy / "bundle")
     assert client.get("/readyz").status_code == 200
     assert "damaged" in ask(client, encode("JPEG")).json()["error"]
@@ -97,7 +97,7 @@ def test_a_patient_is_left_out_by_id_or_by_neutral_id_and_an_unknown_secret_is_s
     bundle = write_bundle(tmp_path / "model" / "bundle")
     table = embed(Classifier(bundle), drawn_dataset, drawn_dataset.manifest)
     table.loc[table.index[:30], ["patient", "group"]] = ["4711", "g"]
-    build_similar(table, drawn_dataset, bundle.parent / BESIDE)
+    build_similar(table, drawn_dataset, ModelFolder.holding(bundle).index)
     neutral = installation_ids().of("patient", "4711")
     client, body = make_client(bundle), encode("JPEG")
     for patient in ("4711", "4711.0", neutral):

@@ -6,7 +6,6 @@ detector, landmarks = chosen_faces(resolved(FaceSettings()))
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from derm_ml.pairs.faces.dlib_faces import DlibCnn, DlibHog, DlibLandmarks, DlibRecognition
 from derm_ml.pairs.faces.face import FaceDetector, LandmarkModel
 from derm_ml.pairs.faces.yunet import YuNet
+from derm_ml.places import installation
 
 logger = logging.getLogger(__name__)
 FILES = {"yunet": "face_detector.onnx", "dlib_cnn": "face_detector.dat"}  # what they are called in a bundle
@@ -33,15 +33,11 @@ class FaceSettings(BaseModel):
     recognition: str = Field("", description="file of dlib's face recognition; empty: the training photos teach it")
 
 
-def fetched(file: str) -> Path:
-    """Where `derm fetch yunet` and `derm fetch dlib_recognition` put a file of weights."""
-    return Path(os.environ.get("DERM_DATA", "data")) / "raw" / "weights" / file
-
-
 def resolved(settings: FaceSettings) -> FaceSettings:
     """The settings with `auto` decided and the files named. Raises nothing: a missing file is found when it is read."""
-    weights = Path(settings.weights) if settings.weights else fetched("yunet/face_detection_yunet_2023mar.onnx")
-    there = fetched("dlib_recognition/dlib_face_recognition_resnet_model_v1.dat")
+    places = installation()
+    weights = Path(settings.weights) if settings.weights else places.weights("yunet/face_detection_yunet_2023mar.onnx")
+    there = places.weights("dlib_recognition/dlib_face_recognition_resnet_model_v1.dat")
     name = settings.detector
     if name == "auto":
         name = "yunet" if weights.is_file() else "dlib_hog"

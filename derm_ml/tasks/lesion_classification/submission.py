@@ -20,6 +20,7 @@ from derm_ml.data.sources.image_files import image_files
 from derm_ml.data.sources.isic2017 import metadata_of, read_metadata
 from derm_ml.evaluation.isic import write_submission
 from derm_ml.images.decode import INGEST_FORMATS, decode, read_image_file
+from derm_ml.model_folder import bundle_named
 from derm_ml.records import DataError
 from derm_ml.tree import files_below
 
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="pictures")
     parser.add_argument("submission", type=Path, help="the CSV file to write")
     given = parser.parse_args()
-    submit(Classifier(given.model / "bundle"), given.folder, given.submission)
+    submit(Classifier(bundle_named(given.model)), given.folder, given.submission)
 
 
 if __name__ == "__main__":

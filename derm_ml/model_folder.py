@@ -1,0 +1,128 @@
+"""What lies in a model folder, out/<task>/<recipe>-<id>/: the one place that names its files.
+
+bundle/                  the trained model; bundle.json, its card, is written last
+checkpoint.safetensors   the last finished epoch; of an ensemble each member has a folder, member-1, member-2, …
+history.json             every epoch's report
+evaluation_<split>/      what was measured on a frozen split
+report/                  what was measured of an autoencoder
+codes.parquet            the codes of an autoencoder
+<artifact>/              what else is made of the model, one folder each: embeddings, heatmaps, similar_images, …
+pseudo_labels/           labels proposed for the unlabelled images
+mlflow_run               the registry's run that trained it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+CARD = "bundle.json"  # in a bundle
+_BUNDLE, _EVALUATION = "bundle", "evaluation_"
+
+
+class Recipe(Protocol):
+    """What names a model folder: a recipe's name and its values."""
+
+    @property
+    def name(self) -> str: ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """One model folder. Nothing in it needs to be there yet."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, models: Path, recipe: Recipe, dataset_md5: str) -> ModelFolder:
+        """The folder below `models` of a recipe on a dataset, `<recipe>-<id>`: the id is a hash of both.
+
+        The same recipe on the same data is the same folder, so a fit that was killed is resumed by fitting again.
+        """
+        identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset_md5], sort_keys=True)
+        return cls(models / f"{recipe.name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}")
+
+    @classmethod
+    def holding(cls, part: Path) -> ModelFolder:
+        """The folder that holds a bundle, an evaluation or an artifact."""
+        return cls(part.parent)
+
+    @property
+    def bundle(self) -> Path:
+        return self.path / _BUNDLE
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model is trained: its bundle has its card."""
+        return (self.bundle / CARD).exists()
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.safetensors"
+
+    def member(self, number: int) -> ModelFolder:
+        """Where member `number` of an ensemble trains, counted from 1."""
+        return ModelFolder(self.path / f"member-{number}")
+
+    def evaluation(self, split: str) -> Path:
+        return self.path / f"{_EVALUATION}{split}"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    @property
+    def codes(self) -> Path:
+        return self.path / "codes.parquet"
+
+    def artifact(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def embeddings(self) -> Path:
+        """The embedding of every image of the dataset, which other artifacts read."""
+        return self.artifact("embeddings") / "embeddings.parquet"
+
+    @property
+    def index(self) -> Path:
+        """The index of similar images."""
+        return self.artifact("similar_images") / "index"
+
+    @property
+    def pseudo_labels(self) -> Path:
+        return self.path / "pseudo_labels"
+
+    @property
+    def registry_run(self) -> Path:
+        return self.path / "mlflow_run"
+
+
+def bundle_named(path: Path) -> Path:
+    """The bundle a person names: itself, which may have another name where a registry keeps it, or its model folder."""
+    return path if path.name == _BUNDLE or (path / CARD).exists() else ModelFolder(path).bundle
+
+
+def model_folders(models: Path) -> Iterator[ModelFolder]:
+    """The folders of trained models below `models`, by name."""
+    for card in sorted(models.glob(f"*/{_BUNDLE}/{CARD}")):
+        yield ModelFolder(card.parents[1])
+
+
+def is_evaluation(path: Path) -> bool:
+    """Whether a folder is called as the evaluation in a model folder is."""
+    return path.name.startswith(_EVALUATION)
+
+
+def evaluations(models: Path) -> Iterator[Path]:
+    """The evaluations in all model folders below `models`, by name."""
+    yield from sorted(models.glob(f"*/{_EVALUATION}*/"))
