@@ -277,6 +277,7 @@ def test_a_ready_service_says_so(client):
     card = client.get("/").json()
     assert card["ready"]
     assert card["task"] == "lesion_classification"
+    assert card["provider"] == "cpu"
     assert card["research_use"] == RESEARCH_USE
 
 
@@ -297,6 +298,13 @@ def test_a_model_that_was_tampered_with_is_not_loaded(make_client, write_bundle,
     assert client.get("/livez").status_code == 200
     assert "changed" in refused(client.get("/readyz"), 503)
     refused(post(client, encode()), 503)
+
+
+def test_a_model_is_not_run_elsewhere_than_asked(make_client, bundle, monkeypatch):
+    """A service for which a GPU was set and which answers from the CPU would be slow for a reason nobody sees."""
+    monkeypatch.setenv("DERM_PROVIDER", "abacus")
+    client = make_client(bundle)
+    assert "DERM_PROVIDER" in refused(client.get("/readyz"), 503)
 
 
 def test_a_model_of_another_task_is_not_loaded(make_client, write_bundle, tmp_path):
