@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from plain_script import train_and_predict
 
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.explain.findings import findings_of
 from derm_ml.files import replacing_file
@@ -41,7 +41,7 @@ def by_script(dataset: Dataset, unseen: pd.DataFrame, weights: str) -> np.ndarra
 
 def by_model(dataset: Dataset, unseen: pd.DataFrame, bundle: Path) -> np.ndarray:
     """Probabilities (M, L) of the bundle, with the photo of the other eye as its card says."""
-    return findings_of(Predictor(bundle), dataset, unseen).probabilities
+    return findings_of(Classifier(bundle), dataset, unseen).probabilities
 
 
 def main() -> None:

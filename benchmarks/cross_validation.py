@@ -24,7 +24,7 @@ import yaml
 from plain_script import train_and_predict
 from sklearn.model_selection import StratifiedGroupKFold
 
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.splits import split_hash
 from derm_ml.evaluation.isic import LABELS as SCORED
@@ -73,7 +73,7 @@ def by_recipe(task: Task, recipe: Recipe, dataset: Dataset, out: Path) -> np.nda
     bundle = task.fit(
         dataset, recipe, out, lambda r: print(f"  epoch {r.epoch}/{r.epochs} {r.metrics} {r.seconds:.0f} s", flush=True)
     )
-    return findings_of(Predictor(bundle), dataset, dataset.split("test")).probabilities
+    return findings_of(Classifier(bundle), dataset, dataset.split("test")).probabilities
 
 
 def by_script(weights: str, dataset: Dataset, everything: bool) -> np.ndarray:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.prepare import prepare
 from derm_ml.evaluation.report import save as save_report
 from derm_ml.places import VARIABLES, Installation
@@ -31,7 +31,7 @@ def plainly(task: Task, raw: Path, out: Path, recipe: Recipe) -> float:
     started = time.perf_counter()
     dataset = prepare(task, raw, task.settings(), out / "prepared")
     assert all(rule.check(dataset).passed for rule in task.rules)
-    predictor = Predictor(task.fit(dataset, recipe, out / "model"))
+    predictor = Classifier(task.fit(dataset, recipe, out / "model"))
     evaluation = task.evaluate(predictor, dataset)
     save_report(evaluation, out / "evaluation")
     for gate in task.gates:

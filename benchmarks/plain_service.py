@@ -18,14 +18,14 @@ import uvicorn
 from PIL import Image
 from safetensors.torch import load_file
 
-from derm_ml.nets.classifier import Classifier
+from derm_ml.nets.classifier import ClassifierNetwork
 
 MAX_BYTES = 10 * 2**20
 
 
 def service(weights: Path, backbone: str, side: int, labels: int) -> fastapi.FastAPI:
     """POST /predict with the bytes of an image → probabilities, averaged over the four flips."""
-    network = Classifier(backbone, labels, "none").eval()
+    network = ClassifierNetwork(backbone, labels, "none").eval()
     network.load_state_dict(load_file(weights))
     app = fastapi.FastAPI()
 

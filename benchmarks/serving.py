@@ -33,7 +33,7 @@ from PIL import Image
 
 from derm_assets.packaging import build_bento
 from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.images.decode import decode
 from derm_ml.images.settings import Preprocessing
 from derm_ml.places import BENTOML_HOME, VARIABLES
@@ -52,7 +52,7 @@ def write_bundle(path: Path, backbone: str, side: int, seed: int = 0) -> Path:
     """A bundle of an untrained network: its speed is that of a trained one."""
     import torch
 
-    from derm_ml.nets.classifier import Classifier
+    from derm_ml.nets.classifier import ClassifierNetwork
     from derm_ml.training.export import export_classifier
 
     torch.manual_seed(seed)
@@ -63,7 +63,7 @@ def write_bundle(path: Path, backbone: str, side: int, seed: int = 0) -> Path:
         split_hashes={"validation": "0" * 16}, backbone=backbone, pretrained="none", epochs=1,
     )  # fmt: skip
     with writing_bundle(path) as folder:
-        export_classifier(Classifier(backbone, len(labels), "none"), side, 0, folder)
+        export_classifier(ClassifierNetwork(backbone, len(labels), "none"), side, 0, folder)
         seal(folder, card)
     return path
 
@@ -146,7 +146,7 @@ def together(clients: list[Callable[[], object]], seconds: float) -> float:
     return sum(done) / (time.perf_counter() - begin)
 
 
-def compare(predictor: Predictor, body: bytes, rounds: int, seconds: float) -> dict[str, float]:
+def compare(predictor: Classifier, body: bytes, rounds: int, seconds: float) -> dict[str, float]:
     """Medians over the rounds, all measured by turns."""
 
     def bare() -> object:
@@ -258,7 +258,7 @@ def main() -> None:
             started(ours, PORT, "/readyz", home / "log") as (server, seconds),
             started(plain, PLAIN, "/predict", home / "plain.log") as (other, _),
         ):
-            predictor = Predictor(bundles[0])
+            predictor = Classifier(bundles[0])
             sessions.apply(predictor, chosen)  # the cores used in the same way: what is left is the way to the endpoint
             for name, value in compare(predictor, body, given.rounds, given.seconds).items():
                 print(f"{name:45} {value:8.2f}")

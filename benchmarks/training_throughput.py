@@ -28,7 +28,7 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
 from derm_ml.losses.classification import softmax_loss
 from derm_ml.registry import get_task
-from derm_ml.training import classification, segmentation
+from derm_ml.training import classification, classifier_samples, segmentation
 from derm_ml.training.ema import MovingAverage
 from derm_ml.training.feeding import LoadSample
 from derm_ml.training.loop import fit_network, precision
@@ -53,7 +53,7 @@ def classifier(backbone: str, side: int, batch: int) -> Subject:
         recipe,
         lambda: classification.build_classifier(recipe, 3),
         lambda model, given: softmax_loss(model(given[0]).float(), given[1]),
-        lambda dataset: classification.training_samples(dataset, dataset.split("train"), recipe),
+        lambda dataset: classifier_samples.training_samples(dataset, dataset.split("train"), recipe),
         (_noise(batch, side, 3), torch.eye(3)[torch.randint(3, (batch,))]),
     )
 

@@ -15,6 +15,7 @@ from derm_assets.display import described, facts
 from derm_assets.lineage import UpstreamError, latest
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
+from derm_assets.resources.promotions import Promotions
 from derm_ml.asking.replay import Upload
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.evaluation.record import SUMMARY
@@ -34,7 +35,7 @@ def package(
     """Build the champion's Bento, replay held-out images through it, release it if it answers as evaluated."""
     from derm_assets.packaging import build_bento, built_of, release, released_of, replay
 
-    champion = registry.champion_version(task)
+    champion = Promotions(registry).champion_version(task)
     if champion is None:
         raise UpstreamError(f"{task.name} has no champion: materialise {task.name}/promoted_model first")
     model = Bundle.open(champion.bundle)
@@ -72,7 +73,7 @@ def _result(
 
 def _champions_index(context: dg.AssetExecutionContext, task: Task, model: Bundle, places: Places) -> Path | None:
     """The index of similar images the champion's asset made; made here where that is of a later model. None without."""
-    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.bundles.classifier import Classifier
     from derm_ml.data.dataset import Dataset
     from derm_ml.embeddings.made import similar_of
 
@@ -84,7 +85,7 @@ def _champions_index(context: dg.AssetExecutionContext, task: Task, model: Bundl
         made = latest(context.instance, dg.AssetKey([task.name, SIMILAR]))
         folder = ModelFolder.holding(made.path) if made.version == model.version else folder
     data = places.version(task, model.card.dataset_md5)
-    return similar_of(Predictor(model.path), lambda: Dataset.open(data), folder).folder
+    return similar_of(Classifier(model.path), lambda: Dataset.open(data), folder).folder
 
 
 def _held_out(task: Task, model, evaluation: Path, places: Places) -> Iterator[Upload]:

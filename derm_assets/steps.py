@@ -22,6 +22,7 @@ from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
+from derm_assets.resources.promotions import Promotions
 from derm_assets.resources.trainer import Trainer
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.escape import visible
@@ -332,7 +333,7 @@ def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegist
     number = registry.alias(task, CHALLENGER)
     if number is None:
         raise UpstreamError(f"{task.name} has no challenger: materialise {task.name}/registered_model first")
-    decision = registry.promote_version(task, number)
+    decision = Promotions(registry).promote_version(task, number)
     for reason in decision.reasons:
         say(context, reason)
     reasons = "; ".join(decision.reasons)

@@ -22,12 +22,34 @@ if TYPE_CHECKING:
 
     from derm_ml.asking.answers import Answer, Explanation
     from derm_ml.asking.replay import Upload
-    from derm_ml.bundles.bundle import BundleCard
+    from derm_ml.bundles.bundle import Bundle, BundleCard
     from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.record import Evaluation
     from derm_ml.metrics.metric import Metric
     from derm_ml.progress import OnEpoch
     from derm_ml.records import Reading
+
+
+class Predictor(Protocol):
+    """What a task's `load` gives. How it is asked is the task's own: an image, a pair, for classes or a mask."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """The verified bundle that answers."""
+        ...
+
+    @property
+    def card(self) -> BundleCard:
+        """What that bundle says of itself."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def provider(self) -> str:
+        """Where its graph runs: `cpu`, `cuda`, …"""
+        ...
 
 
 class DataModule(Protocol):
@@ -80,7 +102,7 @@ class EvaluateModule(Protocol):
 class PredictModule(Protocol):
     """Answers and explains. `asked` is an RGB image (H, W, 3) uint8 or a `Pair`, as the task is asked."""
 
-    def load(self, bundle: Path) -> Any:
+    def load(self, bundle: Path) -> Predictor:
         """The predictor of a bundle of the task. Raises `BundleError` for one that is damaged or of something else."""
         ...
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from derm_ml.asking.answers import Answer, Explanation
     from derm_ml.asking.pair import Pair
     from derm_ml.bundles.bundle import BundleCard
-    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.contract import Predictor
     from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.record import Evaluation
     from derm_ml.metrics.metric import Metric

@@ -15,6 +15,7 @@ import sys
 
 from derm_ml import DermError
 from derm_ml.addresses import is_loopback
+from derm_ml.bundles.providers import chosen_provider
 from derm_ml.entrance import enter
 from derm_ml.registry import all_tasks
 from serving.launch import FOLLOW, SHADOW, CannotServe, own_folder, refuse_used_port, serve_command, serve_environment
@@ -37,6 +38,7 @@ def main() -> None:
             raise CannotServe(
                 f"refusing to listen on {given.host} without a token: set {TOKEN} or {FILE}, or bind to 127.0.0.1"
             )
+        chosen_provider()
         refuse_used_port(given.host, given.port)
     except DermError as error:
         print(error, file=sys.stderr)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, create_model
 
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation, Said
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.contract import Predictor
 from derm_ml.task import Task
 
 _IDENTITY: dict[str, Any] = {
@@ -97,6 +97,7 @@ class ServiceCard(Said):
     labels: list[str] | None = None
     model_version: str | None = None
     dataset_md5: str | None = None
+    provider: str | None = Field(default=None, description="where the model runs: cpu, cuda, …")
     similar_images: int | None = Field(default=None, description="known images that /similar searches")
     thumbnails: bool | None = Field(default=None, description="whether /similar can show them")
     licences: list[str] | None = Field(default=None, description="of those images")

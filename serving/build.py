@@ -20,8 +20,9 @@ from bentoml.exceptions import NotFound
 from pydantic import BaseModel, ConfigDict, Field
 
 import derm_ml
+from derm_ml.bundles import providers
 from derm_ml.bundles.bundle import CARD, Bundle, copy_to_serve
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.square_predictor import SquarePredictor
 from derm_ml.embeddings.similar import CARD as INDEX_CARD
 from derm_ml.embeddings.similar import SimilarImages, ship
 from derm_ml.entrance import enter
@@ -34,8 +35,8 @@ from serving.sources import code, sources
 
 # BentoML adds itself; httptools and uvloop are what its server parses and waits with where they are installed
 PACKAGES = (
-    "cryptography", "faiss-cpu", "httptools", "jinja2", "numpy", "onnxruntime", "opencv-python-headless", "pillow",
-    "pydantic", "pyyaml", "uvloop",
+    "cryptography", "faiss-cpu", "httptools", "jinja2", "numpy", providers.package(), "opencv-python-headless",
+    "pillow", "pydantic", "pyyaml", "uvloop",
 )  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def _stored(order: BuildOrder, bundle: Bundle) -> str:
             with bentoml.models.create(tag, labels=order.labels) as model:
                 copy_to_serve(bundle, Path(model.path_of(BUNDLE)))
                 shutil.copyfile(answers, Path(model.path_of(golden.GOLDEN)))
-                if isinstance(predictor, Predictor):
+                if isinstance(predictor, SquarePredictor):
                     sessions.choose(predictor, Path(model.path_of(sessions.SESSIONS)))
                 if order.index:
                     shutil.copytree(index, Path(model.path_of(INDEX)))

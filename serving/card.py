@@ -33,6 +33,7 @@ def service_card(engine: Engine) -> dict[str, Any]:
             "labels": list(engine.predictor.labels),
             "model_version": engine.predictor.bundle.version,
             "dataset_md5": card.dataset_md5,
+            "provider": engine.predictor.provider,
             "similar_images": len(engine.similar) if engine.similar else 0,
             "thumbnails": bool(engine.similar and engine.similar.has_thumbnails),
             "licences": engine.similar.licences if engine.similar else [],

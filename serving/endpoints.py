@@ -25,7 +25,7 @@ from derm_ml.asking.form import FORM
 from derm_ml.asking.kinds import BATCH, BATCH_BYTES, IMAGE
 from derm_ml.asking.options import ANSWER, EXPLAIN, AskingError, read_options
 from derm_ml.asking.pair import Pair
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.contract import Predictor
 from derm_ml.embeddings.similar import SimilarImagesError
 from derm_ml.embeddings.similar import answer as find_similar
 from derm_ml.images.decode import UPLOAD_FORMATS, ImageError, decode
@@ -116,7 +116,7 @@ def application(engine: Engine) -> Starlette:
         return Response(png, media_type="image/png", headers={**HEADERS, **named, "X-Research-Use": RESEARCH_USE})
 
     async def similar(request: Request) -> Response:
-        predictor, known = engine.ready(), engine.searchable()
+        predictor, known = engine.searchable()
         _refuse_encoding(request)
         if _kind(request) not in BODIES:
             raise HTTPException(415, _wanted(()))

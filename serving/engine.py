@@ -6,6 +6,7 @@ before is gone from memory when its last request has been answered.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from weakref import WeakKeyDictionary
 from starlette.exceptions import HTTPException
 
 from derm_ml.bundles.bundle import BundleError, read_card, require_trusted
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
+from derm_ml.bundles.providers import PROVIDER, ProviderError
+from derm_ml.contract import Predictor
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError
 from derm_ml.neutral_ids import NeutralIds, known_ids
 from derm_ml.task import Task
@@ -34,6 +37,8 @@ THREADS = max(2, min(4, os.cpu_count() or 1))  # decoding one picture overlaps w
 SOURCE = "source"  # what stands for the tag of a Bento where a bundle is served from disk
 BUNDLE = "bundle"  # the folder inside a BentoML model that holds the three files
 INDEX = "similar"  # the folder beside it that holds the index of similar images, if there is one
+
+logger = logging.getLogger("bentoml.serving")
 
 T = TypeVar("T")
 
@@ -138,6 +143,9 @@ class Engine:
         except BundleError:
             self.unready = "the model's files are damaged, changed or not signed, so it is not loaded; see the log"
             raise
+        except ProviderError:
+            self.unready = f"the execution provider that {PROVIDER} names cannot be used here; see the server's log"
+            raise
         except golden.GoldenError:
             self.unready = "the model does not give its golden answers, so it was not loaded; see the server's log"
             raise
@@ -158,6 +166,7 @@ class Engine:
         self._bentos[loaded.predictor] = loaded.bento
         self._current, self.unready, self.refused = loaded, "", ""
         self.metrics.serves(loaded.predictor.bundle.version, loaded.bento)
+        logger.info("model %s answers on %s", loaded.predictor.bundle.version, loaded.predictor.provider)
 
     def withdraw(self) -> None:
         """Let no request take the model any more; those that hold it are answered."""
@@ -171,12 +180,14 @@ class Engine:
             raise HTTPException(503, self.unready)
         return self._current.predictor
 
-    def searchable(self) -> SimilarImages:
-        """The index of similar images. Raises a 503 that says why there is none."""
-        if self._current is None or self._current.similar is None:
+    def searchable(self) -> tuple[Classifier, SimilarImages]:
+        """The predictor and its index of similar images. Raises a 503 that says why there is none."""
+        self.ready()
+        now = self._current
+        if now is None or now.similar is None or not isinstance(now.predictor, Classifier):
             because("no_index")
-            raise HTTPException(503, self._current.no_index if self._current else NO_INDEX)
-        return self._current.similar
+            raise HTTPException(503, now.no_index if now else NO_INDEX)
+        return now.predictor, now.similar
 
     def bento_of(self, predictor: Predictor) -> str:
         """The Bento a predictor that answers, or did a moment ago, came from."""
@@ -204,6 +215,6 @@ class Engine:
 
 def _with_index(files: Files, predictor: Predictor, bento: str) -> Loaded:
     """The predictor with its index, if there is one. Raises `SimilarImagesError` for one that cannot be used."""
-    if not files.index.exists():
+    if not files.index.exists() or not isinstance(predictor, Classifier):  # only a classifier has an embedding
         return Loaded(predictor, None, NO_INDEX, bento)
     return Loaded(predictor, SimilarImages.open(files.index, predictor.bundle.version), "", bento, known_ids())

@@ -10,6 +10,8 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from derm_ml.bundles import providers
+
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
 
@@ -58,7 +60,7 @@ class Metrics:
     def serves(self, model_version: str, bento: str) -> None:
         """The model that answers from now on: 1 for it, 0 for the ones before."""
         self.serves_none()
-        labels = (model_version, bento, version("bentoml"), version("onnxruntime"))
+        labels = (model_version, bento, version("bentoml"), providers.VERSION)
         self._served.add(labels)
         self._build.labels(*labels).set(1)
 

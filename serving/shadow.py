@@ -15,7 +15,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.contract import Predictor
 from derm_ml.task import Task
 from serving.golden import difference
 from serving.metrics import Metrics

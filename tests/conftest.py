@@ -57,6 +57,19 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
+def resealed(tmp_path):
+    """`resealed(bundle, views="d4")`: a copy of the bundle whose card says so, sealed again."""
+    from derm_ml.bundles.bundle import read_card, seal
+
+    def make(bundle: Path, **said) -> Path:
+        copy = Path(shutil.copytree(bundle, tmp_path / "resealed"))
+        seal(copy, read_card(bundle).model_copy(update=said))
+        return copy
+
+    return make
+
+
+@pytest.fixture
 def listening():
     """`with listening(app) as port`: a real uvicorn server on a free port of this machine, ended with the block."""
     import uvicorn

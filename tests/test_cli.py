@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from derm_ml import RESEARCH_USE, DermError, cli
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.cli import app
 from derm_ml.data.dataset import Dataset
 
@@ -68,7 +68,7 @@ def test_from_pictures_to_a_report(derm, tmp_path):
 
 def test_predict_says_what_evaluate_said(derm, trained, drawn_dataset, drawn_raw):
     """The number a researcher sees for a picture must be the number in the report (≤ 1e-5)."""
-    predictor = Predictor(trained / "bundle")
+    predictor = Classifier(trained / "bundle")
     rows = drawn_dataset.split("test").head(4)
     pictures = [next(drawn_raw.rglob(f"{name}.jpg")) for name in rows["id"]]
     code, out, _ = derm("predict", TASK, *pictures, "--model", trained, "--json")

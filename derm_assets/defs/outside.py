@@ -6,7 +6,7 @@ from __future__ import annotations
 import dagster as dg
 
 from derm_assets.resources.data_store import DataStore
-from derm_assets.resources.model_registry import ModelRegistry, open_registry
+from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
 
@@ -19,7 +19,7 @@ def outside() -> dg.Definitions:
             "places": places,
             "store": DataStore(places=places),
             "trainer": Trainer(),
-            "registry": open_registry(),
+            "registry": ModelRegistry.from_environment(),
         },
         sensors=[killed_trainings],
         # one process a run: a process a step costs some 8 s of start each, and a line is straight anyway

@@ -3,7 +3,7 @@
     registry.begin(task, folder, recipe, tags) → run     created, or taken up again after a crash
     registry.log_epoch(run, report)                      one step of every curve
     registry.register(task, bundle, evaluation) → ModelVersion, alias `challenger`
-    registry.promote(task, bundle) → Decision            what `derm promote` calls
+    registry.point(task, alias, number)                  what promotion (promotions.py) moves
 
 A bundle is stored as the files it is (no pickle, no MLflow flavour); whoever fetches one verifies its sha256.
 sqlite below `DERM_HOME` by default; `MLFLOW_TRACKING_URI` names a server or a Postgres database instead.
@@ -27,8 +27,7 @@ from urllib.request import url2pathname
 import dagster as dg
 from pydantic import PrivateAttr
 
-from derm_assets.packaging import release_again, service_check
-from derm_assets.resources.datasets import Datasets, evaluation_of
+from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.mlflow_client import RegistryError, reachable_client
 from derm_assets.resources.places import Places
 from derm_ml.bundles.bundle import CARD, Bundle
@@ -39,22 +38,13 @@ from derm_ml.machine import writing
 from derm_ml.model_folder import ModelFolder, model_folders
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
-from derm_ml.promotion.decision import Decision, evidence_of, weigh
-from derm_ml.promotion.doctor import Check, examine
-from derm_ml.promotion.ledger import Ledger, Standing, standing
-from derm_ml.promotion.transaction import (
-    champion_of,
-    promote,
-    read_champion,
-    reinstate,
-    rollback,
-    withdrawn_because,
-)
 from derm_ml.task import Recipe, Task
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as StoredVersion
+
+    from derm_assets.resources.promotions import Promotions
 
 
 HEAD = "ledger_head"  # tag of a registered model: the hash of the last line of its promotion ledger
@@ -78,6 +68,11 @@ class ModelRegistry(dg.ConfigurableResource):
     tracking_uri: str = ""  # empty: sqlite below DERM_HOME
     ui: str = "http://127.0.0.1:5000"  # where `mlflow ui` shows a local database
     _opened: Any = PrivateAttr(default=None)
+
+    @classmethod
+    def from_environment(cls) -> ModelRegistry:
+        """The registry the environment names."""
+        return cls(places=Places.from_environment(), tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""))
 
     # ------------------------------------------------------------------ runs
 
@@ -220,72 +215,11 @@ class ModelRegistry(dg.ConfigurableResource):
         """Where a person looks at a registered version."""
         return f"{self._ui}/#/models/{task.name}/versions/{version.number}"
 
-    # ------------------------------------------- what the command line calls
-
-    def champion(self, task: Task) -> Path:
-        """The champion's bundle. Raises `RegistryError` if there is none, `PromotionError` if ledger and registry
-        disagree who it is, or its files are not those that were promoted.
-        """
-        version = self.champion_version(task)
-        if version is None:
-            raise RegistryError(f"{task.name} has no champion: train a model, then `derm promote {task.name} MODEL`")
-        return version.bundle
-
-    def champion_version(self, task: Task) -> ModelVersion | None:
-        """The champion that ledger and registry agree on; None if there is none. Raises as `champion` does."""
-        return read_champion(task, self, champion_of(task, self, self.ledger(task)))
-
-    def promote(self, task: Task, bundle: Path, *, dry_run: bool = False) -> Decision:
-        """Decide whether a bundle becomes the champion; unless `dry_run`, register it and carry the decision out."""
-        evaluation = evaluation_of(bundle)
-        if not dry_run:
-            return self.promote_version(task, self.register(task, bundle, evaluation).number)
-        now = champion_of(task, self, self.ledger(task))
-        if why := withdrawn_because(task, Bundle.open_trusted(bundle), now):
-            return Decision(False, (why,))
-        evidence = evidence_of(task, ModelVersion(0, bundle, evaluation), self._data)
-        return weigh(task, evidence, read_champion(task, self, now), self._data)
-
-    def promote_version(self, task: Task, number: int) -> Decision:
-        """Decide on a registered version, move the aliases, write the ledger."""
-        return promote(task, number, self, self.ledger(task), self._data)
-
-    def rollback(self, task: Task, why: str, *, leave_empty: bool = False) -> str:
-        """Withdraw the champion and restore the one before; its Bento is released again, if it is still there."""
-        said = rollback(task, self, self.ledger(task), why, leave_empty)
-        return f"{said}; {release_again(task.name, self.standing(task))}"
-
-    def reinstate(self, task: Task, number: int, why: str) -> str:
-        """Let a withdrawn version be promoted again."""
-        return reinstate(task, number, self, self.ledger(task), why)
-
-    def history(self, task: Task) -> list[dict[str, Any]]:
-        """All entries of the ledger, verified."""
-        return self.ledger(task).entries()
-
-    def standing(self, task: Task, at: str = "") -> Standing:
-        """Who is champion, or was at a time (ISO 8601, UTC); the ledger verified."""
-        return standing(self.ledger(task).entries(), at)
-
-    def doctor(self, task: Task, *, repair: bool = False, why: str = "") -> list[Check]:
-        """Ledger, alias and files of the champion, then its data, its secret and its service."""
-        checks = examine(task, self, self.ledger(task), repair=repair, why=why)
-        if not all(check.ok for check in checks):
-            return checks
-        now = self.standing(task)
-        if now.champion is not None:
-            checks += self._data.examine(task, Bundle.open(self.read(task, now.champion).bundle))
-        return [*checks, service_check(task.name, now, repair)]
-
-    def ledger(self, task: Task) -> Ledger:
-        """The task's promotion ledger; the hash of its last line is kept in a tag of the registered model."""
-        return Ledger(self.places.ledger(task), _Anchor(self, task.name))
+    def anchor(self, task: Task) -> HeadTag:
+        """Where the hash of the last line of the task's promotion ledger is kept: outside the ledger's file."""
+        return HeadTag(self, task.name)
 
     # ---------------------------------------------------------------- inside
-
-    @property
-    def _data(self) -> Datasets:
-        return Datasets(self.places)
 
     def _by_alias(self, task: Task, alias: str) -> StoredVersion | None:
         from mlflow.exceptions import MlflowException
@@ -459,8 +393,8 @@ class ModelRegistry(dg.ConfigurableResource):
 
 
 @dataclass(frozen=True, slots=True)
-class _Anchor:
-    """The hash of the ledger's last line, as a tag of the registered model: outside the ledger's file."""
+class HeadTag:
+    """The hash of a ledger's last line, as a tag of the registered model."""
 
     registry: ModelRegistry
     name: str
@@ -516,6 +450,8 @@ def _tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: visible(value) for name, value in tags.items()}
 
 
-def open_registry() -> ModelRegistry:
-    """The registry the environment names; the entry point `derm.registry` of the command line."""
-    return ModelRegistry(places=Places.from_environment(), tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""))
+def open_registry() -> Promotions:
+    """What the command line asks of the registry the environment names; the entry point `derm.registry`."""
+    from derm_assets.resources.promotions import Promotions  # it stands above: whoever logs an epoch does not need it
+
+    return Promotions(ModelRegistry.from_environment())

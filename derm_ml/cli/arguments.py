@@ -98,10 +98,15 @@ def asked_by(task: Task, verb: str, how: str = "") -> None:
 
 def predictor_of(task: Task, model: Path | None) -> Any:
     from derm_ml.bundles.bundle import require_trusted
+    from derm_ml.bundles.providers import CPU
+    from derm_ml.cli.terminal import notes
 
     bundle = bundle_named(model) if model else open_registry().champion(task)
     require_trusted(bundle)
-    return task.load(bundle)
+    predictor = task.load(bundle)
+    if predictor.provider != CPU:
+        notes.print(f"runs on {predictor.provider}")
+    return predictor
 
 
 def open_registry() -> Registry:

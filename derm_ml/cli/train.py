@@ -79,6 +79,8 @@ def autoencode(
     against: Annotated[Path | None, typer.Option(help="a classifier's model folder, to compare embeddings")] = None,
 ) -> None:
     """Train an autoencoder on the images of a task and report reconstructions and codes. Labels are not learned."""
+    from derm_ml.bundles.bundle import model_of
+    from derm_ml.bundles.classifier import Classifier
     from derm_ml.embeddings.autoencoder import AutoencoderPredictor
     from derm_ml.embeddings.made import table_of
     from derm_ml.evaluation.autoencoder import report_autoencoder
@@ -93,7 +95,7 @@ def autoencode(
         raise WrongValue(unknown("autoencoder", recipe, AUTOENCODERS, "there are"))
     chosen = recipe_with(AUTOENCODERS[recipe], values_of(values))
     other = bundle_named(against) if against else None
-    compared = task.load(other) if other else None
+    compared = Classifier(model_of(task.name, other)) if other else None
     folder = ModelFolder(out) if out else ModelFolder.of(places.models(task.name), chosen, dataset.md5)
     _refuse_another(folder, chosen, dataset)
     notes.print(f"recipe {chosen.name} → {folder.path}")
@@ -113,13 +115,15 @@ def pseudo_label(
     data: PreparedData = None,
 ) -> None:
     """Propose labels for the unlabelled images by the neighbours of the model's embeddings, and audit them."""
+    from derm_ml.bundles.bundle import model_of
+    from derm_ml.bundles.classifier import Classifier
     from derm_ml.training.pseudo_labels import propose, write_proposal
 
     task = task_of(task_name)
     if not task.has_embedding:
         raise DermError(f"{task.name} has no pseudo-labels: its model has no embedding")
     bundle = bundle_named(model)
-    predictor, dataset = task.load(bundle), dataset_of(task, data)
+    predictor, dataset = Classifier(model_of(task.name, bundle)), dataset_of(task, data)
     with notes.status("spreading labels"):
         proposal = propose(predictor, dataset)
         made = write_proposal(proposal, predictor, dataset, ModelFolder.holding(bundle).pseudo_labels)

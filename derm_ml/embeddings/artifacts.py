@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING
 from derm_ml.task import Artifact
 
 if TYPE_CHECKING:
-    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.bundles.classifier import Classifier
     from derm_ml.data.dataset import Dataset
 
 
-def embeddings(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+def embeddings(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """The embedding of every image as one Parquet table, and numbers that say whether the classes separate."""
     from derm_ml.embeddings.made import make_embeddings
 
     return make_embeddings(predictor, dataset, folder)
 
 
-def embedding_map(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+def embedding_map(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """t-SNE of all images as a picture and as one interactive page. A picture, not a distance."""
     from derm_ml.embeddings.made import make_map
 
     return make_map(predictor, dataset, folder)
 
 
-def similar_images(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+def similar_images(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """The index that finds similar known images, a sheet of queries and neighbours, precision by class."""
     from derm_ml.embeddings.made import make_similar
 

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
-from derm_ml.bundles.bundle import Bundle, BundleError
-from derm_ml.bundles.predictor import Attributes
-from derm_ml.images.preprocess import limit_side, to_square
+from derm_ml.bundles.attributes import Attributes
+from derm_ml.bundles.square_predictor import SquarePredictor, batched
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +24,16 @@ class Reconstructed:
     embedding: np.ndarray
 
 
-class AutoencoderPredictor:
-    """Codes and reconstructions of one autoencoder bundle. Raises `BundleError` for any other bundle."""
+class AutoencoderPredictor(SquarePredictor):
+    """Codes and reconstructions of one autoencoder's bundle."""
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        self.bundle = Bundle.open(path)
-        if self.bundle.card.head != "reconstruction":
-            raise BundleError(f"{path} is no autoencoder: its head is '{self.bundle.card.head}'")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads  # 0: all cores
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(
-            str(self.bundle.model), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+    heads = ("reconstruction",)
 
     def __call__(self, images: Sequence[np.ndarray]) -> Reconstructed:
-        """RGB pictures, each (H, W, 3) uint8 of any size."""
-        rule = self.bundle.card.preprocessing
-        squares = np.stack([to_square(limit_side(i, rule.store_side), rule.side, rule.fit) for i in images])
+        """RGB images, each (H, W, 3) uint8 of any size."""
+        squares = self.squares(images)
         code, found = self._session.run(["embedding", "reconstruction"], {"image": squares})
-        return Reconstructed(squares, np.asarray(found), np.asarray(code))
+        return Reconstructed(squares, found, code)
 
     def batches(
         self,
@@ -55,9 +41,16 @@ class AutoencoderPredictor:
         size: int = 16,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[Reconstructed]:
-        """Any number of pictures in batches; `progress` is told how many were done."""
-        waiting = iter(images)
-        while batch := list(islice(waiting, size)):
+        """Any number of images in batches; `progress` is told how many were done."""
+        for batch in batched(images, size):
             yield self([image for image, _ in batch])
             if progress:
                 progress(len(batch))
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        side = self.card.preprocessing.side
+        return side, side, 3
+
+    def _numbers(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        return self(images).reconstruction

@@ -1,6 +1,6 @@
 """Embeddings of a dataset's images, as one table: what maps, similar images and pseudo-labels start from.
 
-    table = embeddings_of(Predictor(bundle), dataset, folder / "embeddings.parquet")    # made once, then read
+    table = embeddings_of(Classifier(bundle), dataset, folder / "embeddings.parquet")    # made once, then read
     vectors(table[table["split"] == "train"])                                           # (N, D) float32
 
 The table has one row an image, in the order of the manifest: id, source, patient, lesion, group, split, label,
@@ -20,8 +20,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from derm_ml.bundles.attributes import Attributes
 from derm_ml.bundles.bundle import Bundle
-from derm_ml.bundles.predictor import Attributes, Outputs
+from derm_ml.bundles.classifier import Outputs
 from derm_ml.data.dataset import Dataset
 from derm_ml.files import replacing_file
 from derm_ml.model_folder import ModelFolder
@@ -37,7 +38,7 @@ class Embedded(Protocol):
 
 
 class Embedder(Protocol):
-    """A bundle that turns pictures into vectors: the `Predictor`, or the autoencoder's."""
+    """A bundle that turns pictures into vectors: a `Classifier`, or the autoencoder's."""
 
     bundle: Bundle
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from derm_ml import RESEARCH_USE
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.embeddings.extract import table_of, unit, vectors
 from derm_ml.embeddings.map import drawn_rows, project, render_map
@@ -33,7 +33,7 @@ Progress = Callable[[int], None]
 
 
 def similar_of(
-    predictor: Predictor, dataset: Callable[[], Dataset], folder: ModelFolder, progress: Progress | None = None
+    predictor: Classifier, dataset: Callable[[], Dataset], folder: ModelFolder, progress: Progress | None = None
 ) -> SimilarImages:
     """The model's index of similar images; made of `dataset()` if there is none of this model version yet."""
     try:
@@ -43,7 +43,7 @@ def similar_of(
         return build_similar(table_of(predictor, data, folder, progress), data, folder.index)
 
 
-def make_embeddings(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+def make_embeddings(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """`embeddings.parquet`, `quality.json` (figures with n and intervals), `precision.png`, `numbers.json`."""
     table = table_of(predictor, dataset, ModelFolder.holding(folder))
     found = quality(table)
@@ -60,7 +60,7 @@ def make_embeddings(predictor: Predictor, dataset: Dataset, folder: Path) -> Map
     }
 
 
-def make_map(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+def make_map(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """`embedding_map.png` and `embedding_map.html`."""
     table = drawn_rows(table_of(predictor, dataset, ModelFolder.holding(folder)))
     points = project(table)
@@ -73,7 +73,7 @@ def make_map(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[st
     return {"embedding_map": picture, "page": _written(folder / "embedding_map.html", page.encode())}
 
 
-def make_similar(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+def make_similar(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """`index/` (what the service ships), `similar_images.png`, `precision.json`, `numbers.json`."""
     table = table_of(predictor, dataset, ModelFolder.holding(folder))
     similar_of(predictor, lambda: dataset, ModelFolder.holding(folder))

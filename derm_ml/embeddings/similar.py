@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from derm_ml import RESEARCH_USE, DermError
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.files import replacing_file, replacing_folder, sha256, write_json
 from derm_ml.images.fingerprints import fingerprint
 from derm_ml.images.index import VectorIndex
@@ -255,7 +255,7 @@ def ship(folder: Path, target: Path, thumbnails: bool) -> None:
 
 def answer(
     similar: SimilarImages,
-    predictor: Predictor,
+    predictor: Classifier,
     image: np.ndarray,
     options: Mapping[str, str],
     ids: NeutralIds | None = None,

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.special import expit, softmax
 
 from derm_ml.bundles.bundle import BundleCard
-from derm_ml.bundles.predictor import Outputs
+from derm_ml.bundles.classifier import Outputs
 from derm_ml.metrics.calibration import one_positive
 from derm_ml.metrics.classification import confusion_matrix, known
 from derm_ml.records import DataError

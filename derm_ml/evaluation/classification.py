@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from derm_ml.bundles.bundle import BundleCard
-from derm_ml.bundles.predictor import Outputs, Predictor, calibrated, concatenate
+from derm_ml.bundles.calibration import calibrated
+from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.splits import split_hash
 from derm_ml.evaluation.cases import Cases
@@ -32,7 +33,7 @@ from derm_ml.metrics.words import readable
 from derm_ml.task import Task
 
 CALIBRATED = 1e-5  # float32 probabilities: calibrating again may round the last digit differently
-PredictRows = Callable[[Predictor, Dataset, pd.DataFrame], Outputs]
+PredictRows = Callable[[Classifier, Dataset, pd.DataFrame], Outputs]
 MISTAKES = 18  # three rows of pictures: what a person looks through in a minute
 CAPTIONS = {
     "roc": "Bands hold, at each point, 95 % of resampled patients.",
@@ -71,7 +72,7 @@ def evaluate_classification(
 
     `frame` (N rows of the manifest: id, group, target.<label>, attribute.*) in the order of `outputs` (N);
     `scored_labels` are those whose AUC counts and is averaged (all if empty); `image(row)` gives RGB uint8 and adds
-    a sheet of the most confident mistakes, with their heatmaps if `unsquare(map, picture)` (`Predictor.unsquared`) is
+    a sheet of the most confident mistakes, with their heatmaps if `unsquare(map, picture)` (`Classifier.unsquared`) is
     given; independent labels are decided at the operating point `decided_at`.
     Metrics: `auc_mean` (of two or more scored labels), `auc_<label>`, `balanced_accuracy`, `accuracy`,
     `average_precision_<label>`, `ece` and `brier` (both also before calibration, `…_uncalibrated`), and for
@@ -145,7 +146,7 @@ def saved_outputs(
 
 
 def repeat_classification(
-    predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str, predict: PredictRows | None = None
+    predictor: Classifier, dataset: Dataset, ids: Sequence[str], split: str, predict: PredictRows | None = None
 ) -> pd.DataFrame:
     """Some cases predicted again: id, p.<label>, logit.<label>. `predict` where rows are not each asked by itself."""
     rows = dataset.split(split).set_index("id", drop=False)
@@ -157,7 +158,7 @@ def repeat_classification(
     return pd.DataFrame(columns)
 
 
-def predict_rows(predictor: Predictor, dataset: Dataset, rows: pd.DataFrame) -> Outputs:
+def predict_rows(predictor: Classifier, dataset: Dataset, rows: pd.DataFrame) -> Outputs:
     """What the predictor says of each row, asked as the endpoint would be: from its stored bytes."""
     return concatenate(predictor.batches((dataset.image(r), dataset.attributes(r)) for _, r in rows.iterrows()))
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.splits import split_hash
 from derm_ml.evaluation.record import Evaluation, Row
@@ -62,10 +62,10 @@ _NOTES = {
 }
 
 
-def evaluate_segmentation(task: Task, predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
+def evaluate_segmentation(task: Task, predictor: Segmenter, dataset: Dataset, split: str) -> Evaluation:
     """Everything that is measured of a segmenter on one split.
 
-    Every picture is asked as the endpoint would be: from its stored bytes, by the Predictor; its mask is compared
+    Every picture is asked as the endpoint would be: from its stored bytes, by the Segmenter; its mask is compared
     with the true one at the true one's own resolution. Metrics are means over pictures: `dice`, `jaccard`,
     `thresholded_jaccard`, `hd95` (pixels), `hd95_share`, `sensitivity`, `specificity`, then `empty_predictions`
     (share of the lesions that got an empty mask) and `confidence_rank_correlation` (Spearman, with the Dice).
@@ -129,13 +129,13 @@ def recount_segmentation(predictions: pd.DataFrame, dataset: Dataset, split: str
     return _metrics(table)
 
 
-def repeat_segmentation(predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+def repeat_segmentation(predictor: Segmenter, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
     """Some pictures segmented again: id, the scores that change little with a pixel, and what the endpoint answers."""
     rows = dataset.split(split).set_index("id", drop=False).loc[list(ids)]
     return pd.DataFrame(list(_scored(predictor, dataset, rows)), columns=["id", *REPEATED])
 
 
-def _scored(predictor: Predictor, dataset: Dataset, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _scored(predictor: Segmenter, dataset: Dataset, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """One row a picture: who it is, its scores, and what the endpoint answers of the picture as stored."""
     for start in range(0, len(rows), BATCH):
         batch = rows.iloc[start : start + BATCH].to_dict("records")
@@ -224,7 +224,7 @@ def _case(row: Mapping[Any, Any]) -> Row:
     return {name: row[name] for name in ("id", "source", "dice", "jaccard", "hd95", "true_area", "answer.confidence")}
 
 
-def _gallery(predictor: Predictor, dataset: Dataset, chosen: pd.DataFrame) -> bytes:
+def _gallery(predictor: Segmenter, dataset: Dataset, chosen: pd.DataFrame) -> bytes:
     """The chosen pictures as stored, with what was found, drawn too much and missed in colours."""
     by_id = dataset.manifest.set_index("id")
     pictures, captions = [], []

@@ -8,13 +8,14 @@ import numpy as np
 
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation
-from derm_ml.bundles.predictor import Attributes, Outputs, Predictor, concatenate
+from derm_ml.bundles.attributes import Attributes
+from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
 from derm_ml.explain.layers import heatmaps, shown
 from derm_ml.explain.overlay import captioned, overlay
 from derm_ml.sentences import WrongValue, unknown
 
 
-def asked(predictor: Predictor, images: Sequence[np.ndarray], options: Mapping[str, str]) -> Outputs:
+def asked(predictor: Classifier, images: Sequence[np.ndarray], options: Mapping[str, str]) -> Outputs:
     """What the predictor says of some images (H, W, 3) uint8 of people of the same age and sex, as far as given."""
     attributes = attributes_from(options)
     return concatenate(predictor.batches((image, attributes) for image in images))
@@ -30,7 +31,7 @@ def attributes_from(options: Mapping[str, str]) -> Attributes:
     return attributes
 
 
-def explained(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
+def explained(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
     """The image with the Grad-CAM of `options["label"]` (default: the most likely label) and a caption.
 
     Its longer side is at most `options["size"]`. Raises `WrongValue` for a label the model does not know.
@@ -44,13 +45,13 @@ def explained(predictor: Predictor, image: np.ndarray, options: Mapping[str, str
 
 
 def explanation_of(
-    predictor: Predictor, outputs: Outputs, image: np.ndarray, options: Mapping[str, str]
+    predictor: Classifier, outputs: Outputs, image: np.ndarray, options: Mapping[str, str]
 ) -> Explanation:
     """The Grad-CAM of `options["label"]` (default: the most likely label) as numbers; `outputs` are of `image`."""
     return heatmaps(predictor, outputs, [_label(predictor, outputs, options)], image, options)
 
 
-def _label(predictor: Predictor, outputs: Outputs, options: Mapping[str, str]) -> str:
+def _label(predictor: Classifier, outputs: Outputs, options: Mapping[str, str]) -> str:
     label = options.get("label") or predictor.labels[int(outputs.probabilities[0].argmax())]
     if label not in predictor.labels:
         raise WrongValue(unknown("label", label, predictor.labels, "the model knows"))

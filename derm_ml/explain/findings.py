@@ -13,7 +13,7 @@ import pandas as pd
 
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.pair import Pair
-from derm_ml.bundles.predictor import Outputs, Predictor, concatenate
+from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
 from derm_ml.data.dataset import Dataset
 from derm_ml.explain.layers import shown
 from derm_ml.explain.overlay import captioned, overlay
@@ -24,13 +24,13 @@ from derm_ml.sentences import WrongValue, unknown
 FOUND, MISSED, FALSE = 6, 3, 3  # pictures of a finding's sheet: right, overlooked, wrongly found
 
 
-def findings_of(predictor: Predictor, dataset: Dataset, rows: pd.DataFrame) -> Outputs:
+def findings_of(predictor: Classifier, dataset: Dataset, rows: pd.DataFrame) -> Outputs:
     """What the predictor says of the rows of a split, each photo with that of the other eye where there is one."""
     asked = ((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
     return predictor.with_fellows(concatenate(predictor.batches(asked)), dataset.fellows(rows))
 
 
-def finding_of(predictor: Predictor, asked: np.ndarray | Pair) -> Outputs:
+def finding_of(predictor: Classifier, asked: np.ndarray | Pair) -> Outputs:
     """What the predictor says of one eye: its photo (H, W, 3) uint8, or a pair with the photo of the other eye."""
     if not isinstance(asked, Pair):
         return predictor([asked])
@@ -38,7 +38,7 @@ def finding_of(predictor: Predictor, asked: np.ndarray | Pair) -> Outputs:
     return predictor.with_fellows(concatenate(both), np.array([1, 0]))
 
 
-def shown_findings(predictor: Predictor, outputs: Outputs, label: str = "") -> list[str]:
+def shown_findings(predictor: Classifier, outputs: Outputs, label: str = "") -> list[str]:
     """Whose maps are shown of the first image of `outputs`: `label`'s; without one, those of the findings present.
 
     Where none is present, that of the most likely. Raises `WrongValue` for a label the model does not know.
@@ -50,7 +50,7 @@ def shown_findings(predictor: Predictor, outputs: Outputs, label: str = "") -> l
     return [label] if label else present or [max(p, key=p.__getitem__)]
 
 
-def explained(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
+def explained(predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
     """RGB (H, W, 3) uint8: a panel for each of the `shown_findings` of `options["label"]`, side by side.
 
     Of a pair it is the first photo; the second, of the person's other eye, only takes part in the probabilities.
@@ -72,7 +72,7 @@ def explained(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[s
     return np.ascontiguousarray(np.hstack(grown))
 
 
-def finding_sheets(predictor: Predictor, dataset: Dataset, rows: pd.DataFrame, outputs: Outputs) -> dict[str, bytes]:
+def finding_sheets(predictor: Classifier, dataset: Dataset, rows: pd.DataFrame, outputs: Outputs) -> dict[str, bytes]:
     """Finding → a sheet (PNG): pictures in which it was found, overlooked and wrongly found, with the finding's map.
 
     In the order of the manifest, so that nobody has picked the pretty ones. A picture with several findings is on

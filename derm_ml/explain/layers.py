@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from derm_ml.asking.answers import Explanation, Layer, Png
-from derm_ml.bundles.predictor import Outputs, Predictor
+from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.explain.overlay import heat
 from derm_ml.images.preprocess import limit_side
 
@@ -20,7 +20,7 @@ def shown(image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
 
 
 def heatmaps(
-    predictor: Predictor, outputs: Outputs, labels: Sequence[str], image: np.ndarray, options: Mapping[str, str]
+    predictor: Classifier, outputs: Outputs, labels: Sequence[str], image: np.ndarray, options: Mapping[str, str]
 ) -> Explanation:
     """The Grad-CAM of some labels of the first image of `outputs`; `image` (H, W, 3) is that image as it was asked."""
     height, width = shown(image, options).shape[:2]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from derm_ml import RESEARCH_USE
-from derm_ml.bundles.predictor import Outputs, Predictor, concatenate
+from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
 from derm_ml.data.dataset import Dataset
 from derm_ml.explain.overlay import overlay
 from derm_ml.figures.sheets import heatmap_sheet
@@ -18,7 +18,7 @@ PER_LABEL = 4  # right and wrong answers shown of each label
 
 
 def classification_heatmaps(
-    predictor: Predictor, dataset: Dataset, folder: Path, decided_at: str = "balanced"
+    predictor: Classifier, dataset: Dataset, folder: Path, decided_at: str = "balanced"
 ) -> Mapping[str, Path]:
     """`heatmaps.png`: for each label, test pictures the model got right and wrong, beside the Grad-CAM of its answer.
 
@@ -43,7 +43,7 @@ def classification_heatmaps(
 _Said = Iterator[tuple[int, int, str]]  # row, column of the map, what was said
 
 
-def _said_of_classes(predictor: Predictor, rows: Sequence[dict], outputs: Outputs, _decided_at: str) -> _Said:
+def _said_of_classes(predictor: Classifier, rows: Sequence[dict], outputs: Outputs, _decided_at: str) -> _Said:
     answers = outputs.probabilities.argmax(axis=1)
     for column, label in enumerate(predictor.labels):
         of_label = [i for i, row in enumerate(rows) if row[f"target.{label}"] == 1]
@@ -53,7 +53,7 @@ def _said_of_classes(predictor: Predictor, rows: Sequence[dict], outputs: Output
             yield i, answers[i], f"said {predictor.labels[answers[i]]} {outputs.probabilities[i, answers[i]]:.0%}"
 
 
-def _said_of_labels(predictor: Predictor, rows: Sequence[dict], outputs: Outputs, decided_at: str) -> _Said:
+def _said_of_labels(predictor: Classifier, rows: Sequence[dict], outputs: Outputs, decided_at: str) -> _Said:
     for column, label in enumerate(predictor.labels):
         flagged = outputs.probabilities[:, column] >= predictor.card.threshold(label, decided_at)
         for target, answer, most in ((1, True, 4), (1, False, 4), (0, True, 2), (0, False, 2)):

@@ -77,7 +77,7 @@ class Head(nn.Module):
         return product
 
 
-class Classifier(nn.Module):
+class ClassifierNetwork(nn.Module):
     """Backbone + head on RGB uint8 images.
 
     forward(images (N, H, W, 3) uint8, attributes (N, A) float32 or None) → logits (N, L).

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from derm_ml.nets.classifier import Classifier
-from derm_ml.nets.segmenter import Segmenter
+from derm_ml.nets.classifier import ClassifierNetwork
+from derm_ml.nets.segmenter import SegmenterNetwork
 
 
 class Members(nn.Module):
@@ -21,7 +21,7 @@ class Members(nn.Module):
     Its weights are named `members.<k>.<name in the member>`.
     """
 
-    def __init__(self, members: Sequence[Classifier | Segmenter]) -> None:
+    def __init__(self, members: Sequence[ClassifierNetwork | SegmenterNetwork]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
@@ -30,7 +30,7 @@ class Members(nn.Module):
         return torch.stack([member(*given) for member in self.members]).mean(dim=0)
 
     def explained(self, images: Tensor, attributes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Classifier.explained`: logits (N, L), the members' embeddings side by side (N, D · members), and maps.
+        """As `ClassifierNetwork.explained`: logits (N, L), the members' embeddings side by side (N, D · members), maps.
 
         Mean logits are those of one network that has all members' last maps side by side, so its Grad-CAM is the mean
         of the members' evidence, cut at zero after the mean and not before.

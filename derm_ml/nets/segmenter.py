@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from derm_ml.nets.backbones import IMAGENET_MEAN, IMAGENET_STD
 
 
-class Segmenter(nn.Module):
+class SegmenterNetwork(nn.Module):
     """forward(images (N, H, W, 3) uint8) → logits (N, 1, H, W) float, one for each pixel.
 
     `body` maps (N, 3, H, W) float, normalised as ImageNet is, to such logits.

@@ -13,7 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from derm_ml.asking.pair import Pair
-from derm_ml.bundles.bundle import CARD, MODEL, Bundle, BundleError
+from derm_ml.bundles.bundle import CARD, MODEL, Bundle, BundleCard, BundleError
+from derm_ml.bundles.providers import CPU
 from derm_ml.images.preprocess import limit_side
 from derm_ml.pairs.faces.choice import FILES, LANDMARKS, RECOGNITION, FaceSettings, chosen_faces, chosen_recognition
 from derm_ml.pairs.faces.face import FaceModelError
@@ -41,7 +42,6 @@ class PairPredictor:
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.bundle = Bundle.open(path)
-        self.card = self.bundle.card
         for name in (IDENTITY, *FILES.values(), LANDMARKS, RECOGNITION, MODEL):
             if (path / name).exists() and name not in self.card.files:
                 raise BundleError(f"{path / name}: {CARD} does not name it with its sha256; it was put there later")
@@ -53,11 +53,20 @@ class PairPredictor:
         except (ValidationError, FaceModelError) as error:
             raise BundleError(f"{path}: not a bundle that matches pairs: {error}") from error
         self.faces = detector
-        network = None
+        self._network = None
         if parameters.version != "classical":
-            network = Learned.open(self.bundle.model, parameters.side)
-        registrar = Registrar(detector, landmarks, network, parameters.version == "learned")
+            self._network = Learned.open(self.bundle.model, parameters.side)
+        registrar = Registrar(detector, landmarks, self._network, parameters.version == "learned")
         self.matcher = Matcher(registrar, parameters.numbers, recognition or read_identity(path))
+
+    @property
+    def card(self) -> BundleCard:
+        return self.bundle.card
+
+    @property
+    def provider(self) -> str:
+        """Where its graph runs: `cpu`, `cuda`, …; a bundle without one computes on the CPU."""
+        return self._network.session.provider if self._network else CPU
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -1,110 +1,97 @@
 """Train a classifier on a dataset and seal it into a bundle: what every classification task's `fit` does.
 
-network(s) → best weights (training/loop.py, members.py) → graph
-→ calibration and operating points on the validation split → bundle
+select rows and targets (classifier_samples.py)
+→ train network(s), best weights by the validation split (classifier_validation.py, loop.py, members.py)
+→ seal the graph → calibrate it on the validation split (classifier_calibration.py) → bundle
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
-from derm_ml.bundles.predictor import Predictor, concatenate, encode_attributes
-from derm_ml.data.dataset import Dataset, Reader
-from derm_ml.data.learned_ids import learned_from, started_from
+from derm_ml.bundles.classifier import Classifier, concatenate
+from derm_ml.data.dataset import Dataset
 from derm_ml.files import write_json
-from derm_ml.images.augment import Augment, augmentation
-from derm_ml.images.condition import conditioned, square
-from derm_ml.images.settings import Preprocessing
-from derm_ml.losses.classification import asymmetric_loss, sigmoid_loss, softmax_loss
-from derm_ml.metrics.calibration import fit_fellow_shares, fit_temperature, fit_temperature_and_bias
-from derm_ml.metrics.classification import auc
-from derm_ml.metrics.intervals import estimate
-from derm_ml.metrics.operating_points import fit_balanced_point, fit_recall_points, fit_specificity_point
-from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.backbones import describe_weights
-from derm_ml.nets.classifier import Classifier
+from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.progress import OnEpoch
-from derm_ml.records import DataError
 from derm_ml.sentences import WrongValue
+from derm_ml.training.classifier_calibration import ValidationLogits, calibrated_card
+from derm_ml.training.classifier_samples import Selected, Targets, balance, preprocessing, select, training_samples
+from derm_ml.training.classifier_validation import best_by, loss_named_by, validation
 from derm_ml.training.code_version import git_commit
 from derm_ml.training.export import export_classifier
-from derm_ml.training.feeding import LoadSample, in_order
-from derm_ml.training.loop import Fitted, fit_network
-from derm_ml.training.members import fit_members
-from derm_ml.training.pseudo_labels import judged, labelled_rows, read_pseudo_labels
-from derm_ml.training.seeding import generator
+from derm_ml.training.loop import Fitted, Loss, fit_network
+from derm_ml.training.members import Trained, fit_members
+from derm_ml.training.pseudo_labels import judged
 from derm_ml.training.settings import ClassifierRecipe
 
-RECALLS = (0.90, 0.95)  # the recalls an operating point is fitted for, where a task names no others
-SPECIFICITIES = (0.90,)  # the same the other way round, for several independent labels
 
-LossOf = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (logits, targets, weights) → mean loss
+def _all_targets(targets: np.ndarray) -> np.ndarray:
+    return targets
 
 
-def fit_classifier(
-    dataset: Dataset,
-    recipe: ClassifierRecipe,
-    head: Literal["softmax", "sigmoid"],
-    scored: Sequence[str],
-    out: Path,
-    on_epoch: OnEpoch,
-    recalls: Sequence[float] = RECALLS,
-    training_targets: Callable[[np.ndarray], np.ndarray] = lambda targets: targets,
-) -> Path:
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a task wants of its classifier.
+
+    `head`: softmax where the labels exclude each other, sigmoid where they are independent;
+    `scored`: the labels whose (mean) AUC on the validation split chooses the best epoch;
+    `recalls`: those an operating point is fitted for;
+    `training_targets` may hide some of the targets (N, L) from training by making them NaN, where labels are
+    independent.
+    """
+
+    head: Literal["softmax", "sigmoid"]
+    scored: Sequence[str]
+    recalls: Sequence[float] = (0.90, 0.95)
+    training_targets: Targets = _all_targets
+
+
+def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Path, on_epoch: OnEpoch) -> Path:
     """Train (or resume) in `out` and return `out/bundle`.
 
-    `scored` are the labels whose (mean) AUC on the validation split chooses the best epoch; `training_targets` may
-    hide some of the targets (N, L) from training by making them NaN, where labels are independent.
     Raises `DataError` if a split or a label has no images, `TrainingError` if training fails.
     """
     model = ModelFolder(out)
     if model.finished:  # the folder names recipe and data: this is the same model
         return model.bundle
-    _check(dataset)
-    validation = dataset.split("validation")
-    train = labelled_rows(dataset, recipe.labelled_share, recipe.seed)
-    targets = training_targets(dataset.targets(train))
-    given = None
-    if recipe.pseudo_labels:
-        given = read_pseudo_labels(Path(recipe.pseudo_labels), dataset, recipe.labelled_share, recipe.seed)
-        train = pd.concat([train, given.rows])
-        targets = np.concatenate([targets, training_targets(given.targets)])
-    teachers = [Path(given.audit["teacher"])] if given else []
-    learned = learned_from(dataset, given.rows if given else None, [*teachers, *started_from(recipe)])
-    _check_targets(dataset, targets, recipe)
-    columns = 2 * len(recipe.attributes)
-    weights, draws = _balance(dataset, train, targets, recipe, head)
-    loss_of = _loss(recipe, head)
+    selected = select(dataset, recipe, aim.training_targets)
+    trained = train(dataset, selected, recipe, aim, out, on_epoch)
+    write_json(model.history, [asdict(report) for report in trained.history])
+    with writing_bundle(model.bundle) as folder:
+        seal_trained(dataset, selected, recipe, aim, trained, folder)
+        calibrate(dataset, selected, recipe, aim, folder)
+    return model.bundle
 
-    def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
-        images, target, attributes = batch
-        scale = None if weights is None else weights.to(target.device)
-        logits = model(images, attributes if columns else None).float()
-        return loss_of(logits, target, scale)
 
-    taught = given.source if given else ""
+def train(
+    dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, out: Path, on_epoch: OnEpoch
+) -> Trained[ClassifierNetwork]:
+    """Train the recipe's network, or each of its members, on the selected rows."""
+    weights, draws = balance(dataset, selected, recipe, aim.head)
+    loss = _loss(recipe, aim, weights)
+    taught = selected.given.source if selected.given else ""
 
-    def fit(network: Classifier, settings: ClassifierRecipe, folder: Path, tell: OnEpoch) -> Fitted:
+    def fit(network: ClassifierNetwork, settings: ClassifierRecipe, folder: Path, tell: OnEpoch) -> Fitted:
         identity = [settings.name, settings.model_dump(mode="json", exclude={"members"}), dataset.md5, taught]
         return fit_network(
             network,
-            training_samples(dataset, train, settings, targets),
-            len(train),
+            training_samples(dataset, selected.rows, settings, selected.targets),
+            len(selected.rows),
             loss,
-            _validation(dataset, validation, settings, scored, head),
-            "auc_mean" if len(scored) > 1 else f"auc_{scored[0]}",
+            validation(dataset, selected.validation, settings, aim.scored, aim.head),
+            best_by(aim.scored),
             settings,
             folder,
             json.dumps(identity, sort_keys=True),
@@ -113,14 +100,24 @@ def fit_classifier(
             before_epoch=lambda epoch: network.freeze_features(epoch < settings.frozen_epochs),
         )
 
-    trained = fit_members(lambda settings: build_classifier(settings, len(dataset.labels)), fit, recipe, out, on_epoch)
-    write_json(model.history, [asdict(report) for report in trained.history])
+    return fit_members(lambda settings: build_classifier(settings, len(dataset.labels)), fit, recipe, out, on_epoch)
+
+
+def seal_trained(
+    dataset: Dataset,
+    selected: Selected,
+    recipe: ClassifierRecipe,
+    aim: Aim,
+    trained: Trained[ClassifierNetwork],
+    folder: Path,
+) -> None:
+    """Export the trained network into `folder` and seal it, not calibrated yet."""
     card = BundleCard(
         task=dataset.task,
         recipe_name=recipe.name,
         recipe=recipe.model_dump(mode="json"),
         labels=dataset.labels,
-        head=head,
+        head=aim.head,
         preprocessing=preprocessing(recipe, dataset),
         views=recipe.views,
         attributes=recipe.attributes,
@@ -133,31 +130,41 @@ def fit_classifier(
         epochs=trained.epoch,
         validation=trained.validation,
     )
-    with writing_bundle(model.bundle) as folder:
-        export_classifier(trained.network, recipe.side, columns, folder)
-        learned.write(folder)
-        seal(folder, card)
-        card = _calibrated(card, Predictor(folder), dataset, validation, head, recalls, recipe.fellow)
-        if given:
-            teacher = Predictor(Path(given.audit["teacher"]))
-            outcome = judged(teacher, Predictor(folder), dataset, scored, given)
-            card = card.model_copy(update={"pseudo_labels": outcome})
-        seal(folder, card)
-    return model.bundle
+    export_classifier(trained.network, recipe.side, _columns(recipe), folder)
+    selected.learned.write(folder)
+    seal(folder, card)
 
 
-def build_classifier(recipe: ClassifierRecipe, labels: int) -> Classifier:
+def calibrate(dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, folder: Path) -> None:
+    """Seal the bundle in `folder` again, with what its own graph says of the validation split; with pseudo-labels, also
+    with what they brought over their teacher."""
+    rows, classifier = selected.validation, Classifier(folder)
+    asked = ((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
+    said = ValidationLogits(
+        concatenate(classifier.batches(asked)).logits,
+        dataset.targets(rows),
+        rows["group"].to_numpy(str),
+        dataset.fellows(rows) if recipe.fellow else None,
+    )
+    card = calibrated_card(classifier.card, said, aim.recalls)
+    if selected.given:
+        outcome = judged(Classifier(selected.given.teacher), classifier, dataset, aim.scored, selected.given)
+        card = card.model_copy(update={"pseudo_labels": outcome})
+    seal(folder, card)
+
+
+def build_classifier(recipe: ClassifierRecipe, labels: int) -> ClassifierNetwork:
     """The network of a recipe, its weights in the memory layout its convolutions are fastest in.
 
     Raises `ValueError` if it cannot be trained at the recipe's training side.
     """
-    network = Classifier(
+    network = ClassifierNetwork(
         recipe.backbone,
         labels,
         recipe.pretrained,
         recipe.hidden,
         recipe.dropout,
-        2 * len(recipe.attributes),
+        _columns(recipe),
         recipe.head_init,
         recipe.side,
     )
@@ -166,191 +173,18 @@ def build_classifier(recipe: ClassifierRecipe, labels: int) -> Classifier:
     return network.to(memory_format=torch.channels_last)
 
 
-def preprocessing(recipe: ClassifierRecipe, dataset: Dataset) -> Preprocessing:
-    """What the recipe wants done to a picture of the dataset before the graph."""
-    return Preprocessing(
-        side=recipe.side,
-        store_side=dataset.info["settings"]["store_side"],
-        fit=recipe.squaring,
-        field_of_view=recipe.field_of_view,
-        channel=recipe.channel,
-        contrast=recipe.contrast,
-        smallest_side=recipe.smallest_side,
-    )
+def _loss(recipe: ClassifierRecipe, aim: Aim, weights: Tensor | None) -> Loss:
+    """(network, batch of images, targets, attributes) → mean loss, each label weighted (L,)."""
+    loss_of, columns = loss_named_by(recipe, aim.head), _columns(recipe)
+
+    def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
+        images, target, attributes = batch
+        scale = None if weights is None else weights.to(target.device)
+        logits = model(images, attributes if columns else None).float()
+        return loss_of(logits, target, scale)
+
+    return loss
 
 
-def _loss(recipe: ClassifierRecipe, head: Literal["softmax", "sigmoid"]) -> LossOf:
-    if recipe.loss == "asymmetric":
-        if head == "softmax":
-            raise WrongValue("loss=asymmetric is for independent labels; this task's classes exclude each other")
-        return lambda logits, targets, weights: asymmetric_loss(
-            logits, targets, weights, recipe.label_smoothing, recipe.focal_gamma, recipe.negative_gamma
-        )
-    plain = softmax_loss if head == "softmax" else sigmoid_loss
-    return lambda logits, targets, weights: plain(logits, targets, weights, recipe.label_smoothing, recipe.focal_gamma)
-
-
-def _check(dataset: Dataset) -> None:
-    for name in ("train", "validation"):
-        counts = {label: dataset.count(name, label) for label in dataset.labels}
-        empty = [label for label, count in counts.items() if count == 0]
-        empty += [f"anything but {label}" for label, count in counts.items() if count == len(dataset.split(name))]
-        if empty:
-            raise DataError(
-                f"the {name} split of {dataset.path} has no image of {', '.join(empty)} ({counts}); "
-                "add images or change the split fractions in params.yaml"
-            )
-
-
-def _check_targets(dataset: Dataset, targets: np.ndarray, recipe: ClassifierRecipe) -> None:
-    """Labels that are put aside may have been the only ones."""
-    for label, column in zip(dataset.labels, targets.T, strict=True):
-        if not (column == 1).any() or not (column == 0).any():
-            raise DataError(
-                f"with labelled_share={recipe.labelled_share} no training image is known to have {label}, or to lack "
-                "it: use a larger share, or a setting that hides fewer labels"
-            )
-
-
-def _balance(
-    dataset: Dataset, rows: pd.DataFrame, targets: np.ndarray, recipe: ClassifierRecipe, head: str
-) -> tuple[Tensor | None, Sequence[float] | None]:
-    """Loss weights per label, and how often each image is drawn, as the recipe's class balance asks."""
-    frequency = np.nanmean(targets, axis=0)
-    rarity = (1 / frequency if head == "softmax" else (1 - frequency) / frequency) ** recipe.balance_power
-    extra = rows["source"].isin(dataset.info["settings"]["training_only"]).to_numpy()
-    draws = np.where(extra, recipe.extra_weight, 1.0)
-    if recipe.class_balance == "sampler":
-        # a case without any label is drawn as often as its own rarity says if there is one label, else as the commonest
-        without = 1.0 if len(frequency) == 1 else np.minimum(1.0, rarity.min())
-        draws = draws * np.nanmax(np.where(targets == 1, rarity, without), axis=1)
-    even = recipe.class_balance != "sampler" and (recipe.extra_weight == 1 or not extra.any())
-    weights = None
-    if recipe.class_balance == "weights":
-        scaled = rarity / (rarity * frequency).sum() if head == "softmax" else rarity  # mean weight of an image is 1
-        weights = torch.tensor(scaled, dtype=torch.float32)
-    return weights, None if even else list(draws)
-
-
-@dataclass(frozen=True, eq=False)
-class _TrainingSamples:
-    image: Reader
-    rule: Preprocessing
-    augment: Augment
-    targets: np.ndarray  # (N, L)
-    attributes: np.ndarray  # (N, 2 · A)
-    unknown: np.ndarray  # (2 · A,)
-    hidden_share: float
-
-    def __call__(self, index: int, seed: int) -> tuple[np.ndarray, ...]:
-        hidden = generator(seed, "attributes").random() < self.hidden_share
-        image = self.augment(conditioned(self.image(index), self.rule), seed)
-        return image, self.targets[index], self.unknown if hidden else self.attributes[index]
-
-
-def training_samples(
-    dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRecipe, targets: np.ndarray | None = None
-) -> LoadSample:
-    """(index, seed) → augmented image (S, S, 3) uint8 of the training side, targets (L,), attributes (2 · A,) float32.
-
-    `targets` (N, L) of the rows, where they are not those of the dataset.
-    """
-    side = recipe.training_side or recipe.side
-    return _TrainingSamples(
-        dataset.reader(rows),
-        preprocessing(recipe, dataset),
-        augmentation(recipe.augmentation, side, recipe.squaring, recipe.smallest_side),
-        dataset.targets(rows) if targets is None else targets,
-        encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes),
-        encode_attributes([{}], recipe.attributes)[0],
-        recipe.attribute_dropout,
-    )
-
-
-def _validation(
-    dataset: Dataset,
-    rows: pd.DataFrame,
-    recipe: ClassifierRecipe,
-    scored: Sequence[str],
-    head: Literal["softmax", "sigmoid"],
-) -> Callable[[nn.Module], dict[str, float]]:
-    """Loss and AUCs on the validation images, read anew each time: memory does not grow with their number."""
-    rule, loss_of = preprocessing(recipe, dataset), _loss(recipe, head)
-    image = dataset.reader(rows)
-    targets = torch.from_numpy(dataset.targets(rows))
-    attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
-
-    def load(index: int) -> tuple[np.ndarray, ...]:
-        return square(image(index), rule), attributes[index]
-
-    def validate(network: nn.Module) -> dict[str, float]:
-        device = next(network.parameters()).device
-        parts = []
-        for images, facts in in_order(load, len(rows), recipe.batch_size):
-            extra = facts.to(device) if recipe.attributes else None
-            parts.append(network(images.to(device), extra).float().cpu())
-        logits = torch.cat(parts)
-        if not logits.isfinite().all():  # nothing can be ranked: the loop stops at it
-            return {"loss": math.nan}
-        scores = (logits.softmax(1) if head == "softmax" else logits.sigmoid()).numpy()
-        figures: dict[str, Any] = {"loss": loss_of(logits, targets, None).item()}
-        for label in scored:
-            column = dataset.labels.index(label)
-            figures[f"auc_{label}"] = estimate(auc, scores[:, column], targets[:, column].numpy())
-        found = [figures[f"auc_{label}"] for label in scored]
-        if len(scored) > 1:
-            figures["auc_mean"] = None if None in found else float(np.mean(found))
-        return {name: value for name, value in figures.items() if value is not None}
-
-    return validate
-
-
-def _calibrated(
-    card: BundleCard,
-    predictor: Predictor,
-    dataset: Dataset,
-    rows: pd.DataFrame,
-    head: Literal["softmax", "sigmoid"],
-    recalls: Sequence[float],
-    fellow: bool,
-) -> BundleCard:
-    """The card with calibration (and, if asked for, what the other eye counts) and operating points fitted on the
-    validation split through the exported graph.
-    """
-    outputs = concatenate(
-        predictor.batches((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
-    )
-    targets = dataset.targets(rows)
-    if fellow:
-        fellows = dataset.fellows(rows)
-        card = card.model_copy(update={"fellow": fit_fellow_shares(outputs.logits, fellows, targets)})
-        predictor.card = card
-        outputs = predictor.with_fellows(outputs, fellows)
-    if head == "softmax":
-        calibration = {"temperature": fit_temperature(outputs.logits, targets, head)}
-    elif len(card.labels) == 1:
-        temperature, bias = fit_temperature_and_bias(outputs.logits, targets)
-        calibration = {"temperature": temperature, "bias": bias}
-    else:  # each label by itself: they differ in how often they are drawn, and in how well they are told
-        each = [fit_temperature_and_bias(outputs.logits[:, [k]], targets[:, [k]]) for k in range(len(card.labels))]
-        calibration = {"temperatures": tuple(t for t, _ in each), "bias": tuple(b for _, (b,) in each)}
-    card = card.model_copy(update=calibration)
-    predictor.card = card
-    probabilities = predictor.calibrated(outputs.logits)
-    patients = rows["group"].to_numpy(str)
-    points: list[OperatingPoint] = []
-    unclaimed: list[UnclaimedPoint] = []
-    for column, label in enumerate(card.labels):
-        given = (label, probabilities[:, column], targets[:, column], "validation", dataset.split_hashes["validation"])
-        points.append(fit_balanced_point("balanced", *given, groups=patients))
-        claimed, short = fit_recall_points(*given, recalls, groups=patients)
-        points, unclaimed = [*points, *claimed], [*unclaimed, *short]
-        if head == "sigmoid" and len(card.labels) > 1:
-            points += [
-                fit_specificity_point(f"specificity_{wanted:g}", *given, wanted, groups=patients)
-                for wanted in SPECIFICITIES
-            ]
-    shares = np.nanmean(targets, axis=0)  # each label has a known target: its operating point was fitted above
-    found = {"operating_points": tuple(points), "unclaimed_points": tuple(unclaimed)}
-    prevalence = {label: float(share) for label, share in zip(card.labels, shares, strict=True)}
-    return card.model_copy(update=found | {"prevalence": prevalence})
+def _columns(recipe: ClassifierRecipe) -> int:
+    return 2 * len(recipe.attributes)  # a value and a flag each: `encode_attributes`

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from derm_ml.bundles.bundle import MODEL, WEIGHTS
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
-from derm_ml.nets.classifier import Classifier
+from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.nets.members import Members
-from derm_ml.nets.segmenter import Segmenter
+from derm_ml.nets.segmenter import SegmenterNetwork
 
 
 class _Explained(nn.Module):
-    def __init__(self, network: Classifier | Members) -> None:
+    def __init__(self, network: ClassifierNetwork | Members) -> None:
         super().__init__()
         self.network = network
 
@@ -30,7 +30,7 @@ class _Explained(nn.Module):
         return self.network.explained(image, attributes)
 
 
-def export_classifier(network: Classifier | Members, side: int, attributes: int, folder: Path) -> None:
+def export_classifier(network: ClassifierNetwork | Members, side: int, attributes: int, folder: Path) -> None:
     """Write the network's weights, and its graph: image (N, side, side, 3) uint8 [, attributes (N, A) float32] →
     logits (N, L), embedding (N, C), maps (N, L, h, w), with a free batch dimension.
     """
@@ -39,7 +39,7 @@ def export_classifier(network: Classifier | Members, side: int, attributes: int,
     export_graph(network, _Explained(network), inputs, ["logits", "embedding", "maps"], folder)
 
 
-def export_segmenter(network: Segmenter | Members, side: int, folder: Path) -> None:
+def export_segmenter(network: SegmenterNetwork | Members, side: int, folder: Path) -> None:
     """Write the network's weights, and its graph: image (N, side, side, 3) uint8 → logits (N, 1, side, side)."""
     export_graph(network, network, {"image": torch.zeros(2, side, side, 3, dtype=torch.uint8)}, ["logits"], folder)
 
@@ -73,7 +73,7 @@ def export_graph(
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / WEIGHTS)
     shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals; its result is checked by Predictor
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals; `Session` checks what it makes
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             graph,

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 
 from derm_ml.model_folder import ModelFolder
-from derm_ml.nets.classifier import Classifier
+from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.nets.members import Members
-from derm_ml.nets.segmenter import Segmenter
+from derm_ml.nets.segmenter import SegmenterNetwork
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.training.loop import Fitted
 from derm_ml.training.seeding import derived
 from derm_ml.training.settings import PictureRecipe
 
 R = TypeVar("R", bound=PictureRecipe)
-N = TypeVar("N", Classifier, Segmenter)
+N = TypeVar("N", ClassifierNetwork, SegmenterNetwork)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from derm_ml.bundles.bundle import Bundle, PseudoLabelling
-from derm_ml.bundles.predictor import Predictor, concatenate
+from derm_ml.bundles.classifier import Classifier, concatenate
 from derm_ml.data.dataset import Dataset
 from derm_ml.embeddings.extract import table_of, unit, vectors
 from derm_ml.figures.sheets import contact_sheet
@@ -85,7 +85,7 @@ def unlabelled_rows(dataset: Dataset, labelled: pd.DataFrame) -> tuple[pd.DataFr
     return pool.loc[~twins], int(twins.sum())
 
 
-def propose(predictor: Predictor, dataset: Dataset) -> Proposal:
+def propose(predictor: Classifier, dataset: Dataset) -> Proposal:
     """Labels for the unlabelled images of a dataset by the model's own neighbours, and their audited precision.
 
     The embeddings are those of the model's table, which is made if it is not there yet. Which training labels the model
@@ -181,7 +181,7 @@ def accepted(shares: np.ndarray, priors: np.ndarray) -> np.ndarray:
     return result
 
 
-def write_proposal(proposal: Proposal, predictor: Predictor, dataset: Dataset, folder: Path) -> dict[str, Path]:
+def write_proposal(proposal: Proposal, predictor: Classifier, dataset: Dataset, folder: Path) -> dict[str, Path]:
     """`pseudo_labels.csv`, `audit.json` and a sheet of the surest pictures in `folder`; their paths by name."""
     made = {"pseudo_labels": folder / TABLE, "audit": folder / AUDIT, "surest": folder / "surest.png"}
     with replacing_file(made["pseudo_labels"]) as temporary:
@@ -223,6 +223,11 @@ class PseudoLabels:
     path: Path
 
     @property
+    def teacher(self) -> Path:
+        """The bundle that proposed them."""
+        return Path(self.audit["teacher"])
+
+    @property
     def source(self) -> str:
         return f"file:{self.path.name} sha256:{self.audit['table_sha256']}"
 
@@ -261,7 +266,7 @@ def read_pseudo_labels(path: Path, dataset: Dataset, share: float, seed: int) ->
 
 
 def judged(
-    teacher: Predictor, student: Predictor, dataset: Dataset, scored: Sequence[str], given: PseudoLabels
+    teacher: Classifier, student: Classifier, dataset: Dataset, scored: Sequence[str], given: PseudoLabels
 ) -> PseudoLabelling:
     """Student against teacher on the validation split, the same resampled patients for both: the paired gain in AUC.
 

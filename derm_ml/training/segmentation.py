@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.data.dataset import Dataset, Reader
 from derm_ml.data.learned_ids import learned_from, started_from
 from derm_ml.files import write_json
@@ -28,7 +28,7 @@ from derm_ml.metrics.calibration import fit_temperature
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.improved_unet import ImprovedUNet
-from derm_ml.nets.segmenter import Segmenter
+from derm_ml.nets.segmenter import SegmenterNetwork
 from derm_ml.nets.unet import UNet
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
@@ -58,7 +58,7 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
             raise DataError(f"the {name} split of {dataset.path} has no mask with a lesion ({len(rows)} images)")
     learned = learned_from(dataset, ancestors=started_from(recipe))
 
-    def fit(network: Segmenter, settings: SegmenterRecipe, folder: Path, tell: OnEpoch) -> Fitted:
+    def fit(network: SegmenterNetwork, settings: SegmenterRecipe, folder: Path, tell: OnEpoch) -> Fitted:
         identity = [settings.name, settings.model_dump(mode="json", exclude={"members"}), dataset.md5]
         return fit_network(
             network,
@@ -103,16 +103,16 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
         export_segmenter(trained.network, recipe.side, folder)
         learned.write(folder)
         seal(folder, card)
-        temperature = _temperature(Predictor(folder), dataset, validation, recipe.seed)
+        temperature = _temperature(Segmenter(folder), dataset, validation, recipe.seed)
         seal(folder, card.model_copy(update={"temperature": temperature}))
     return model.bundle
 
 
-def build_segmenter(recipe: SegmenterRecipe) -> Segmenter:
+def build_segmenter(recipe: SegmenterRecipe) -> SegmenterNetwork:
     """The first network of a recipe, its weights in the memory layout it is fastest in on a CPU."""
     if recipe.networks[0] == "improved_unet":  # instance normalisation has no kernel for channels_last
-        return Segmenter(ImprovedUNet(recipe.width, recipe.dropout))
-    return Segmenter(UNet(recipe.backbone, recipe.pretrained)).to(memory_format=torch.channels_last)
+        return SegmenterNetwork(ImprovedUNet(recipe.width, recipe.dropout))
+    return SegmenterNetwork(UNet(recipe.backbone, recipe.pretrained)).to(memory_format=torch.channels_last)
 
 
 def segmentation_loss(recipe: SegmenterRecipe) -> Callable[[nn.Module, Sequence[Tensor]], Tensor]:
@@ -163,7 +163,7 @@ def _validation(
     return validate
 
 
-def _temperature(predictor: Predictor, dataset: Dataset, rows: pd.DataFrame, seed: int) -> float:
+def _temperature(predictor: Segmenter, dataset: Dataset, rows: pd.DataFrame, seed: int) -> float:
     """The temperature that makes pixel probabilities honest, fitted on pixels of the validation split."""
     logits, truth = [], []
     for number, (_, row) in enumerate(rows.iterrows()):

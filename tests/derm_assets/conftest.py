@@ -12,6 +12,7 @@ from derm_assets.assets import line
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
+from derm_assets.resources.promotions import Promotions
 from derm_assets.resources.trainer import Trainer
 from derm_ml.registry import get_task
 
@@ -38,6 +39,11 @@ def registry(places, fresh_database) -> ModelRegistry:
     (Path(places.home) / "mlflow").mkdir(parents=True)
     shutil.copyfile(fresh_database, Path(places.home) / "mlflow" / "mlflow.db")
     return ModelRegistry(places=places)
+
+
+@pytest.fixture
+def promotions(registry) -> Promotions:
+    return Promotions(registry)
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
 
 
 def test_a_rollback_releases_the_earlier_service(
-    definitions, instance, places, registry, packaged, colour_models, tinted_dataset
+    definitions, instance, places, promotions, packaged, colour_models, tinted_dataset
 ):
     """A rollback that leaves the harmful model's service released has rolled nothing back."""
     released, _ = packaged
@@ -202,15 +202,15 @@ def test_a_rollback_releases_the_earlier_service(
         folder = Path(places.out) / NAME / name
         shutil.copytree(colour_models[name], folder)
         freeze(tinted_dataset.path, places.version(TASK, tinted_dataset.md5))
-        assert registry.promote(TASK, folder / "bundle").promote
+        assert promotions.promote(TASK, folder / "bundle").promote
         assert only(definitions, instance, "bento").success
         tags.append(released[-1])
-    said = registry.rollback(TASK, "false alarms")
+    said = promotions.rollback(TASK, "false alarms")
     assert f"{tags[0]} is released again: a running service takes it" in said
     assert read_release(NAME) == tags[0]
     assert only(definitions, instance, "bento").success  # and so does the asset, without building
     assert released[-1] == tags[0]
-    registry.rollback(TASK, "all wrong", leave_empty=True)
+    promotions.rollback(TASK, "all wrong", leave_empty=True)
     with pytest.raises(NotReleased, match="was withdrawn with its model"):
         read_release(NAME)
 

@@ -15,6 +15,7 @@ import pytest
 
 from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.model_registry import HEAD, ModelRegistry, RegistryError, open_registry
+from derm_assets.resources.promotions import Promotions
 from derm_ml import DermError
 from derm_ml.bundles.bundle import MODEL, Bundle, BundleError
 from derm_ml.data.dataset import Dataset, freeze
@@ -94,17 +95,21 @@ def test_bytes_that_never_arrived_get_no_alias(registry, model, tmp_path, monkey
     assert register(registry, bundle).number == 1  # and a second try converges
 
 
-def test_promotion_moves_the_aliases_and_rollback_withdraws(registry, model, places):
+def test_promotion_moves_the_aliases_and_rollback_withdraws(registry, promotions, model, places):
     """From a weekly run to the next: what was rolled back does not come back by itself."""
-    assert registry.promote(TASK, model("fair")).promote
-    assert registry.promote(TASK, model("good")).promote
+    assert promotions.promote(TASK, model("fair")).promote
+    assert promotions.promote(TASK, model("good")).promote
     assert (registry.alias(TASK, CHAMPION), registry.alias(TASK, PREVIOUS)) == (2, 1)
-    assert registry.rollback(TASK, WHY).startswith(f"version 1 is the champion of {TASK.name} again; version 2 is with")
+    assert (
+        Promotions(registry)
+        .rollback(TASK, WHY)
+        .startswith(f"version 1 is the champion of {TASK.name} again; version 2 is with")
+    )
     assert (registry.alias(TASK, CHAMPION), registry.alias(TASK, PREVIOUS)) == (1, None)
-    decision = registry.promote(TASK, model("good"))
+    decision = promotions.promote(TASK, model("good"))
     assert not decision.promote
     assert WHY in decision.reasons[0]
-    assert not registry.promote(TASK, model("good"), dry_run=True).promote
+    assert not promotions.promote(TASK, model("good"), dry_run=True).promote
     assert events(places) == [
         "promoting",
         "promoted",
@@ -114,19 +119,19 @@ def test_promotion_moves_the_aliases_and_rollback_withdraws(registry, model, pla
         "rolled_back",
         "refused",
     ]
-    assert registry.reinstate(TASK, 2, "it was the camera") == f"version 2 of {TASK.name} may be promoted again"
-    assert registry.promote(TASK, model("good")).promote
+    assert promotions.reinstate(TASK, 2, "it was the camera") == f"version 2 of {TASK.name} may be promoted again"
+    assert promotions.promote(TASK, model("good")).promote
 
 
-def test_a_worse_model_does_not_become_champion(registry, model):
-    registry.promote(TASK, model("good"))
-    decision = registry.promote(TASK, model("weak"))
+def test_a_worse_model_does_not_become_champion(registry, promotions, model):
+    promotions.promote(TASK, model("good"))
+    decision = promotions.promote(TASK, model("weak"))
     assert not decision.promote
     assert any("is not better than" in reason for reason in decision.reasons)
     assert registry.alias(TASK, CHAMPION) == 1
 
 
-def test_a_newer_evaluation_of_the_same_bundle_is_the_one_that_is_judged(registry, model):
+def test_a_newer_evaluation_of_the_same_bundle_is_the_one_that_is_judged(registry, promotions, model):
     """Measured again after a fault was found in the first measurement: the old numbers must not promote it."""
     bundle = model("good")
     register(registry, bundle)
@@ -137,7 +142,7 @@ def test_a_newer_evaluation_of_the_same_bundle_is_the_one_that_is_judged(registr
     version = register(registry, bundle)
     assert version.number == 2
     assert registry.alias(TASK, CHALLENGER) == 2
-    decision = registry.promote_version(TASK, 2)
+    decision = promotions.promote_version(TASK, 2)
     assert not decision.promote
     assert "evaluation.json says other metrics than its predictions" in decision.reasons[0]
 
@@ -168,12 +173,12 @@ def unlinked(monkeypatch):
     monkeypatch.setattr(pd.DataFrame, "to_parquet", to_parquet)
 
 
-def test_a_model_of_older_data_is_judged_on_the_present_test_split(registry, places, model, tinted_dataset, unlinked):
+def test_a_model_of_older_data_is_judged_on_the_present_test_split(promotions, places, model, tinted_dataset, unlinked):
     """Data arrived between training and promotion: the old test split is no longer what the champion has to face."""
     first = tinted_dataset.split("test").index[0]
     bundle = model("good")
     now = prepared_now(places, tinted_dataset, lambda table: table.drop(first))
-    registry.promote(TASK, bundle)
+    promotions.promote(TASK, bundle)
     evidence = Ledger(places.ledger(TASK)).entries()[0]["evidence"]
     assert evidence["dataset_md5"] == now
     assert evidence["n"] == len(tinted_dataset.split("test")) - 1
@@ -181,7 +186,9 @@ def test_a_model_of_older_data_is_judged_on_the_present_test_split(registry, pla
 
 
 @pytest.mark.parametrize("own_data", ["there", "gone"])
-def test_a_model_is_not_promoted_on_images_it_learned_from(registry, places, model, tinted_dataset, unlinked, own_data):
+def test_a_model_is_not_promoted_on_images_it_learned_from(
+    promotions, places, model, tinted_dataset, unlinked, own_data
+):
     """Splits drawn anew under a model: its score on the new test split would be that of a memory. It was promoted
     where its own dataset was gone."""
     learned = tinted_dataset.split("train").index[0]
@@ -194,18 +201,18 @@ def test_a_model_is_not_promoted_on_images_it_learned_from(registry, places, mod
     prepared_now(places, tinted_dataset, redrawn)
     if own_data == "gone":
         shutil.rmtree(places.version(TASK, tinted_dataset.md5))
-    decision = registry.promote(TASK, bundle)
+    decision = promotions.promote(TASK, bundle)
     assert not decision.promote
     name = tinted_dataset.manifest.loc[learned, "id"]
     assert f"1 of the 61 test images (e.g. {name}) are in the data the model learned from" in decision.reasons[0]
 
 
-def test_without_the_data_nothing_is_promoted(registry, places, model):
+def test_without_the_data_nothing_is_promoted(promotions, places, model):
     """No check can be run again, no image asked again."""
     bundle = model("good")
     shutil.rmtree(places.prepared(TASK))
     shutil.rmtree(Path(places.data) / "versions")
-    decision = registry.promote(TASK, bundle)
+    decision = promotions.promote(TASK, bundle)
     assert not decision.promote
     assert "is not on this machine: run `derm prepare" in decision.reasons[0]
     assert events(places) == ["refused"]
@@ -226,25 +233,25 @@ def test_a_corrupt_cache_is_not_frozen_under_the_right_name(places, model, tinte
     assert not frozen.exists()
 
 
-def test_a_dry_run_changes_nothing(registry, model, places):
-    assert registry.promote(TASK, model("good"), dry_run=True).promote
+def test_a_dry_run_changes_nothing(registry, promotions, model, places):
+    assert promotions.promote(TASK, model("good"), dry_run=True).promote
     assert registry.version(TASK, CHALLENGER) is None
     assert not places.ledger(TASK).exists()
 
 
-def test_an_evaluation_changed_after_registration_is_refused(registry, model):
+def test_an_evaluation_changed_after_registration_is_refused(registry, promotions, model):
     version = register(registry, model("good"))
     path = version.evaluation / "evaluation.json"
     path.write_text(path.read_text().replace("0.9", "0.99"))
-    decision = registry.promote_version(TASK, version.number)
+    decision = promotions.promote_version(TASK, version.number)
     assert "was changed after it was registered" in decision.reasons[0]
 
 
-def test_a_model_that_was_not_evaluated_is_told_to_be(registry, model):
+def test_a_model_that_was_not_evaluated_is_told_to_be(registry, promotions, model):
     bundle = model("good")
     shutil.rmtree(evaluation_of(bundle))
     with pytest.raises(EvaluationError, match="run `derm evaluate`"):
-        registry.promote(TASK, bundle)
+        promotions.promote(TASK, bundle)
 
 
 # ------------------------------------------------- who can write to the registry
@@ -260,12 +267,12 @@ def test_a_model_that_was_not_evaluated_is_told_to_be(registry, model):
         ("evaluation_sha256", "../" * 20, "which is not 64 hexadecimal digits"),
     ],
 )
-def test_a_tag_is_not_a_path(registry, model, tag, value, why):
+def test_a_tag_is_not_a_path(registry, promotions, model, tag, value, why):
     """A neighbour on a shared MLflow edits one tag, and a foreign bundle would be the champion."""
-    registry.promote(TASK, model("good"))
+    promotions.promote(TASK, model("good"))
     registry.client.set_model_version_tag(TASK.name, "1", tag, value)
     with pytest.raises(RegistryError, match=why):
-        registry.champion(TASK)
+        promotions.champion(TASK)
 
 
 def test_another_bundle_in_place_of_the_registered_one_is_not_opened(registry, model):
@@ -285,9 +292,9 @@ def test_a_stored_folder_that_is_a_link_is_not_followed(registry, model, tmp_pat
         registry.read(TASK, 1)
 
 
-def test_the_number_of_the_champion_with_another_model_behind_it(registry, model):
+def test_the_number_of_the_champion_with_another_model_behind_it(registry, promotions, model):
     """Tags and folder of version 1 changed together: only the ledger knows which model was promoted."""
-    registry.promote(TASK, model("good"))
+    promotions.promote(TASK, model("good"))
     other = register(registry, model("weak"))
     weak = registry.client.get_model_version(TASK.name, str(other.number))
     run = registry.client.get_model_version(TASK.name, "1").run_id
@@ -296,7 +303,7 @@ def test_the_number_of_the_champion_with_another_model_behind_it(registry, model
     for tag in ("model_version", "evaluation_sha256", "bundle", "evaluation"):
         registry.client.set_model_version_tag(TASK.name, "1", tag, weak.tags[tag])
     with pytest.raises(PromotionError, match=r"is now model .*, the ledger promoted model"):
-        registry.champion(TASK)
+        promotions.champion(TASK)
 
 
 # ----------------------------------------------- ledger, alias, registry disagree
@@ -348,33 +355,33 @@ def forge_empty_registry(registry, places):
     ],
 )
 def test_each_disagreement_is_one_sentence_with_the_command_that_repairs_it(
-    registry, places, model, forge, said, repaired
+    registry, promotions, places, model, forge, said, repaired
 ):
     """Silence here let a model answer patients that no evidence speaks for."""
     for name in ("fair", "good"):
-        registry.promote(TASK, model(name))
+        promotions.promote(TASK, model(name))
     forge(registry, places)
     for call in (
-        lambda: registry.champion(TASK),
-        lambda: registry.promote(TASK, model("weak")),
-        lambda: registry.rollback(TASK, WHY),
+        lambda: promotions.champion(TASK),
+        lambda: promotions.promote(TASK, model("weak")),
+        lambda: promotions.rollback(TASK, WHY),
     ):
         with pytest.raises(PromotionError) as told:
             call()
         assert said in str(told.value)
         assert f"`derm doctor {TASK.name} --repair --why …`" in str(told.value)
         assert "\n" not in str(told.value)
-    assert not registry.doctor(TASK)[-1].ok
-    checks = registry.doctor(TASK, repair=True, why="looked at together")
+    assert not promotions.doctor(TASK)[-1].ok
+    checks = promotions.doctor(TASK, repair=True, why="looked at together")
     assert any(repaired in check.message for check in checks), checks
-    assert all(check.ok for check in registry.doctor(TASK))
-    assert registry.history(TASK)[-1]["why"] == "looked at together"
+    assert all(check.ok for check in promotions.doctor(TASK))
+    assert promotions.history(TASK)[-1]["why"] == "looked at together"
 
 
-def test_an_operator_sees_and_repairs_it_from_a_terminal(registry, places, model):
+def test_an_operator_sees_and_repairs_it_from_a_terminal(registry, promotions, places, model):
     """In a second process: nothing rests on what this one remembers."""
     for name in ("fair", "good"):
-        registry.promote(TASK, model(name))
+        promotions.promote(TASK, model(name))
     forge_alias(registry, places)
     refused = derm(places, "champion", TASK.name)
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -390,8 +397,8 @@ def test_an_operator_sees_and_repairs_it_from_a_terminal(registry, places, model
     assert told.count("promoted") == 2
 
 
-def test_who_was_champion_is_asked_by_date(registry, places, model):
-    registry.promote(TASK, model("fair"))
+def test_who_was_champion_is_asked_by_date(promotions, places, model):
+    promotions.promote(TASK, model("fair"))
     assert (
         derm(places, "champion", TASK.name, "--at", "2020-01-01").stdout
         == f"{TASK.name} had no champion on 2020-01-01\n"
@@ -403,31 +410,31 @@ def test_who_was_champion_is_asked_by_date(registry, places, model):
     assert "--at yesterday: write a date such as 2026-03-01" in wrong.stderr
 
 
-def test_a_damaged_champion_is_put_back_from_the_model_folder(registry, model):
+def test_a_damaged_champion_is_put_back_from_the_model_folder(registry, promotions, model):
     """Its files in the registry are damaged, the folder it was trained in is whole."""
-    registry.promote(TASK, model("good"))
-    stored = registry.champion(TASK) / MODEL
+    promotions.promote(TASK, model("good"))
+    stored = promotions.champion(TASK) / MODEL
     stored.write_bytes(b"damaged")
-    decision = registry.promote(TASK, model("fair"))
+    decision = promotions.promote(TASK, model("fair"))
     assert "the champion, version 1, cannot be read" in decision.reasons[0]
-    assert not registry.doctor(TASK)[-1].ok
-    assert any("were put back from" in check.message for check in registry.doctor(TASK, repair=True, why="disk"))
-    assert registry.champion(TASK)
+    assert not promotions.doctor(TASK)[-1].ok
+    assert any("were put back from" in check.message for check in promotions.doctor(TASK, repair=True, why="disk"))
+    assert promotions.champion(TASK)
 
 
-def test_a_damaged_champion_without_a_copy_is_withdrawn(registry, places, model):
+def test_a_damaged_champion_without_a_copy_is_withdrawn(registry, promotions, places, model):
     for name in ("fair", "good"):
-        registry.promote(TASK, model(name))
-    (registry.champion(TASK) / MODEL).write_bytes(b"damaged")
+        promotions.promote(TASK, model(name))
+    (promotions.champion(TASK) / MODEL).write_bytes(b"damaged")
     shutil.rmtree(model("good").parent)
-    registry.doctor(TASK, repair=True, why="disk")
+    promotions.doctor(TASK, repair=True, why="disk")
     assert registry.alias(TASK, CHAMPION) == 1
-    assert registry.champion(TASK)
+    assert promotions.champion(TASK)
 
 
-def test_the_doctor_looks_at_data_and_secret_too(registry, places, model, tinted_dataset, monkeypatch):
-    registry.promote(TASK, model("good"))
-    assert [check.name for check in registry.doctor(TASK)] == [
+def test_the_doctor_looks_at_data_and_secret_too(promotions, places, model, tinted_dataset, monkeypatch):
+    promotions.promote(TASK, model("good"))
+    assert [check.name for check in promotions.doctor(TASK)] == [
         "ledger",
         "champion",
         "files",
@@ -438,14 +445,14 @@ def test_the_doctor_looks_at_data_and_secret_too(registry, places, model, tinted
     shutil.rmtree(places.version(TASK, tinted_dataset.md5))
     shutil.rmtree(places.prepared(TASK))
     monkeypatch.setenv("DERM_SECRET", "another secret, thirty-two characters long")
-    wrong = {check.name: check.message for check in registry.doctor(TASK) if not check.ok}
+    wrong = {check.name: check.message for check in promotions.doctor(TASK) if not check.ok}
     assert set(wrong) == {"data", "secret"}
     assert "run `derm prepare" in wrong["data"]
     assert "set DERM_SECRET" in wrong["secret"]
 
 
-def test_the_head_of_the_ledger_lies_in_the_registry_too(registry, places, model):
-    registry.promote(TASK, model("good"))
+def test_the_head_of_the_ledger_lies_in_the_registry_too(registry, promotions, places, model):
+    promotions.promote(TASK, model("good"))
     tag = registry.client.get_registered_model(TASK.name).tags[HEAD]
     assert len(tag) == 64
 
@@ -484,15 +491,15 @@ def test_where_nothing_was_trained_no_database_is_made(places):
     assert not Path(places.home).exists()
 
 
-def test_without_a_champion_the_command_line_says_what_to_do(registry):
+def test_without_a_champion_the_command_line_says_what_to_do(promotions):
     with pytest.raises(DermError, match="has no champion: train a model, then `derm promote"):
-        registry.champion(TASK)
+        promotions.champion(TASK)
 
 
 def test_the_command_line_finds_the_registry_of_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("DERM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    assert open_registry().places.home == str(tmp_path / "home")
+    assert open_registry().registry.places.home == str(tmp_path / "home")
 
 
 def test_mlflow_gets_what_comes_from_data_as_visible_text(registry, tmp_path):

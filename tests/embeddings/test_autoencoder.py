@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from derm_ml.bundles.bundle import BundleError
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.embeddings.autoencoder import AutoencoderPredictor
 from derm_ml.evaluation.autoencoder import report_autoencoder
 from derm_ml.evaluation.report import save as save_report
@@ -59,10 +59,10 @@ def test_the_report_shows_reconstructions_and_compares_the_codes(model, folder, 
 
 
 def test_a_classifier_is_not_taken_for_an_autoencoder_nor_the_other_way(folder, trained):
-    with pytest.raises(BundleError, match="no autoencoder"):
+    with pytest.raises(BundleError, match="is a classifier, not an autoencoder"):
         AutoencoderPredictor(trained / "bundle")
-    with pytest.raises(BundleError):
-        Predictor(folder / "bundle")
+    with pytest.raises(BundleError, match="is an autoencoder, not a classifier"):
+        Classifier(folder / "bundle")
 
 
 def test_a_fit_that_is_done_is_not_done_again(folder, drawn_dataset):

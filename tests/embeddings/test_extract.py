@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.embeddings.extract import embed, embeddings_of, read_embeddings, unit, vectors, write_embeddings
 
 
 @pytest.fixture(scope="module")
-def predictor(trained) -> Predictor:
-    return Predictor(trained / "bundle")
+def predictor(trained) -> Classifier:
+    return Classifier(trained / "bundle")
 
 
 def test_each_row_holds_the_vector_of_its_own_picture(predictor, drawn_dataset):

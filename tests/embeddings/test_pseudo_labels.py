@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.embeddings.extract import table_of, write_embeddings
 from derm_ml.records import DataError
 from derm_ml.training.pseudo_labels import (
@@ -93,7 +93,7 @@ def test_a_share_of_labels_takes_whole_patients(retinal_dataset):
 
 def test_test_images_take_part_in_nothing_and_a_changed_table_is_refused(retinal_trained, retinal_dataset, tmp_path):
     shutil.copytree(retinal_trained / "bundle", tmp_path / "bundle")
-    predictor = Predictor(tmp_path / "bundle")
+    predictor = Classifier(tmp_path / "bundle")
     proposal = propose(predictor, retinal_dataset)
     embedded = table_of(predictor, retinal_dataset, tmp_path)
     elsewhere = [v + 100 * (split == "test") for v, split in zip(embedded["embedding"], embedded["split"], strict=True)]

@@ -11,7 +11,7 @@ from scipy.special import expit, softmax
 from sklearn import metrics as reference
 
 from derm_ml.bundles.bundle import BundleCard
-from derm_ml.bundles.predictor import Outputs
+from derm_ml.bundles.classifier import Outputs
 from derm_ml.data.splits import split_hash
 from derm_ml.evaluation.classification import evaluate_classification
 from derm_ml.evaluation.record import Evaluation

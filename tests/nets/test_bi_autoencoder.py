@@ -164,7 +164,7 @@ def test_the_exported_graph_compares_as_the_network_does(tmp_path):
     three = photos(n=3)  # exported for two: the number of pairs is free
     pair = [(255 * x.permute(0, 2, 3, 1)).to(torch.uint8) for x in (three, three.flip(2))]
     session = Learned.open(tmp_path / "model.onnx", 88).session
-    told = session.run(None, {"first": pair[0].numpy(), "second": pair[1].numpy()})
+    told = session.run(["transform", "difference"], {"first": pair[0].numpy(), "second": pair[1].numpy()})
     with torch.no_grad():
         wanted = network.registered(*pair)
     for said, right in zip(told, wanted, strict=True):

@@ -13,7 +13,7 @@ from torchvision.models import get_model
 
 from derm_ml.explain.gradcam import grad_cam
 from derm_ml.nets.backbones import PretrainedError, backbone
-from derm_ml.nets.classifier import Classifier
+from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.training.export import export_classifier
 
 SIDE = 128  # AlexNet's last map is then 2 × 2
@@ -24,7 +24,7 @@ NETWORKS = [("mobilenet_v2", (), 0), ("resnet18", (32, 16), 4), ("alexnet_bn", (
 def network(request):
     name, hidden, attributes = request.param
     torch.manual_seed(0)
-    made = Classifier(name, 8, "none", hidden, dropout=0.2, attributes=attributes, side=SIDE).eval()
+    made = ClassifierNetwork(name, 8, "none", hidden, dropout=0.2, attributes=attributes, side=SIDE).eval()
     for module in made.modules():  # a fresh network's maps are nearly constant: give batch norm something to do
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -64,14 +64,14 @@ def test_the_exported_graph_says_what_torch_says_for_any_batch(network, tmp_path
 
 
 def test_hooks_are_gone_after_grad_cam():
-    net = Classifier("resnet18", 2, "none").eval()
+    net = ClassifierNetwork("resnet18", 2, "none").eval()
     images, _ = pictures(1, 0)
     grad_cam(lambda: net(images), net.features, 0)
     assert not net.features._forward_hooks
 
 
 def test_frozen_features_neither_learn_nor_drift():
-    net = Classifier("resnet18", 2, "none").train()
+    net = ClassifierNetwork("resnet18", 2, "none").train()
     net.freeze_features(True)
     before = {k: v.clone() for k, v in net.features.state_dict().items()}
     net(pictures(4, 0)[0]).sum().backward()
@@ -92,13 +92,13 @@ def test_pretrained_weights_come_from_a_file(tmp_path):
 
 
 def test_training_goes_on_from_the_weights_of_a_bundle(tmp_path):
-    learnt = Classifier("mobilenet_v3_small", 7, "none")
+    learnt = ClassifierNetwork("mobilenet_v3_small", 7, "none")
     save_file(learnt.state_dict(), tmp_path / "weights.safetensors")
-    onwards = Classifier("mobilenet_v3_small", 3, str(tmp_path / "weights.safetensors"))
+    onwards = ClassifierNetwork("mobilenet_v3_small", 3, str(tmp_path / "weights.safetensors"))
     for name, value in learnt.features.state_dict().items():
         assert torch.equal(onwards.features.state_dict()[name], value), name
     with pytest.raises(PretrainedError, match="does not hold the weights of resnet18"):
-        Classifier("resnet18", 3, str(tmp_path / "weights.safetensors"))
+        ClassifierNetwork("resnet18", 3, str(tmp_path / "weights.safetensors"))
 
 
 def test_weights_of_another_network_are_refused_by_name(tmp_path):

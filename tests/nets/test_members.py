@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from derm_ml.explain.gradcam import recorded
-from derm_ml.nets.classifier import Classifier
+from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.nets.members import Members
 from derm_ml.training.export import export_classifier
 
@@ -20,7 +20,7 @@ SIDE, LABELS = 64, 8
 @pytest.fixture(scope="module")
 def together() -> Members:
     torch.manual_seed(0)
-    members = [Classifier("resnet18", LABELS, "none", (16,), attributes=4).eval() for _ in range(2)]
+    members = [ClassifierNetwork("resnet18", LABELS, "none", (16,), attributes=4).eval() for _ in range(2)]
     for module in (m for net in members for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         torch.nn.init.uniform_(module.weight, 0.5, 1.5)
         torch.nn.init.uniform_(module.bias, -0.5, 0.5)

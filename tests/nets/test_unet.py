@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import get_model
 
-from derm_ml.nets.segmenter import Segmenter
+from derm_ml.nets.segmenter import SegmenterNetwork
 from derm_ml.nets.unet import Encoder, UNet
 
 CHANNELS = {
@@ -69,5 +69,5 @@ def test_a_segmenter_normalises_colour_itself():
             return x
 
     white = torch.full((1, 2, 2, 3), 255, dtype=torch.uint8)
-    normal = Segmenter(Recorder())(white)[0, :, 0, 0]
+    normal = SegmenterNetwork(Recorder())(white)[0, :, 0, 0]
     torch.testing.assert_close(normal, torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]))

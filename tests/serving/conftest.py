@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from starlette.testclient import TestClient
 
 from derm_ml.bundles.bundle import MODEL, WEIGHTS, BundleCard, seal, writing_bundle
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.learned_ids import learned_from
 from derm_ml.embeddings.extract import embed
@@ -136,7 +136,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, write_bundle) -> Path:
 def indexed(tmp_path_factory: pytest.TempPathFactory, drawn_dataset: Dataset, write_bundle) -> Path:
     """The same bundle with an index of similar images beside it."""
     bundle = write_bundle(tmp_path_factory.mktemp("indexed") / "bundle")
-    table = embed(Predictor(bundle), drawn_dataset, drawn_dataset.manifest)
+    table = embed(Classifier(bundle), drawn_dataset, drawn_dataset.manifest)
     build_similar(table, drawn_dataset, ModelFolder.holding(bundle).index)
     return bundle
 

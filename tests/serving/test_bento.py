@@ -25,7 +25,7 @@ from packaging.utils import canonicalize_name
 from derm_assets.packaging import PackagingError, build_bento, compare, release, replay, running
 from derm_ml.asking.replay import Upload
 from derm_ml.bundles.bundle import LEARNED, LEFT_OUT, MODEL, Bundle, BundleError, copy_to_serve
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.images.decode import decode
 from derm_ml.model_folder import ModelFolder
 from derm_ml.registry import get_task
@@ -58,7 +58,7 @@ def port(tag):
 
 @pytest.fixture(scope="module")
 def cases(bundle, encode) -> list[Upload]:
-    predictor = Predictor(bundle)
+    predictor = Classifier(bundle)
 
     def case(quality: int) -> Upload:
         data = encode("JPEG", quality=quality)

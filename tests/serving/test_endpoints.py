@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from derm_ml import RESEARCH_USE
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.images.decode import decode
 
 RAW = {"Content-Type": "application/octet-stream"}
@@ -48,16 +48,16 @@ def refused(response, status: int) -> str:
 
 def test_predict_gives_the_numbers_the_evaluation_gives(client, bundle, encode):
     body = encode("JPEG", quality=90)
-    expected = Predictor(bundle)([decode(body)]).probabilities[0]
+    expected = Classifier(bundle)([decode(body)]).probabilities[0]
     found = probabilities(client, body)
-    assert list(found) == list(Predictor(bundle).labels)
+    assert list(found) == list(Classifier(bundle).labels)
     np.testing.assert_allclose(list(found.values()), expected, atol=1e-7)
 
 
 def test_an_answer_names_its_model_data_and_purpose(client, bundle, encode):
     """Without them nobody could tell later which model said it."""
     first, second = (post(client, encode()).json() for _ in range(2))
-    card = Predictor(bundle).bundle
+    card = Classifier(bundle).bundle
     assert first["model_version"] == card.version
     assert first["dataset_md5"] == card.card.dataset_md5
     assert first["research_use"] == RESEARCH_USE
@@ -277,6 +277,7 @@ def test_a_ready_service_says_so(client):
     card = client.get("/").json()
     assert card["ready"]
     assert card["task"] == "lesion_classification"
+    assert card["provider"] == "cpu"
     assert card["research_use"] == RESEARCH_USE
 
 
@@ -297,6 +298,13 @@ def test_a_model_that_was_tampered_with_is_not_loaded(make_client, write_bundle,
     assert client.get("/livez").status_code == 200
     assert "changed" in refused(client.get("/readyz"), 503)
     refused(post(client, encode()), 503)
+
+
+def test_a_model_is_not_run_elsewhere_than_asked(make_client, bundle, monkeypatch):
+    """A service for which a GPU was set and which answers from the CPU would be slow for a reason nobody sees."""
+    monkeypatch.setenv("DERM_PROVIDER", "abacus")
+    client = make_client(bundle)
+    assert "DERM_PROVIDER" in refused(client.get("/readyz"), 503)
 
 
 def test_a_model_of_another_task_is_not_loaded(make_client, write_bundle, tmp_path):

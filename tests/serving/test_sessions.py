@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from derm_ml.bundles import predictor as of
+from derm_ml.bundles import session as of
 from derm_ml.bundles.bundle import BundleError
-from derm_ml.bundles.predictor import Predictor, Sessions
+from derm_ml.bundles.classifier import Classifier
+from derm_ml.bundles.session import Cores
 from serving import sessions
 
 
@@ -22,7 +23,7 @@ def images():
 
 def test_every_use_of_the_cores_says_the_same(trained, images):
     """What was evaluated on all cores is served beside other requests: it must be the same answer."""
-    model = Predictor(trained / "bundle")
+    model = Classifier(trained / "bundle")
     expected = model(images).probabilities
     for choice in sessions.CHOICES:
         model.use(choice)
@@ -32,14 +33,15 @@ def test_every_use_of_the_cores_says_the_same(trained, images):
 
 
 def test_a_call_that_meets_another_one_runs_apart_and_one_alone_does_not(trained, images):
-    model = Predictor(trained / "bundle")
-    model.use(Sessions(apart=True))
+    model = Classifier(trained / "bundle")
+    model.use(Cores(apart=True))
     used = []
-    for name in ("_session", "_single"):
-        setattr(model, name, _Noted(getattr(model, name), name, used, model, images))
+    session = model._session
+    for name in ("_all", "_single"):
+        setattr(session, name, _Noted(getattr(session, name), name, used, model, images))
     model(images[:1])
-    assert used == ["_session", "_single"]  # the second was asked while the first ran
-    assert model._under_way == 0
+    assert used == ["_all", "_single"]  # the second was asked while the first ran
+    assert session._under_way == 0
 
 
 class _Noted:
@@ -55,10 +57,9 @@ class _Noted:
         return self.session.run(*given)
 
 
-def test_views_in_one_run_are_the_views_one_after_another(trained, images, monkeypatch):
+def test_views_in_one_run_are_the_views_one_after_another(trained, images, resealed, monkeypatch):
     """Several views of one image in one run are faster; of many images they would only take memory."""
-    model = Predictor(trained / "bundle")
-    model.card = model.card.model_copy(update={"views": "d4"})
+    model = Classifier(resealed(trained / "bundle", views="d4"))
     together = model(images[:2])
     monkeypatch.setattr(of, "TOGETHER", 1)
     apart = model(images[:2])
@@ -69,18 +70,19 @@ def test_views_in_one_run_are_the_views_one_after_another(trained, images, monke
 def test_the_choice_is_stored_with_what_was_measured_and_used_on_a_like_machine_only(bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(sessions, "SECONDS", 0.01)
     path = tmp_path / "sessions.json"
-    chosen = sessions.choose(Predictor(bundle), path)
+    chosen = sessions.choose(Classifier(bundle), path)
     stored = json.loads(path.read_text())
     assert (stored["spinning"], stored["apart"]) == (chosen.spinning, chosen.apart)
     assert len(stored["measured"]) == len(sessions.CHOICES)
-    for cores, used in ((stored["cores"], True), (stored["cores"] + 1, False)):
-        path.write_text(json.dumps({**stored, "cores": cores, "apart": True}))
-        model = Predictor(bundle)
+    assert stored["provider"] == "cpu"
+    for other, used in (({}, True), ({"cores": stored["cores"] + 1}, False), ({"provider": "cuda"}, False)):
+        path.write_text(json.dumps({**stored, "apart": True, **other}))
+        model = Classifier(bundle)
         sessions.apply(model, path)
-        assert (model._single is not None) is used
+        assert (model._session._single is not None) is used
 
 
 def test_a_spoilt_choice_is_named(bundle, tmp_path):
     (tmp_path / "sessions.json").write_text("{")
     with pytest.raises(BundleError, match="build the Bento again"):
-        sessions.apply(Predictor(bundle), tmp_path / "sessions.json")
+        sessions.apply(Classifier(bundle), tmp_path / "sessions.json")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from derm_ml import RESEARCH_USE
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.embeddings.extract import embed
 from derm_ml.embeddings.similar import SimilarImages, answer, build_similar
 from derm_ml.images.decode import decode
@@ -30,7 +30,7 @@ def ask(client, body: bytes, query: str = ""):
 
 def test_the_endpoint_says_what_the_library_says(client, indexed, encode):
     body = encode("JPEG", quality=90)
-    predictor = Predictor(indexed)
+    predictor = Classifier(indexed)
     known = SimilarImages.open(ModelFolder.holding(indexed).index, predictor.bundle.version)
     said = ask(client, body, "?k=7")
     assert said.status_code == 200, said.text
@@ -95,7 +95,7 @@ def test_a_patient_is_left_out_by_id_or_by_neutral_id_and_an_unknown_secret_is_s
 ):
     """The caller has the hospital's id; the service may not have the secret that its index was made with."""
     bundle = write_bundle(tmp_path / "model" / "bundle")
-    table = embed(Predictor(bundle), drawn_dataset, drawn_dataset.manifest)
+    table = embed(Classifier(bundle), drawn_dataset, drawn_dataset.manifest)
     table.loc[table.index[:30], ["patient", "group"]] = ["4711", "g"]
     build_similar(table, drawn_dataset, ModelFolder.holding(bundle).index)
     neutral = installation_ids().of("patient", "4711")

@@ -51,6 +51,14 @@ def test_a_release_whose_bento_is_gone():
     assert f"{TASK}:gone is not in the store" in start(TASK)
 
 
+def test_an_execution_provider_that_is_not_there():
+    """Before a port is opened: a service that answers nobody would look like one that is starting."""
+    write_release(TASK, f"{TASK}:there", {})
+    bento_folder(f"{TASK}:there").mkdir(parents=True)
+    (bento_folder(f"{TASK}:there") / "bento.yaml").touch()
+    assert "DERM_PROVIDER=abacus: the installed ONNX Runtime has cpu" in start(TASK, DERM_PROVIDER="abacus")
+
+
 def test_an_open_address_without_a_token_and_a_token_that_can_be_guessed():
     write_release(TASK, f"{TASK}:there", {})
     bento_folder(f"{TASK}:there").mkdir(parents=True)

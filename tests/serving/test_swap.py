@@ -25,7 +25,7 @@ import pytest
 import yaml
 
 from derm_assets.packaging import build_bento
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.images.decode import decode
 from serving.released import bento_folder, bento_home, release_file, withdraw_release, write_release
 
@@ -62,7 +62,7 @@ def served(write_bundle, encode, tmp_path_factory) -> Iterator[Served]:
         golden = {}
         for scale in (6.0, 3.0, 1.0):
             bundle = write_bundle(home / f"bundle-{scale}", scale)
-            predictor = Predictor(bundle)
+            predictor = Classifier(bundle)
             said = predictor([decode(body)]).probabilities[0]
             golden[build_bento(TASK, bundle)] = dict(zip(predictor.labels, map(float, said), strict=True))
         write_release(TASK, next(iter(golden)), {})

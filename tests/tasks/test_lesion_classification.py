@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation import isic
 from derm_ml.registry import get_task
@@ -17,7 +17,7 @@ TASK = get_task("lesion_classification")
 
 
 def test_it_learns_what_was_drawn(trained, drawn_dataset):
-    evaluation = TASK.evaluate(Predictor(trained / "bundle"), drawn_dataset, "test")
+    evaluation = TASK.evaluate(Classifier(trained / "bundle"), drawn_dataset, "test")
     metric = evaluation.metrics["auc_mean"]
     assert metric.low is not None
     assert metric.low > 0.6
@@ -38,7 +38,7 @@ def test_training_on_permuted_labels_gives_chance(drawn_dataset, tmp_path):
         table.loc[rows, columns] = table.loc[rng.permutation(rows), columns].to_numpy()
     permuted = Dataset(drawn_dataset.path, drawn_dataset.info, table)
     recipe = TASK.recipe("drawn", epochs=6, side=64, workers=0, keep="last")
-    metric = TASK.evaluate(Predictor(TASK.fit(permuted, recipe, tmp_path)), permuted, "test").metrics["auc_mean"]
+    metric = TASK.evaluate(Classifier(TASK.fit(permuted, recipe, tmp_path)), permuted, "test").metrics["auc_mean"]
     assert metric.value == pytest.approx(0.5, abs=0.25)  # 24 pictures: 0.25 is 2.7 standard errors
 
 
@@ -62,7 +62,7 @@ def test_every_recipe_trains_with_a_file_of_pretrained_weights(recipe, drawn_raw
         class_balance="weights",
         focal_gamma=1.0,
     )
-    predictor = Predictor(TASK.fit(drawn_dataset, chosen, tmp_path / "model"))
+    predictor = Classifier(TASK.fit(drawn_dataset, chosen, tmp_path / "model"))
     assert predictor.card.pretrained.startswith("file:resnet18.safetensors sha256:")
     image = drawn_dataset.image(drawn_dataset.split("test").iloc[0])
     old, unknown = TASK.answer(predictor, image, {"age": "85", "sex": "male"}), TASK.answer(predictor, image, {})
@@ -83,7 +83,7 @@ def test_a_recipe_that_changes_defaults_keeps_the_limits_of_its_fields(values):
 
 
 def test_a_submission_is_scored_by_the_official_rule(trained, drawn_raw, drawn_dataset, tmp_path):
-    predictor = Predictor(trained / "bundle")
+    predictor = Classifier(trained / "bundle")
     submit(predictor, drawn_raw / "ISIC-2017_Test_Data", tmp_path / "submission.csv")
     assert list(pd.read_csv(tmp_path / "submission.csv").columns) == ["Id", "task_1", "task_2"]
     scores = isic.score(tmp_path / "submission.csv", drawn_raw / "ISIC-2017_Test_Part3_GroundTruth.csv")

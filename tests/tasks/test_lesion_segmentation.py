@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.bundle import BundleError
+from derm_ml.bundles.classifier import Classifier
+from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.cli import app
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
@@ -44,7 +46,7 @@ def model(dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def predictor(model):
-    return Predictor(model / "bundle")
+    return Segmenter(model / "bundle")
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +94,9 @@ def test_a_turned_picture_gets_the_turned_mask(predictor, dataset):
     np.testing.assert_allclose(straight.square, turned.square[::-1, ::-1], atol=1e-4)
 
 
-def test_a_segmenter_and_a_classifier_are_not_taken_for_each_other(predictor):
-    with pytest.raises(ValueError, match="ask `segment`"):
-        predictor([np.zeros((64, 64, 3), np.uint8)])
+def test_a_segmenter_is_not_taken_for_a_classifier(model):
+    with pytest.raises(BundleError, match="is a segmenter, not a classifier"):
+        Classifier(model / "bundle")
 
 
 def test_what_the_service_repeats_is_what_the_evaluation_saved(predictor, dataset, evaluation):
@@ -201,7 +203,7 @@ def test_every_recipe_trains_and_draws(values, dataset, tmp_path):
         save_file(get_model(values["backbone"], weights=None).state_dict(), tmp_path / "weights.safetensors")
         values["pretrained"] = str(tmp_path / "weights.safetensors")
     chosen = TASK.recipe(recipe, epochs=1, side=64, batch_size=12, workers=0, **values)
-    predictor = Predictor(TASK.fit(dataset, chosen, tmp_path / "model"))
+    predictor = Segmenter(TASK.fit(dataset, chosen, tmp_path / "model"))
     found = predictor.segment([dataset.image(dataset.split("test").iloc[0])])[0]
     assert found.mask.shape == (144, 192)
     assert 0 <= found.confidence <= 1

@@ -14,7 +14,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from derm_ml.bundles.bundle import Bundle
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.calibration import calibrated
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
 from derm_ml.evaluation.record import Evaluation
@@ -51,7 +52,7 @@ def bundle(dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluation(bundle, dataset, tmp_path_factory) -> Evaluation:
-    measured = TASK.evaluate(Predictor(bundle), dataset, "test")
+    measured = TASK.evaluate(Classifier(bundle), dataset, "test")
     return Evaluation.load(save_report(measured, tmp_path_factory.mktemp("report") / "evaluation_test"))
 
 
@@ -97,10 +98,10 @@ def test_a_bundle_holds_its_points_and_says_what_it_cannot_claim(bundle, dataset
 
 
 def test_calibration_is_fitted_on_validation_and_shown_before_and_after(bundle, dataset, evaluation):
-    predictor = Predictor(bundle)
+    predictor = Classifier(bundle)
     rows = dataset.split("validation")
     logits = np.concatenate([predictor([dataset.image(row)]).logits for _, row in rows.iterrows()])
-    p, y = predictor.calibrated(logits)[:, 0], dataset.targets(rows)[:, 0]
+    p, y = calibrated(predictor.card, logits)[:, 0], dataset.targets(rows)[:, 0]
     assert p.mean() == pytest.approx(y.mean(), abs=0.06)  # a bias was fitted, not a temperature alone
     before, after = evaluation.tables["calibration"]
     table = evaluation.predictions
@@ -159,7 +160,7 @@ def test_gates_hold_the_policy_s_promises(evaluation, recall, specificity, red):
 
 
 def test_a_collapsed_model_is_red_not_a_crash(bundle, dataset):
-    predictor = Predictor(bundle)
+    predictor = Classifier(bundle)
     same = predictor([dataset.image(dataset.split("test").iloc[0])])
 
     class Constant:
@@ -176,7 +177,7 @@ def test_a_collapsed_model_is_red_not_a_crash(bundle, dataset):
 
 
 def test_an_answer_decides_at_the_point_asked_for_and_shows_its_evidence(bundle, dataset):
-    predictor = Predictor(bundle)
+    predictor = Classifier(bundle)
     image = dataset.image(dataset.split("test").iloc[0])
     point = next(p for p in predictor.card.operating_points if p.name == "recall_0.9")
     said = TASK.answer(predictor, image, {"point": "recall_0.9"})
@@ -198,14 +199,13 @@ def test_an_answer_decides_at_the_point_asked_for_and_shows_its_evidence(bundle,
 
 def test_the_probability_comes_with_the_prevalence_it_is_calibrated_to(bundle, dataset):
     """Half of the drawn lesions are cancers: whoever examines healthy people must see that."""
-    said = TASK.answer(Predictor(bundle), dataset.image(dataset.split("test").iloc[0]), {})
+    said = TASK.answer(Classifier(bundle), dataset.image(dataset.split("test").iloc[0]), {})
     assert said["prevalence"] == dataset.targets(dataset.split("validation"))[:, 0].mean() == 0.5
 
 
-def test_a_model_without_the_policy_s_point_answers_and_says_that_it_decides_nothing(bundle, dataset):
+def test_a_model_without_the_policy_s_point_answers_and_says_that_it_decides_nothing(bundle, dataset, resealed):
     """The policy may change after a model was trained: its requests must not fail all at once."""
-    predictor = Predictor(bundle)
-    predictor.card = predictor.card.model_copy(update={"unclaimed_points": ()})
+    predictor = Classifier(resealed(bundle, unclaimed_points=()))
     said = TASK.answer(predictor, dataset.image(dataset.split("test").iloc[0]), {})
     assert said["predicted"] == "undecided"
     assert said["decision"]["why"] == (
@@ -222,7 +222,7 @@ def test_the_endpoint_takes_the_point_as_a_parameter(bundle, dataset):
         body = dataset.read(row)
         answer = client.post("/predict?point=recall_0.9", content=body, headers=headers).json()
         assert answer["decision"]["point"] == "recall_0.9"
-        expected = Predictor(bundle)([decode(body)]).probabilities[0, 0]
+        expected = Classifier(bundle)([decode(body)]).probabilities[0, 0]
         assert answer["probabilities"]["malignant"] == pytest.approx(expected, abs=1e-6)
         refused = client.post("/predict?point=recall_0.1", content=body, headers=headers)
         assert refused.status_code == 400
@@ -239,7 +239,7 @@ def test_heatmaps_show_found_and_missed_cancers(bundle, dataset, evaluation, tmp
         return heatmap_sheet(pairs, said, **more)
 
     monkeypatch.setattr("derm_ml.explain.sheets.heatmap_sheet", sheet)
-    predictor = Predictor(bundle)
+    predictor = Classifier(bundle)
     made = TASK.artifacts[0].make(predictor, dataset, tmp_path)
     table = evaluation.predictions.set_index("id")
     flagged = table["p.malignant"] >= predictor.card.threshold("malignant", POINT)
@@ -282,7 +282,7 @@ def test_the_augmented_original_trains_and_is_judged_on_the_centre_crop(dataset,
     recipe = TASK.recipe(
         "faithful_resnet18", pretrained="none", epochs=1, warmup_epochs=0.5, side=32, smallest_side=37, workers=0
     )
-    card = Predictor(TASK.fit(dataset, recipe, tmp_path)).card
+    card = Classifier(TASK.fit(dataset, recipe, tmp_path)).card
     assert (card.preprocessing.fit, card.preprocessing.side, card.preprocessing.smallest_side) == ("crop", 32, 37)
     assert card.head == "sigmoid"
 
@@ -296,7 +296,7 @@ def test_training_on_permuted_labels_gives_chance(dataset, tmp_path):
         frame.loc[rows, "target.malignant"] = frame.loc[rng.permutation(rows), "target.malignant"].to_numpy()
     permuted = Dataset(dataset.path, dataset.info, frame)
     recipe = TASK.recipe("drawn", epochs=3, side=32, views="none", workers=0, keep="last")
-    predictor = Predictor(TASK.fit(permuted, recipe, tmp_path))
+    predictor = Classifier(TASK.fit(permuted, recipe, tmp_path))
     rows = permuted.split("test")
     scores = np.concatenate([predictor([permuted.image(row)]).logits for _, row in rows.iterrows()])[:, 0]
     assert estimate(auc, scores, permuted.targets(rows)[:, 0]) == pytest.approx(0.5, abs=0.2)  # 60 cases: 2.7 errors
@@ -305,10 +305,10 @@ def test_training_on_permuted_labels_gives_chance(dataset, tmp_path):
 def test_a_faithful_network_has_one_logit_and_a_xavier_head():
     import torch
 
-    from derm_ml.nets.classifier import Classifier
+    from derm_ml.nets.classifier import ClassifierNetwork
 
     torch.manual_seed(0)
-    network = Classifier("resnext50_32x4d", 1, "none", head_init="xavier")
+    network = ClassifierNetwork("resnext50_32x4d", 1, "none", head_init="xavier")
     (layer,) = network.head.layers
     bound = (6 / (2048 + 1)) ** 0.5
     assert layer.weight.shape == (1, 2048)

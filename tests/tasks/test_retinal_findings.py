@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from derm_ml.asking.form import form_body
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.bundle import Bundle
-from derm_ml.bundles.predictor import Predictor, concatenate
+from derm_ml.bundles.classifier import Classifier, concatenate
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.gates import pseudo_labels_helped
 from derm_ml.evaluation.report import save as save_report
@@ -25,8 +25,8 @@ LABELS = TASK.labels
 
 
 @pytest.fixture(scope="module")
-def predictor(retinal_trained) -> Predictor:
-    return Predictor(retinal_trained / "bundle")
+def predictor(retinal_trained) -> Classifier:
+    return Classifier(retinal_trained / "bundle")
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +109,9 @@ def test_the_endpoint_answers_as_the_evaluation_did(retinal_trained, retinal_dat
     assert alike.status_code in (415, 503), "an index is searched by one picture"
 
 
-def test_the_other_eye_counts_where_its_photo_is_there_and_only_there(retinal_trained, retinal_dataset):
-    predictor = Predictor(retinal_trained / "bundle")
+def test_the_other_eye_counts_where_its_photo_is_there_and_only_there(retinal_trained, retinal_dataset, resealed):
     share = np.array([0.25, 0.1, 0.0])
-    predictor.card = predictor.card.model_copy(update={"fellow": tuple(share)})
+    predictor = Classifier(resealed(retinal_trained / "bundle", fellow=tuple(share)))
     rows = retinal_dataset.split("test")
     alone = concatenate(predictor.batches((retinal_dataset.image(row), {}) for _, row in rows.iterrows()))
     fellows = retinal_dataset.fellows(rows)
@@ -144,7 +143,7 @@ def test_against_normal_hides_the_absence_of_a_finding_in_eyes_with_others():
 )
 def test_every_recipe_trains_and_serves_what_it_was_trained_on(recipe, values, retinal_dataset, tmp_path):
     chosen = TASK.recipe(recipe, epochs=1, workers=0, views="none", **values)
-    predictor = Predictor(TASK.fit(retinal_dataset, chosen, tmp_path))
+    predictor = Classifier(TASK.fit(retinal_dataset, chosen, tmp_path))
     rule = predictor.card.preprocessing
     assert (rule.channel, rule.contrast) == (chosen.channel, chosen.contrast)
     assert predictor([retinal_dataset.image(retinal_dataset.split("test").iloc[0])]).maps.shape[1] == len(LABELS)
@@ -153,7 +152,7 @@ def test_every_recipe_trains_and_serves_what_it_was_trained_on(recipe, values, r
 def test_pseudo_labels_are_judged_and_the_outcome_is_in_the_report_either_way(retinal_dataset, tmp_path):
     """Wrong labels are slipped in on purpose: the student must not pass."""
     settings = {"epochs": 1, "side": 48, "workers": 0, "views": "none", "labelled_share": 0.5}
-    teacher = Predictor(TASK.fit(retinal_dataset, TASK.recipe("drawn", **settings), tmp_path / "teacher"))
+    teacher = Classifier(TASK.fit(retinal_dataset, TASK.recipe("drawn", **settings), tmp_path / "teacher"))
     proposal = propose(teacher, retinal_dataset)
     truths = proposal.table[[f"truth.{label}" for label in LABELS]].to_numpy()
     for k, label in enumerate(LABELS):
@@ -161,7 +160,7 @@ def test_pseudo_labels_are_judged_and_the_outcome_is_in_the_report_either_way(re
     proposal.table["used"] = ~np.isnan(truths).any(axis=1)
     made = write_proposal(proposal, teacher, retinal_dataset, tmp_path / "table")
     taught = TASK.recipe("drawn", **settings, pseudo_labels=str(made["pseudo_labels"]))
-    student = Predictor(TASK.fit(retinal_dataset, taught, tmp_path / "student"))
+    student = Classifier(TASK.fit(retinal_dataset, taught, tmp_path / "student"))
     outcome = student.card.pseudo_labels
     assert outcome is not None
     assert outcome.images == proposal.used > 0
@@ -185,7 +184,7 @@ def test_training_on_permuted_labels_gives_chance(retinal_dataset, tmp_path):
         table.loc[rows, columns] = table.loc[rng.permutation(rows), columns].to_numpy()
     permuted = Dataset(retinal_dataset.path, retinal_dataset.info, table)
     recipe = TASK.recipe("drawn", epochs=2, side=48, workers=0, keep="last", views="none")
-    metric = TASK.evaluate(Predictor(TASK.fit(permuted, recipe, tmp_path)), permuted, "test").metrics["auc_mean"]
+    metric = TASK.evaluate(Classifier(TASK.fit(permuted, recipe, tmp_path)), permuted, "test").metrics["auc_mean"]
     assert metric.value == pytest.approx(0.5, abs=0.3)  # some 20 pictures, three findings
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.data.prepare import prepare
 from derm_ml.nets.backbones import backbone
 from derm_ml.nets.improved_unet import ImprovedUNet
-from derm_ml.nets.segmenter import Segmenter
+from derm_ml.nets.segmenter import SegmenterNetwork
 from derm_ml.nets.unet import UNet
 from derm_ml.progress import silent
 from derm_ml.registry import get_task
@@ -40,7 +40,7 @@ def test_two_members_answer_with_the_mean_of_what_each_says_alone(ensemble):
         task.fit(dataset, recipe.member(k), folder / f"alone-{5 + k}", silent)
     images = [dataset.image(row) for _, row in dataset.split("test").head(4).iterrows()]
     both, first, second = (
-        Predictor(folder / name / "bundle").logits(images) for name in ("both", "alone-5", "alone-6")
+        Segmenter(folder / name / "bundle").logits(images) for name in ("both", "alone-5", "alone-6")
     )
     assert np.abs(first - second).max() > 1e-3, "the members are the same network"
     np.testing.assert_allclose(both, (first + second) / 2, atol=1e-4)
@@ -52,7 +52,7 @@ def test_the_members_are_the_networks_that_were_asked_for(ensemble):
     weights = load_file(folder / "both/bundle/weights.safetensors")
     for k, network in enumerate((UNet("mobilenet_v2", "none"), ImprovedUNet(6))):
         found = {n.removeprefix(f"members.{k}."): w.shape for n, w in weights.items() if n.startswith(f"members.{k}.")}
-        assert found == {n: w.shape for n, w in Segmenter(network).state_dict().items()}
+        assert found == {n: w.shape for n, w in SegmenterNetwork(network).state_dict().items()}
 
 
 def test_their_epochs_are_counted_on_and_all_reported(ensemble):

@@ -77,7 +77,7 @@ def test_a_run_killed_with_sigkill_resumes_to_bitwise_the_same_weights(name, tmp
 
 def test_the_number_of_workers_changes_nothing(drawn_dataset, tmp_path):
     """Randomness comes from (seed, epoch, sample): a machine with more cores gives the same model."""
-    from derm_ml.training.classification import training_samples
+    from derm_ml.training.classifier_samples import training_samples
 
     rows = drawn_dataset.split("train")
     recipe = get_task("lesion_classification").recipe("strong", side=48)

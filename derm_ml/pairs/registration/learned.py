@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
+from derm_ml.bundles.session import Session
 from derm_ml.images.geometry import flip
 from derm_ml.images.preprocess import to_square
 
@@ -19,14 +19,13 @@ from derm_ml.images.preprocess import to_square
 class Learned:
     """The network of a bundle. Thread-safe."""
 
-    session: ort.InferenceSession
+    session: Session
     side: int
 
     @classmethod
     def open(cls, path: Path, side: int) -> Learned:
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        return cls(ort.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"]), side)
+        """Raises `BundleError` for a graph that cannot be run."""
+        return cls(Session(path), side)
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, bool]:
         """RGB photos of any size → (homography (3, 3) from the first's pixels to the second's, whether mirrored)."""

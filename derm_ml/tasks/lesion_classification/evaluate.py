@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from derm_ml.bundles.bundle import BundleCard
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.classification import (
     evaluate_classification,
@@ -21,10 +21,10 @@ from derm_ml.metrics.metric import Metric
 from derm_ml.tasks.lesion_classification.task import TASK
 
 
-def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
+def evaluate(predictor: Classifier, dataset: Dataset, split: str) -> Evaluation:
     """Mean AUC of melanoma and seborrheic keratosis against the rest, and everything beside it.
 
-    Every picture is asked as the endpoint would be: from its stored bytes, by the Predictor.
+    Every picture is asked as the endpoint would be: from its stored bytes, by the Classifier.
     """
     rows = dataset.split(split)
     outputs = predict_rows(predictor, dataset, rows)
@@ -47,6 +47,6 @@ def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split
     return recount_classification(TASK, card, predictions, dataset, split, scored_labels=SCORED)
 
 
-def repeat(predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+def repeat(predictor: Classifier, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
     """Some cases predicted again."""
     return repeat_classification(predictor, dataset, ids, split)

@@ -9,19 +9,19 @@ import numpy as np
 
 from derm_ml.asking.answers import Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
-from derm_ml.bundles.predictor import Outputs, Predictor
+from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.explain.answer import asked, explained, explanation_of
 from derm_ml.task import CHAIN
 from derm_ml.tasks.lesion_classification.asking import Diagnosis, PointDecision
 from derm_ml.tasks.lesion_classification.task import TASK
 
 
-def load(bundle: Path) -> Predictor:
+def load(bundle: Path) -> Classifier:
     """The predictor of a bundle of this task."""
-    return Predictor(model_of(TASK.name, bundle))
+    return Classifier(model_of(TASK.name, bundle))
 
 
-def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> Diagnosis:
+def answer(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> Diagnosis:
     """Calibrated probabilities, the most likely class, and the decision at each operating point.
 
     `options` may give `age` (years) and `sex`, used if the bundle was trained with them.
@@ -30,7 +30,7 @@ def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) 
     return answers(predictor, [image], options)[0]
 
 
-def answers(predictor: Predictor, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[Diagnosis]:
+def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[Diagnosis]:
     """The answers to several images, predicted together."""
     outputs = asked(predictor, images, options)
     return [_diagnosis(predictor, outputs, row) for row in range(len(images))]
@@ -41,7 +41,7 @@ def columns(card: BundleCard) -> list[str]:
     return ["task", "predicted", *(f"probabilities.{label}" for label in card.labels), *CHAIN]
 
 
-def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
+def explain(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
     """The image with the Grad-CAM of `options["label"]` (default: the most likely class) and a caption.
 
     Raises `ValueError` for a label the model does not know.
@@ -49,13 +49,13 @@ def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str])
     return explained(predictor, image, options)
 
 
-def explanation(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> tuple[Diagnosis, Explanation]:
+def explanation(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> tuple[Diagnosis, Explanation]:
     """The answer, and the Grad-CAM that `explain` shows as numbers."""
     outputs = asked(predictor, [image], options)
     return _diagnosis(predictor, outputs, 0), explanation_of(predictor, outputs, image, options)
 
 
-def _diagnosis(predictor: Predictor, outputs: Outputs, row: int) -> Diagnosis:
+def _diagnosis(predictor: Classifier, outputs: Outputs, row: int) -> Diagnosis:
     probabilities = {n: float(p) for n, p in zip(predictor.labels, outputs.probabilities[row], strict=True)}
     points = [
         PointDecision(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.sources.attributes import attributes_of
 from derm_ml.data.sources.image_files import image_files
 from derm_ml.data.sources.isic2017 import metadata_of, read_metadata
@@ -25,7 +25,7 @@ from derm_ml.records import DataError
 from derm_ml.tree import files_below
 
 
-def submit(predictor: Predictor, folder: Path, path: Path) -> None:
+def submit(predictor: Classifier, folder: Path, path: Path) -> None:
     """Write `Id,task_1,task_2` (melanoma, seborrheic keratosis) for every picture below `folder`.
 
     A picture that cannot be read ends it with `ImageError`: a submission has a row for every image or is none.
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="pictures")
     parser.add_argument("submission", type=Path, help="the CSV file to write")
     given = parser.parse_args()
-    submit(Predictor(bundle_named(given.model)), given.folder, given.submission)
+    submit(Classifier(bundle_named(given.model)), given.folder, given.submission)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from derm_ml.tasks.lesion_classification.asking import ASKING
 from derm_ml.tasks.lesion_classification.recipes import Drawn, Faithful, Strong
 
 if TYPE_CHECKING:
-    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.bundles.classifier import Classifier
     from derm_ml.data.dataset import Dataset
 
 
-def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """Pictures of the test split beside their Grad-CAM: right and wrong answers of every class."""
     from derm_ml.explain.sheets import classification_heatmaps
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.isic import LABELS as SCORED
 from derm_ml.progress import OnEpoch
-from derm_ml.training.classification import fit_classifier
+from derm_ml.training.classification import Aim, fit_classifier
 from derm_ml.training.settings import ClassifierRecipe
 
 
 def fit(dataset: Dataset, recipe: ClassifierRecipe, out: Path, on_epoch: OnEpoch) -> Path:
     """Train (or resume) in `out` and return the path of the bundle."""
-    return fit_classifier(dataset, recipe, "softmax", SCORED, out, on_epoch)
+    return fit_classifier(dataset, recipe, Aim("softmax", SCORED), out, on_epoch)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from derm_ml.bundles.bundle import BundleCard
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.segmentation import evaluate_segmentation, recount_segmentation, repeat_segmentation
@@ -15,7 +15,7 @@ from derm_ml.metrics.metric import Metric
 from derm_ml.tasks.lesion_segmentation.task import TASK
 
 
-def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
+def evaluate(predictor: Segmenter, dataset: Dataset, split: str) -> Evaluation:
     """Mean Dice and Jaccard per picture with intervals, and everything beside them."""
     return evaluate_segmentation(TASK, predictor, dataset, split)
 
@@ -25,6 +25,6 @@ def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split
     return recount_segmentation(predictions, dataset, split)
 
 
-def repeat(predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+def repeat(predictor: Segmenter, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
     """Some pictures segmented again."""
     return repeat_segmentation(predictor, dataset, ids, split)

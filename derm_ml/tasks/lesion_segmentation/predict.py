@@ -13,7 +13,7 @@ import numpy as np
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
-from derm_ml.bundles.predictor import Predictor, Segmentation
+from derm_ml.bundles.segmenter import Segmentation, Segmenter
 from derm_ml.explain.layers import outline, shown
 from derm_ml.explain.overlay import captioned, outlined
 from derm_ml.images.masks import bounding_box, png, polygons, run_lengths
@@ -22,12 +22,12 @@ from derm_ml.tasks.lesion_segmentation.asking import MASK, Box, Outline, PngMask
 from derm_ml.tasks.lesion_segmentation.task import TASK
 
 
-def load(bundle: Path) -> Predictor:
+def load(bundle: Path) -> Segmenter:
     """The predictor of a bundle of this task."""
-    return Predictor(model_of(TASK.name, bundle))
+    return Segmenter(model_of(TASK.name, bundle))
 
 
-def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> Outline:
+def answer(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str]) -> Outline:
     """The mask as `options["mask"]` asks (png, rle or polygon; default png), its share of the image, box, confidence.
 
     `png`: base64 of a PNG of 0 and 255; `rle`: COCO's uncompressed runs, down the columns; `polygon`: rings of
@@ -43,7 +43,7 @@ def columns(card: BundleCard) -> list[str]:
     return ["task", "width", "height", "area_share", *box, "confidence", "mask", *CHAIN, "overlay"]
 
 
-def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
+def explain(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
     """The image with the outline of the lesion and a caption; its longer side is at most `options["size"]`."""
     found = predictor.segment([image])[0]
     share = (found.mask > 0).mean()
@@ -52,7 +52,7 @@ def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str])
     return captioned(drawn, f"{said} (model {predictor.bundle.version})\n{RESEARCH_USE}")
 
 
-def explanation(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> tuple[Outline, Explanation]:
+def explanation(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str]) -> tuple[Outline, Explanation]:
     """The answer, and its mask at the size asked for."""
     found = predictor.segment([image])[0]
     return _outline(found, options), outline(predictor.labels[0], found.mask, options)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from derm_ml.bundles.bundle import BundleCard
-from derm_ml.bundles.predictor import Predictor
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.classification import (
     evaluate_classification,
@@ -63,7 +63,7 @@ CAPTIONS = {
 }
 
 
-def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
+def evaluate(predictor: Classifier, dataset: Dataset, split: str) -> Evaluation:
     """What every classifier is measured by, and the tables and curves of a screening test.
 
     Decisions (confusion matrix, mistakes, subgroups) are those at the operating point of the policy, or at the
@@ -116,7 +116,7 @@ def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split
     return _in_order(metrics, point, _partial_area(outputs.probabilities[:, 0], y, rows["group"].to_numpy(str)))
 
 
-def repeat(predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+def repeat(predictor: Classifier, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
     """Some cases predicted again."""
     return repeat_classification(predictor, dataset, ids, split)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from derm_ml.asking.answers import Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
-from derm_ml.bundles.predictor import Outputs, Predictor
+from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.explain.answer import asked, explained, explanation_of
 from derm_ml.metrics.points import OperatingPoint
 from derm_ml.promotion.policy import Policy
@@ -21,12 +21,12 @@ from derm_ml.tasks.malignancy_screening.task import TASK
 LABEL = TASK.labels[0]
 
 
-def load(bundle: Path) -> Predictor:
+def load(bundle: Path) -> Classifier:
     """The predictor of a bundle of this task."""
-    return Predictor(model_of(TASK.name, bundle))
+    return Classifier(model_of(TASK.name, bundle))
 
 
-def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> Screening:
+def answer(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> Screening:
     """The calibrated probability, and the decision at an operating point with the evidence behind it.
 
     `options` may give `point` (default: the policy's), and `age` and `sex`, used if the bundle was trained with them.
@@ -38,7 +38,7 @@ def answer(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) 
     return answers(predictor, [image], options)[0]
 
 
-def answers(predictor: Predictor, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[Screening]:
+def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[Screening]:
     """The answers to several images, predicted together."""
     outputs = asked(predictor, images, options)
     return [_screening(predictor, outputs, row, options) for row in range(len(images))]
@@ -50,18 +50,18 @@ def columns(card: BundleCard) -> list[str]:
     return ["task", "predicted", f"probabilities.{LABEL}", "prevalence", *evidence, *CHAIN]
 
 
-def explain(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
+def explain(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
     """The image with what speaks for malignancy laid over it, and a caption."""
     return explained(predictor, image, options)
 
 
-def explanation(predictor: Predictor, image: np.ndarray, options: Mapping[str, str]) -> tuple[Screening, Explanation]:
+def explanation(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> tuple[Screening, Explanation]:
     """The answer, and what speaks for malignancy as numbers."""
     outputs = asked(predictor, [image], options)
     return _screening(predictor, outputs, 0, options), explanation_of(predictor, outputs, image, options)
 
 
-def _screening(predictor: Predictor, outputs: Outputs, row: int, options: Mapping[str, str]) -> Screening:
+def _screening(predictor: Classifier, outputs: Outputs, row: int, options: Mapping[str, str]) -> Screening:
     probability = float(outputs.probabilities[row, 0])
     decision = _decision(predictor.card, options.get("point"), probability)
     return Screening(

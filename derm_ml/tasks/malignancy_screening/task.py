@@ -22,7 +22,7 @@ from derm_ml.tasks.malignancy_screening.recipes import (
 from derm_ml.tasks.malignancy_screening.settings import MalignancySettings
 
 if TYPE_CHECKING:
-    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.bundles.classifier import Classifier
     from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.record import Evaluation
     from derm_ml.metrics.metric import Metric
@@ -71,7 +71,7 @@ def _unknown(word: str, point: str, metric: Metric | None) -> Finding:
     return Finding(False, f"the {word} at {point} cannot be judged: {why}")
 
 
-def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """Test pictures beside what spoke for malignancy: cancers found and missed, benign lesions flagged and passed."""
     from derm_ml.explain.sheets import classification_heatmaps
 

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import pandas as pd
 
 from derm_ml.bundles.bundle import BundleCard
-from derm_ml.bundles.predictor import Outputs, Predictor
+from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.classification import evaluate_classification, recount_classification, repeat_classification
 from derm_ml.evaluation.record import Evaluation
@@ -17,10 +17,10 @@ from derm_ml.metrics.metric import Metric
 from derm_ml.tasks.retinal_findings.task import TASK
 
 
-def evaluate(predictor: Predictor, dataset: Dataset, split: str) -> Evaluation:
+def evaluate(predictor: Classifier, dataset: Dataset, split: str) -> Evaluation:
     """AUC, average precision and decisions of each finding, and everything beside it.
 
-    Every picture is asked as the endpoint would be: from its stored bytes, by the Predictor, with the photo of the
+    Every picture is asked as the endpoint would be: from its stored bytes, by the Classifier, with the photo of the
     other eye where the split has one.
     """
     rows = dataset.split(split)
@@ -51,13 +51,13 @@ def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split
     return recount_classification(TASK, card, predictions, dataset, split)
 
 
-def repeat(predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+def repeat(predictor: Classifier, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
     """Some cases predicted again, each with the photo of the other eye that stood beside it in the split."""
     rows = dataset.split(split).reset_index(drop=True)
     fellows = dataset.fellows(rows)
     place = {name: k for k, name in enumerate(rows["id"])}
 
-    def with_fellows(predictor: Predictor, dataset: Dataset, asked: pd.DataFrame) -> Outputs:
+    def with_fellows(predictor: Classifier, dataset: Dataset, asked: pd.DataFrame) -> Outputs:
         places = [place[name] for name in asked["id"]]
         beside = [int(fellows[k]) for k in places if fellows[k] >= 0 and fellows[k] not in places]
         together = rows.iloc[[*places, *dict.fromkeys(beside)]]

@@ -10,7 +10,7 @@ import numpy as np
 from derm_ml.asking.answers import Explanation
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.bundle import BundleCard, model_of
-from derm_ml.bundles.predictor import Outputs, Predictor
+from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.explain.answer import asked as ask_all
 from derm_ml.explain.findings import explained, finding_of, shown_findings
 from derm_ml.explain.layers import heatmaps
@@ -19,12 +19,12 @@ from derm_ml.tasks.retinal_findings.asking import Findings, PointDecision
 from derm_ml.tasks.retinal_findings.task import TASK
 
 
-def load(bundle: Path) -> Predictor:
+def load(bundle: Path) -> Classifier:
     """The predictor of a bundle of this task."""
-    return Predictor(model_of(TASK.name, bundle))
+    return Classifier(model_of(TASK.name, bundle))
 
 
-def answer(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> Findings:
+def answer(predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[str, str]) -> Findings:
     """Calibrated probability, threshold and decision of every finding; `present` names those decided for.
 
     Of a pair of photos the first is the eye in question and the second the same person's other eye: `fellow_share`
@@ -34,7 +34,7 @@ def answer(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str,
     return _findings(predictor, finding_of(predictor, asked), 0, isinstance(asked, Pair))
 
 
-def answers(predictor: Predictor, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[Findings]:
+def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[Findings]:
     """The answers to several images, predicted together, each without the photo of the other eye."""
     outputs = ask_all(predictor, images, options)
     return [_findings(predictor, outputs, row, False) for row in range(len(images))]
@@ -46,7 +46,7 @@ def columns(card: BundleCard) -> list[str]:
     return ["task", "present", *(f"{group}.{label}" for group in groups for label in card.labels), *CHAIN]
 
 
-def explain(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
+def explain(predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
     """The image with the Grad-CAM of `options["label"]`; without one, of every finding that is present, side by side.
 
     Where no finding is present, that of the most likely. Raises `ValueError` for a label the model does not know.
@@ -55,7 +55,7 @@ def explain(predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str
 
 
 def explanation(
-    predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]
+    predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[str, str]
 ) -> tuple[Findings, Explanation]:
     """The answer, and the Grad-CAMs that `explain` shows as numbers."""
     outputs = finding_of(predictor, asked)
@@ -65,7 +65,7 @@ def explanation(
     return said, heatmaps(predictor, outputs, labels, image, options)
 
 
-def _findings(predictor: Predictor, outputs: Outputs, row: int, with_fellow: bool) -> Findings:
+def _findings(predictor: Classifier, outputs: Outputs, row: int, with_fellow: bool) -> Findings:
     shares = (with_fellow and predictor.card.fellow) or (0.0,) * len(predictor.labels)
     probabilities = {name: float(p) for name, p in zip(predictor.labels, outputs.probabilities[row], strict=True)}
     thresholds = {name: predictor.card.threshold(name) for name in predictor.labels}

@@ -15,7 +15,7 @@ from derm_ml.tasks.retinal_findings.recipes import Drawn, Faithful, OneVsNormal,
 from derm_ml.tasks.retinal_findings.settings import FINDINGS, RetinalSettings
 
 if TYPE_CHECKING:
-    from derm_ml.bundles.predictor import Predictor
+    from derm_ml.bundles.classifier import Classifier
     from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.record import Evaluation
 
@@ -31,7 +31,7 @@ def every_finding_ranks_better_than_chance(evaluation: Evaluation) -> Finding:
     return Finding(good, said, tuple(rows))
 
 
-def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """A sheet for each finding: test pictures with its Grad-CAM, found, overlooked and wrongly found."""
     from derm_ml.explain.findings import finding_sheets, findings_of
     from derm_ml.files import replacing_file
@@ -46,7 +46,7 @@ def heatmaps(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[st
     return made
 
 
-def pseudo_labels(predictor: Predictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
+def pseudo_labels(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """Labels for the unlabelled images by label spreading over the model's embeddings, with confidence and audit."""
     from derm_ml.training.pseudo_labels import propose, write_proposal
 

@@ -11,7 +11,7 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
 from derm_ml.tasks.retinal_findings.recipes import RetinalRecipe
-from derm_ml.training.classification import fit_classifier
+from derm_ml.training.classification import Aim, fit_classifier
 
 NORMAL = "normal"
 
@@ -19,18 +19,11 @@ NORMAL = "normal"
 def fit(dataset: Dataset, recipe: RetinalRecipe, out: Path, on_epoch: OnEpoch) -> Path:
     """Train (or resume) in `out` and return the path of the bundle."""
     if not recipe.against_normal:
-        return fit_classifier(dataset, recipe, "sigmoid", dataset.labels, out, on_epoch)
+        return fit_classifier(dataset, recipe, Aim("sigmoid", dataset.labels), out, on_epoch)
     if NORMAL not in dataset.labels:
         raise DataError(f"against_normal needs the finding '{NORMAL}'; the data have {', '.join(dataset.labels)}")
-    return fit_classifier(
-        dataset,
-        recipe,
-        "sigmoid",
-        dataset.labels,
-        out,
-        on_epoch,
-        training_targets=lambda targets: _against_normal(targets, dataset.labels),
-    )
+    aim = Aim("sigmoid", dataset.labels, training_targets=lambda targets: _against_normal(targets, dataset.labels))
+    return fit_classifier(dataset, recipe, aim, out, on_epoch)
 
 
 def _against_normal(targets: np.ndarray, labels: Sequence[str]) -> np.ndarray:

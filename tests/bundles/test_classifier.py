@@ -1,4 +1,4 @@
-"""One Predictor for everything: if it were not deterministic or not exact, what is served is not what was evaluated."""
+"""One Classifier for all: were it not deterministic or not exact, what is served would not be what was evaluated."""
 
 from __future__ import annotations
 
@@ -8,27 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from derm_ml.bundles.bundle import Bundle, BundleError
-from derm_ml.bundles.predictor import VIEWS, Predictor, encode_attributes
-
-
-@pytest.mark.parametrize("name", VIEWS)
-def test_every_view_is_undone_exactly(name):
-    x = np.random.default_rng(0).integers(0, 255, (2, 5, 5, 3))
-    for do, undo in VIEWS[name]:
-        assert np.array_equal(undo(do(x)), x)
-
-
-def test_d4_is_the_eight_symmetries_of_the_square():
-    x = np.arange(9).reshape(1, 3, 3, 1)
-    assert len({do(x).tobytes() for do, _ in VIEWS["d4"]}) == 8
+from derm_ml.bundles.classifier import Classifier
+from derm_ml.bundles.segmenter import Segmenter
 
 
 def test_a_batch_says_what_single_pictures_say(trained, drawn_dataset):
-    predictor = Predictor(trained / "bundle")
+    predictor = Classifier(trained / "bundle")
     images = [drawn_dataset.image(row) for _, row in drawn_dataset.split("test").head(5).iterrows()]
     together = predictor(images)
     for number, image in enumerate(images):
@@ -39,7 +26,7 @@ def test_a_batch_says_what_single_pictures_say(trained, drawn_dataset):
 
 def test_a_turned_picture_gets_the_same_answer_and_a_turned_heatmap(trained, drawn_dataset):
     """Flips are averaged over, so the answer may not depend on how the dermatoscope was held."""
-    predictor = Predictor(trained / "bundle")
+    predictor = Classifier(trained / "bundle")
     image = drawn_dataset.image(drawn_dataset.split("test").iloc[0])
     a, b = predictor([image]), predictor([image[:, ::-1]])
     np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-4)
@@ -57,7 +44,7 @@ def test_a_bundle_with_one_changed_byte_is_not_loaded(copied):
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(BundleError, match=r"weights\.safetensors: its sha256"):
-        Predictor(copied)
+        Classifier(copied)
 
 
 def test_a_graph_that_cannot_run_is_a_bundle_error_though_its_sha256_is_right(copied):
@@ -67,7 +54,7 @@ def test_a_graph_that_cannot_run_is_a_bundle_error_though_its_sha256_is_right(co
     (copied / "model.onnx").write_bytes(b"no graph")
     seal(copied, BundleCard.model_validate(json.loads((copied / "bundle.json").read_text())))
     with pytest.raises(BundleError, match=r"model\.onnx"):
-        Predictor(copied)
+        Classifier(copied)
 
 
 def test_a_bundle_without_a_file_or_card_says_which(copied):
@@ -86,10 +73,13 @@ def test_an_operating_point_fitted_on_the_test_split_cannot_be_in_a_bundle(copie
         Bundle.open(copied)
 
 
-@given(st.one_of(st.none(), st.floats(0, 110)), st.sampled_from(["male", "female", "unknown", None]))
-def test_a_missing_attribute_is_flagged_not_guessed(age, sex):
-    given_ = {k: v for k, v in (("age", age), ("sex", sex)) if v is not None}
-    row = encode_attributes([given_], ("age", "sex"))[0]
-    assert row[1] == (age is None)
-    assert row[3] == (sex not in ("male", "female"))
-    assert row[0] == pytest.approx(0 if age is None else (age - 50) / 20, abs=1e-6)
+def test_a_classifier_is_not_taken_for_a_segmenter(trained):
+    with pytest.raises(BundleError, match="is a classifier, not a segmenter: choose another model"):
+        Segmenter(trained / "bundle")
+
+
+def test_the_card_a_predictor_answers_by_is_the_one_that_was_verified(trained):
+    """A card put in its place would calibrate what is served by numbers no sha256 names."""
+    classifier = Classifier(trained / "bundle")
+    with pytest.raises(AttributeError):
+        classifier.card = classifier.card.model_copy(update={"temperature": 2.0})

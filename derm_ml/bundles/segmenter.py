@@ -1,0 +1,82 @@
+"""One Segmenter draws every mask: evaluation, the command line, serving, and other tasks that want a lesion hidden.
+
+Example:
+    >>> segmenter = Segmenter(Path("out/lesion_segmentation/strong/bundle"))   # doctest: +SKIP
+    >>> segmenter.segment([image])[0].mask                                     # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from derm_ml.bundles.calibration import calibrated
+from derm_ml.bundles.square_predictor import SquarePredictor
+from derm_ml.bundles.views import mean_map
+from derm_ml.images.masks import cleaned
+from derm_ml.images.preprocess import Fit, in_frame, without_padding
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """What a segmenter says of one image of height H and width W.
+
+    mask (H, W) uint8 of 0 and 255, in the frame of the image, cleaned as the bundle's mask rule says;
+    square (S, S) float32 in 0..1, the probability of each pixel of the square the network saw, not cleaned;
+    confidence in 0..1: the Dice of the mask, if each pixel were lesion with just the probability it was given.
+    """
+
+    mask: np.ndarray
+    square: np.ndarray
+    confidence: float
+    fit: Fit
+
+    @property
+    def probability(self) -> np.ndarray:
+        """(H, W) float32 in 0..1, in the frame of the image, not cleaned; 0 where a crop saw nothing."""
+        height, width = self.mask.shape
+        return in_frame(self.square, height, width, self.fit)
+
+
+class Segmenter(SquarePredictor):
+    """Masks of one segmenter's bundle, whichever task it is of."""
+
+    heads = ("mask",)
+
+    def segment(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Segmentation]:
+        """Draw the masks of RGB images, each (H, W, 3) uint8 of any size.
+
+        `sizes` are the (height, width) of the frames the masks are wanted in, where they are not the images' own:
+        a dataset stores images shrunk and measures masks at the original size.
+        """
+        frames = sizes or [image.shape[:2] for image in images]
+        squares = calibrated(self.card, self.logits(images))[:, 0]
+        return [self._framed(square, *frame) for square, frame in zip(squares, frames, strict=True)]
+
+    def logits(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """(N, L, S, S) float32 over the squares, averaged over the views."""
+        seen = self._session.run_views(("logits",), self.squares(images), self.card.views, {})
+        return mean_map([found for (found,) in seen], self.card.views)
+
+    def _framed(self, square: np.ndarray, height: int, width: int) -> Segmentation:
+        rule, fit = self.card.mask_rule, self.card.preprocessing.fit
+        square = without_padding(square, height, width, fit)
+        kept = cleaned(square, rule)
+        inside = kept >= rule.threshold
+        # in 255 steps: the map of a 40-megapixel photo in float would take 160 MB a request
+        fine = in_frame(np.round(kept * 255).astype(np.uint8), height, width, fit)
+        mask = np.where(fine >= rule.threshold * 255, np.uint8(255), np.uint8(0))
+        expected = 2 * square[inside].sum() / (inside.sum() + square.sum()) if inside.any() else 1 - square.max()
+        return Segmentation(mask, square, float(expected), fit)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        side = self.card.preprocessing.side
+        return len(self.labels), side, side
+
+    def _numbers(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        return self.logits(images)

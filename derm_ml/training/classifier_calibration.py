@@ -1,0 +1,76 @@
+"""Calibration and operating points of a classifier, fitted on the validation split: a card and logits → a card.
+
+Nothing is asked of a network here, and nothing is changed: what training fits can be fitted again from saved logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from derm_ml.bundles.bundle import BundleCard
+from derm_ml.bundles.calibration import calibrated, with_fellow_logits
+from derm_ml.metrics.calibration import fit_fellow_shares, fit_temperature, fit_temperature_and_bias
+from derm_ml.metrics.operating_points import fit_balanced_point, fit_recall_points, fit_specificity_point
+from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
+
+SPECIFICITIES = (0.90,)  # an operating point is fitted for each, where there are several independent labels
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationLogits:
+    """What the exported graph says of the validation split: logits (N, L) float32 before calibration, targets (N, L)
+    of 1, 0 or NaN, `patients` (N,) str, and the place (N,) of each image's other eye among them, -1 where there is none
+    (None: the other eye is not to count)."""
+
+    logits: np.ndarray
+    targets: np.ndarray
+    patients: np.ndarray
+    fellows: np.ndarray | None = None
+
+
+def calibrated_card(card: BundleCard, said: ValidationLogits, recalls: Sequence[float]) -> BundleCard:
+    """The card with shares of the other eye, calibration, operating points and prevalences fitted."""
+    logits = said.logits
+    if said.fellows is not None:
+        card = card.model_copy(update={"fellow": fit_fellow_shares(logits, said.fellows, said.targets)})
+        logits = with_fellow_logits(logits, said.fellows, card.fellow)
+    card = card.model_copy(update=_calibration(card, logits, said.targets))
+    points, unclaimed = _points(card, calibrated(card, logits), said, recalls)
+    shares = np.nanmean(said.targets, axis=0)  # each label has a known target: its operating point was fitted above
+    prevalence = {label: float(share) for label, share in zip(card.labels, shares, strict=True)}
+    found = {"operating_points": points, "unclaimed_points": unclaimed, "prevalence": prevalence}
+    return card.model_copy(update=found)
+
+
+def _calibration(card: BundleCard, logits: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    if card.head == "softmax":
+        return {"temperature": fit_temperature(logits, targets, "softmax")}
+    if len(card.labels) == 1:
+        temperature, bias = fit_temperature_and_bias(logits, targets)
+        return {"temperature": temperature, "bias": bias}
+    # each label by itself: they differ in how often they are drawn, and in how well they are told
+    each = [fit_temperature_and_bias(logits[:, [k]], targets[:, [k]]) for k in range(len(card.labels))]
+    return {"temperatures": tuple(t for t, _ in each), "bias": tuple(b for _, (b,) in each)}
+
+
+def _points(
+    card: BundleCard, probabilities: np.ndarray, said: ValidationLogits, recalls: Sequence[float]
+) -> tuple[tuple[OperatingPoint, ...], tuple[UnclaimedPoint, ...]]:
+    split_hash, patients = card.split_hashes["validation"], said.patients
+    points: list[OperatingPoint] = []
+    unclaimed: list[UnclaimedPoint] = []
+    for column, label in enumerate(card.labels):
+        given = (label, probabilities[:, column], said.targets[:, column], "validation", split_hash)
+        points.append(fit_balanced_point("balanced", *given, groups=patients))
+        claimed, short = fit_recall_points(*given, recalls, groups=patients)
+        points, unclaimed = [*points, *claimed], [*unclaimed, *short]
+        if card.head == "sigmoid" and len(card.labels) > 1:
+            points += [
+                fit_specificity_point(f"specificity_{wanted:g}", *given, wanted, groups=patients)
+                for wanted in SPECIFICITIES
+            ]
+    return tuple(points), tuple(unclaimed)

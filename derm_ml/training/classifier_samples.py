@@ -1,0 +1,151 @@
+"""What a classifier learns from: the rows that are chosen, what is known of them, and how a batch is fed and balanced.
+
+Several recipes' settings are read here and nowhere else: labelled_share, pseudo_labels, class_balance, extra_weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from derm_ml.bundles.attributes import encode_attributes
+from derm_ml.data.dataset import Dataset, Reader
+from derm_ml.data.learned_ids import LearnedIds, learned_from, started_from
+from derm_ml.images.augment import Augment, augmentation
+from derm_ml.images.condition import conditioned
+from derm_ml.images.settings import Preprocessing
+from derm_ml.records import DataError
+from derm_ml.training.feeding import LoadSample
+from derm_ml.training.pseudo_labels import PseudoLabels, labelled_rows, read_pseudo_labels
+from derm_ml.training.seeding import generator
+from derm_ml.training.settings import ClassifierRecipe
+
+Targets = Callable[[np.ndarray], np.ndarray]  # (N, L) → (N, L), some of them NaN
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """The rows a classifier learns from and their targets (N, L), and the rows that choose its best epoch.
+
+    `given`: the pseudo-labels among them, `learned`: the neutral ids of everything it learns from.
+    """
+
+    rows: pd.DataFrame
+    targets: np.ndarray
+    validation: pd.DataFrame
+    given: PseudoLabels | None
+    learned: LearnedIds
+
+
+def select(dataset: Dataset, recipe: ClassifierRecipe, training_targets: Targets) -> Selected:
+    """The rows the recipe wants learned. Raises `DataError` if a split or a label has no images."""
+    _check(dataset)
+    rows = labelled_rows(dataset, recipe.labelled_share, recipe.seed)
+    targets = training_targets(dataset.targets(rows))
+    given = None
+    if recipe.pseudo_labels:
+        given = read_pseudo_labels(Path(recipe.pseudo_labels), dataset, recipe.labelled_share, recipe.seed)
+        rows = pd.concat([rows, given.rows])
+        targets = np.concatenate([targets, training_targets(given.targets)])
+    teachers = [given.teacher] if given else []
+    learned = learned_from(dataset, given.rows if given else None, [*teachers, *started_from(recipe)])
+    _check_targets(dataset, targets, recipe)
+    return Selected(rows, targets, dataset.split("validation"), given, learned)
+
+
+def preprocessing(recipe: ClassifierRecipe, dataset: Dataset) -> Preprocessing:
+    """What the recipe wants done to a picture of the dataset before the graph."""
+    return Preprocessing(
+        side=recipe.side,
+        store_side=dataset.info["settings"]["store_side"],
+        fit=recipe.squaring,
+        field_of_view=recipe.field_of_view,
+        channel=recipe.channel,
+        contrast=recipe.contrast,
+        smallest_side=recipe.smallest_side,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _TrainingSamples:
+    image: Reader
+    rule: Preprocessing
+    augment: Augment
+    targets: np.ndarray  # (N, L)
+    attributes: np.ndarray  # (N, 2 · A)
+    unknown: np.ndarray  # (2 · A,)
+    hidden_share: float
+
+    def __call__(self, index: int, seed: int) -> tuple[np.ndarray, ...]:
+        hidden = generator(seed, "attributes").random() < self.hidden_share
+        image = self.augment(conditioned(self.image(index), self.rule), seed)
+        return image, self.targets[index], self.unknown if hidden else self.attributes[index]
+
+
+def training_samples(
+    dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRecipe, targets: np.ndarray | None = None
+) -> LoadSample:
+    """(index, seed) → augmented image (S, S, 3) uint8 of the training side, targets (L,), attributes (2 · A,) float32.
+
+    `targets` (N, L) of the rows, where they are not those of the dataset.
+    """
+    side = recipe.training_side or recipe.side
+    return _TrainingSamples(
+        dataset.reader(rows),
+        preprocessing(recipe, dataset),
+        augmentation(recipe.augmentation, side, recipe.squaring, recipe.smallest_side),
+        dataset.targets(rows) if targets is None else targets,
+        encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes),
+        encode_attributes([{}], recipe.attributes)[0],
+        recipe.attribute_dropout,
+    )
+
+
+def balance(
+    dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, head: Literal["softmax", "sigmoid"]
+) -> tuple[Tensor | None, Sequence[float] | None]:
+    """Loss weights per label, and how often each image is drawn, as the recipe's class balance asks."""
+    targets = selected.targets
+    frequency = np.nanmean(targets, axis=0)
+    rarity = (1 / frequency if head == "softmax" else (1 - frequency) / frequency) ** recipe.balance_power
+    extra = selected.rows["source"].isin(dataset.info["settings"]["training_only"]).to_numpy()
+    draws = np.where(extra, recipe.extra_weight, 1.0)
+    if recipe.class_balance == "sampler":
+        # a case without any label is drawn as often as its own rarity says if there is one label, else as the commonest
+        without = 1.0 if len(frequency) == 1 else np.minimum(1.0, rarity.min())
+        draws = draws * np.nanmax(np.where(targets == 1, rarity, without), axis=1)
+    even = recipe.class_balance != "sampler" and (recipe.extra_weight == 1 or not extra.any())
+    weights = None
+    if recipe.class_balance == "weights":
+        scaled = rarity / (rarity * frequency).sum() if head == "softmax" else rarity  # mean weight of an image is 1
+        weights = torch.tensor(scaled, dtype=torch.float32)
+    return weights, None if even else list(draws)
+
+
+def _check(dataset: Dataset) -> None:
+    for name in ("train", "validation"):
+        counts = {label: dataset.count(name, label) for label in dataset.labels}
+        empty = [label for label, count in counts.items() if count == 0]
+        empty += [f"anything but {label}" for label, count in counts.items() if count == len(dataset.split(name))]
+        if empty:
+            raise DataError(
+                f"the {name} split of {dataset.path} has no image of {', '.join(empty)} ({counts}); "
+                "add images or change the split fractions in params.yaml"
+            )
+
+
+def _check_targets(dataset: Dataset, targets: np.ndarray, recipe: ClassifierRecipe) -> None:
+    """Labels that are put aside may have been the only ones."""
+    for label, column in zip(dataset.labels, targets.T, strict=True):
+        if not (column == 1).any() or not (column == 0).any():
+            raise DataError(
+                f"with labelled_share={recipe.labelled_share} no training image is known to have {label}, or to lack "
+                "it: use a larger share, or a setting that hides fewer labels"
+            )
