@@ -40,10 +40,14 @@ def test_two_members_answer_with_the_mean_of_what_each_says_alone(ensemble):
         task.fit(dataset, recipe.member(k), folder / f"alone-{5 + k}", silent)
     images = [dataset.image(row) for _, row in dataset.split("test").head(4).iterrows()]
     both, first, second = (
-        Segmenter(folder / name / "bundle").logits(images) for name in ("both", "alone-5", "alone-6")
+        _logits(task.load(folder / name / "bundle"), images) for name in ("both", "alone-5", "alone-6")
     )
     assert np.abs(first - second).max() > 1e-3, "the members are the same network"
     np.testing.assert_allclose(both, (first + second) / 2, atol=1e-4)
+
+
+def _logits(predictor, images):
+    return predictor.logits(images) if isinstance(predictor, Segmenter) else predictor(images).logits
 
 
 @pytest.mark.parametrize("ensemble", ["lesion_segmentation"], indirect=True)
