@@ -118,6 +118,11 @@ class BundleCard(_Card):
         return self
 
     @property
+    def for_synthetic_images(self) -> bool:
+        """Whether a recipe for synthetic images made it (`drawn`, `drawn_autoencoder`): it demonstrates the program."""
+        return self.recipe_name.split("_")[0] == "drawn"
+
+    @property
     def point_names(self) -> tuple[str, ...]:
         """The operating points a request may name, in order, those without a threshold too."""
         return tuple(dict.fromkeys(p.name for p in (*self.operating_points, *self.unclaimed_points)))

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from derm_ml import RESEARCH_USE, DermError, formats
+from derm_ml.asking.answers import Envelope
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.files import replacing_file, replacing_folder, sha256, write_json
 from derm_ml.images.fingerprints import fingerprint
@@ -284,13 +285,10 @@ def answer(
         for neighbour in neighbours:
             jpeg = base64.b64encode(similar.thumbnail(neighbour["id"])).decode("ascii")
             neighbour["thumbnail"] = f"data:image/jpeg;base64,{jpeg}"
-    return {
-        "task": predictor.card.task,
+    said = {
         "neighbours": neighbours,
         "searched": len(similar),
         "picture_is_in_the_set": bool(own),
         "left_out": int(np.isin(similar.rows["group"], list(left_out)).sum()),
-        "model_version": similar.model_version,
-        "dataset_md5": similar.dataset_md5,
-        "note": RESEARCH_USE,
     }
+    return Envelope.of(predictor.card, similar.model_version).around(said) | {"dataset_md5": similar.dataset_md5}

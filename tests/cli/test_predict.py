@@ -32,7 +32,8 @@ def test_a_table_has_the_columns_of_the_task_whatever_the_first_answer_is(derm, 
         scalars = {key for key, value in answer.items() if not isinstance(value, dict | list)}
         nested = {f"{key}.{inner}" for key, value in answer.items() if isinstance(value, dict) for inner in value}
         assert (scalars - {"bounding_box"}) | nested <= set(row), "an answer holds what the table has no column for"
-        assert row["note"] == RESEARCH_USE
+        assert row["research_use"] == answer["research_use"] == RESEARCH_USE
+        assert row["warnings"] == " ".join(answer["warnings"])
 
 
 def test_without_a_lesion_the_bounding_box_is_empty(derm, models, images):
@@ -48,7 +49,8 @@ def test_the_columns_and_lines_are_those_others_read(derm, models, images):
     _, out, _ = derm("predict", TASKS[0], images, "--model", models[TASKS[0]], "--csv")
     labels = ("melanoma", "nevus", "seborrheic_keratosis")
     head = ["file", "task", "predicted", *(f"probabilities.{label}" for label in labels)]
-    assert out.startswith(",".join([*head, "model_version", "dataset_md5", "note"]) + "\r\n")
+    foot = ["model_version", "dataset_md5", "for_synthetic_images", "warnings", "research_use"]
+    assert out.startswith(",".join([*head, *foot]) + "\r\n")
     assert out.count("\r\n") == out.count("\n") == 4
 
 
