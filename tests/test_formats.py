@@ -23,7 +23,6 @@ from safetensors.torch import save_file
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.bundle import Bundle
-from derm_ml.bundles.predictor import Predictor
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.deliveries import deliveries
 from derm_ml.data.learned_ids import LearnedIds
@@ -96,7 +95,7 @@ class File:
 
 
 FILES: Mapping[str, File] = {
-    "bundle": File(f"{MODEL}/bundle/bundle.json", lambda root: Predictor(root / MODEL / "bundle")),
+    "bundle": File(f"{MODEL}/bundle/bundle.json", lambda root: get_task(TASK).load(root / MODEL / "bundle")),
     "learned-from": File(
         f"{MODEL}/bundle/learned.json", lambda root: LearnedIds.of(Bundle.open(root / MODEL / "bundle")),
         stated_in_learned,
@@ -133,11 +132,11 @@ FILES: Mapping[str, File] = {
     "release": File(f"serving/{TASK}.json", lambda root: read_release(TASK)),
     "golden-answers": File(
         f"{MODEL}/golden.json",
-        lambda root: golden.verify(get_task(TASK), Predictor(root / MODEL / "bundle"), root / MODEL / "golden.json"),
+        lambda root: golden.verify(get_task(TASK), get_task(TASK).load(root / MODEL / "bundle"), root / MODEL / "golden.json"),
     ),
     "sessions": File(
         f"{MODEL}/sessions.json",
-        lambda root: sessions.apply(Predictor(root / MODEL / "bundle"), root / MODEL / "sessions.json"),
+        lambda root: sessions.apply(get_task(TASK).load(root / MODEL / "bundle"), root / MODEL / "sessions.json"),
     ),
     "policy": File("policy.yaml", lambda root: Policy.of("malignancy_screening"), stated_in_yaml),
 }  # fmt: skip
@@ -158,6 +157,14 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_no_format_is_forgotten():
     assert set(FILES) == set(FORMATS), "add the file of the new format to FILES, and to a script below tests/fixtures"
+
+
+def test_the_changelog_lists_every_format_with_its_version():
+    """People look there for what an upgrade does to their files."""
+    text = (Path(__file__).parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in text.partition("### Formats")[2].splitlines() if line.startswith("| ")]
+    listed = {name.split()[0]: row[2].strip() for row in reversed(rows) for name in row[1].split(", ") if name.strip()}
+    assert {name: listed.get(name) for name in FORMATS} == {name: str(f.version) for name, f in FORMATS.items()}
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -181,8 +188,8 @@ def test_what_a_newer_version_wrote_is_refused_in_a_sentence_that_says_what_to_d
 def test_models_of_the_last_version_answer_as_they_did(old):
     """Whoever installs a new version must get the numbers that were evaluated and promoted."""
     image, out = pixels("image"), old / "out"
-    outputs = Predictor(old / MODEL / "bundle")([image])
-    mask = Predictor(out / "lesion_segmentation/drawn/bundle").segment([image])[0]
+    outputs = get_task(TASK).load(old / MODEL / "bundle")([image])
+    mask = get_task("lesion_segmentation").load(out / "lesion_segmentation/drawn/bundle").segment([image])[0]
     coded = AutoencoderPredictor(out / TASK / "autoencoder/bundle")([image])
     task = get_task("persistent_conditions")
     matcher = task.load(out / task.name / "drawn/bundle")
