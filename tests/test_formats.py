@@ -132,7 +132,9 @@ FILES: Mapping[str, File] = {
     "release": File(f"serving/{TASK}.json", lambda root: read_release(TASK)),
     "golden-answers": File(
         f"{MODEL}/golden.json",
-        lambda root: golden.verify(get_task(TASK), get_task(TASK).load(root / MODEL / "bundle"), root / MODEL / "golden.json"),
+        lambda root: golden.verify(
+            get_task(TASK), get_task(TASK).load(root / MODEL / "bundle"), root / MODEL / "golden.json"
+        ),
     ),
     "sessions": File(
         f"{MODEL}/sessions.json",
