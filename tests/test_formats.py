@@ -161,6 +161,14 @@ def test_no_format_is_forgotten():
     assert set(FILES) == set(FORMATS), "add the file of the new format to FILES, and to a script below tests/fixtures"
 
 
+def test_no_version_is_said_or_read_anywhere_else():
+    """A reader with a version of its own would be in no table, and no test would open its old files."""
+    root = Path(__file__).parents[1]
+    files = [path for package in ("derm_ml", "derm_assets", "serving") for path in (root / package).rglob("*.py")]
+    alone = [path.name for path in files if VERSION in path.read_text(encoding="utf-8").lower()]
+    assert alone == ["formats.py"], "let derm_ml/formats.py say and read the version of this file"
+
+
 def test_the_changelog_lists_every_format_with_its_version():
     """People look there for what an upgrade does to their files."""
     text = (Path(__file__).parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -158,8 +158,8 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
-        """Raises `BundleError` if a file is missing, too large or not the one the card names, or if a graph names files
-        outside itself."""
+        """Raises `BundleError` if a file is missing, too large or not the one the card names, if a graph names files
+        outside itself, or if it takes or gives something else than the card says."""
         # what a bundle holds lies in it: a link would be packed into a Bento with whatever it leads to
         if path.is_dir() and (odd := files_below(path, links="none", hidden=True).odd):
             raise BundleError(f"{path / odd[0].file}: {odd[0].reason}")
