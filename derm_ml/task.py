@@ -39,7 +39,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from derm_ml.asking.answers import Envelope
 from derm_ml.asking.kinds import Asking
+from derm_ml.asking.options import ANSWER
 from derm_ml.asking.replay import Upload, image_uploads, numbers_of
 from derm_ml.machine import memory_for, refuse_several_processes
 from derm_ml.progress import OnEpoch, silent
@@ -60,7 +62,6 @@ if TYPE_CHECKING:
 
 
 R = TypeVar("R", bound="Recipe")
-CHAIN = ("model_version", "dataset_md5", "note")  # where every answer comes from, and what it is not
 
 
 class Settings(BaseModel):
@@ -313,9 +314,9 @@ class Task:
     def answer(self, predictor: Predictor, asked: np.ndarray | Pair, options: Mapping[str, str]) -> dict[str, Any]:
         """What the service and the command line say of one RGB image (H, W, 3) uint8, or of a pair, and who says it.
 
-        The fields of `asking.answer` between `task` and `model_version`, as JSON would hold them.
+        The fields of `asking.answer` in their `Envelope`, as JSON would hold them.
         """
-        return self._signed(predictor, self._module("predict").answer(predictor, asked, options))
+        return self._enveloped(predictor, self._module("predict").answer(predictor, asked, options), options)
 
     def answers(
         self, predictor: Predictor, images: Sequence[np.ndarray], options: Mapping[str, str]
@@ -323,7 +324,17 @@ class Task:
         """`answer` for each of several images, predicted together where the task is faster that way."""
         if not self.answers_together:
             return [self.answer(predictor, image, options) for image in images]
-        return [self._signed(predictor, said) for said in self._module("predict").answers(predictor, images, options)]
+        found = self._module("predict").answers(predictor, images, options)
+        return [self._enveloped(predictor, said, options) for said in found]
+
+    def envelope(self, predictor: Predictor, options: Mapping[str, str]) -> Envelope:
+        """What is common to all answers of a model to questions with these options."""
+        known, card = self.asking.options_for(ANSWER), predictor.card
+        unused = [
+            name for name in options if name in known and known[name].is_attribute and name not in card.attributes
+        ]
+        warnings = tuple(f"'{name}' has no effect: the model was not trained with it." for name in unused)
+        return Envelope.of(card, predictor.bundle.version, warnings)
 
     @property
     def answers_together(self) -> bool:
@@ -343,20 +354,15 @@ class Task:
     ) -> tuple[dict[str, Any], Explanation]:
         """The answer, and what `explain` draws as numbers."""
         said, explanation = self._module("predict").explanation(predictor, asked, options)
-        return self._signed(predictor, said), explanation
+        return self._enveloped(predictor, said, options), explanation
 
     def drawings(self, image: np.ndarray, answer: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The images of an answer, by name, that `derm predict` writes; none where a task has no `drawings`."""
         make = getattr(self._module("predict"), "drawings", None)
         return make(image, answer) if make else {}
 
-    def _signed(self, predictor: Predictor, said: Answer) -> dict[str, Any]:
-        return {
-            "task": self.name,
-            **said.model_dump(mode="json", exclude_unset=True),
-            "model_version": predictor.bundle.version,
-            "dataset_md5": predictor.card.dataset_md5,
-        }
+    def _enveloped(self, predictor: Predictor, said: Answer, options: Mapping[str, str]) -> dict[str, Any]:
+        return self.envelope(predictor, options).around(said.model_dump(mode="json", exclude_unset=True))
 
     def _module(self, part: str) -> ModuleType:
         return importlib.import_module(f"derm_ml.tasks.{self.name}.{part}")

@@ -1,7 +1,7 @@
 """What the service answers, as pydantic models: responses are made from them, the API description is written from them.
 
-Every answer is in one envelope: the task and what it says, the identity of the answer, and that it is for research
-only.
+Every answer is in the envelope of the library (derm_ml/asking/answers.py), to which the service adds its own: the id of
+the answer, the Bento that gave it, and the parameters that had no effect.
 """
 
 from __future__ import annotations
@@ -13,23 +13,20 @@ from typing import Any
 
 from pydantic import BaseModel, Field, create_model
 
-from derm_ml import RESEARCH_USE
-from derm_ml.asking.answers import Explanation, Said
+from derm_ml.asking.answers import Envelope, Explanation, Said
 from derm_ml.contract import Predictor
 from derm_ml.task import Task
 
 _IDENTITY: dict[str, Any] = {
-    "model_version": (str, Field(description="first 12 hex digits of the sha256 of the model's card")),
-    "dataset_md5": (str, Field(description="DVC's md5 of the dataset that the model was trained on")),
     "prediction_id": (str, Field(description="of this answer; the server's log joins it to the model")),
     "bento": (str, Field(description="tag of the Bento that answered, or `source`")),
 }
-_ENVELOPE: dict[str, Any] = {
+_ONCE = ("for_synthetic_images", "warnings", "research_use")  # of a batch; whose answer it is, each says
+_IGNORED: dict[str, Any] = {
     "options_ignored": (
         list[str],
         Field(description="parameters that were sent and had no effect, such as an age the model was not trained with"),
     ),
-    "research_use": (str, Field(description=RESEARCH_USE)),
 }
 
 
@@ -52,12 +49,10 @@ class Neighbour(Said):
 
 
 _SIMILAR: dict[str, Any] = {
-    "task": (str, ...),
     "neighbours": (list[Neighbour], Field(description="nearest first")),
     "searched": (int, ...),
     "picture_is_in_the_set": (bool, Field(description="it was recognised by its pixels; its patient is left out")),
     "left_out": (int, Field(description="known images of the same or the named patient")),
-    **_IDENTITY,
 }
 
 
@@ -123,21 +118,25 @@ class Answers:
     @classmethod
     def of(cls, task: Task) -> Answers:
         own = task.asking.answer
-        said = {"task": (str, ...), **_fields(own), **_IDENTITY}
-        explained = {"task": (str, ...), **_fields(Explanation), "answer": (own, ...), **_IDENTITY, **_ENVELOPE}
+        explained = {**_fields(Explanation), "answer": (own, ...), **_IDENTITY}
+        similar = {**_SIMILAR, **_IDENTITY}
         return cls(
-            answer=_model(f"{own.__name__}Answer", own.__doc__, {**said, **_ENVELOPE}),
-            batch=_batch(own.__name__, _model(f"{own.__name__}OfOne", own.__doc__, said)),
+            answer=_model(f"{own.__name__}Answer", own.__doc__, {**_fields(own), **_IDENTITY}),
+            batch=_batch(own),
             explanation=_model(f"{own.__name__}Explained", Explanation.__doc__, explained),
-            similar=_model("SimilarImages", "The known images nearest to the one sent.", {**_SIMILAR, **_ENVELOPE}),
+            similar=_model("SimilarImages", "The known images nearest to the one sent.", similar),
         )
 
 
-def _batch(name: str, signed: type[BaseModel]) -> type[BaseModel]:
-    item = _model(
+def _batch(own: type[BaseModel]) -> type[BaseModel]:
+    name, envelope = own.__name__, of_one(_fields(Envelope))
+    said = {"task": envelope.pop("task"), **_fields(own), **envelope, **_IDENTITY}
+    signed = create_model(f"{name}OfOne", __base__=Said, __doc__=own.__doc__, **said)
+    item = create_model(
         f"{name}Item",
-        "One image of a batch: `answer` where `status` is 200, else `error`.",
-        {
+        __base__=Said,
+        __doc__="One image of a batch: `answer` where `status` is 200, else `error`.",
+        **{
             "number": (int, Field(description="place in the request, from 0")),
             "status": (int, Field(description="what the image alone would have been answered with")),
             "answer": (signed | None, None),
@@ -148,11 +147,9 @@ def _batch(name: str, signed: type[BaseModel]) -> type[BaseModel]:
         f"{name}Batch",
         "For each image of the request an answer or an error, in the order they were sent.",
         {
-            "task": (str, ...),
             "results": (list[item], ...),
             "answered": (int, Field(description="images with an answer")),
             "refused": (int, Field(description="images with an error")),
-            **_ENVELOPE,
         },
     )
 
@@ -167,10 +164,14 @@ def identity(predictor: Predictor, bento: str) -> dict[str, str]:
     }
 
 
+def of_one(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to one image of a batch: without what stands once around the batch."""
+    return {name: value for name, value in said.items() if name not in _ONCE}
+
+
 def enveloped(model: type[BaseModel], said: Mapping[str, Any], ignored: list[str]) -> dict[str, Any]:
     """An answer as it is sent. Raises `pydantic.ValidationError` if it is not what the API description says."""
-    whole = {**said, "options_ignored": ignored, "research_use": RESEARCH_USE}
-    return model.model_validate(whole).model_dump(mode="json", exclude_unset=True)
+    return model.model_validate({**said, "options_ignored": ignored}).model_dump(mode="json", exclude_unset=True)
 
 
 def _fields(model: type[BaseModel]) -> dict[str, Any]:
@@ -178,4 +179,7 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _model(name: str, doc: str | None, fields: dict[str, Any]) -> type[BaseModel]:
-    return create_model(name, __base__=Said, __doc__=doc, **fields)
+    """What is said, in the envelope: `task` first, the rest of it last."""
+    envelope = _fields(Envelope)
+    whole = {"task": envelope.pop("task"), **fields, **envelope, **_IGNORED}
+    return create_model(name, __base__=Said, __doc__=doc, **whole)

@@ -60,7 +60,7 @@ def _model_facts(card: BundleCard) -> ModelFacts:
         recipe=card.recipe_name,
         backbone=card.backbone,
         pretrained=card.pretrained,
-        for_synthetic_images=card.recipe_name == "drawn",
+        for_synthetic_images=card.for_synthetic_images,
         image_licences=card.licences,
         git_commit=card.git_commit,
         attributes=list(card.attributes),

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from derm_ml import RESEARCH_USE
+from derm_ml.asking.answers import Envelope
 from derm_ml.asking.form import FORM
 from derm_ml.asking.kinds import BATCH, BATCH_BYTES, IMAGE
 from derm_ml.asking.options import ANSWER, EXPLAIN, AskingError, read_options
@@ -31,7 +32,7 @@ from derm_ml.embeddings.similar import answer as find_similar
 from derm_ml.images.decode import UPLOAD_FORMATS, ImageError, decode
 from derm_ml.images.preprocess import limit_side
 from derm_ml.task import Task
-from serving.answers import Answers, enveloped, identity
+from serving.answers import Answers, enveloped, identity, of_one
 from serving.card import service_card
 from serving.cost import pixels
 from serving.engine import Engine
@@ -102,7 +103,8 @@ def application(engine: Engine) -> Starlette:
                 lambda: task.explanation(predictor, question.asked(engine, predictor), options), question.pixels
             )
             own = {name: value for name, value in answer.items() if name in task.asking.answer.model_fields}
-            signed = {"task": task.name, **shown.model_dump(mode="json", exclude_unset=True), "answer": own}
+            common = {name: value for name, value in answer.items() if name in Envelope.model_fields}
+            signed = {**common, **shown.model_dump(mode="json", exclude_unset=True), "answer": own}
             signed |= _signed("explanation", predictor, engine)
             return JSONResponse(enveloped(models.explanation, signed, question.ignored), headers=HEADERS)
 
@@ -124,8 +126,7 @@ def application(engine: Engine) -> Starlette:
         engine.admit()
         body = await _image(request)
         said = await engine.run(lambda: find_similar(known, predictor, decode(body), options, engine.ids), pixels(body))
-        signed = {name: value for name, value in said.items() if name in models.similar.model_fields}
-        signed |= _signed("similar images", predictor, engine)
+        signed = {**said, **_signed("similar images", predictor, engine)}
         return JSONResponse(enveloped(models.similar, signed, []), headers=HEADERS)
 
     async def openapi(_: Request) -> Response:
@@ -169,10 +170,10 @@ async def _batch(engine: Engine, predictor: Predictor, question: Question, model
     for number, result in enumerate(results):
         result |= {"number": number}
         if "answer" in result:
-            result["answer"] |= _signed("prediction", predictor, engine)
+            result["answer"] = of_one(result["answer"]) | _signed("prediction", predictor, engine)
     answered = sum("answer" in result for result in results)
-    said = {"task": task.name, "results": results, "answered": answered, "refused": len(results) - answered}
-    return enveloped(models.batch, said, question.ignored)
+    said = {"results": results, "answered": answered, "refused": len(results) - answered}
+    return enveloped(models.batch, task.envelope(predictor, question.options).around(said), question.ignored)
 
 
 def _most_pixels(bodies: list[bytes]) -> int:

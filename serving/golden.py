@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from derm_ml import DermError
+from derm_ml import DermError, formats
 from derm_ml.asking.pair import Pair
 from derm_ml.files import write_json
 from derm_ml.images.decode import decode
@@ -47,13 +47,14 @@ def write(task: Task, predictor: Any, path: Path) -> None:
         cases.append(
             {"images": [base64.b64encode(_png(photo)).decode("ascii") for photo in photos], "numbers": numbers}
         )
-    write_json(path, {"task": task.name, "model_version": predictor.bundle.version, "cases": cases})
+    content = {"task": task.name, "model_version": predictor.bundle.version, "cases": cases}
+    write_json(path, formats.GOLDEN.stamped(content))
 
 
 def verify(task: Task, predictor: Any, path: Path) -> None:
     """Raises `GoldenError` that says what differs."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = formats.GOLDEN.read(json.loads(path.read_text(encoding="utf-8")), path, GoldenError)
         version, cases = stored["model_version"], stored["cases"]
         asked = [([decode(base64.b64decode(text)) for text in c["images"]], dict(c["numbers"])) for c in cases]
     except FileNotFoundError:

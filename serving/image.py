@@ -22,6 +22,7 @@ from bentoml.exceptions import BentoMLException
 from derm_ml import DermError
 from derm_ml.entrance import enter
 from derm_ml.files import replacing_folder, write_json
+from derm_ml.formats import RELEASE
 from derm_ml.places import installation
 from derm_ml.registry import all_tasks
 from serving.follow import model_folder
@@ -48,7 +49,7 @@ def assemble(task: str, folder: Path) -> str:
         there = replace(installation(), home=temporary / HOME)
         shutil.copytree(bento, there.bentos / bento_folder(tag).relative_to(bento_folder(tag).parents[2]))
         shutil.copytree(model, there.bentos / "models" / model.parent.name / model.name)
-        write_json(there.release(task), {"task": task, "bento": tag})
+        write_json(there.release(task), RELEASE.stamped({"task": task, "bento": tag}))
         (temporary / "task").write_text(task, encoding="utf-8")
         # the files of a home are its owner's alone; in the image another user reads them
         for path in temporary.rglob("*"):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from derm_ml import DermError
+from derm_ml import DermError, formats
 from derm_ml.files import write_json
 from derm_ml.places import BENTOML_HOME, installation, setting_path
 
@@ -54,13 +54,14 @@ def write_release(task: str, tag: str, of: Mapping[str, str]) -> Path:
     if not _is_tag(task, tag):
         raise ValueError(f"'{tag}' is no pinned Bento of {task}; expected {task}:<version>")
     made = [{"bento": tag, **of}, *(one for one in _remembered(task) if one["bento"] != tag)]
-    write_json(release_file(task), {"task": task, "bento": tag, "released": made})
+    write_json(release_file(task), formats.RELEASE.stamped({"task": task, "bento": tag, "released": made}))
     return release_file(task)
 
 
 def withdraw_release(task: str) -> None:
     """Nothing of `task` is released any more; what was released before is remembered."""
-    write_json(release_file(task), {"task": task, "bento": None, "released": _remembered(task)})
+    content = {"task": task, "bento": None, "released": _remembered(task)}
+    write_json(release_file(task), formats.RELEASE.stamped(content))
 
 
 def released_before(task: str, **of: str) -> str:
@@ -80,7 +81,7 @@ def read_release(task: str) -> str:
     """The tag of the released Bento. Raises `NotReleased`, or `Withdrawn`, that says what to do."""
     path = release_file(task)
     try:
-        tag = json.loads(path.read_text(encoding="utf-8"))["bento"]
+        tag = formats.RELEASE.read(json.loads(path.read_text(encoding="utf-8")), path, NotReleased)["bento"]
     except FileNotFoundError:
         raise NotReleased(f"no Bento of {task} is released yet ({path} is missing); promote a model first") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -103,12 +104,19 @@ def remembered_of(task: str, tag: str) -> dict[str, str]:
 
 
 def _remembered(task: str) -> list[dict[str, str]]:
-    """What was released, the last first; nothing of a file that is missing, spoilt or of an older version."""
+    """What was released, the last first; nothing of a file that is missing or spoilt, or that remembers nothing.
+
+    Raises `NotReleased` for a file of a newer version, which is not to be written over.
+    """
+    path = release_file(task)
     try:
-        stored = json.loads(release_file(task).read_text(encoding="utf-8"))["released"]
-    except (OSError, ValueError, KeyError, TypeError):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return []
-    known = stored if isinstance(stored, list) else []
+    if not isinstance(stored, dict):
+        return []
+    known = formats.RELEASE.read(stored, path, NotReleased).get("released")
+    known = known if isinstance(known, list) else []
     return [one for one in known if isinstance(one, dict) and _is_tag(task, str(one.get("bento")))]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from derm_ml import formats
 from derm_ml.bundles.bundle import BundleError
 from derm_ml.bundles.providers import CPU
 from derm_ml.bundles.session import Cores
@@ -45,7 +46,8 @@ def choose(predictor: SquarePredictor, path: Path) -> Cores:
         for s, alone, pairs in found
     ]
     here = {"cores": os.cpu_count(), "provider": predictor.provider}
-    write_json(path, {**here, "spinning": best[0].spinning, "apart": best[0].apart, "measured": measured})
+    choice = {**here, "spinning": best[0].spinning, "apart": best[0].apart, "measured": measured}
+    write_json(path, formats.SESSIONS.stamped(choice))
     predictor.use(best[0])
     return best[0]
 
@@ -58,9 +60,11 @@ def apply(predictor: object, path: Path) -> None:
     if not isinstance(predictor, SquarePredictor) or not path.is_file():
         return
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = formats.SESSIONS.read(json.loads(path.read_text(encoding="utf-8")), path, BundleError)
         where = stored["cores"], stored.get("provider", CPU)
         cores = Cores(bool(stored["spinning"]), bool(stored["apart"]))
+    except BundleError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path}: not a readable choice of sessions; build the Bento again") from error
     if where == (os.cpu_count(), predictor.provider):

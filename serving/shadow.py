@@ -15,6 +15,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from derm_ml.asking.answers import Envelope
 from derm_ml.contract import Predictor
 from derm_ml.task import Task
 from serving.golden import difference
@@ -83,7 +84,7 @@ def _decisions(answer: Any, name: str = "") -> Iterator[tuple[str, object]]:
     """Every yes, no and word of an answer, with where it stands; not what it says of itself (versions, notes)."""
     if isinstance(answer, Mapping):
         for key, value in answer.items():
-            if key not in _IDENTITY:
+            if key not in _APART:
                 yield from _decisions(value, f"{name}.{key}")
     elif isinstance(answer, list):
         for number, value in enumerate(answer):
@@ -92,4 +93,4 @@ def _decisions(answer: Any, name: str = "") -> Iterator[tuple[str, object]]:
         yield name, answer
 
 
-_IDENTITY = ("task", "model_version", "dataset_md5", "note", "research_use", "mask")
+_APART = (*Envelope.model_fields, "mask")  # of two models these differ, or say the same in another way

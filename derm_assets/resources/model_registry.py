@@ -321,7 +321,7 @@ class ModelRegistry(dg.ConfigurableResource):
         if Bundle.open(self._local(run.id, folder)).version != model.version:
             raise RegistryError(f"the bundle stored in run {run.id} is not the one that was sent; register it again")
         try:
-            self.client.create_registered_model(task.name, description=markdown(f"{task.title}. {card.note}"))
+            self.client.create_registered_model(task.name, description=markdown(f"{task.title}. {card.research_use}"))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

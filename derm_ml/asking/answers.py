@@ -1,14 +1,25 @@
 """What answers are made of. A task's own answer is a pydantic model of its folder, derived from `Answer`.
 
-Who made an answer (task, model version, dataset) is added where it leaves the library, and that it is for research only
-where it leaves the program: neither is repeated in each task.
+What is common to all answers (who answers, what to know before it is used, that it is for research only) stands in one
+`Envelope`, which `Task` puts around them: no task repeats it.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from derm_ml import RESEARCH_USE
+
+if TYPE_CHECKING:
+    from derm_ml.bundles.bundle import BundleCard
+
+SYNTHETIC = (
+    "The model was trained with a recipe for synthetic images: its answers show how the program works and say nothing "
+    "about a person."
+)
 
 
 class Said(BaseModel):
@@ -19,6 +30,37 @@ class Said(BaseModel):
 
 class Answer(Said):
     """Base of what a task says of one image or pair."""
+
+
+class Envelope(Said):
+    """What is common to all answers: who answers, and what to know before the answer is used."""
+
+    task: str
+    model_version: str = Field(description="first 12 hex digits of the sha256 of the model's card")
+    dataset_md5: str = Field(description="DVC's md5 of the dataset that the model was trained on")
+    for_synthetic_images: bool = Field(description="trained with a recipe for synthetic images: a demonstration only")
+    warnings: list[str] = Field(description="what to know before the answer is used, one sentence each")
+    research_use: str = Field(description=RESEARCH_USE)
+
+    @classmethod
+    def of(cls, card: BundleCard, model_version: str, warnings: tuple[str, ...] = ()) -> Envelope:
+        """The envelope of all answers of a model; `warnings` are those of this question."""
+        return cls(
+            task=card.task,
+            model_version=model_version,
+            dataset_md5=card.dataset_md5,
+            for_synthetic_images=card.for_synthetic_images,
+            warnings=[*([SYNTHETIC] if card.for_synthetic_images else []), *warnings],
+            research_use=RESEARCH_USE,
+        )
+
+    def around(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """An answer in its envelope: `task` first, then what is said, then the rest."""
+        own = self.model_dump(mode="json")
+        return {"task": own.pop("task"), **said, **own}
+
+
+FOOT = tuple(name for name in Envelope.model_fields if name != "task")  # what follows an answer, as columns too
 
 
 class Png(Said):

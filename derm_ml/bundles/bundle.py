@@ -20,8 +20,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from derm_ml import RESEARCH_USE, DermError
+from derm_ml import RESEARCH_USE, DermError, formats
 from derm_ml.bundles import signing
+from derm_ml.bundles.network_format import NetworkDataFormat, difference, network_data_format
 from derm_ml.bundles.onnx_file import GraphError, refuse_external_data
 from derm_ml.files import replacing_folder, sha256, write_json
 from derm_ml.images.settings import MaskRule, Preprocessing, Views
@@ -75,7 +76,6 @@ class LearnedFile(_Card):
 class BundleCard(_Card):
     """The content of bundle.json. Raises `ValueError` for an operating point fitted on the test split."""
 
-    schema_version: int = 1
     task: str
     recipe_name: str
     recipe: dict[str, Any]
@@ -103,8 +103,9 @@ class BundleCard(_Card):
     validation: dict[str, float] = {}
     pseudo_labels: PseudoLabelling | None = None
     learned: LearnedFile | None = None  # None: made before bundles said what they learned from
+    network_data_format: NetworkDataFormat | None = None  # None: sealed before cards described their graphs
     files: dict[str, str] = {}  # name → sha256
-    note: str = RESEARCH_USE
+    research_use: str = RESEARCH_USE
 
     @model_validator(mode="after")
     def _points_are_not_of_the_test_split(self) -> Self:
@@ -115,6 +116,11 @@ class BundleCard(_Card):
                     f"({point.split_hash}): what it reaches there proves nothing; fit it on validation"
                 )
         return self
+
+    @property
+    def for_synthetic_images(self) -> bool:
+        """Whether a recipe for synthetic images made it (`drawn`, `drawn_autoencoder`): it demonstrates the program."""
+        return self.recipe_name.split("_")[0] == "drawn"
 
     @property
     def point_names(self) -> tuple[str, ...]:
@@ -152,8 +158,8 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
-        """Raises `BundleError` if a file is missing, too large or not the one the card names, or if a graph names files
-        outside itself."""
+        """Raises `BundleError` if a file is missing, too large or not the one the card names, if a graph names files
+        outside itself, or if it takes or gives something else than the card says."""
         # what a bundle holds lies in it: a link would be packed into a Bento with whatever it leads to
         if path.is_dir() and (odd := files_below(path, links="none", hidden=True).odd):
             raise BundleError(f"{path / odd[0].file}: {odd[0].reason}")
@@ -167,6 +173,11 @@ class Bundle:
             files[LEARNED] = card.learned.sha256
         for name, expected in files.items():
             _verify(path, name, expected)
+        found = _graphs_of(path, card)
+        if card.network_data_format is None:
+            return cls(path, card.model_copy(update={"network_data_format": found}))
+        if wrong := difference(card.network_data_format, found):
+            raise BundleError(f"{card_path} {wrong}: it was not sealed with this graph; train the model again")
         return cls(path, card)
 
     @classmethod
@@ -240,15 +251,27 @@ def read_card(path: Path) -> BundleCard:
     """The card of the bundle at `path`, its files not looked at. Raises `BundleError` if there is none to read."""
     card_path = path / CARD
     try:
-        return BundleCard.model_validate(json.loads(_card_text(card_path)))
+        stored = json.loads(_card_text(card_path))
     except (FileNotFoundError, NotADirectoryError):
         raise BundleError(f"{path}: no {CARD}; train one with `derm fit`") from None
     except OSError as error:
         raise BundleError(f"{card_path} cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise BundleError(f"{card_path}: not a readable bundle card: {of_values(error)}") from error
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, too large, nested without end
         raise BundleError(f"{card_path}: not a readable bundle card: {error}") from error
+    stored = formats.BUNDLE.read(stored, card_path, BundleError)
+    try:
+        return BundleCard.model_validate(stored)
+    except ValidationError as error:
+        raise BundleError(f"{card_path}: not a readable bundle card: {of_values(error)}") from error
+
+
+def _graphs_of(folder: Path, card: BundleCard) -> NetworkDataFormat:
+    """What the bundle's graphs take and give. Raises `BundleError` for a file that is no graph."""
+    graphs = sorted(name for name in card.files if name.endswith(".onnx"))
+    try:
+        return network_data_format(folder, graphs, card.head, MODEL)
+    except GraphError as error:
+        raise BundleError(str(error)) from error
 
 
 def model_of(task: str, path: Path) -> Path:
@@ -267,7 +290,9 @@ def writing_bundle(path: Path) -> AbstractContextManager[Path]:
 
 
 def seal(folder: Path, card: BundleCard) -> BundleCard:
-    """Write bundle.json into `folder`, with the sha256 of the files beside it, and sign it where a key is set."""
+    """Write bundle.json into `folder`, with the sha256 of the files beside it and what its graphs take and give, and
+    sign it where a key is set.
+    """
     own = (CARD, LEARNED, SIGNATURE)
     names = sorted(path.name for path in folder.iterdir() if path.name not in own)
     update: dict[str, Any] = {"files": {name: sha256(folder / name) for name in names}}
@@ -275,6 +300,7 @@ def seal(folder: Path, card: BundleCard) -> BundleCard:
         key_id = json.loads((folder / LEARNED).read_text(encoding="utf-8"))["key_id"]
         update["learned"] = LearnedFile(sha256=sha256(folder / LEARNED), key_id=key_id)
     sealed = card.model_copy(update=update)
-    write_json(folder / CARD, sealed.model_dump(mode="json"))
+    sealed = sealed.model_copy(update={"network_data_format": _graphs_of(folder, sealed)})
+    write_json(folder / CARD, formats.BUNDLE.stamped(sealed.model_dump(mode="json")))
     signing.sign_where_a_key_is_set(folder / CARD, folder / SIGNATURE)
     return sealed

@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
+from derm_ml.asking.answers import FOOT
 from derm_ml.cli.arguments import (
     Model,
     Options,
@@ -82,7 +83,7 @@ def predict(
     with _printed(task, predictor.card, "json" if as_json else "csv" if as_csv else "table") as tell:
         for path, stem, image in _readable(images):
             said = task.answer(predictor, with_fellow(image), options(path) | wishes)
-            answer = {"file": str(path), **said, "note": RESEARCH_USE}
+            answer = {"file": str(path), **said}
             tell(answer | _drawn(task, image, answer, drawings / stem))
 
 
@@ -199,6 +200,7 @@ def _printed(task: Task, card: BundleCard, form: Literal["json", "csv", "table"]
     columns = ["file", *task.columns(card)]
     kept: list[dict[str, Any]] = []
     head = [columns]
+    warnings: dict[str, None] = {}  # each once, in the order they came
 
     def tell(answer: dict[str, Any]) -> None:
         row = _flat(answer)
@@ -209,12 +211,15 @@ def _printed(task: Task, card: BundleCard, form: Literal["json", "csv", "table"]
             head.clear()
         else:
             kept.append(row)
+        warnings.update(dict.fromkeys(answer["warnings"]))
 
     try:
         yield tell
     finally:
         if kept:
             _print_answers(task, columns, kept)
+        for warning in warnings:
+            notes.print(warning, style="yellow", markup=False)
         notes.print(RESEARCH_USE, style="dim")
 
 
@@ -224,13 +229,15 @@ def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in answer.items():
         if isinstance(value, Mapping):
             row |= {f"{name}.{key}": inner for key, inner in value.items()}
+        elif name == "warnings":
+            row[name] = " ".join(value)
         elif not isinstance(value, list):
             row[name] = value
     return row
 
 
 def _print_answers(task: Task, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    hidden = {"task", "note", "dataset_md5", "model_version", "decision", "thresholds", "decisions", "fellow_share"}
+    hidden = {"task", *FOOT, "decision", "thresholds", "decisions", "fellow_share"}
     hidden |= {"width", "height", "bounding_box", "overlay"}  # of a mask a person looks at the drawing
     # of a decision a person reads where it was made and why; --json and --csv have all of it
     shown = {"decision.point", "decision.why"}

@@ -35,7 +35,7 @@ def match(
     predictor = predictor_of(task, model)
     pair = read_pair(first, second, boxes)
     try:
-        answer = {**task.answer(predictor, pair, {}), "note": RESEARCH_USE}
+        answer = task.answer(predictor, pair, {})
         if picture:
             write_png(picture, task.explain(predictor, pair, {}))
     except ValueError as error:
@@ -46,6 +46,8 @@ def match(
         _print_pair(task, answer)
     if picture:
         print_result(picture)
+    for warning in answer["warnings"]:
+        notes.print(warning, style="yellow", markup=False)
     notes.print(RESEARCH_USE, style="dim")
     if not answer["accepted"]:
         raise DermError(f"refused: {answer['reason']}")

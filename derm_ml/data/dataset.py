@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 from pyarrow import ArrowException
 
+from derm_ml import formats
 from derm_ml.data.splits import Identity, known_again
 from derm_ml.files import replacing_folder
 from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, stored_mask
@@ -91,7 +92,8 @@ class Dataset:
             raise DataError(f"{error.filename} cannot be read ({error.strerror}): run `derm prepare`") from error
         except ValueError as error:
             raise _damaged(path / "dataset.json", error) from error
-        missing = [name for name in _INFO if not isinstance(info, dict) or name not in info]
+        info = formats.DATASET.read(info, path / "dataset.json", DataError)
+        missing = [name for name in _INFO if name not in info]
         if missing:
             raise _damaged(path / "dataset.json", f"it has no {', '.join(missing)}")
         try:

@@ -10,11 +10,11 @@ corrections. A sample is named by its files, so that no value of a list is ever 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from derm_ml import formats
 from derm_ml.files import write_json
 from derm_ml.records import DELIVERIES, DataError, Problem, Reading, Sample, normal_id
 
@@ -68,7 +68,7 @@ class Delivery:
 
     def write(self, raw: Path) -> None:
         stored = {key: value for key, value in asdict(self).items() if key != "folder"}
-        write_json(raw / self.folder / RECORD, stored)
+        write_json(raw / self.folder / RECORD, formats.DELIVERY.stamped(stored))
 
 
 def files_of(sample: Sample) -> Files:
@@ -84,7 +84,7 @@ def deliveries(raw: Path) -> list[Delivery]:
 
 def _read(raw: Path, path: Path) -> Delivery:
     try:
-        stored: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stored = formats.DELIVERY.read(json.loads(path.read_text(encoding="utf-8")), path, DataError)
         return Delivery(
             path.parent.relative_to(raw).as_posix(),
             stored["name"],
@@ -97,6 +97,8 @@ def _read(raw: Path, path: Path) -> Delivery:
                 for e in stored["corrections"]
             ),
         )
+    except DataError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: the record of this delivery is damaged ({error}); withdraw it and deliver it again"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from derm_ml import formats
 from derm_ml.bundles.bundle import CARD, LEARNED, Bundle, BundleError
 from derm_ml.files import write_json
 from derm_ml.neutral_ids import installation_ids
@@ -41,7 +42,8 @@ class LearnedIds:
 
     def write(self, folder: Path) -> None:
         """Write `learned.json`, sorted, so that the same data give the same bytes."""
-        write_json(folder / LEARNED, {"key_id": self.key_id, **{kind: sorted(self.ids[kind]) for kind in KINDS}})
+        ids = {kind: sorted(self.ids[kind]) for kind in KINDS}
+        write_json(folder / LEARNED, formats.LEARNED.stamped({"key_id": self.key_id, **ids}))
 
     @classmethod
     def of(cls, bundle: Bundle) -> LearnedIds:
@@ -58,7 +60,8 @@ class LearnedIds:
                 f"{path} was made under another secret (key {named.key_id}, here {here}): set DERM_SECRET to the "
                 "secret of the installation that trained the model"
             )
-        stored = json.loads(path.read_text(encoding="utf-8"))  # `Bundle.open` compared its sha256
+        text = path.read_text(encoding="utf-8")  # `Bundle.open` compared its sha256
+        stored = formats.LEARNED.read(json.loads(text), path, BundleError)
         return cls(stored["key_id"], {kind: frozenset(stored[kind]) for kind in KINDS})
 
     def in_split(self, dataset: Dataset, split: str) -> list[str]:

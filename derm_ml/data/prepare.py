@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from derm_ml import formats
 from derm_ml.data.dataset import Dataset, content_of
 from derm_ml.data.splits import Identity, Settled, SplitFractions, known_again, settle, split_hash
 from derm_ml.files import replacing_folder, write_json
@@ -240,6 +241,7 @@ def _earlier_splits(
             f"{out}: the dataset there cannot be read, so its splits cannot be kept ({error}): run `dvc checkout`, "
             "or remove it to deal all splits anew"
         ) from None
+    info = formats.DATASET.read(info, out / "dataset.json", DataError, "remove it to deal all splits anew")
     if info["settings"]["seed"] != seed:
         return {}
     old = {Identity(row["source"], row["id"], content_of(row)): row["split"] for row in table.to_dict("records")}
@@ -316,21 +318,22 @@ def _write(
     sizes = Counter(table["split"])
     write_json(
         folder / "dataset.json",
-        {
-            "schema_version": 1,
-            "task": task.name,
-            "labels": list(labels),
-            "settings": settings.model_dump(mode="json"),
-            "samples": len(table),
-            "groups": len(set(table["group"])),
-            "quarantined": len(problems),
-            "held_back": sum(p.kind == "held_back" for p in problems),  # of these: intact, but would leak
-            "left_out": dict(sorted(left_out.items())),  # the source's own labels the task has none for
-            "sizes": {s: sizes[s] for s in (*SPLITS, UNLABELLED) if s in SPLITS or sizes[s]},
-            "counts": {s: {name: counts[s, name] for name in names if counts[s, name]} for s in SPLITS},
-            "split_hashes": {s: split_hash(splits, s) for s in SPLITS},
-            "licences": {str(k): int(v) for k, v in sorted(Counter(table["licence"]).items())},
-            "sources": {str(k): int(v) for k, v in sorted(Counter(table["source"]).items())},
-            "shards": dict(shards),
-        },
+        formats.DATASET.stamped(
+            {
+                "task": task.name,
+                "labels": list(labels),
+                "settings": settings.model_dump(mode="json"),
+                "samples": len(table),
+                "groups": len(set(table["group"])),
+                "quarantined": len(problems),
+                "held_back": sum(p.kind == "held_back" for p in problems),  # of these: intact, but would leak
+                "left_out": dict(sorted(left_out.items())),  # the source's own labels the task has none for
+                "sizes": {s: sizes[s] for s in (*SPLITS, UNLABELLED) if s in SPLITS or sizes[s]},
+                "counts": {s: {name: counts[s, name] for name in names if counts[s, name]} for s in SPLITS},
+                "split_hashes": {s: split_hash(splits, s) for s in SPLITS},
+                "licences": {str(k): int(v) for k, v in sorted(Counter(table["licence"]).items())},
+                "sources": {str(k): int(v) for k, v in sorted(Counter(table["source"]).items())},
+                "shards": dict(shards),
+            }
+        ),
     )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from derm_ml import formats
 from derm_ml.data.deliveries import Delivery, deliveries
 from derm_ml.data.staging import only_one
 from derm_ml.model_folder import CARD, model_folders
@@ -62,8 +63,9 @@ def models_trained_on(delivery: Delivery, models: Path, versions: Path) -> list[
 
 def _datasets_of(models: Path) -> Iterator[tuple[Path, str]]:
     for folder in model_folders(models):
-        md5 = json.loads((folder.bundle / CARD).read_text(encoding="utf-8")).get("dataset_md5", "")
-        yield folder.path, str(md5).removesuffix(".dir")
+        card = folder.bundle / CARD
+        stored = formats.BUNDLE.read(json.loads(card.read_text(encoding="utf-8")), card, DataError)
+        yield folder.path, str(stored.get("dataset_md5", "")).removesuffix(".dir")
 
 
 def _sources(dataset: Path) -> set[str]:
@@ -71,5 +73,5 @@ def _sources(dataset: Path) -> set[str]:
     path = dataset / "dataset.json"
     if not path.is_file():
         return set()
-    sources = json.loads(path.read_text(encoding="utf-8"))["sources"]
+    sources = formats.DATASET.read(json.loads(path.read_text(encoding="utf-8")), path, DataError)["sources"]
     return {"/".join(source.split("/")[:2]) for source in sources}

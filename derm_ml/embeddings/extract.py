@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from derm_ml import DermError, formats
 from derm_ml.bundles.attributes import Attributes
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.bundles.classifier import Outputs
@@ -28,6 +29,10 @@ from derm_ml.files import replacing_file
 from derm_ml.model_folder import ModelFolder
 
 FACTS = ("id", "source", "patient", "lesion", "group", "split", "label", "licence")  # copied from the manifest
+
+
+class EmbeddingsError(DermError, ValueError):
+    """A table of embeddings cannot be read."""
 
 
 class Embedded(Protocol):
@@ -112,11 +117,16 @@ def write_embeddings(table: pd.DataFrame, path: Path) -> None:
     plain = pa.Table.from_pandas(table.drop(columns="embedding"), preserve_index=False)
     found = vectors(table)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), found.shape[1])
+    whole = plain.append_column("embedding", lists)
+    said = {**(whole.schema.metadata or {}), formats.VERSION: str(formats.EMBEDDINGS.version)}
     with replacing_file(path) as temporary:
-        pq.write_table(plain.append_column("embedding", lists), temporary)
+        pq.write_table(whole.replace_schema_metadata(said), temporary)
 
 
 def read_embeddings(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read what `write_embeddings` wrote, all columns or some."""
+    """Read what `write_embeddings` wrote, all columns or some. Raises `EmbeddingsError` for another version of it."""
+    data = path.read_bytes()
+    said = pq.read_schema(io.BytesIO(data)).metadata or {}
+    formats.EMBEDDINGS.check_text(said.get(formats.VERSION.encode(), b"").decode(), path, EmbeddingsError)
     options: dict[str, Any] = {} if columns is None else {"columns": list(columns)}
-    return pd.read_parquet(io.BytesIO(path.read_bytes()), **options)
+    return pd.read_parquet(io.BytesIO(data), **options)

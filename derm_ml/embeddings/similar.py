@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from derm_ml import RESEARCH_USE, DermError
+from derm_ml import RESEARCH_USE, DermError, formats
+from derm_ml.asking.answers import Envelope
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.files import replacing_file, replacing_folder, sha256, write_json
 from derm_ml.images.fingerprints import fingerprint
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
 CARD, VECTORS, THUMBNAILS = "index.json", "vectors.faiss", "thumbnails.zip"
 NAMES = "names.csv"  # beside the index's folder, never in it
-SCHEMA = 2  # 1 held file names and unkeyed hashes
 DELIVERIES = "batches"  # sources below it are named by whoever delivered them, all others by the operator
 COLUMNS = ("id", "label", "group", "patient", "split", "source", "licence", "pixels")
 SIDE = 96  # pixels of a thumbnail: a lesion is recognised, a face in the background is not
@@ -91,15 +91,15 @@ class SimilarImages:
         """Open an index of that model version. Raises `SimilarImagesError` if it is missing, changed or another's."""
         path = folder / CARD
         try:
-            card = json.loads(path.read_text(encoding="utf-8"))
+            card = formats.SIMILAR_IMAGES.read(json.loads(path.read_text(encoding="utf-8")), path, SimilarImagesError)
             files, version, n = card["files"], card["model_version"], len(card["rows"]["id"])
-            schema, named = card.get("schema_version"), {VECTORS, *files}
+            named = {VECTORS, *files}
         except FileNotFoundError:
             raise SimilarImagesError(f"{path} is missing: materialise `similar_images` of this model first") from None
+        except SimilarImagesError:
+            raise
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise SimilarImagesError(f"{path}: not the card of an index: {error!r}") from error
-        if schema != SCHEMA:
-            raise SimilarImagesError(f"{path} is of an older version, which named patients: make the index again")
         if odd := files_below(folder, links="none", hidden=True).odd:
             raise SimilarImagesError(f"{folder / odd[0].file}: {odd[0].reason}")
         if version != model_version:
@@ -215,15 +215,16 @@ def build_similar(
         columns["pixels"] = pixels
         write_json(
             temporary / CARD,
-            {
-                "schema_version": SCHEMA,
-                "key_id": ids.key_id,
-                "model_version": str(table["model_version"].iloc[0]),
-                "dataset_md5": str(table["dataset_md5"].iloc[0]),
-                "rows": columns,
-                "files": {name: sha256(temporary / name) for name in (VECTORS, THUMBNAILS)},
-                "note": RESEARCH_USE,
-            },
+            formats.SIMILAR_IMAGES.stamped(
+                {
+                    "key_id": ids.key_id,
+                    "model_version": str(table["model_version"].iloc[0]),
+                    "dataset_md5": str(table["dataset_md5"].iloc[0]),
+                    "rows": columns,
+                    "files": {name: sha256(temporary / name) for name in (VECTORS, THUMBNAILS)},
+                    "research_use": RESEARCH_USE,
+                }
+            ),
         )
     with (
         replacing_file(folder.parent / NAMES) as temporary,
@@ -284,13 +285,10 @@ def answer(
         for neighbour in neighbours:
             jpeg = base64.b64encode(similar.thumbnail(neighbour["id"])).decode("ascii")
             neighbour["thumbnail"] = f"data:image/jpeg;base64,{jpeg}"
-    return {
-        "task": predictor.card.task,
+    said = {
         "neighbours": neighbours,
         "searched": len(similar),
         "picture_is_in_the_set": bool(own),
         "left_out": int(np.isin(similar.rows["group"], list(left_out)).sum()),
-        "model_version": similar.model_version,
-        "dataset_md5": similar.dataset_md5,
-        "note": RESEARCH_USE,
     }
+    return Envelope.of(predictor.card, similar.model_version).around(said) | {"dataset_md5": similar.dataset_md5}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derm_ml import RESEARCH_USE
+from derm_ml import RESEARCH_USE, formats
 from derm_ml.figures.style import INK, SERIES, SOFT, drawing
 from derm_ml.files import replacing_folder, write_json
 from derm_ml.metrics.words import readable
@@ -34,9 +34,9 @@ def save(comparison: Comparison, folder: Path) -> Path:
             "runs": models,
             "rows": rows,  # without p, which does not know what less-is-better is
             "by_chance": comparison.by_chance,
-            "note": RESEARCH_USE,
+            "research_use": RESEARCH_USE,
         }
-        write_json(temporary / "comparison.json", stored)
+        write_json(temporary / "comparison.json", formats.COMPARISON.stamped(stored))
         (temporary / "comparison.png").write_bytes(figure(comparison))
         with (temporary / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
             write_rows(file, list(rows[0]), rows)

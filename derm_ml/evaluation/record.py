@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from derm_ml import DermError
+from derm_ml import DermError, formats
 from derm_ml.files import sha256, write_json
 from derm_ml.metrics.metric import Metric
 from derm_ml.tables import write_table
@@ -29,7 +29,6 @@ from derm_ml.tables import write_table
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
 SUMMARY = "evaluation.json"
 Row = dict[str, Any]
 
@@ -81,8 +80,7 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """Everything but pictures and predictions as plain values: the content of evaluation.json."""
         plain = {name: getattr(self, name) for name in _PLAIN}
-        return {
-            "schema_version": SCHEMA_VERSION,
+        content = {
             **plain,
             "recipe": dict(self.recipe),
             "labels": list(self.labels),
@@ -92,6 +90,7 @@ class Evaluation:
             "figures": list(self.figures),
             "captions": self.captions,
         }
+        return formats.EVALUATION.stamped(content)
 
     def write(self, folder: Path) -> None:
         """Write all but the page into an empty folder. `report.save` adds the page, whole or not at all.
@@ -112,11 +111,7 @@ class Evaluation:
         path = folder / SUMMARY
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            if stored.get("schema_version") != SCHEMA_VERSION:
-                raise EvaluationError(
-                    f"{path}: written in format {stored.get('schema_version')}, this version reads {SCHEMA_VERSION}; "
-                    "evaluate again"
-                )
+            stored = formats.EVALUATION.read(stored, path, EvaluationError)
             predictions, named = folder / "predictions.parquet", stored.get("predictions_sha256", "")
             if named and sha256(predictions) != named:
                 raise EvaluationError(

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from derm_ml import DermError
+from derm_ml import DermError, formats
 from derm_ml.training.code_version import git_commit
 
 START = "0" * 64  # what the first line is chained to, and the head of an empty ledger
@@ -35,6 +35,10 @@ INTENTIONS = ("promoting", "rolling_back")  # written before the first alias mov
 
 class LedgerError(DermError, RuntimeError):
     """The ledger was changed by something else than the platform."""
+
+
+class LedgerVersionError(DermError, RuntimeError):
+    """A newer version wrote the ledger. It is not damaged: nothing repairs it or writes behind it."""
 
 
 class Anchor(Protocol):
@@ -82,7 +86,7 @@ class Ledger:
 
     def entries(self) -> list[dict[str, Any]]:
         """All whole entries, the chain and the anchor verified. A line torn by a crash never took effect and is passed
-        over. Raises `LedgerError` with a sentence that says what does not fit.
+        over. Raises `LedgerError` with a sentence that says what does not fit, `LedgerVersionError` for a newer ledger.
         """
         try:
             return self._verified()
@@ -109,13 +113,15 @@ class Ledger:
     def _write(self, entry: Mapping[str, Any], known: Sequence[Mapping[str, Any]], previous: str) -> dict[str, Any]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        written = {
-            "at": max(now, str(known[-1]["at"])) if known else now,  # a clock that was set back dates nothing back
-            "by": f"{_user()}@{socket.gethostname()}",
-            "code": git_commit(),
-            **entry,
-            "previous": previous,
-        }
+        written = formats.LEDGER.stamped(
+            {
+                "at": max(now, str(known[-1]["at"])) if known else now,  # a clock that was set back dates nothing back
+                "by": f"{_user()}@{socket.gethostname()}",
+                "code": git_commit(),
+                **entry,
+                "previous": previous,
+            }
+        )
         line = json.dumps(written, allow_nan=False)
         head = _hash(line)
         if self.anchor:
@@ -151,6 +157,7 @@ class Ledger:
             if entry is None:
                 continue
             place = f"{self.path}, line {number}"
+            formats.LEDGER.check(entry.get(formats.VERSION, 1), place, LedgerVersionError)
             if "previous" not in entry and chained:
                 raise LedgerError(f"{place} is not chained to the line before: the platform did not write it")
             if "previous" in entry:
@@ -270,7 +277,8 @@ def _parsed(line: str) -> dict[str, Any] | None:
         entry = json.loads(line)
     except (json.JSONDecodeError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) and "event" in entry else None
+    known = isinstance(entry, dict) and ("event" in entry or formats.VERSION in entry)
+    return entry if known else None
 
 
 def _hash(line: str) -> str:

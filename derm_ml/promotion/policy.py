@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 from pydantic import Field, ValidationError
 
-from derm_ml import DermError
+from derm_ml import DermError, formats
 from derm_ml.task import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Policy(Settings):
         name = task if isinstance(task, str) else task.name
         path = files(f"derm_ml.tasks.{name}") / "policy.yaml"
         try:
-            return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
+            return cls(**formats.POLICY.read(yaml.safe_load(path.read_text(encoding="utf-8")), path, PolicyError))
         except FileNotFoundError:
             raise PolicyError(f"{path} is missing: write the floor a champion must reach into it") from None
         except (ValidationError, TypeError, yaml.YAMLError) as error:

@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from derm_ml import DermError
+from derm_ml import DermError, formats
 from derm_ml.files import replacing_file
 
 TENSOR = "@tensor"  # a mark in the JSON tree where a tensor was taken out
@@ -29,6 +29,10 @@ _log = logging.getLogger(__name__)
 
 class CheckpointError(DermError, RuntimeError):
     """A checkpoint belongs to another run or is damaged."""
+
+
+class CheckpointVersionError(CheckpointError):
+    """A checkpoint was written by another version: it is not damaged, and the one before it is no substitute."""
 
 
 def previous_of(path: Path) -> Path:
@@ -43,8 +47,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     tensors: dict[str, torch.Tensor] = {}
     tree = json.dumps(_take_tensors(state, "", tensors), allow_nan=False)
+    version = {formats.VERSION: str(formats.CHECKPOINT.version)}
     with replacing_file(path) as temporary:
-        save_file(tensors, temporary, metadata={"tree": tree, "sha256": _digest(tree, tensors)})
+        save_file(tensors, temporary, metadata={**version, "tree": tree, "sha256": _digest(tree, tensors)})
         if path.exists():
             path.replace(previous_of(path))
 
@@ -53,13 +58,15 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
     """The state saved at `path`, or None if there is none. `identity` must equal `state["identity"]`.
 
     A damaged checkpoint gives way to the previous one, and a warning says so. Raises `CheckpointError` naming the file
-    when it is another run's, or when both are damaged.
+    when it is another run's or another version's, or when both are damaged.
     """
     earlier = previous_of(path)
     if not path.exists() and not earlier.exists():
         return None
     try:
         state = _read(path)
+    except CheckpointVersionError:
+        raise
     except (FileNotFoundError, CheckpointError) as error:
         state = _instead(path, earlier, error)
     if state["identity"] != identity:
@@ -89,6 +96,7 @@ def _read(path: Path) -> dict[str, Any]:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  no mapping
     except (SafetensorError, ValueError) as error:  # ValueError: a dtype that torch does not know
         raise CheckpointError(f"{path} is damaged ({str(error) or 'it cannot be read'})") from error
+    formats.CHECKPOINT.check_text(header.get(formats.VERSION), path, CheckpointVersionError)
     tree = header.get("tree", "")
     if "sha256" not in header:
         raise CheckpointError(f"{path} is damaged or of an earlier version (it holds no sha256)")

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from derm_ml import formats
 from derm_ml.bundles.bundle import Bundle, PseudoLabelling
 from derm_ml.bundles.classifier import Classifier, concatenate
 from derm_ml.data.dataset import Dataset
@@ -188,18 +189,20 @@ def write_proposal(proposal: Proposal, predictor: Classifier, dataset: Dataset, 
         write_table(temporary, proposal.table, float_format="%.6f")
     write_json(
         made["audit"],
-        {
-            "teacher": str(predictor.bundle.path.resolve()),
-            "teacher_version": predictor.bundle.version,
-            "dataset_md5": dataset.md5,
-            "labelled_share": predictor.card.recipe.get("labelled_share", 1.0),
-            "seed": predictor.card.recipe["seed"],
-            "table_sha256": sha256(made["pseudo_labels"]),
-            "unlabelled": len(proposal.table),
-            "used": proposal.used,
-            "excluded": proposal.excluded,
-            "precision": proposal.audit,
-        },
+        formats.PSEUDO_LABELS.stamped(
+            {
+                "teacher": str(predictor.bundle.path.resolve()),
+                "teacher_version": predictor.bundle.version,
+                "dataset_md5": dataset.md5,
+                "labelled_share": predictor.card.recipe.get("labelled_share", 1.0),
+                "seed": predictor.card.recipe["seed"],
+                "table_sha256": sha256(made["pseudo_labels"]),
+                "unlabelled": len(proposal.table),
+                "used": proposal.used,
+                "excluded": proposal.excluded,
+                "precision": proposal.audit,
+            }
+        ),
     )
     used = proposal.table.loc[proposal.table["used"]]
     surest = used.sort_values(["confidence", "id"], ascending=[False, True]).head(SHOWN)
@@ -243,6 +246,7 @@ def read_pseudo_labels(path: Path, dataset: Dataset, share: float, seed: int) ->
         table = read_table(path, dtype={"id": str})
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing: make the table with `derm pseudo-label`") from None
+    audit = formats.PSEUDO_LABELS.read(audit, path.parent / AUDIT, DataError)
     if sha256(path) != audit["table_sha256"]:
         raise DataError(f"{path}: the table was changed after it was made; make it again with `derm pseudo-label`")
     made_for, asked = (audit["dataset_md5"], audit["labelled_share"], audit["seed"]), (dataset.md5, share, seed)

@@ -45,7 +45,7 @@ export function batchNodes(files, results, research) {
 }
 
 export function csv(columns, rows, research) {
-  const lines = [[...columns, "note"], ...rows.map((row) => [...columns.map((name) => row[name] ?? ""), research])];
+  const lines = [[...columns, "research_use"], ...rows.map((row) => [...columns.map((name) => row[name] ?? ""), research])];
   return lines.map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 

@@ -14,6 +14,7 @@ import sys
 import pytest
 
 from derm_ml import RESEARCH_USE
+from derm_ml.asking.answers import SYNTHETIC
 
 TASKS = ("lesion_classification", "malignancy_screening", "retinal_findings", "lesion_segmentation")
 BOX = ("left", "top", "width", "height")
@@ -32,7 +33,21 @@ def test_a_table_has_the_columns_of_the_task_whatever_the_first_answer_is(derm, 
         scalars = {key for key, value in answer.items() if not isinstance(value, dict | list)}
         nested = {f"{key}.{inner}" for key, value in answer.items() if isinstance(value, dict) for inner in value}
         assert (scalars - {"bounding_box"}) | nested <= set(row), "an answer holds what the table has no column for"
-        assert row["note"] == RESEARCH_USE
+        assert row["research_use"] == answer["research_use"] == RESEARCH_USE
+        assert row["warnings"] == " ".join(answer["warnings"])
+
+
+def test_an_answer_says_its_purpose_once_and_what_to_mind(derm, models, images):
+    """An age the model was not trained with must not be believed to have counted; the answer goes on without whoever
+    typed the command."""
+    given = ("predict", TASKS[0], images, "--model", models[TASKS[0]], "--age", 63)
+    _, lines, err = derm(*given, "--json")
+    for line in lines.splitlines():
+        assert line.count(RESEARCH_USE) == line.count('"research_use"') == 1
+        assert json.loads(line)["warnings"] == [SYNTHETIC, "'age' has no effect: the model was not trained with it."]
+    assert (err.count(SYNTHETIC), err.count("'age' has no effect"), err.count(RESEARCH_USE)) == (1, 1, 1)
+    _, out, _ = derm(*given, "--csv")
+    assert all("'age' has no effect" in row["warnings"] for row in csv.DictReader(io.StringIO(out, newline="")))
 
 
 def test_without_a_lesion_the_bounding_box_is_empty(derm, models, images):
@@ -48,7 +63,8 @@ def test_the_columns_and_lines_are_those_others_read(derm, models, images):
     _, out, _ = derm("predict", TASKS[0], images, "--model", models[TASKS[0]], "--csv")
     labels = ("melanoma", "nevus", "seborrheic_keratosis")
     head = ["file", "task", "predicted", *(f"probabilities.{label}" for label in labels)]
-    assert out.startswith(",".join([*head, "model_version", "dataset_md5", "note"]) + "\r\n")
+    foot = ["model_version", "dataset_md5", "for_synthetic_images", "warnings", "research_use"]
+    assert out.startswith(",".join([*head, *foot]) + "\r\n")
     assert out.count("\r\n") == out.count("\n") == 4
 
 

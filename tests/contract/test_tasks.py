@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from derm_ml.asking.answers import Envelope
 from derm_ml.promotion.policy import Policy
 from derm_ml.registry import all_tasks
 from derm_ml.task import Recipe, Task
@@ -94,16 +95,7 @@ def test_it_says_what_it_is_asked_with_in_plain_words(task):
     schema = task.asking.answer.model_json_schema()
     assert schema["description"].endswith(".")
     assert schema["properties"]
-    taken = {
-        "task",
-        "model_version",
-        "dataset_md5",
-        "prediction_id",
-        "bento",
-        "options_ignored",
-        "research_use",
-        "note",
-    }
+    taken = {*Envelope.model_fields, "prediction_id", "bento", "options_ignored"}
     assert not taken & set(schema["properties"]), "the envelope has a field of that name"
 
 

@@ -106,7 +106,7 @@ def test_an_index_that_named_patients_is_made_again(similar, tmp_path):
     copy = Path(shutil.copytree(similar.folder, tmp_path / "index"))
     card = json.loads((copy / "index.json").read_text())
     (copy / "index.json").write_text(json.dumps({**card, "schema_version": 1}))
-    with pytest.raises(SimilarImagesError, match="older version"):
+    with pytest.raises(SimilarImagesError, match=r"has version 1 of the similar-images format.*make the index again"):
         SimilarImages.open(copy, VERSION)
 
 
@@ -155,6 +155,6 @@ def test_an_index_of_another_model_is_refused(similar):
 def test_a_missing_or_broken_card_says_what_to_do(similar, tmp_path):
     with pytest.raises(SimilarImagesError, match="materialise `similar_images`"):
         SimilarImages.open(tmp_path, VERSION)
-    (tmp_path / "index.json").write_text(json.dumps({"model_version": VERSION}))
+    (tmp_path / "index.json").write_text(json.dumps({"schema_version": 3, "model_version": VERSION}))
     with pytest.raises(SimilarImagesError, match="not the card of an index"):
         SimilarImages.open(tmp_path, VERSION)

@@ -110,7 +110,7 @@ def test_nan_in_a_table_is_refused_and_the_old_evaluation_stays(evaluation, tmp_
         ("figures/roc.png", None, "roc.png is missing"),
         ("evaluation.json", "{", "not readable JSON"),
         ("evaluation.json", '{"schema_version": 1}', "not a whole evaluation"),
-        ("evaluation.json", '{"schema_version": 9}', "written in format 9"),
+        ("evaluation.json", '{"schema_version": 9}', "has version 9 of the evaluation format"),
         ("predictions.parquet", "cut short", "predictions.parquet"),
     ],
 )

@@ -346,6 +346,17 @@ def test_a_repair_says_why(values, shelf, ledger):
         examine(TASK, shelf, ledger, repair=True)
 
 
+def test_a_ledger_of_a_newer_version_is_neither_damaged_nor_repaired(values, shelf, ledger):
+    """A repair would put it aside and forget its decisions, because an older program was asked."""
+    go(1, shelf, ledger)
+    ledger.path.write_text(ledger.path.read_text() + json.dumps({"schema_version": 99, "what": "promoted"}) + "\n")
+    before = sorted((path.name, path.read_bytes()) for path in ledger.path.parent.iterdir())
+    for call in (lambda: go(2, shelf, ledger), lambda: examine(TASK, shelf, ledger, repair=True, why="it is red")):
+        with pytest.raises(DermError, match=r"has version 99 of the ledger format.*install a newer version of derm"):
+            call()
+    assert sorted((path.name, path.read_bytes()) for path in ledger.path.parent.iterdir()) == before
+
+
 def test_who_damages_the_ledger_reinstates_nobody(values, shelf, ledger):
     for number in (1, 2):
         go(number, shelf, ledger)

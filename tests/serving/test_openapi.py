@@ -15,6 +15,8 @@ from openapi_spec_validator import validate
 from PIL import Image
 from starlette.testclient import TestClient
 
+from derm_ml import RESEARCH_USE
+from derm_ml.asking.answers import SYNTHETIC, Envelope
 from derm_ml.asking.options import Option
 from derm_ml.registry import all_tasks, get_task
 from serving.answers import Answers
@@ -135,9 +137,29 @@ def test_what_has_no_effect_is_named(client, encode):
     assert response.json()["options_ignored"] == ["age", "mask"]
 
 
-def test_an_answer_says_its_purpose_once(client, encode):
+def test_every_answer_is_in_the_same_envelope_and_says_its_purpose_once(indexed, make_client, encode):
+    """A program that reads one path finds at every other who answered, what to mind, and that it is for research."""
+    client, image = make_client(indexed), encode()
+    answers = {
+        "one": client.post("/predict", content=image, headers=RAW),
+        "several": client.post("/predict", files=[("image", image), ("image", image)]),
+        "explained": client.post("/explain", content=image, headers={**RAW, "Accept": "application/json"}),
+        "similar": client.post("/similar", content=image, headers=RAW),
+    }
+    card = client.get("/").json()
+    for name, response in answers.items():
+        said = response.json()
+        assert set(Envelope.model_fields) <= set(said), name
+        assert response.text.count(RESEARCH_USE) == response.text.count('"research_use"') == 1, name
+        assert '"note"' not in response.text, name
+        assert (said["model_version"], said["for_synthetic_images"]) == (card["model_version"], True), name
+        assert said["warnings"] == [SYNTHETIC], name
+
+
+def test_a_model_for_real_images_warns_of_nothing(make_client, write_bundle, tmp_path, encode):
+    client = make_client(write_bundle(tmp_path / "bundle", recipe_name="strong"))
     said = client.post("/predict", content=encode(), headers=RAW).json()
-    assert [name for name, value in said.items() if value == said["research_use"]] == ["research_use"]
+    assert (said["for_synthetic_images"], said["warnings"]) == (False, [])
 
 
 def test_a_new_option_of_a_task_is_described_checked_and_shown_without_another_edit(bundle, encode):

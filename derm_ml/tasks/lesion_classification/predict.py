@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from derm_ml.asking.answers import Explanation
+from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.explain.answer import asked, explained, explanation_of
-from derm_ml.task import CHAIN
 from derm_ml.tasks.lesion_classification.asking import Diagnosis, PointDecision
 from derm_ml.tasks.lesion_classification.task import TASK
 
@@ -38,7 +37,7 @@ def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mappin
 
 def columns(card: BundleCard) -> list[str]:
     """The columns `derm predict --csv` writes of an answer."""
-    return ["task", "predicted", *(f"probabilities.{label}" for label in card.labels), *CHAIN]
+    return ["task", "predicted", *(f"probabilities.{label}" for label in card.labels), *FOOT]
 
 
 def explain(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:

@@ -11,13 +11,12 @@ import cv2
 import numpy as np
 
 from derm_ml import RESEARCH_USE
-from derm_ml.asking.answers import Explanation
+from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.segmenter import Segmentation, Segmenter
 from derm_ml.explain.layers import outline, shown
 from derm_ml.explain.overlay import captioned, outlined
 from derm_ml.images.masks import bounding_box, png, polygons, run_lengths
-from derm_ml.task import CHAIN
 from derm_ml.tasks.lesion_segmentation.asking import MASK, Box, Outline, PngMask, Polygons, RunLengths
 from derm_ml.tasks.lesion_segmentation.task import TASK
 
@@ -40,7 +39,7 @@ def answer(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str]) 
 def columns(card: BundleCard) -> list[str]:
     """The columns `derm predict --csv` writes of an answer; without a lesion the bounding box is empty."""
     box = [f"bounding_box.{side}" for side in Box.model_fields]
-    return ["task", "width", "height", "area_share", *box, "confidence", "mask", *CHAIN, "overlay"]
+    return ["task", "width", "height", "area_share", *box, "confidence", "mask", *FOOT, "overlay"]
 
 
 def explain(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from derm_ml.asking.answers import Explanation
+from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.explain.answer import asked, explained, explanation_of
 from derm_ml.metrics.points import OperatingPoint
 from derm_ml.promotion.policy import Policy
 from derm_ml.sentences import WrongValue, unknown
-from derm_ml.task import CHAIN
 from derm_ml.tasks.malignancy_screening.asking import Decision, Screening
 from derm_ml.tasks.malignancy_screening.task import TASK
 
@@ -47,7 +46,7 @@ def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mappin
 def columns(card: BundleCard) -> list[str]:
     """The columns `derm predict --csv` writes of an answer; without a decision those of its evidence are empty."""
     evidence = (f"decision.{name}" for name in Decision.model_fields)
-    return ["task", "predicted", f"probabilities.{LABEL}", "prevalence", *evidence, *CHAIN]
+    return ["task", "predicted", f"probabilities.{LABEL}", "prevalence", *evidence, *FOOT]
 
 
 def explain(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from derm_ml.asking.answers import Explanation
+from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.explain.answer import asked as ask_all
 from derm_ml.explain.findings import explained, finding_of, shown_findings
 from derm_ml.explain.layers import heatmaps
-from derm_ml.task import CHAIN
 from derm_ml.tasks.retinal_findings.asking import Findings, PointDecision
 from derm_ml.tasks.retinal_findings.task import TASK
 
@@ -43,7 +42,7 @@ def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mappin
 def columns(card: BundleCard) -> list[str]:
     """The columns `derm predict --csv` writes of an answer."""
     groups = ("fellow_share", "probabilities", "thresholds", "decisions")
-    return ["task", "present", *(f"{group}.{label}" for group in groups for label in card.labels), *CHAIN]
+    return ["task", "present", *(f"{group}.{label}" for group in groups for label in card.labels), *FOOT]
 
 
 def explain(predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:

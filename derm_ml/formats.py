@@ -1,0 +1,103 @@
+"""Every format on disk: its name, the version written today, and how an older version is read.
+
+    write_json(path, DATASET.stamped({"task": …}))           the file says `schema_version`
+    info = DATASET.read(stored, path, DataError)             as today's version, whatever version the file has
+
+A file of a version that this program does not know is refused with a sentence that names the file, both versions and
+what to do. Formats that said no version at first count as version 1 where a file says none.
+
+To change a format: raise its version here, add the step from the version before, describe the change in the table of
+CHANGELOG.md, and keep files of the old version below tests/fixtures; tests/test_formats.py opens them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from derm_ml import DermError
+
+VERSION = "schema_version"
+Content = dict[str, Any]
+_SHOWN = 20  # characters of what stands in place of a version that are repeated
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of file. `steps` brings the content of a version to the next one: {1: from 1 to 2}.
+
+    A version below the lowest of `steps` is no longer read. `again` says how such a file is made anew.
+    """
+
+    name: str
+    version: int
+    again: str
+    steps: Mapping[int, Callable[[Content], Content]] = field(default_factory=dict)
+
+    @property
+    def readable(self) -> range:
+        """The versions that are read."""
+        oldest = self.version
+        while oldest - 1 in self.steps:
+            oldest -= 1
+        return range(oldest, self.version + 1)
+
+    def stamped(self, content: Mapping[str, Any]) -> Content:
+        """What is written: `content` with today's version in front."""
+        return {VERSION: self.version, **content}
+
+    def read(self, stored: Any, path: object, error: type[DermError], again: str = "") -> Content:
+        """The content of a file as today's version, without the version.
+
+        `stored` is what JSON or YAML gave. Raises `error`, which names `path`, for a version that is not read and for
+        what holds no names at all. `again` replaces the format's own advice.
+        """
+        if not isinstance(stored, Mapping):
+            raise error(f"{path} is not readable in the {self.name} format: {again or self.again}")
+        version = stored.get(VERSION, 1)
+        self.check(version, path, error, again)
+        content = {name: value for name, value in stored.items() if name != VERSION}
+        for step in range(version, self.version):
+            content = self.steps[step](content)
+        return content
+
+    def check_text(self, version: str | None, path: object, error: type[DermError]) -> None:
+        """As `check`, for a file whose header holds text alone; None: it says no version."""
+        self.check(int(version) if version and version.isdecimal() else version or 1, path, error)
+
+    def check(self, version: object, path: object, error: type[DermError], again: str = "") -> None:
+        """Raises `error`, which names `path`, for a version that is not read."""
+        if type(version) is int and version in self.readable:  # True is no version
+            return
+        oldest = self.readable[0]
+        reads = f"version {oldest}" if oldest == self.version else f"versions {oldest} to {self.version}"
+        newer = "install a newer version of derm, or " if type(version) is int and version > self.version else ""
+        raise error(
+            f"{path} has version {str(version)[:_SHOWN]} of the {self.name} format, this program reads {reads}: "
+            f"{newer}{again or self.again}"
+        )
+
+
+def _one_sentence(content: Content) -> Content:
+    """To a version that says that it is for research use in the same field as everything else."""
+    return {"research_use" if name == "note" else name: value for name, value in content.items()}
+
+
+BUNDLE = Format("bundle", 2, "train the model again", {1: _one_sentence})  # 2: describes what its graphs take and give
+LEARNED = Format("learned-from", 1, "train the model again")
+DATASET = Format("dataset", 1, "run `derm prepare` again")
+EVALUATION = Format("evaluation", 1, "run `derm evaluate` again")
+COMPARISON = Format("comparison", 2, "run `derm compare` again", {1: _one_sentence})
+EMBEDDINGS = Format("embeddings", 1, "remove the file, and it is computed again")
+SIMILAR_IMAGES = Format("similar-images", 3, "make the index again", {2: _one_sentence})  # 1 held names of patients
+PSEUDO_LABELS = Format("pseudo-labels", 1, "run `derm pseudo-label` again")
+CHECKPOINT = Format("checkpoint", 1, "remove it, and training begins anew")
+DELIVERY = Format("delivery", 1, "withdraw the delivery and deliver it again")
+LEDGER = Format("ledger", 1, "leave the ledger to the version that wrote it")  # a repair would begin a new one
+RELEASE = Format("release", 1, "release the Bento again")
+GOLDEN = Format("golden-answers", 1, "build the Bento again")
+SESSIONS = Format("sessions", 1, "build the Bento again")
+POLICY = Format("policy", 1, "write it as docs/promotion.md says")
+
+FORMATS: Mapping[str, Format] = {value.name: value for value in dict(globals()).values() if isinstance(value, Format)}
