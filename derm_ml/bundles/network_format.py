@@ -83,7 +83,7 @@ def network_data_format(folder: Path, graphs: Sequence[str], head: str, own: str
             said = interface(folder / name)
         except GraphError as error:
             raise GraphError(f"{folder / name}: {error}") from error
-        known = _ANY_HEAD | _BY_HEAD.get(head, {}) if name == own else {}
+        known = {**_ANY_HEAD, **_BY_HEAD.get(head, {})} if name == own else {}
         found[name] = GraphFormat(inputs=_described(said.inputs, known), outputs=_described(said.outputs, known))
     return found
 

@@ -121,14 +121,15 @@ def _dimension(data: mmap.mmap, start: int, end: int) -> int | str:
     return "?"
 
 
-def _inside(data: mmap.mmap, start: int, end: int, *path: int) -> Iterator[tuple[int, int]]:
+def _inside(data: mmap.mmap, start: int, end: int, number: int, *below: int) -> Iterator[tuple[int, int]]:
     """Where the messages lie that are reached by these field numbers, one below the other."""
     for field, first, last in _fields(data, start, end):
-        if field == path[0]:
-            if len(path) > 1:
-                yield from _inside(data, first, last, *path[1:])
-            else:
-                yield first, last
+        if field != number:
+            continue
+        if below:
+            yield from _inside(data, first, last, *below)
+        else:
+            yield first, last
 
 
 def _text(data: mmap.mmap, start: int, end: int, number: int) -> str:

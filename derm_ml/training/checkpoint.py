@@ -47,9 +47,13 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     tensors: dict[str, torch.Tensor] = {}
     tree = json.dumps(_take_tensors(state, "", tensors), allow_nan=False)
-    version = {formats.VERSION: str(formats.CHECKPOINT.version)}
+    version = str(formats.CHECKPOINT.version)
     with replacing_file(path) as temporary:
-        save_file(tensors, temporary, metadata={**version, "tree": tree, "sha256": _digest(tree, tensors)})
+        save_file(
+            tensors,
+            temporary,
+            metadata={formats.VERSION: version, "tree": tree, "sha256": _digest(version, tree, tensors)},
+        )
         if path.exists():
             path.replace(previous_of(path))
 
@@ -96,18 +100,18 @@ def _read(path: Path) -> dict[str, Any]:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  no mapping
     except (SafetensorError, ValueError) as error:  # ValueError: a dtype that torch does not know
         raise CheckpointError(f"{path} is damaged ({str(error) or 'it cannot be read'})") from error
-    formats.CHECKPOINT.check_text(header.get(formats.VERSION), path, CheckpointVersionError)
-    tree = header.get("tree", "")
+    tree, version = header.get("tree", ""), header.get(formats.VERSION)
     if "sha256" not in header:
         raise CheckpointError(f"{path} is damaged or of an earlier version (it holds no sha256)")
-    if header["sha256"] != _digest(tree, tensors):
+    if header["sha256"] != _digest(version or "", tree, tensors):  # the same in every version
         raise CheckpointError(f"{path} is damaged (its sha256 is not the one it was saved with)")
+    formats.CHECKPOINT.check_text(version, path, CheckpointVersionError)
     return _put_tensors(json.loads(tree), "", tensors)
 
 
-def _digest(tree: str, tensors: Mapping[str, torch.Tensor]) -> str:
-    """sha256 of the JSON and of name, dtype, shape and bytes of every tensor."""
-    digest = hashlib.sha256(tree.encode())
+def _digest(version: str, tree: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """sha256 of version and JSON and of name, dtype, shape and bytes of every tensor."""
+    digest = hashlib.sha256((version + tree).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
