@@ -38,7 +38,8 @@ from derm_ml.machine import writing
 from derm_ml.model_folder import ModelFolder, model_folders
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
-from derm_ml.task import Recipe, Task
+from derm_ml.recipe import Recipe
+from derm_ml.task import Task
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -90,7 +91,7 @@ class ModelRegistry(dg.ConfigurableResource):
         else:
             tags = {**tags, "earlier_run": gone} if gone else tags
             run_id = self.client.create_run(experiment, run_name=visible(folder.name), tags=_tags(tags)).info.run_id
-            for name, value in {"recipe": recipe.name, **recipe.model_dump(mode="json")}.items():
+            for name, value in {"recipe": recipe.name, **recipe.flat()}.items():
                 self.client.log_param(run_id, name, visible(str(value))[:_LONGEST_PARAM])
             with replacing_file(known) as temporary:
                 temporary.write_text(run_id + "\n", encoding="utf-8")
