@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from derm_ml.sentences import WrongValue, of_values
 
 R = TypeVar("R", bound="Recipe")
+Removed = dict[str, tuple[Any, str]]
 
 
 class Settings(BaseModel):
@@ -44,9 +45,9 @@ class Recipe(Settings):
 
     # settings that earlier versions had: name → (the value every recipe gave it, what happens now).
     # A card that holds that value is read; any other value is refused with the sentence.
-    removed: ClassVar[Mapping[str, tuple[Any, str]]] = {}
+    removed: ClassVar[Removed] = {}
 
-    seed: int = Field(0, ge=0, description="everything random is derived from it")
+    seed: int = Field(default=0, ge=0, description="everything random is derived from it")
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -77,7 +78,7 @@ class Recipe(Settings):
             if name in cls.removed:
                 cls._refuse_removed(name, value)
                 continue
-            group, _, rest = cls.paths().get(name, name).partition(".")
+            group, _, rest = cls.paths().get(str(name), str(name)).partition(".")
             if group not in groups or not (rest or isinstance(value, Mapping | Group | None)):
                 result[name] = value  # of no group, or what pydantic refuses by its name
                 continue

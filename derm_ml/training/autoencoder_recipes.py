@@ -16,24 +16,29 @@ from derm_ml.training.settings import Optimiser, TrainingRecipe
 class AutoencoderImage(Group):
     """How an image becomes the square that is reconstructed."""
 
-    side: int = Field(224, ge=32, le=1024, multiple_of=32, description="pixels of the square image")
-    squaring: Squaring = Field("squash", description="how an image becomes a square")
-    augmentation: Literal["none", "flips"] = Field("flips", description="colour and scale are what it must reproduce")
+    side: int = Field(default=224, ge=32, le=1024, multiple_of=32, description="pixels of the square image")
+    squaring: Squaring = Field(default="squash", description="how an image becomes a square")
+    augmentation: Literal["none", "flips"] = Field(
+        default="flips", description="colour and scale are what it must reproduce"
+    )
 
 
 class ReconstructionObjective(Group):
     """What training minimises."""
 
-    pixel_loss: PixelLoss = Field("mse", description="per pixel and channel, on 0..1")
-    ssim_weight: float = Field(0.0, ge=0, lt=1, description="share of 1 - SSIM in the loss")
+    pixel_loss: PixelLoss = Field(default="mse", description="per pixel and channel, on 0..1")
+    ssim_weight: float = Field(default=0.0, ge=0, lt=1, description="share of 1 - SSIM in the loss")
 
 
 class AutoencoderRecipe(TrainingRecipe):
     """Network, code and loss of an autoencoder on square images; it needs no labels."""
 
-    network: AutoencoderNetwork = Field("strong", description="see derm_ml/nets/autoencoder.py")
+    network: AutoencoderNetwork = Field(default="strong", description="see derm_ml/nets/autoencoder.py")
     code: int = Field(
-        256, ge=2, le=4096, description="numbers in the linear bottleneck; the faithful code follows from the side"
+        default=256,
+        ge=2,
+        le=4096,
+        description="numbers in the linear bottleneck; the faithful code follows from the side",
     )
     image: AutoencoderImage = AutoencoderImage()
     objective: ReconstructionObjective = ReconstructionObjective()

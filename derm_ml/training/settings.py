@@ -5,15 +5,14 @@ A group stands for one subject; a task's recipe chooses groups and gives them it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
 from derm_ml.images.settings import Augmentation, Channel, Contrast, PairedAugmentation, Squaring, Views
 from derm_ml.losses.choices import ClassificationLoss, SegmentationLoss
 from derm_ml.nets.choices import HeadInit, SegmentationNetwork
-from derm_ml.recipe import Group, Recipe
+from derm_ml.recipe import Group, Recipe, Removed
 
 OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["cosine", "plateau", "constant"]
@@ -24,35 +23,43 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 class Optimiser(Group):
     """How the weights are found: passes, steps, rate, and which epoch is kept."""
 
-    epochs: int = Field(20, ge=1, description="passes over the training images")
-    batch_size: int = Field(32, ge=1, description="images in one optimisation step, over all devices")
-    optimizer: OptimizerName = Field("adamw", description="sgd is with Nesterov momentum 0.9")
-    learning_rate: float = Field(1e-3, gt=0, description="at its highest")
-    weight_decay: float = Field(1e-4, ge=0, description="of weights; biases and normalisation are left out")
-    schedule: ScheduleName = Field("cosine", description="of the learning rate; plateau: see training/optimisation.py")
+    epochs: int = Field(default=20, ge=1, description="passes over the training images")
+    batch_size: int = Field(default=32, ge=1, description="images in one optimisation step, over all devices")
+    optimizer: OptimizerName = Field(default="adamw", description="sgd is with Nesterov momentum 0.9")
+    learning_rate: float = Field(default=1e-3, gt=0, description="at its highest")
+    weight_decay: float = Field(default=1e-4, ge=0, description="of weights; biases and normalisation are left out")
+    schedule: ScheduleName = Field(
+        default="cosine", description="of the learning rate; plateau: see training/optimisation.py"
+    )
     warmup_epochs: float = Field(
-        1.0, ge=0, description="linear warm-up; a larger rate at the start breaks pretrained features"
+        default=1.0, ge=0, description="linear warm-up; a larger rate at the start breaks pretrained features"
     )
     keep: Literal["best", "last"] = Field(
-        "best", description="the epoch that becomes the model; with few validation images the best one is luck"
+        default="best", description="the epoch that becomes the model; with few validation images the best one is luck"
     )
-    gradient_clip: float = Field(1.0, ge=0, description="largest norm of all gradients together (0: no clipping)")
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of the exponential moving average of the weights (0: off)")
+    gradient_clip: float = Field(
+        default=1.0, ge=0, description="largest norm of all gradients together (0: no clipping)"
+    )
+    ema: float = Field(
+        default=0.0, ge=0, lt=1, description="decay of the exponential moving average of the weights (0: off)"
+    )
 
 
 class Hardware(Group):
     """What of the machine is used."""
 
     precision: Precision = Field(
-        "auto", description="auto: bf16-mixed on GPUs and on CPUs with matrix units for it, else 32-true"
+        default="auto", description="auto: bf16-mixed on GPUs and on CPUs with matrix units for it, else 32-true"
     )
-    workers: int = Field(-1, ge=-1, description="processes that prepare images; -1: all cores but one, at most 16")
+    workers: int = Field(
+        default=-1, ge=-1, description="processes that prepare images; -1: all cores but one, at most 16"
+    )
 
 
 class TrainingRecipe(Recipe):
     """Optimisation, data feeding and device. A task's recipe adds its network and its images."""
 
-    removed: ClassVar[Mapping[str, tuple[Any, str]]] = {
+    removed: ClassVar[Removed] = {
         "plateau_patience": (2, "The plateau schedule waits two epochs."),
         "plateau_factor": (0.1, "The plateau schedule divides the rate by ten."),
         "early_stop": (0, "Choose fewer epochs; keep=best takes the best of them."),
@@ -66,7 +73,7 @@ class ImageRecipe(TrainingRecipe):
     """What the recipes of networks for single images share."""
 
     members: int = Field(
-        1, ge=1, le=8, description="networks trained from seed, seed + 1, …, whose logits are averaged"
+        default=1, ge=1, le=8, description="networks trained from seed, seed + 1, …, whose logits are averaged"
     )
 
     def member(self, k: int) -> Self:
@@ -77,56 +84,62 @@ class ImageRecipe(TrainingRecipe):
 class Network(Group):
     """The pretrained part of the network."""
 
-    backbone: str = Field("mobilenet_v2", description="a torchvision classification model, without its head")
-    pretrained: str = Field("torchvision", description="'none', 'torchvision' (downloads once) or a .safetensors path")
+    backbone: str = Field(default="mobilenet_v2", description="a torchvision classification model, without its head")
+    pretrained: str = Field(
+        default="torchvision", description="'none', 'torchvision' (downloads once) or a .safetensors path"
+    )
 
 
 class HeadLayers(Group):
     """The layers between the backbone's features and the logits."""
 
-    hidden: tuple[int, ...] = Field((), description="widths of hidden layers between pooling and logits")
+    hidden: tuple[int, ...] = Field(default=(), description="widths of hidden layers between pooling and logits")
     head_init: HeadInit = Field(
-        "uniform", description="first weights of the head: torch's own rule, or Xavier's with zero biases"
+        default="uniform", description="first weights of the head: torch's own rule, or Xavier's with zero biases"
     )
-    dropout: float = Field(0.2, ge=0, lt=1, description="in front of every linear layer of the head")
-    frozen_epochs: int = Field(0, ge=0, description="epochs at the start in which only the head learns")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="in front of every linear layer of the head")
+    frozen_epochs: int = Field(default=0, ge=0, description="epochs at the start in which only the head learns")
 
 
 class ClassifierImage(Group):
     """How an image becomes the square a network sees, in training and after it."""
 
-    side: int = Field(224, ge=32, le=1024, description="pixels of the square image the network sees")
+    side: int = Field(default=224, ge=32, le=1024, description="pixels of the square image the network sees")
     training_side: int = Field(
-        0,
+        default=0,
         ge=0,
         le=1024,
         description="pixels of the square in training (0: side); random crops show things larger than they will be, "
         "so a smaller square shows them as large as they will be, and costs less",
     )
-    squaring: Squaring = Field("squash", description="how an image becomes a square")
+    squaring: Squaring = Field(default="squash", description="how an image becomes a square")
     smallest_side: int = Field(
-        0, ge=0, description="with squaring=crop: pixels of the shorter side before the square is cut (0: side)"
+        default=0, ge=0, description="with squaring=crop: pixels of the shorter side before the square is cut (0: side)"
     )
-    field_of_view: bool = Field(False, description="crop the black frame around a round field of view first")
-    channel: Channel = Field("rgb", description="green: all three channels are the green one")
+    field_of_view: bool = Field(default=False, description="crop the black frame around a round field of view first")
+    channel: Channel = Field(default="rgb", description="green: all three channels are the green one")
     contrast: Contrast = Field(
-        "none", description="even the contrast first: adaptive histogram equalisation, or difference from a blur"
+        default="none",
+        description="even the contrast first: adaptive histogram equalisation, or difference from a blur",
     )
-    augmentation: Augmentation = Field("strong", description="see derm_ml/images/augment.py")
-    views: Views = Field("d4", description="test-time augmentation, averaged over 1, 4 or 8 views")
+    augmentation: Augmentation = Field(default="strong", description="see derm_ml/images/augment.py")
+    views: Views = Field(default="d4", description="test-time augmentation, averaged over 1, 4 or 8 views")
 
 
 class Patient(Group):
     """What else is known of the person: age and sex, the other eye."""
 
     attributes: tuple[PatientFact, ...] = Field(
-        (), description="patient facts the network is told, missing ones flagged"
+        default=(), description="patient facts the network is told, missing ones flagged"
     )
     attribute_dropout: float = Field(
-        0.3, ge=0, lt=1, description="share of training images shown without their facts: answers need not have them"
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="share of training images shown without their facts: answers need not have them",
     )
     fellow: bool = Field(
-        False, description="let the same person's other eye count, as much for each label as validation says"
+        default=False, description="let the same person's other eye count, as much for each label as validation says"
     )
 
 
@@ -134,11 +147,11 @@ class Balance(Group):
     """How often images are drawn, and how much rare labels weigh."""
 
     class_balance: Literal["none", "weights", "sampler"] = Field(
-        "sampler",
+        default="sampler",
         description="rare labels weigh more in the loss, or are drawn more often, by the square root of their rarity",
     )
     extra_weight: float = Field(
-        1.0, ge=0, description="how often an image of a training-only source is drawn, against 1 for the others"
+        default=1.0, ge=0, description="how often an image of a training-only source is drawn, against 1 for the others"
     )
 
 
@@ -146,10 +159,13 @@ class Labels(Group):
     """Which labels are learned from: all, a share, or proposed ones too."""
 
     labelled_share: float = Field(
-        1.0, gt=0, le=1, description="share of the training patients whose labels are used; the others' are put aside"
+        default=1.0,
+        gt=0,
+        le=1,
+        description="share of the training patients whose labels are used; the others' are put aside",
     )
     pseudo_labels: str = Field(
-        "", description="path of a table `derm pseudo-label` made: its images are trained on too"
+        default="", description="path of a table `derm pseudo-label` made: its images are trained on too"
     )
 
 
@@ -157,16 +173,18 @@ class ClassifierObjective(Group):
     """What training minimises."""
 
     loss: ClassificationLoss = Field(
-        "cross_entropy", description="asymmetric: easy negatives of independent labels count little"
+        default="cross_entropy", description="asymmetric: easy negatives of independent labels count little"
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all labels")
-    negative_gamma: float = Field(4.0, ge=0, description="of the asymmetric loss: the focal exponent of negatives")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target spread over all labels")
+    negative_gamma: float = Field(
+        default=4.0, ge=0, description="of the asymmetric loss: the focal exponent of negatives"
+    )
 
 
 class ClassifierRecipe(ImageRecipe):
     """Backbone + head on square images: what every classification task can set."""
 
-    removed: ClassVar[Mapping[str, tuple[Any, str]]] = TrainingRecipe.removed | {
+    removed: ClassVar[Removed] = TrainingRecipe.removed | {
         "balance_power": (
             0.5,
             "class_balance goes half way to even labels; class_balance=none leaves them as they are.",
@@ -187,40 +205,48 @@ class Networks(Network):
     """The networks, and what each of them is made of."""
 
     networks: tuple[SegmentationNetwork, ...] = Field(
-        ("unet",), min_length=1, description="see derm_ml/nets; several: the members are these by turns"
+        default=("unet",), min_length=1, description="see derm_ml/nets; several: the members are these by turns"
     )
-    backbone: str = Field("mobilenet_v2", description="of the unet: a torchvision classification model as its encoder")
+    backbone: str = Field(
+        default="mobilenet_v2", description="of the unet: a torchvision classification model as its encoder"
+    )
     pretrained: str = Field(
-        "torchvision", description="of the unet: 'none', 'torchvision' (downloads once) or a .safetensors path"
+        default="torchvision", description="of the unet: 'none', 'torchvision' (downloads once) or a .safetensors path"
     )
-    width: int = Field(16, ge=1, le=128, description="of the improved_unet: maps at full resolution, 16 in the paper")
-    dropout: float = Field(0.3, ge=0, lt=1, description="of the improved_unet: between the convolutions of a context")
+    width: int = Field(
+        default=16, ge=1, le=128, description="of the improved_unet: maps at full resolution, 16 in the paper"
+    )
+    dropout: float = Field(
+        default=0.3, ge=0, lt=1, description="of the improved_unet: between the convolutions of a context"
+    )
 
 
 class SegmenterImage(Group):
     """How an image and its mask become the square a network sees."""
 
-    side: int = Field(256, ge=32, le=1024, multiple_of=32, description="pixels of the square image the network sees")
-    squaring: Squaring = Field("squash", description="how an image becomes a square")
-    augmentation: PairedAugmentation = Field("strong", description="see derm_ml/images/augment.py")
-    views: Views = Field("d4", description="test-time augmentation, averaged over 1, 4 or 8 views")
+    side: int = Field(
+        default=256, ge=32, le=1024, multiple_of=32, description="pixels of the square image the network sees"
+    )
+    squaring: Squaring = Field(default="squash", description="how an image becomes a square")
+    augmentation: PairedAugmentation = Field(default="strong", description="see derm_ml/images/augment.py")
+    views: Views = Field(default="d4", description="test-time augmentation, averaged over 1, 4 or 8 views")
 
 
 class Mask(Group):
     """What becomes of the pixels with a probability of a half and more."""
 
-    largest_component: bool = Field(True, description="keep only the largest connected part of a mask")
-    fill_holes: bool = Field(True, description="holes in a mask belong to it")
+    largest_component: bool = Field(default=True, description="keep only the largest connected part of a mask")
+    fill_holes: bool = Field(default=True, description="holes in a mask belong to it")
 
 
 class SegmenterRecipe(ImageRecipe):
     """Network, image and mask: what every segmentation task can set."""
 
-    removed: ClassVar[Mapping[str, tuple[Any, str]]] = TrainingRecipe.removed | {
+    removed: ClassVar[Removed] = TrainingRecipe.removed | {
         "threshold": (0.5, "A mask is where the calibrated probability is a half or more."),
     }
 
-    loss: SegmentationLoss = Field("dice_bce", description="soft Dice, alone or with cross-entropy")
+    loss: SegmentationLoss = Field(default="dice_bce", description="soft Dice, alone or with cross-entropy")
     network: Networks = Networks()
     image: SegmenterImage = SegmenterImage()
     mask: Mask = Mask()

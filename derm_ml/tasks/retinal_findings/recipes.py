@@ -20,7 +20,7 @@ class RetinalRecipe(ClassifierRecipe):
     """What every recipe of retinal_findings can set beside the rest."""
 
     against_normal: bool = Field(
-        False, description="train each finding against normal eyes only, not against eyes with other findings"
+        default=False, description="train each finding against normal eyes only, not against eyes with other findings"
     )
 
 
