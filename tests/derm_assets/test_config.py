@@ -45,12 +45,9 @@ def shown(task, name):
             yield before + field.name, types[field.type_key].given_name, field.description
             yield from fields(field.type_key, f"{before}{field.name}.")
 
-    chosen = {field.name: field for field in types[next(iter(of_selector(types, task)))].fields}[name]
+    (choice,) = (kind for kind in types.values() if kind.fields and {f.name for f in kind.fields} == set(task.recipes))
+    (chosen,) = (field for field in choice.fields if field.name == name)
     return {dotted: (kind, description) for dotted, kind, description in fields(types[chosen.type_key].inner_type_key)}
-
-
-def of_selector(types, task):
-    return (key for key, snap in types.items() if snap.fields and {f.name for f in snap.fields} == set(task.recipes))
 
 
 @pytest.mark.parametrize("task", all_tasks().values(), ids=lambda task: task.name)
