@@ -479,7 +479,7 @@ def test_a_model_trained_with_settings_that_are_gone_gets_a_run(registry, model)
     path = model("good")
     earlier = {"seed": 0, "epochs": 5, "early_stop": 3}
     seal(path, read_card(path).model_copy(update={"recipe_name": "strong", "recipe": earlier}))
-    params = registry.client.get_run(registry.run_of(TASK, path.parent).id).data.params
+    params = registry.client.get_run(registry.run_of(TASK, path).id).data.params
     assert params == {"recipe": "strong", "seed": "0", "epochs": "5", "early_stop": "3"}
 
 
