@@ -33,9 +33,10 @@ from derm_ml.files import replacing_file
 from derm_ml.images.preprocess import to_square
 from derm_ml.metrics.classification import auc, mean_auc
 from derm_ml.metrics.intervals import bootstrap, estimate, paired_difference
+from derm_ml.recipe import Recipe
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import get_task
-from derm_ml.task import Recipe, Task
+from derm_ml.task import Task
 
 # what the script is told of a task; the labels whose AUCs count, where they are not all
 SCRIPT = {"lesion_classification": {"epochs": 10, "side": 192}, "retinal_findings": {"epochs": 6, "side": 224}}

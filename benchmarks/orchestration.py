@@ -20,8 +20,9 @@ from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.prepare import prepare
 from derm_ml.evaluation.report import save as save_report
 from derm_ml.places import VARIABLES, Installation
+from derm_ml.recipe import Recipe
 from derm_ml.registry import get_task
-from derm_ml.task import Recipe, Task
+from derm_ml.task import Task
 
 TASK = get_task("lesion_classification")
 

@@ -33,7 +33,16 @@ from derm_ml.training.ema import MovingAverage
 from derm_ml.training.feeding import LoadSample
 from derm_ml.training.loop import fit_network, precision
 from derm_ml.training.optimisation import optimizer_for
-from derm_ml.training.settings import ClassifierRecipe, SegmenterRecipe, TrainingRecipe
+from derm_ml.training.settings import (
+    ClassifierImage,
+    ClassifierRecipe,
+    Network,
+    Networks,
+    Optimiser,
+    SegmenterImage,
+    SegmenterRecipe,
+    TrainingRecipe,
+)
 
 
 @dataclass(frozen=True)
@@ -48,12 +57,18 @@ class Subject:
 
 
 def classifier(backbone: str, side: int, batch: int) -> Subject:
-    recipe = ClassifierRecipe(backbone=backbone, side=side, batch_size=batch, pretrained="none", ema=0.998)
+    recipe = ClassifierRecipe(
+        network=Network(backbone=backbone, pretrained="none"),
+        image=ClassifierImage(side=side),
+        optimiser=Optimiser(batch_size=batch, ema=0.998),
+    )
     return Subject(
         recipe,
         lambda: classification.build_classifier(recipe, 3),
         lambda model, given: softmax_loss(model(given[0]).float(), given[1]),
-        lambda dataset: classifier_samples.training_samples(dataset, dataset.split("train"), recipe),
+        lambda dataset: classifier_samples.training_samples(
+            dataset, dataset.split("train"), recipe.image, recipe.patient
+        ),
         (_noise(batch, side, 3), torch.eye(3)[torch.randint(3, (batch,))]),
     )
 
@@ -62,13 +77,15 @@ def segmenter(backbone: str, side: int, batch: int) -> Subject:
     """`backbone` may be `improved_unet`, which has none."""
     networks = ("improved_unet" if backbone == "improved_unet" else "unet",)
     recipe = SegmenterRecipe(
-        networks=networks, backbone=backbone, side=side, batch_size=batch, pretrained="none", ema=0.998
+        network=Networks(networks=networks, backbone=backbone, pretrained="none"),
+        image=SegmenterImage(side=side),
+        optimiser=Optimiser(batch_size=batch, ema=0.998),
     )
     return Subject(
         recipe,
-        lambda: segmentation.build_segmenter(recipe),
-        segmentation.segmentation_loss(recipe),
-        lambda dataset: segmentation.training_samples(dataset, dataset.split("train"), recipe),
+        lambda: segmentation.build_segmenter(recipe.network),
+        segmentation.segmentation_loss(recipe.loss),
+        lambda dataset: segmentation.training_samples(dataset, dataset.split("train"), recipe.image),
         (_noise(batch, side, 3), _noise(batch, side)),
     )
 
@@ -83,10 +100,10 @@ def _noise(batch: int, side: int, *channels: int) -> Tensor:
 def bare(subject: Subject, steps: int) -> float:
     """Images per second of forward, loss, backward, clip, step and moving average on tensors already on the device."""
     recipe = subject.recipe
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision(recipe))
+    fabric = Fabric(accelerator="auto", devices=1, precision=precision(recipe.hardware))
     network = subject.network().to(fabric.device)
-    average = MovingAverage(network, recipe.ema)
-    model, optimizer = fabric.setup(network, optimizer_for(network, recipe))
+    average = MovingAverage(network, recipe.optimiser.ema)
+    model, optimizer = fabric.setup(network, optimizer_for(network, recipe.optimiser))
     batch = [tensor.to(fabric.device) for tensor in subject.batch]
     model.train()
     started = 0.0
@@ -101,7 +118,7 @@ def bare(subject: Subject, steps: int) -> float:
         optimizer.step()
         average.update(network)
     _wait()
-    return steps * recipe.batch_size / (time.perf_counter() - started)
+    return steps * recipe.optimiser.batch_size / (time.perf_counter() - started)
 
 
 def from_shards(subject: Subject, dataset: Dataset, epochs: int) -> float:
@@ -115,7 +132,7 @@ def from_shards(subject: Subject, dataset: Dataset, epochs: int) -> float:
             subject.loss,
             lambda _network: {"none": 0.0},
             "none",
-            subject.recipe.model_copy(update={"epochs": epochs + 1}),
+            subject.recipe.but(epochs=epochs + 1),
             Path(folder),
             "benchmark",
             lambda report: speeds.append(report.images_per_second),
@@ -141,7 +158,7 @@ def main() -> None:
     options = parser.parse_args()
     task = get_task(options.task)
     subject = SUBJECTS[task.name](options.backbone, options.side, options.batch)
-    subject = replace(subject, recipe=subject.recipe.model_copy(update={"workers": options.workers}))
+    subject = replace(subject, recipe=subject.recipe.but(workers=options.workers))
     with tempfile.TemporaryDirectory() as folder:
         if options.data:
             dataset = Dataset.open(options.data)
@@ -159,7 +176,7 @@ def main() -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     what = f"{task.name} {options.backbone} {options.side} px batch {options.batch}"
     print(
-        f"{what} on {device}, {precision(subject.recipe)}, {images} images: "
+        f"{what} on {device}, {precision(subject.recipe.hardware)}, {images} images: "
         f"{shard_speed:.1f} of {random_speed:.1f} img/s, ratio {shard_speed / random_speed:.3f}"
     )
 

@@ -4,10 +4,11 @@ ops:
   lesion_classification__model:
     config:
       recipe:
-        strong: {epochs: 20, backbone: resnet50}
+        strong: {optimiser: {epochs: 20}, network: {backbone: resnet50}}
 
-A value that is left out is the recipe's own, so changing the name changes all of them. Unknown names, wrong choices and
-wrong types are marked while one types; a number outside its limits is refused when the run is launched.
+A value that is left out is the recipe's own, so changing the name changes all of them. In a group, unknown names, wrong
+choices and wrong types are marked while one types. The rest is refused when the run is launched: a number outside its
+limits, and a name that is neither a group nor a setting. A setting may also stand without its group, `{epochs: 20}`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import dagster as dg
 from dagster._config import ConfigScalar, ConfigScalarKind
+from dagster._config.config_type import ConfigTypeKind
 from dagster._config.errors import PostProcessingError
+from dagster._config.field_utils import _ConfigHasFields
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from derm_ml import DermError
-from derm_ml.task import Recipe, Task
+from derm_ml.recipe import Group, Recipe, Settings, recipe_with
+from derm_ml.sentences import WrongValue, of_values
+from derm_ml.task import Task
 
 _SCALARS = {
     int: ConfigScalarKind.INT,
@@ -58,8 +63,7 @@ def recipe_form(recipes: Mapping[str, type[Recipe]]) -> dict[str, dg.Field]:
     """A config schema of one field `recipe`: a choice among `recipes`, the first if none is made."""
     # Noneable: `strong:` with nothing behind it is what one types, and the form leaves out an empty shape that is not
     forms = {
-        name: dg.Field(dg.Noneable(dg.Shape(_fields(recipe))), description=recipe.__doc__)
-        for name, recipe in recipes.items()
+        name: dg.Field(dg.Noneable(_RecipeForm(recipe)), description=recipe.__doc__) for name, recipe in recipes.items()
     }
     described = "; ".join(f"{name}: {_first_line(recipe)}" for name, recipe in recipes.items())
     return {"recipe": dg.Field(dg.Selector(forms), default_value={next(iter(forms)): {}}, description=described)}
@@ -69,9 +73,9 @@ def chosen_recipe(recipes: Mapping[str, type[Recipe]], config: Mapping[str, Any]
     """The recipe a filled form means. Raises `RecipeError` naming the field whose value the recipe refuses."""
     ((name, values),) = config["recipe"].items()
     try:
-        return recipes[name](**(values or {}))
-    except ValidationError as error:
-        raise RecipeError(f"recipe {name}, {_sentence(error)}") from None
+        return recipe_with(recipes[name], values or {})
+    except WrongValue as error:
+        raise RecipeError(f"recipe {name}, {error}") from None
 
 
 class _Limited(ConfigScalar):
@@ -93,25 +97,44 @@ class _Limited(ConfigScalar):
         try:
             return self._check.validate_python(value)
         except ValidationError as error:
-            raise PostProcessingError(_sentence(error)) from None
+            raise PostProcessingError(of_values(error)) from None
 
 
-def _fields(recipe: type[Recipe]) -> dict[str, dg.Field]:
-    return {
-        name: dg.Field(
-            _in_form(info.annotation, info.metadata), is_required=False, description=_described(recipe, name, info)
-        )
-        for name, info in recipe.model_fields.items()
-    }
+class _RecipeForm(_ConfigHasFields):
+    """One recipe: a field for each group and each setting of none.
+
+    Open to other names, so that settings may stand without their group; what the recipe does not know is refused when
+    a run is launched, with the dotted name of what was probably meant.
+    """
+
+    def __init__(self, recipe: type[Recipe]) -> None:
+        groups = recipe.groups()
+        fields = {
+            name: _group_field(groups[name]) if name in groups else _field(info, info.default)
+            for name, info in recipe.model_fields.items()
+        }
+        key = f"{recipe.__module__}.{recipe.__qualname__}"
+        super().__init__(fields, key=key, kind=ConfigTypeKind.PERMISSIVE_SHAPE, description=recipe.__doc__)
+        self._recipe = recipe
+
+    def post_process(self, value: Any) -> Any:
+        try:
+            recipe_with(self._recipe, value)
+        except WrongValue as error:
+            raise PostProcessingError(str(error)) from None
+        return value
 
 
-def _described(recipe: type[Recipe], name: str, info: FieldInfo) -> str:
-    """What a field means, said where it was first declared, and the recipe's own value, since the form shows none."""
-    declared = [base.model_fields[name] for base in recipe.__mro__ if name in getattr(base, "model_fields", {})]
-    meaning = next((field.description for field in declared if field.description), "")
-    default = info.get_default(call_default_factory=True)
-    own = list(default) if isinstance(default, tuple) else default
-    return f"{meaning} [default: {own!r}]"
+def _group_field(group: Group) -> dg.Field:
+    fields = {name: _field(info, getattr(group, name)) for name, info in type(group).model_fields.items()}
+    return dg.Field(dg.Shape(fields), is_required=False, description=_first_line(type(group)))
+
+
+def _field(info: FieldInfo, own: Any) -> dg.Field:
+    """What a setting means, and the recipe's own value, since the form shows none."""
+    shown = list(own) if isinstance(own, tuple) else own
+    described = f"{info.description} [default: {shown!r}]"
+    return dg.Field(_in_form(info.annotation, info.metadata), is_required=False, description=described)
 
 
 def _in_form(kind: Any, limits: list[Any]) -> Any:
@@ -128,13 +151,5 @@ def _in_form(kind: Any, limits: list[Any]) -> Any:
     return _Limited(kind, limits) if limits else kind
 
 
-def _sentence(error: ValidationError) -> str:
-    """`epochs: Input should be greater than or equal to 1, not -3`, one for each wrong field."""
-    return "; ".join(
-        ": ".join([*map(str, part["loc"]), f"{part['msg'][0].lower()}{part['msg'][1:]}, not {part['input']!r}"])
-        for part in error.errors()
-    )
-
-
-def _first_line(recipe: type[Recipe]) -> str:
-    return (recipe.__doc__ or "").strip().split("\n")[0]
+def _first_line(settings: type[Settings]) -> str:
+    return (settings.__doc__ or "").strip().split("\n")[0]

@@ -31,7 +31,8 @@ from derm_ml.evaluation.report import save as save_report
 from derm_ml.model_folder import ModelFolder
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
-from derm_ml.task import Artifact, Recipe, Task
+from derm_ml.recipe import Recipe
+from derm_ml.task import Artifact, Task
 
 if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset

@@ -19,19 +19,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+
+from derm_ml.recipe import Recipe
 
 CARD = "bundle.json"  # in a bundle
 _BUNDLE, _EVALUATION = "bundle", "evaluation_"
-
-
-class Recipe(Protocol):
-    """What names a model folder: a recipe's name and its values."""
-
-    @property
-    def name(self) -> str: ...
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +38,7 @@ class ModelFolder:
 
         The same recipe on the same data is the same folder, so a fit that was killed is resumed by fitting again.
         """
-        identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset_md5], sort_keys=True)
+        identity = json.dumps([recipe.name, recipe.flat(), dataset_md5], sort_keys=True)
         return cls(models / f"{recipe.name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}")
 
     @classmethod

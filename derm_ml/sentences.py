@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -23,17 +23,20 @@ def unknown(kind: str, word: str, known: Iterable[str], owner: str) -> str:
     return f"no {kind} '{word}'{meant}; {owner} {', '.join(names) or 'none'}"
 
 
-def of_values(error: ValidationError, known: Iterable[str] = ()) -> str:
-    """What pydantic found wrong, each fault as `name: what is wrong, not 'what was given'`, on one line."""
-    names = list(known)
+def of_values(error: ValidationError, known: Iterable[str] | Mapping[str, str] = ()) -> str:
+    """What pydantic found wrong, each fault as `name: what is wrong, not 'what was given'`, on one line.
+
+    `known` are the names there are; a mapping says what each is suggested as: `{"epochs": "optimiser.epochs"}`.
+    """
+    names = known if isinstance(known, Mapping) else {name: name for name in known}
     return "; ".join(_fault(fault, names) for fault in error.errors(include_url=False))
 
 
-def _fault(fault: Any, known: list[str]) -> str:
+def _fault(fault: Any, known: Mapping[str, str]) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        near = get_close_matches(name, known, n=1)
-        return f"there is no setting '{name}'" + (f" (did you mean '{near[0]}'?)" if near else "")
+        near = get_close_matches(name.rpartition(".")[2], known, n=1)
+        return f"there is no setting '{name}'" + (f" (did you mean '{known[near[0]]}'?)" if near else "")
     said = str(fault["msg"]).removeprefix("Value error, ")
     given = fault.get("input")
     shown = f", not {given!r}" if isinstance(given, str | int | float | bool | None) else ""

@@ -30,14 +30,13 @@ wants to know a task's name and settings does not pay for torch.
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from derm_ml.asking.answers import Envelope
 from derm_ml.asking.kinds import Asking
@@ -45,8 +44,9 @@ from derm_ml.asking.options import ANSWER
 from derm_ml.asking.replay import Upload, image_uploads, numbers_of
 from derm_ml.machine import memory_for, refuse_several_processes
 from derm_ml.progress import OnEpoch, silent
+from derm_ml.recipe import Recipe, Settings, recipe_with
 from derm_ml.records import SPLITS, DataError, Reading
-from derm_ml.sentences import WrongValue, of_values, unknown
+from derm_ml.sentences import WrongValue, unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,15 +59,6 @@ if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.record import Evaluation
     from derm_ml.metrics.metric import Metric
-
-
-R = TypeVar("R", bound="Recipe")
-
-
-class Settings(BaseModel):
-    """Base of everything a user may set: unknown names are errors, values do not change afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class PrepareSettings(Settings):
@@ -111,35 +102,6 @@ class PrepareSettings(Settings):
         False, description="also read links that lead out of the raw folder; a delivery's are never followed"
     )
     licence: str = Field("unknown", description="licence of the images where the source does not say")
-
-
-class Recipe(Settings):
-    """Base of every recipe: the settings all of them share. A recipe's docstring gives runtime and expected score."""
-
-    seed: int = Field(0, ge=0, description="everything random is derived from it")
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Let a recipe that only changes a default (`epochs: int = 16`) keep the field's limits and description."""
-        for name, info in cls.model_fields.items():
-            bases = (base for base in cls.__mro__[1:] if issubclass(base, Recipe))
-            inherited = next((b.model_fields[name] for b in bases if name in b.model_fields), info)
-            info.metadata = info.metadata or inherited.metadata
-            info.description = info.description or inherited.description
-        cls.model_rebuild(force=True)
-
-    @property
-    def name(self) -> str:
-        """The recipe's name: that of its class in snake case."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
-
-
-def recipe_with(recipe: type[R], values: Mapping[str, Any]) -> R:
-    """The recipe with some values replaced. Raises `WrongValue` naming each field that is unknown or out of range."""
-    try:
-        return recipe(**values)
-    except ValidationError as error:
-        raise WrongValue(of_values(error, recipe.model_fields)) from error
 
 
 @dataclass(frozen=True, slots=True)

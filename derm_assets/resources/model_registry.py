@@ -38,7 +38,8 @@ from derm_ml.machine import writing
 from derm_ml.model_folder import ModelFolder, model_folders
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
-from derm_ml.task import Recipe, Task
+from derm_ml.recipe import Recipe, leaves
+from derm_ml.task import Task
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,6 +83,9 @@ class ModelRegistry(dg.ConfigurableResource):
         A folder that came from another registry, or whose run was deleted, gets a run of this one; `note` and the tag
         `earlier_run` say so.
         """
+        return self._begin(task, folder, {"recipe": recipe.name, **recipe.flat()}, tags)
+
+    def _begin(self, task: Task, folder: Path, values: Mapping[str, Any], tags: Mapping[str, str]) -> Run:
         known = ModelFolder(folder).registry_run
         experiment = self._experiment(task)
         run_id, gone = self._known_run(known)
@@ -90,7 +94,7 @@ class ModelRegistry(dg.ConfigurableResource):
         else:
             tags = {**tags, "earlier_run": gone} if gone else tags
             run_id = self.client.create_run(experiment, run_name=visible(folder.name), tags=_tags(tags)).info.run_id
-            for name, value in {"recipe": recipe.name, **recipe.model_dump(mode="json")}.items():
+            for name, value in values.items():
                 self.client.log_param(run_id, name, visible(str(value))[:_LONGEST_PARAM])
             with replacing_file(known) as temporary:
                 temporary.write_text(run_id + "\n", encoding="utf-8")
@@ -127,8 +131,8 @@ class ModelRegistry(dg.ConfigurableResource):
         run_id, _ = self._known_run(ModelFolder.holding(bundle).registry_run)
         if not run_id:
             card = Bundle.open(bundle).card
-            recipe = task.recipe(card.recipe_name, **card.recipe)
-            run = self.begin(task, ModelFolder.holding(bundle).path, recipe, {"dataset_md5": card.dataset_md5})
+            values = {"recipe": card.recipe_name, **leaves(card.recipe)}  # as trained, by whichever version
+            run = self._begin(task, ModelFolder.holding(bundle).path, values, {"dataset_md5": card.dataset_md5})
             self.end(run, "FINISHED")
             return run
         return self._run(run_id, self._experiment(task))

@@ -10,7 +10,8 @@ from pathlib import Path
 import dagster as dg
 
 from derm_ml.progress import OnEpoch
-from derm_ml.task import Recipe, Task
+from derm_ml.recipe import Recipe
+from derm_ml.task import Task
 
 
 class Trainer(dg.ConfigurableResource):

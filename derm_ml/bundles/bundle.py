@@ -26,11 +26,13 @@ from derm_ml.bundles.network_format import NetworkDataFormat, difference, networ
 from derm_ml.bundles.onnx_file import GraphError, refuse_external_data
 from derm_ml.files import replacing_folder, sha256, write_json
 from derm_ml.images.settings import MaskRule, Preprocessing, Views
+from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 from derm_ml.model_folder import CARD
 from derm_ml.sentences import of_values
 from derm_ml.tree import files_below
 
+HeadKind = Literal[ClassifierHead, "mask", "pairs", "reconstruction"]  # what a graph gives
 MODEL, WEIGHTS = "model.onnx", "weights.safetensors"
 LEARNED, SIGNATURE = "learned.json", "bundle.sig"
 LEFT_OUT = f"{WEIGHTS}.left_out"  # holds their sha256 where a bundle was copied without them, to be served
@@ -80,7 +82,7 @@ class BundleCard(_Card):
     recipe_name: str
     recipe: dict[str, Any]
     labels: tuple[str, ...]
-    head: Literal["softmax", "sigmoid", "mask", "pairs", "reconstruction"]
+    head: HeadKind
     preprocessing: Preprocessing
     views: Views = "none"  # test-time augmentation: logits averaged over these views of the square
     fellow: tuple[float, ...] = ()  # one a label: share of the person's other eye in its logit, if that is sent

@@ -16,7 +16,8 @@ from derm_ml.bundles.calibration import calibrated
 from derm_ml.bundles.square_predictor import SquarePredictor
 from derm_ml.bundles.views import mean_map
 from derm_ml.images.masks import cleaned
-from derm_ml.images.preprocess import Fit, in_frame, without_padding
+from derm_ml.images.preprocess import in_frame, without_padding
+from derm_ml.images.settings import Squaring
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Segmentation:
     mask: np.ndarray
     square: np.ndarray
     confidence: float
-    fit: Fit
+    fit: Squaring
 
     @property
     def probability(self) -> np.ndarray:

@@ -16,10 +16,11 @@ from derm_ml.asking.pair import SECOND, Pair
 from derm_ml.files import is_empty
 from derm_ml.model_folder import bundle_named
 from derm_ml.places import installation
+from derm_ml.recipe import Recipe
 from derm_ml.records import SPLITS, DataError
 from derm_ml.registry import all_tasks, get_task
 from derm_ml.sentences import WrongValue, unknown
-from derm_ml.task import Recipe, Task
+from derm_ml.task import Task
 
 if TYPE_CHECKING:
     from derm_ml.bundles.bundle import BundleCard

@@ -24,8 +24,8 @@ from derm_ml.evaluation.report import PAGE
 from derm_ml.evaluation.report import save as save_report
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
+from derm_ml.recipe import Recipe, recipe_with
 from derm_ml.sentences import WrongValue, unknown
-from derm_ml.task import Recipe, recipe_with
 
 if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
@@ -61,8 +61,8 @@ def _refuse_another(folder: ModelFolder, recipe: Recipe, dataset: Dataset) -> No
     if not folder.finished:
         return
     card = read_card(folder.bundle)
-    wanted = recipe.name, recipe.model_dump(mode="json"), dataset.md5
-    if (card.recipe_name, card.recipe, card.dataset_md5) != wanted:
+    same = (card.recipe_name, card.dataset_md5) == (recipe.name, dataset.md5)
+    if not same or not recipe.holds(card.recipe):
         raise DermError(
             f"{folder.path} holds a model of another recipe or of other data: choose another folder with --out"
         )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from derm_ml.data.dataset import Dataset
-    from derm_ml.task import Recipe
+    from derm_ml.recipe import Recipe
 
 KINDS = ("image", "patient", "lesion")
 LEARNED_SPLITS = ("train", "validation")  # validation chose epoch, calibration and thresholds
@@ -103,7 +103,7 @@ def learned_from(dataset: Dataset, extra: pd.DataFrame | None = None, ancestors:
 
 def started_from(recipe: Recipe) -> list[Path]:
     """The bundle whose weights the recipe starts from, if `pretrained` names the weights of one."""
-    folder = Path(str(getattr(recipe, "pretrained", ""))).parent
+    folder = Path(str(recipe.flat().get("pretrained", ""))).parent
     return [folder] if (folder / CARD).is_file() and folder != Path() else []
 
 

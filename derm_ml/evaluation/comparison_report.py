@@ -12,6 +12,7 @@ from derm_ml import RESEARCH_USE, formats
 from derm_ml.figures.style import INK, SERIES, SOFT, drawing
 from derm_ml.files import replacing_folder, write_json
 from derm_ml.metrics.words import readable
+from derm_ml.recipe import dotted
 from derm_ml.tables import write_rows
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def save(comparison: Comparison, folder: Path) -> Path:
     rows = [row.plain() for row in comparison.rows]
     models = [
         {"name": run.name, "model_version": run.evaluation.model_version, "recipe": run.evaluation.recipe_name,
-         "settings": dict(run.evaluation.recipe)}
+         "settings": dotted(run.evaluation.recipe)}
         for run in comparison.runs
     ]  # fmt: skip
     facts = {name: getattr(comparison, name) for name in ("task", "title", "split", "split_hash", "n", "groups")}

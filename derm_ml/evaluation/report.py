@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from derm_ml import RESEARCH_USE
 from derm_ml.files import replacing_folder
 from derm_ml.metrics.words import headed
+from derm_ml.recipe import dotted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +43,7 @@ def render(evaluation: Evaluation) -> str:
     """An evaluation as one self-contained HTML document. All text in it is escaped."""
     return _template().render(
         e=evaluation,
+        settings=dotted(evaluation.recipe),
         research_use=RESEARCH_USE,
         headlines=list(evaluation.metrics.items())[:HEADLINES],
         images={name: base64.b64encode(png).decode("ascii") for name, png in evaluation.figures.items()},

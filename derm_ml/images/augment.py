@@ -13,13 +13,14 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from derm_ml.images.preprocess import Fit, resize_smallest, to_square
+from derm_ml.images.preprocess import resize_smallest, to_square
+from derm_ml.images.settings import Augmentation, PairedAugmentation, Squaring
 
 Augment = Callable[[np.ndarray, int], np.ndarray]
 PairedAugment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
-def augmentation(name: str, side: int, fit: Fit = "squash", smallest_side: int = 0) -> Augment:
+def augmentation(name: Augmentation, side: int, fit: Squaring = "squash", smallest_side: int = 0) -> Augment:
     """(H, W, 3) uint8 and a seed → (side, side, 3) uint8.
 
     `none`: only the square. `flips`: the eight symmetries of the square. `strong`: what winners of the ISIC
@@ -37,7 +38,7 @@ def augmentation(name: str, side: int, fit: Fit = "squash", smallest_side: int =
     return _Augmentation(pipeline, side, first_side, fit, smallest)
 
 
-def paired_augmentation(name: str, side: int, fit: Fit = "squash") -> PairedAugment:
+def paired_augmentation(name: PairedAugmentation, side: int, fit: Squaring = "squash") -> PairedAugment:
     """The same (but `screening`) for a picture and its mask (H, W) of 0 and 255, moved alike → (side, side), 0 and 255.
 
     The mask is interpolated as the picture is and cut at the half: nearest neighbours would shift it by up to half
@@ -54,7 +55,7 @@ class _Augmentation:
     pipeline: A.Compose | None
     side: int
     first_side: int
-    fit: Fit
+    fit: Squaring
     smallest: int
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
@@ -69,7 +70,7 @@ class _PairedAugmentation:
     pipeline: A.Compose | None
     first_side: int
     side: int
-    fit: Fit
+    fit: Squaring
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         image, mask = (_first_square(picture, self.side, self.first_side, self.fit) for picture in (image, mask))
@@ -89,7 +90,7 @@ class _Screening:
         return np.ascontiguousarray(_seeded(self.pipeline, seed)(image=resized)["image"])
 
 
-def _pipeline(name: str, side: int) -> tuple[A.Compose | None, int]:
+def _pipeline(name: PairedAugmentation, side: int) -> tuple[A.Compose | None, int]:
     """The transforms (None: none), and the side of the square they start from."""
     if name == "none":
         return None, side
@@ -120,7 +121,7 @@ def _pipeline(name: str, side: int) -> tuple[A.Compose | None, int]:
     return pipeline, first_side
 
 
-def _first_square(image: np.ndarray, side: int, first_side: int, fit: Fit, smallest: int = 0) -> np.ndarray:
+def _first_square(image: np.ndarray, side: int, first_side: int, fit: Squaring, smallest: int = 0) -> np.ndarray:
     """The square the transforms start from. One from which crops are cut anyway is not resampled twice: a picture that
     is square and little larger stays as it is."""
     height, width = image.shape[:2]

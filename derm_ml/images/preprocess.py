@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import cv2
 import numpy as np
 
-cv2.setNumThreads(0)  # images are prepared in parallel processes already: inner threads only fight
+from derm_ml.images.settings import Squaring
 
-Fit = Literal["squash", "crop", "pad"]
+cv2.setNumThreads(0)  # images are prepared in parallel processes already: inner threads only fight
 
 
 def limit_side(image: np.ndarray, longest: int) -> np.ndarray:
@@ -30,7 +28,7 @@ def resize_smallest(image: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
-def to_square(image: np.ndarray, side: int, fit: Fit = "squash", smallest_side: int = 0) -> np.ndarray:
+def to_square(image: np.ndarray, side: int, fit: Squaring = "squash", smallest_side: int = 0) -> np.ndarray:
     """(H, W, 3) uint8 → (side, side, 3) uint8: squashed, centre-cropped, or padded with black. Also (H, W).
 
     `smallest_side`, for `crop` alone: cut what the centre `side` × `side` pixels would be after the shorter side was
@@ -54,7 +52,9 @@ def to_square(image: np.ndarray, side: int, fit: Fit = "squash", smallest_side: 
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
 
 
-def from_square(cam: np.ndarray, shape: tuple[int, ...], side: int, fit: Fit, smallest_side: int = 0) -> np.ndarray:
+def from_square(
+    cam: np.ndarray, shape: tuple[int, ...], side: int, fit: Squaring, smallest_side: int = 0
+) -> np.ndarray:
     """A map (h, w) over the square of `to_square`, in the frame of the picture of `shape` (H, W, …).
 
     What cropping took away is cold, what padding added is cut off.
@@ -80,7 +80,7 @@ def cropped_edge(height: int, width: int, side: int, smallest_side: int) -> int:
     return round(edge * side / smallest_side) if smallest_side else edge
 
 
-def in_frame(square: np.ndarray, height: int, width: int, fit: Fit = "squash") -> np.ndarray:
+def in_frame(square: np.ndarray, height: int, width: int, fit: Squaring = "squash") -> np.ndarray:
     """A map (S, S) over the whole square of `to_square` at the resolution of the picture: (height, width).
 
     What cropping took away is 0, what padding added is cut off.
@@ -100,7 +100,7 @@ def in_frame(square: np.ndarray, height: int, width: int, fit: Fit = "squash") -
     return framed
 
 
-def without_padding(square: np.ndarray, height: int, width: int, fit: Fit = "squash") -> np.ndarray:
+def without_padding(square: np.ndarray, height: int, width: int, fit: Squaring = "squash") -> np.ndarray:
     """A map (S, S) with 0 where padding lies: it must not win against what the picture shows."""
     if fit != "pad" or height == width:
         return square

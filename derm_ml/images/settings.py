@@ -11,6 +11,11 @@ from pydantic import BaseModel, Field
 
 LARGEST_SIDE = 2048  # recipes end at 1024; the blank picture of the warm-up takes 12 MB at this
 Views = Literal["none", "flips", "d4"]  # test-time augmentation: as it is; four flips; these and their transposes
+Squaring = Literal["squash", "crop", "pad"]  # an image becomes a square: squashed, its centre, or padded with black
+Channel = Literal["rgb", "green"]
+Contrast = Literal["none", "clahe", "ben_graham"]  # condition.py
+PairedAugmentation = Literal["none", "flips", "moderate", "strong"]  # augment.py; of an image and its mask
+Augmentation = Literal[PairedAugmentation, "screening"]
 
 
 class Preprocessing(BaseModel, extra="forbid", frozen=True):
@@ -24,11 +29,11 @@ class Preprocessing(BaseModel, extra="forbid", frozen=True):
 
     side: int = Field(gt=0, le=LARGEST_SIDE)
     store_side: int = Field(ge=0, le=4096)
-    fit: Literal["squash", "crop", "pad"] = "squash"
+    fit: Squaring = "squash"
     smallest_side: int = Field(0, ge=0, le=LARGEST_SIDE)
     field_of_view: bool = False
-    channel: Literal["rgb", "green"] = "rgb"
-    contrast: Literal["none", "clahe", "ben_graham"] = "none"
+    channel: Channel = "rgb"
+    contrast: Contrast = "none"
 
 
 class MaskRule(BaseModel, extra="forbid", frozen=True):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from derm_ml.losses.choices import CodeDistance
 from derm_ml.nets.bi_autoencoder import Codes, inverse, likeness
 
-Latent = Literal["bce", "cosine", "mse"]
 
-
-def reconstruction_and_latent(said: Codes, first: Tensor, second: Tensor, latent: Latent) -> tuple[Tensor, ...]:
+def reconstruction_and_latent(said: Codes, first: Tensor, second: Tensor, latent: CodeDistance) -> tuple[Tensor, ...]:
     """(BCE of the first photo, BCE of the second, distance of the codes), scalars, unweighted.
 
     Photos (N, 3, S, S) in 0..1. The gradient of the third reaches both encoders: neither code is a fixed target.
@@ -25,7 +22,7 @@ def reconstruction_and_latent(said: Codes, first: Tensor, second: Tensor, latent
     return shown[0], shown[1], code_distance(*said.codes, latent)
 
 
-def code_distance(a: Tensor, b: Tensor, latent: Latent) -> Tensor:
+def code_distance(a: Tensor, b: Tensor, latent: CodeDistance) -> Tensor:
     """How much two codes (N, C, K, K) in 0..1 differ.
 
     `bce`: cross-entropy, both ways and averaged, as the original means it; it is least for equal codes of zeros and

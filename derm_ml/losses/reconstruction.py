@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from derm_ml.losses.choices import PixelLoss
+
 WINDOW, SIGMA = 11, 1.5  # Wang et al. 2004, section III.C
 
 
-def reconstruction_loss(
-    found: Tensor, wanted: Tensor, pixel: Literal["mse", "l1"] = "mse", ssim_weight: float = 0.0
-) -> Tensor:
+def reconstruction_loss(found: Tensor, wanted: Tensor, pixel: PixelLoss = "mse", ssim_weight: float = 0.0) -> Tensor:
     """(1 - w) · pixel loss + w · (1 - SSIM), the mix of Zhao et al. 2017 (doi:10.1109/TCI.2016.2644865)."""
     loss = functional.mse_loss(found, wanted) if pixel == "mse" else functional.l1_loss(found, wanted)
     return (

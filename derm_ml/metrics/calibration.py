@@ -10,12 +10,13 @@ Example:
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, log_softmax
 
+from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.metrics.intervals import ratio
 from derm_ml.records import DataError
 
@@ -26,7 +27,7 @@ FEWEST_EYES = 10  # with a finding, and without it: fewer say nothing of how muc
 MOST_BIAS = 6.0  # odds of 400: without a bound, a label that validation does not hold would get an infinite bias
 
 
-def fit_temperature(logits: np.ndarray, targets: np.ndarray, head: Literal["softmax", "sigmoid"]) -> float:
+def fit_temperature(logits: np.ndarray, targets: np.ndarray, head: ClassifierHead) -> float:
     """The temperature T in [0.25, 10] that minimises the negative log likelihood of `logits / T`.
 
     logits and targets (N, L) of the validation split; targets 1, 0 or NaN. Softmax uses the cases with exactly one

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from derm_ml.nets.choices import AutoencoderNetwork
 from derm_ml.sentences import WrongValue
 
 CODE_MAPS = 8
@@ -90,13 +91,9 @@ class Residual(nn.Module):
         return x + self.layers(x)
 
 
-def autoencoder(name: str, side: int, code: int = 256) -> Autoencoder:
-    """`faithful` (its code follows from `side`) or `strong`. Raises `ValueError` for another name or side."""
-    if name == "faithful":
-        return faithful_autoencoder(side)
-    if name == "strong":
-        return strong_autoencoder(side, code)
-    raise ValueError(f"no autoencoder '{name}'; known: faithful, strong")
+def autoencoder(name: AutoencoderNetwork, side: int, code: int = 256) -> Autoencoder:
+    """`faithful` (its code follows from `side`) or `strong`. Raises `WrongValue` for a side it cannot have."""
+    return faithful_autoencoder(side) if name == "faithful" else strong_autoencoder(side, code)
 
 
 def _cells(side: int) -> int:

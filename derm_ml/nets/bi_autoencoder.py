@@ -176,12 +176,6 @@ class BiAutoencoder(nn.Module):
         )
         return a, b
 
-    def freeze_features(self, frozen: bool) -> None:
-        """Stop (or let) the encoders' convolutions learn; transformers and decoders always do."""
-        for branch in (self.first, self.second):
-            for part in (branch.conv1, branch.conv2):
-                part.requires_grad_(not frozen)
-
     def registered(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 photos (N, side, side, 3) → (transform (N, 3, 3) from the first's to the second's coordinates, -1..1,
         how much the codes differ (N,)): what matching needs, without the decoders.

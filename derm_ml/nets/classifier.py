@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from derm_ml.nets import alexnet
 from derm_ml.nets.backbones import IMAGENET_MEAN, IMAGENET_STD, backbone
+from derm_ml.nets.choices import HeadInit
 
 
 class Head(nn.Module):
@@ -95,7 +95,7 @@ class ClassifierNetwork(nn.Module):
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
         attributes: int = 0,
-        head_init: Literal["uniform", "xavier"] = "uniform",
+        head_init: HeadInit = "uniform",
         side: int = 224,
     ):
         super().__init__()

@@ -24,13 +24,13 @@ from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
 from derm_ml.pairs.photo_pairs import training_pairs
 from derm_ml.pairs.registration.learned import Learned
+from derm_ml.pairs.settings import BiAutoencoderObjective, BiAutoencoderRecipe
 from derm_ml.pairs.training import seal_pairs
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
 from derm_ml.training.export import export_registration
 from derm_ml.training.loop import fit_network
 from derm_ml.training.seeding import derived
-from derm_ml.training.settings import BiAutoencoderRecipe
 
 KEPT = 1.7  # sides of what the network sees: photos are kept so large, so that what is cut out of them is sharp
 
@@ -41,41 +41,41 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
     if model.finished:
         return model.bundle
     torch.manual_seed(derived(recipe.seed, "weights"))
-    network = BiAutoencoder(recipe.side, recipe.dropout, recipe.shared, recipe.looks)
+    net, side = recipe.network, recipe.network.side
+    network = BiAutoencoder(side, net.dropout, net.shared, net.looks)
     network.to(memory_format=torch.channels_last)  # as photos lie in memory: a quarter faster
-    photos, validation = (_photos(dataset, split, recipe.side) for split in ("train", "validation"))
+    photos, validation = (_photos(dataset, split, side) for split in ("train", "validation"))
     if not photos or not validation:
         raise DataError(f"{dataset.path}: {recipe.name} needs training and validation photos")
-    identity = json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5], sort_keys=True)
+    identity = json.dumps([recipe.name, recipe.flat(), dataset.md5], sort_keys=True)
     fitted = fit_network(
         network,
-        training_pairs(photos, recipe.side),
+        training_pairs(photos, side),
         len(photos) * recipe.pairs_per_photo,
-        bi_autoencoder_loss(recipe),
+        bi_autoencoder_loss(recipe.objective),
         _validation(validation, recipe),
         "aligned",
         recipe,
         out,
         identity,
         on_epoch,
-        before_epoch=lambda epoch: network.freeze_features(epoch < recipe.frozen_epochs),
     )
     write_json(model.history, [asdict(report) for report in fitted.history])
     network.load_state_dict(fitted.state)
     with writing_bundle(model.bundle) as folder:
         export_registration(network, folder)
-        seal_pairs(dataset, recipe, folder, recipe.version, Learned.open(folder / MODEL, recipe.side), fitted.epoch)
+        seal_pairs(dataset, recipe, folder, recipe.version, Learned.open(folder / MODEL, side), fitted.epoch)
     return model.bundle
 
 
-def bi_autoencoder_loss(recipe: BiAutoencoderRecipe) -> Callable[[nn.Module, Sequence[Tensor]], Tensor]:
+def bi_autoencoder_loss(wanted: BiAutoencoderObjective) -> Callable[[nn.Module, Sequence[Tensor]], Tensor]:
     """(network, batch of first photos, second photos uint8, maps between them) → the weighted sum of the terms."""
-    weights = recipe.first_weight, recipe.second_weight, recipe.latent_weight, recipe.map_weight
+    weights = wanted.first_weight, wanted.second_weight, wanted.latent_weight, wanted.map_weight
 
     def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
         first, second = _floats(batch[0]), _floats(batch[1])
         said = model(first, second)
-        terms = reconstruction_and_latent(said, first, second, recipe.latent)
+        terms = reconstruction_and_latent(said, first, second, wanted.latent)
         apart = misalignment(between(said), batch[2])
         known = apart.isfinite()
         terms = *terms, apart[known].sum() / apart.numel()
@@ -102,20 +102,20 @@ def _validation(
     photos: Sequence[Sequence[np.ndarray]], recipe: BiAutoencoderRecipe
 ) -> Callable[[nn.Module], dict[str, float]]:
     """The three terms, and `aligned`: by how much the photos' mean misalignment falls, 0 untrained, 1 at best."""
-    load = training_pairs([visits[:1] for visits in photos], recipe.side)
+    load = training_pairs([visits[:1] for visits in photos], recipe.network.side)
     drawn = [load(k, derived(recipe.seed, "validation", k)) for k in range(min(200, 3 * len(photos)))]
     parts = [torch.from_numpy(np.stack([d[k] for d in drawn])) for k in range(3)]
-    still = torch.eye(3)[None, None]
+    still, batch = torch.eye(3)[None, None], recipe.optimiser.batch_size
 
     def validate(network: nn.Module) -> dict[str, float]:
         assert isinstance(network, BiAutoencoder)
         device = next(network.parameters()).device
         terms, apart, before = [], [], []
-        for start in range(0, len(drawn), recipe.batch_size):
-            a, b, truth = (part[start : start + recipe.batch_size].to(device) for part in parts)
+        for start in range(0, len(drawn), batch):
+            a, b, truth = (part[start : start + batch].to(device) for part in parts)
             first, second = _floats(a), _floats(b)
             said = network(first, second)
-            found = reconstruction_and_latent(said, first, second, recipe.latent)
+            found = reconstruction_and_latent(said, first, second, recipe.objective.latent)
             terms.append(torch.stack([t.float() for t in found]).cpu() * len(a))
             apart.append(misalignment(between(said), truth)[:, -1].cpu())
             before.append(misalignment(still.to(device), truth).cpu())

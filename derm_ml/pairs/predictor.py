@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,6 +21,7 @@ from derm_ml.pairs.faces.identity import Identity
 from derm_ml.pairs.matching.matcher import Matcher, Numbers, Outcome
 from derm_ml.pairs.registration.learned import Learned
 from derm_ml.pairs.registration.register import Registrar
+from derm_ml.pairs.settings import Version
 
 IDENTITY = "identity.safetensors"  # beside the weights of a network, if there is one
 
@@ -33,7 +33,7 @@ class Parameters(BaseModel):
 
     faces: FaceSettings
     numbers: Numbers
-    version: Literal["classical", "learned", "both"] = "classical"
+    version: Version = "classical"
     side: int = 0  # of the photos the network sees
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
 from safetensors.numpy import save_file
 
@@ -26,39 +25,24 @@ from derm_ml.pairs.measure import measure_cases, summary
 from derm_ml.pairs.predictor import IDENTITY, PairPredictor, Parameters, bring_along
 from derm_ml.pairs.registration.learned import Learned
 from derm_ml.pairs.registration.register import WORK_SIDE, Registrar
+from derm_ml.pairs.settings import Faces, PairRecipe, Version
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.training.code_version import git_commit
 
 
-class PairSettings(Protocol):
-    """What a recipe that fits version 1 has."""
-
-    seed: int
-    face_detector: Any
-    face_weights: str
-    landmark_weights: str
-    recognition_weights: str
-    visits: int
-
-    @property
-    def name(self) -> str: ...
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
-
-
-def face_settings(recipe: PairSettings) -> FaceSettings:
+def face_settings(faces: Faces) -> FaceSettings:
     """The faces a recipe asks for, `auto` decided."""
     return resolved(
         FaceSettings(
-            detector=recipe.face_detector,
-            weights=recipe.face_weights,
-            landmarks=recipe.landmark_weights,
-            recognition=recipe.recognition_weights,
+            detector=faces.face_detector,
+            weights=faces.face_weights,
+            landmarks=faces.landmark_weights,
+            recognition=faces.recognition_weights,
         )
     )
 
 
-def fit_classical(dataset: Dataset, recipe: PairSettings, out: Path, on_epoch: OnEpoch) -> Path:
+def fit_classical(dataset: Dataset, recipe: PairRecipe, out: Path, on_epoch: OnEpoch) -> Path:
     """Fit in `out` and return `out/bundle`; a finished one is returned as it is.
 
     Raises `FaceModelError` if a face model's file is missing, `DataError` if the pairs hold too little.
@@ -81,9 +65,9 @@ def fit_classical(dataset: Dataset, recipe: PairSettings, out: Path, on_epoch: O
 
 def seal_pairs(
     dataset: Dataset,
-    recipe: PairSettings,
+    recipe: PairRecipe,
     folder: Path,
-    version: Literal["classical", "learned", "both"],
+    version: Version,
     network: Learned | None = None,
     epochs: int = 1,
 ) -> tuple[BundleCard, int]:
@@ -91,7 +75,7 @@ def seal_pairs(
 
     Returns the card, with what was reached on the validation split, and how many pairs were looked at.
     """
-    faces = face_settings(recipe)
+    faces = face_settings(recipe.faces)
     registrar = Registrar(*chosen_faces(faces), network, version == "learned")
     seed = f"fit {recipe.seed}"
     train = cases(dataset, "train", recipe.visits, seed=seed)
@@ -108,7 +92,7 @@ def seal_pairs(
     return seal(folder, card), len(train) + len(validation)
 
 
-def pair_card(dataset: Dataset, recipe: PairSettings, parameters: Parameters, backbone: str, epochs: int) -> BundleCard:
+def pair_card(dataset: Dataset, recipe: PairRecipe, parameters: Parameters, backbone: str, epochs: int) -> BundleCard:
     """The card of a bundle that matches pairs."""
     return BundleCard(
         task=dataset.task,

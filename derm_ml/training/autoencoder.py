@@ -27,7 +27,7 @@ from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.autoencoder import Autoencoder, autoencoder
 from derm_ml.progress import OnEpoch
 from derm_ml.records import DataError
-from derm_ml.training.autoencoder_recipes import AutoencoderRecipe
+from derm_ml.training.autoencoder_recipes import AutoencoderImage, AutoencoderRecipe
 from derm_ml.training.code_version import git_commit
 from derm_ml.training.export import export_graph
 from derm_ml.training.feeding import LoadSample
@@ -47,21 +47,22 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
     if train.empty or validation.empty:
         raise DataError(f"{dataset.path}: an autoencoder needs training and validation images")
     torch.manual_seed(derived(recipe.seed, "weights"))
-    network = autoencoder(recipe.network, recipe.side, recipe.code)
+    image, wanted = recipe.image, recipe.objective
+    network = autoencoder(recipe.network, image.side, recipe.code)
 
     def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
-        return reconstruction_loss(model(batch[0]).float(), as_target(batch[0]), recipe.pixel_loss, recipe.ssim_weight)
+        return reconstruction_loss(model(batch[0]).float(), as_target(batch[0]), wanted.pixel_loss, wanted.ssim_weight)
 
     fitted = fit_network(
         network,
-        training_samples(dataset, train, recipe),
+        training_samples(dataset, train, image),
         len(train),
         loss,
         _validation(dataset, validation, recipe),
         "psnr",
         recipe,
         out,
-        json.dumps([recipe.name, recipe.model_dump(mode="json"), dataset.md5], sort_keys=True),
+        json.dumps([recipe.name, recipe.flat(), dataset.md5], sort_keys=True),
         on_epoch,
     )
     write_json(model.history, [asdict(report) for report in fitted.history])
@@ -73,7 +74,7 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
         labels=dataset.labels,
         head="reconstruction",
         preprocessing=Preprocessing(
-            side=recipe.side, store_side=dataset.info["settings"]["store_side"], fit=recipe.squaring, smallest_side=0
+            side=image.side, store_side=dataset.info["settings"]["store_side"], fit=image.squaring, smallest_side=0
         ),
         temperature=1.0,
         dataset_md5=dataset.md5,
@@ -86,7 +87,7 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
         validation=fitted.history[fitted.epoch - 1].metrics,
     )
     with writing_bundle(model.bundle) as folder:
-        images = torch.zeros(2, recipe.side, recipe.side, 3, dtype=torch.uint8)
+        images = torch.zeros(2, image.side, image.side, 3, dtype=torch.uint8)
         export_graph(network, _Coded(network), {"image": images}, ["embedding", "reconstruction"], folder)
         learned_from(dataset).write(folder)
         seal(folder, card)
@@ -120,22 +121,24 @@ class _TrainingSamples:
         return (self.augment(self.image(index), seed),)
 
 
-def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: AutoencoderRecipe) -> LoadSample:
+def training_samples(dataset: Dataset, rows: pd.DataFrame, image: AutoencoderImage) -> LoadSample:
     """(index, seed) → augmented image (side, side, 3) uint8."""
-    return _TrainingSamples(dataset.reader(rows), augmentation(recipe.augmentation, recipe.side, recipe.squaring))
+    return _TrainingSamples(dataset.reader(rows), augmentation(image.augmentation, image.side, image.squaring))
 
 
 def _validation(
     dataset: Dataset, rows: pd.DataFrame, recipe: AutoencoderRecipe
 ) -> Callable[[nn.Module], dict[str, float]]:
     """PSNR (mean over images, dB) and SSIM on the validation images, kept as uint8 squares."""
-    squares = [to_square(dataset.image(row), recipe.side, recipe.squaring) for row in rows.to_dict("records")]
+    squares = [
+        to_square(dataset.image(row), recipe.image.side, recipe.image.squaring) for row in rows.to_dict("records")
+    ]
     images = torch.from_numpy(np.stack(squares))
 
     def validate(network: nn.Module) -> dict[str, float]:
         device = next(network.parameters()).device
         noise, likeness = [], []
-        for some in images.split(recipe.batch_size):
+        for some in images.split(recipe.optimiser.batch_size):
             wanted = as_target(some.to(device))
             found = network(some.to(device)).float()
             noise.append(-10 * torch.log10((found - wanted).square().mean(dim=(1, 2, 3))).cpu())

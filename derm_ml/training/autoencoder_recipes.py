@@ -6,21 +6,42 @@ from typing import Literal
 
 from pydantic import Field
 
-from derm_ml.training.settings import TrainingRecipe
+from derm_ml.images.settings import Squaring
+from derm_ml.losses.choices import PixelLoss
+from derm_ml.nets.choices import AutoencoderNetwork
+from derm_ml.recipe import Group
+from derm_ml.training.settings import Optimiser, TrainingRecipe
+
+
+class AutoencoderImage(Group):
+    """How an image becomes the square that is reconstructed."""
+
+    side: int = Field(default=224, ge=32, le=1024, multiple_of=32, description="pixels of the square image")
+    squaring: Squaring = Field(default="squash", description="how an image becomes a square")
+    augmentation: Literal["none", "flips"] = Field(
+        default="flips", description="colour and scale are what it must reproduce"
+    )
+
+
+class ReconstructionObjective(Group):
+    """What training minimises."""
+
+    pixel_loss: PixelLoss = Field(default="mse", description="per pixel and channel, on 0..1")
+    ssim_weight: float = Field(default=0.0, ge=0, lt=1, description="share of 1 - SSIM in the loss")
 
 
 class AutoencoderRecipe(TrainingRecipe):
-    """Network, code and loss of an autoencoder on square pictures; it needs no labels."""
+    """Network, code and loss of an autoencoder on square images; it needs no labels."""
 
-    network: Literal["strong", "faithful"] = Field("strong", description="see derm_ml/nets/autoencoder.py")
+    network: AutoencoderNetwork = Field(default="strong", description="see derm_ml/nets/autoencoder.py")
     code: int = Field(
-        256, ge=2, le=4096, description="numbers in the linear bottleneck; the faithful code follows from the side"
+        default=256,
+        ge=2,
+        le=4096,
+        description="numbers in the linear bottleneck; the faithful code follows from the side",
     )
-    side: int = Field(224, ge=32, le=1024, multiple_of=32, description="pixels of the square picture")
-    squaring: Literal["squash", "crop", "pad"] = Field("squash", description="how a picture becomes a square")
-    augmentation: Literal["none", "flips"] = Field("flips", description="colour and scale are what it must reproduce")
-    pixel_loss: Literal["mse", "l1"] = Field("mse", description="per pixel and channel, on 0..1")
-    ssim_weight: float = Field(0.0, ge=0, lt=1, description="share of 1 - SSIM in the loss")
+    image: AutoencoderImage = AutoencoderImage()
+    objective: ReconstructionObjective = ReconstructionObjective()
 
 
 class StrongAutoencoder(AutoencoderRecipe):
@@ -29,11 +50,11 @@ class StrongAutoencoder(AutoencoderRecipe):
     Command: `derm autoencode TASK --recipe strong_autoencoder`. About as fast as `faithful_autoencoder`.
     """
 
-    epochs: int = 20
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    pixel_loss: Literal["mse", "l1"] = "l1"
-    ssim_weight: float = 0.2  # more of it sharpens hairs and loses colours
+    optimiser: Optimiser = Optimiser(epochs=20, learning_rate=2e-3, weight_decay=1e-4)
+    objective: ReconstructionObjective = ReconstructionObjective(
+        pixel_loss="l1",
+        ssim_weight=0.2,  # more of it sharpens hairs and loses colours
+    )
 
 
 class FaithfulAutoencoder(AutoencoderRecipe):
@@ -42,20 +63,16 @@ class FaithfulAutoencoder(AutoencoderRecipe):
     Command: `derm autoencode TASK --recipe faithful_autoencoder`.
     """
 
-    epochs: int = 20
-    network: Literal["strong", "faithful"] = "faithful"
-    optimizer: Literal["adamw", "adam", "sgd"] = "adam"
-    weight_decay: float = 0.0
+    optimiser: Optimiser = Optimiser(epochs=20, optimizer="adam", weight_decay=0.0)
+    network: AutoencoderNetwork = "faithful"
 
 
 class DrawnAutoencoder(AutoencoderRecipe):
     """A few passes at 64 pixels, for drawn pictures: the demo and the tests. Under a minute on two cores."""
 
-    epochs: int = 12
-    side: int = 64
+    optimiser: Optimiser = Optimiser(epochs=12, batch_size=16, learning_rate=2e-3)
+    image: AutoencoderImage = AutoencoderImage(side=64)
     code: int = 32
-    batch_size: int = 16
-    learning_rate: float = 2e-3
 
 
 AUTOENCODERS: dict[str, type[AutoencoderRecipe]] = {

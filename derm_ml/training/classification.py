@@ -11,7 +11,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
 from derm_ml.bundles.classifier import Classifier, concatenate
 from derm_ml.data.dataset import Dataset
 from derm_ml.files import write_json
+from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.classifier import ClassifierNetwork
@@ -34,7 +34,7 @@ from derm_ml.training.export import export_classifier
 from derm_ml.training.loop import Fitted, Loss, fit_network
 from derm_ml.training.members import Trained, fit_members
 from derm_ml.training.pseudo_labels import judged
-from derm_ml.training.settings import ClassifierRecipe
+from derm_ml.training.settings import ClassifierRecipe, Patient
 
 
 def _all_targets(targets: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ class Aim:
     independent.
     """
 
-    head: Literal["softmax", "sigmoid"]
+    head: ClassifierHead
     scored: Sequence[str]
     recalls: Sequence[float] = (0.90, 0.95)
     training_targets: Targets = _all_targets
@@ -79,15 +79,15 @@ def train(
     dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, out: Path, on_epoch: OnEpoch
 ) -> Trained[ClassifierNetwork]:
     """Train the recipe's network, or each of its members, on the selected rows."""
-    weights, draws = balance(dataset, selected, recipe, aim.head)
+    weights, draws = balance(dataset, selected, recipe.balance, aim.head)
     loss = _loss(recipe, aim, weights)
     taught = selected.given.source if selected.given else ""
 
     def fit(network: ClassifierNetwork, settings: ClassifierRecipe, folder: Path, tell: OnEpoch) -> Fitted:
-        identity = [settings.name, settings.model_dump(mode="json", exclude={"members"}), dataset.md5, taught]
+        identity = [settings.name, settings.flat(), dataset.md5, taught]
         return fit_network(
             network,
-            training_samples(dataset, selected.rows, settings, selected.targets),
+            training_samples(dataset, selected.rows, settings.image, settings.patient, selected.targets),
             len(selected.rows),
             loss,
             validation(dataset, selected.validation, settings, aim.scored, aim.head),
@@ -97,7 +97,7 @@ def train(
             json.dumps(identity, sort_keys=True),
             tell,
             draws,
-            before_epoch=lambda epoch: network.freeze_features(epoch < settings.frozen_epochs),
+            before_epoch=lambda epoch: network.freeze_features(epoch < settings.head.frozen_epochs),
         )
 
     return fit_members(lambda settings: build_classifier(settings, len(dataset.labels)), fit, recipe, out, on_epoch)
@@ -118,19 +118,19 @@ def seal_trained(
         recipe=recipe.model_dump(mode="json"),
         labels=dataset.labels,
         head=aim.head,
-        preprocessing=preprocessing(recipe, dataset),
-        views=recipe.views,
-        attributes=recipe.attributes,
+        preprocessing=preprocessing(recipe.image, dataset),
+        views=recipe.image.views,
+        attributes=recipe.patient.attributes,
         dataset_md5=dataset.md5,
         split_hashes=dataset.split_hashes,
         licences=dataset.licences,
-        backbone=recipe.backbone,
-        pretrained=describe_weights(recipe.pretrained),
+        backbone=recipe.network.backbone,
+        pretrained=describe_weights(recipe.network.pretrained),
         git_commit=git_commit(),
         epochs=trained.epoch,
         validation=trained.validation,
     )
-    export_classifier(trained.network, recipe.side, _columns(recipe), folder)
+    export_classifier(trained.network, recipe.image.side, _columns(recipe.patient), folder)
     selected.learned.write(folder)
     seal(folder, card)
 
@@ -144,7 +144,7 @@ def calibrate(dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, ai
         concatenate(classifier.batches(asked)).logits,
         dataset.targets(rows),
         rows["group"].to_numpy(str),
-        dataset.fellows(rows) if recipe.fellow else None,
+        dataset.fellows(rows) if recipe.patient.fellow else None,
     )
     card = calibrated_card(classifier.card, said, aim.recalls)
     if selected.given:
@@ -158,24 +158,25 @@ def build_classifier(recipe: ClassifierRecipe, labels: int) -> ClassifierNetwork
 
     Raises `ValueError` if it cannot be trained at the recipe's training side.
     """
+    backbone, head, side = recipe.network.backbone, recipe.head, recipe.image.side
     network = ClassifierNetwork(
-        recipe.backbone,
+        backbone,
         labels,
-        recipe.pretrained,
-        recipe.hidden,
-        recipe.dropout,
-        _columns(recipe),
-        recipe.head_init,
-        recipe.side,
+        recipe.network.pretrained,
+        head.hidden,
+        head.dropout,
+        _columns(recipe.patient),
+        head.head_init,
+        side,
     )
-    if network.flat and recipe.training_side not in (0, recipe.side):
-        raise WrongValue(f"{recipe.backbone} flattens its maps: training_side must be side ({recipe.side}) or 0")
+    if network.flat and recipe.image.training_side not in (0, side):
+        raise WrongValue(f"{backbone} flattens its maps: training_side must be side ({side}) or 0")
     return network.to(memory_format=torch.channels_last)
 
 
 def _loss(recipe: ClassifierRecipe, aim: Aim, weights: Tensor | None) -> Loss:
     """(network, batch of images, targets, attributes) → mean loss, each label weighted (L,)."""
-    loss_of, columns = loss_named_by(recipe, aim.head), _columns(recipe)
+    loss_of, columns = loss_named_by(recipe.objective, aim.head), _columns(recipe.patient)
 
     def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
         images, target, attributes = batch
@@ -186,5 +187,5 @@ def _loss(recipe: ClassifierRecipe, aim: Aim, weights: Tensor | None) -> Loss:
     return loss
 
 
-def _columns(recipe: ClassifierRecipe) -> int:
-    return 2 * len(recipe.attributes)  # a value and a flag each: `encode_attributes`
+def _columns(patient: Patient) -> int:
+    return 2 * len(patient.attributes)  # a value and a flag each: `encode_attributes`

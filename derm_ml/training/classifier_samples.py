@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -21,12 +20,14 @@ from derm_ml.data.learned_ids import LearnedIds, learned_from, started_from
 from derm_ml.images.augment import Augment, augmentation
 from derm_ml.images.condition import conditioned
 from derm_ml.images.settings import Preprocessing
+from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.records import DataError
 from derm_ml.training.feeding import LoadSample
 from derm_ml.training.pseudo_labels import PseudoLabels, labelled_rows, read_pseudo_labels
 from derm_ml.training.seeding import generator
-from derm_ml.training.settings import ClassifierRecipe
+from derm_ml.training.settings import Balance, ClassifierImage, ClassifierRecipe, Patient
 
+HALF_WAY = 0.5  # exponent of a label's rarity: 0 leaves labels as uneven as they are, 1 makes all alike
 Targets = Callable[[np.ndarray], np.ndarray]  # (N, L) → (N, L), some of them NaN
 
 
@@ -47,29 +48,30 @@ class Selected:
 def select(dataset: Dataset, recipe: ClassifierRecipe, training_targets: Targets) -> Selected:
     """The rows the recipe wants learned. Raises `DataError` if a split or a label has no images."""
     _check(dataset)
-    rows = labelled_rows(dataset, recipe.labelled_share, recipe.seed)
+    labels = recipe.labels
+    rows = labelled_rows(dataset, labels.labelled_share, recipe.seed)
     targets = training_targets(dataset.targets(rows))
     given = None
-    if recipe.pseudo_labels:
-        given = read_pseudo_labels(Path(recipe.pseudo_labels), dataset, recipe.labelled_share, recipe.seed)
+    if labels.pseudo_labels:
+        given = read_pseudo_labels(Path(labels.pseudo_labels), dataset, labels.labelled_share, recipe.seed)
         rows = pd.concat([rows, given.rows])
         targets = np.concatenate([targets, training_targets(given.targets)])
     teachers = [given.teacher] if given else []
     learned = learned_from(dataset, given.rows if given else None, [*teachers, *started_from(recipe)])
-    _check_targets(dataset, targets, recipe)
+    _check_targets(dataset, targets, labels.labelled_share)
     return Selected(rows, targets, dataset.split("validation"), given, learned)
 
 
-def preprocessing(recipe: ClassifierRecipe, dataset: Dataset) -> Preprocessing:
-    """What the recipe wants done to a picture of the dataset before the graph."""
+def preprocessing(image: ClassifierImage, dataset: Dataset) -> Preprocessing:
+    """What the recipe wants done to an image of the dataset before the graph."""
     return Preprocessing(
-        side=recipe.side,
+        side=image.side,
         store_side=dataset.info["settings"]["store_side"],
-        fit=recipe.squaring,
-        field_of_view=recipe.field_of_view,
-        channel=recipe.channel,
-        contrast=recipe.contrast,
-        smallest_side=recipe.smallest_side,
+        fit=image.squaring,
+        field_of_view=image.field_of_view,
+        channel=image.channel,
+        contrast=image.contrast,
+        smallest_side=image.smallest_side,
     )
 
 
@@ -90,40 +92,44 @@ class _TrainingSamples:
 
 
 def training_samples(
-    dataset: Dataset, rows: pd.DataFrame, recipe: ClassifierRecipe, targets: np.ndarray | None = None
+    dataset: Dataset,
+    rows: pd.DataFrame,
+    image: ClassifierImage,
+    patient: Patient,
+    targets: np.ndarray | None = None,
 ) -> LoadSample:
     """(index, seed) → augmented image (S, S, 3) uint8 of the training side, targets (L,), attributes (2 · A,) float32.
 
     `targets` (N, L) of the rows, where they are not those of the dataset.
     """
-    side = recipe.training_side or recipe.side
+    side = image.training_side or image.side
     return _TrainingSamples(
         dataset.reader(rows),
-        preprocessing(recipe, dataset),
-        augmentation(recipe.augmentation, side, recipe.squaring, recipe.smallest_side),
+        preprocessing(image, dataset),
+        augmentation(image.augmentation, side, image.squaring, image.smallest_side),
         dataset.targets(rows) if targets is None else targets,
-        encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes),
-        encode_attributes([{}], recipe.attributes)[0],
-        recipe.attribute_dropout,
+        encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], patient.attributes),
+        encode_attributes([{}], patient.attributes)[0],
+        patient.attribute_dropout,
     )
 
 
 def balance(
-    dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, head: Literal["softmax", "sigmoid"]
+    dataset: Dataset, selected: Selected, settings: Balance, head: ClassifierHead
 ) -> tuple[Tensor | None, Sequence[float] | None]:
     """Loss weights per label, and how often each image is drawn, as the recipe's class balance asks."""
     targets = selected.targets
     frequency = np.nanmean(targets, axis=0)
-    rarity = (1 / frequency if head == "softmax" else (1 - frequency) / frequency) ** recipe.balance_power
+    rarity = (1 / frequency if head == "softmax" else (1 - frequency) / frequency) ** HALF_WAY
     extra = selected.rows["source"].isin(dataset.info["settings"]["training_only"]).to_numpy()
-    draws = np.where(extra, recipe.extra_weight, 1.0)
-    if recipe.class_balance == "sampler":
+    draws = np.where(extra, settings.extra_weight, 1.0)
+    if settings.class_balance == "sampler":
         # a case without any label is drawn as often as its own rarity says if there is one label, else as the commonest
         without = 1.0 if len(frequency) == 1 else np.minimum(1.0, rarity.min())
         draws = draws * np.nanmax(np.where(targets == 1, rarity, without), axis=1)
-    even = recipe.class_balance != "sampler" and (recipe.extra_weight == 1 or not extra.any())
+    even = settings.class_balance != "sampler" and (settings.extra_weight == 1 or not extra.any())
     weights = None
-    if recipe.class_balance == "weights":
+    if settings.class_balance == "weights":
         scaled = rarity / (rarity * frequency).sum() if head == "softmax" else rarity  # mean weight of an image is 1
         weights = torch.tensor(scaled, dtype=torch.float32)
     return weights, None if even else list(draws)
@@ -141,11 +147,11 @@ def _check(dataset: Dataset) -> None:
             )
 
 
-def _check_targets(dataset: Dataset, targets: np.ndarray, recipe: ClassifierRecipe) -> None:
+def _check_targets(dataset: Dataset, targets: np.ndarray, share: float) -> None:
     """Labels that are put aside may have been the only ones."""
     for label, column in zip(dataset.labels, targets.T, strict=True):
         if not (column == 1).any() or not (column == 0).any():
             raise DataError(
-                f"with labelled_share={recipe.labelled_share} no training image is known to have {label}, or to lack "
+                f"with labelled_share={share} no training image is known to have {label}, or to lack "
                 "it: use a larger share, or a setting that hides fewer labels"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,12 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.images.condition import square
 from derm_ml.losses.classification import asymmetric_loss, sigmoid_loss, softmax_loss
 from derm_ml.metrics.classification import auc
+from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.metrics.intervals import estimate
 from derm_ml.sentences import WrongValue
 from derm_ml.training.classifier_samples import preprocessing
 from derm_ml.training.feeding import in_order
-from derm_ml.training.settings import ClassifierRecipe
+from derm_ml.training.settings import ClassifierObjective, ClassifierRecipe
 
 LossOf = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (logits, targets, weights) → mean loss
 
@@ -35,13 +36,14 @@ def validation(
     rows: pd.DataFrame,
     recipe: ClassifierRecipe,
     scored: Sequence[str],
-    head: Literal["softmax", "sigmoid"],
+    head: ClassifierHead,
 ) -> Callable[[nn.Module], dict[str, float]]:
     """Loss and AUCs on the validation images, read anew each time: memory does not grow with their number."""
-    rule, loss_of = preprocessing(recipe, dataset), loss_named_by(recipe, head)
+    rule, loss_of = preprocessing(recipe.image, dataset), loss_named_by(recipe.objective, head)
+    told = recipe.patient.attributes
     image = dataset.reader(rows)
     targets = torch.from_numpy(dataset.targets(rows))
-    attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], recipe.attributes)
+    attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], told)
 
     def load(index: int) -> tuple[np.ndarray, ...]:
         return square(image(index), rule), attributes[index]
@@ -49,8 +51,8 @@ def validation(
     def validate(network: nn.Module) -> dict[str, float]:
         device = next(network.parameters()).device
         parts = []
-        for images, facts in in_order(load, len(rows), recipe.batch_size):
-            extra = facts.to(device) if recipe.attributes else None
+        for images, facts in in_order(load, len(rows), recipe.optimiser.batch_size):
+            extra = facts.to(device) if told else None
             parts.append(network(images.to(device), extra).float().cpu())
         logits = torch.cat(parts)
         if not logits.isfinite().all():  # nothing can be ranked: the loop stops at it
@@ -68,13 +70,13 @@ def validation(
     return validate
 
 
-def loss_named_by(recipe: ClassifierRecipe, head: Literal["softmax", "sigmoid"]) -> LossOf:
+def loss_named_by(wanted: ClassifierObjective, head: ClassifierHead) -> LossOf:
     """The loss of the recipe. Raises `WrongValue` for one that does not fit the head."""
-    if recipe.loss == "asymmetric":
+    if wanted.loss == "asymmetric":
         if head == "softmax":
             raise WrongValue("loss=asymmetric is for independent labels; this task's classes exclude each other")
         return lambda logits, targets, weights: asymmetric_loss(
-            logits, targets, weights, recipe.label_smoothing, recipe.focal_gamma, recipe.negative_gamma
+            logits, targets, weights, wanted.label_smoothing, wanted.negative_gamma
         )
     plain = softmax_loss if head == "softmax" else sigmoid_loss
-    return lambda logits, targets, weights: plain(logits, targets, weights, recipe.label_smoothing, recipe.focal_gamma)
+    return lambda logits, targets, weights: plain(logits, targets, weights, wanted.label_smoothing)

@@ -1,7 +1,7 @@
 """Train one network: the loop, read top to bottom.
 
     epoch: for each batch: rate → loss → backward → clip → step → average
-           validate → best? → checkpoint (atomic) → report → stop early?
+           validate → best? → checkpoint (atomic) → report
 
 A run that was killed goes on from its last finished epoch; on a CPU its weights are then bitwise the same as
 those of a run that was never killed.
@@ -32,7 +32,7 @@ from derm_ml.training.ema import MovingAverage
 from derm_ml.training.feeding import EpochSampler, LoadSample, training_loader
 from derm_ml.training.optimisation import Schedule, optimizer_for
 from derm_ml.training.seeding import derived
-from derm_ml.training.settings import TrainingRecipe
+from derm_ml.training.settings import Hardware, Optimiser, TrainingRecipe
 
 Loss = Callable[[nn.Module, Sequence[Tensor]], Tensor]  # (network, batch) → mean loss of the batch
 # network in evaluation mode → figures by name; one that is undefined is left out, NaN means a network gone wrong
@@ -67,7 +67,7 @@ def fit_network(
     weights: Sequence[float] | None = None,
     before_epoch: Callable[[int], None] = lambda _epoch: None,
 ) -> Fitted:
-    """Train `network` on `n` samples; `recipe.keep` says whether the epoch with the
+    """Train `network` on `n` samples; `recipe.optimiser.keep` says whether the epoch with the
     highest `validate(...)[score]` becomes the model or the last.
 
     `load(index, seed)` gives the arrays of a sample; `weights` (n,) draws samples in proportion to them;
@@ -77,47 +77,48 @@ def fit_network(
     when too few images make no batch; `OutOfMemoryError` and `WriteError` where the machine has no room.
     """
     refuse_several_processes()
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision(recipe))
+    settings, hardware = recipe.optimiser, recipe.hardware
+    fabric = Fabric(accelerator="auto", devices=1, precision=precision(hardware))
     fabric.launch()
-    sampler = EpochSampler(n, recipe.batch_size, recipe.seed, weights, fabric.global_rank, fabric.world_size)
+    sampler = EpochSampler(n, settings.batch_size, recipe.seed, weights, fabric.global_rank, fabric.world_size)
     if len(sampler) == 0:
         raise TrainingError("the training split has no images")
-    loader = training_loader(load, sampler, recipe.seed, recipe.workers, pin_memory=torch.cuda.is_available())
+    loader = training_loader(load, sampler, recipe.seed, hardware.workers, pin_memory=torch.cuda.is_available())
     inner = network.to(fabric.device)
-    average = MovingAverage(inner, recipe.ema) if recipe.ema else None
-    model, optimizer = fabric.setup(inner, optimizer_for(inner, recipe))
+    average = MovingAverage(inner, settings.ema) if settings.ema else None
+    model, optimizer = fabric.setup(inner, optimizer_for(inner, settings))
     loader = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-    schedule = Schedule(optimizer, recipe, len(loader))
+    schedule = Schedule(optimizer, settings, len(loader))
 
     path = ModelFolder(folder).checkpoint
-    progress = _Progress(history=[], best=-math.inf, best_epoch=0, kept_epoch=0, kept_state={})
+    progress = _Progress(history=[], best=-math.inf, kept_epoch=0, kept_state={})
     saved = load_checkpoint(path, identity)
     if saved:
         _restore(saved, inner, average, optimizer, schedule, progress)
 
-    for epoch in range(len(progress.history), recipe.epochs):
-        if _stopped_early(progress, recipe):
-            break
+    for epoch in range(len(progress.history), settings.epochs):
         torch.manual_seed(derived(recipe.seed, "epoch", epoch))  # dropout
         sampler.epoch = epoch
         started = time.perf_counter()
         total, images, rate = 0.0, 0, 0.0
         model.train()
         before_epoch(epoch)
-        with _explained(epoch, recipe, path):
+        with _explained(epoch, settings, path):
             for step, batch in enumerate(loader, start=epoch * len(loader)):
                 rate = schedule.before_step(step)
                 batch_loss = loss(model, batch)
                 optimizer.zero_grad(set_to_none=True)
                 fabric.backward(batch_loss)
-                if recipe.gradient_clip:
-                    fabric.clip_gradients(model, optimizer, max_norm=recipe.gradient_clip, error_if_nonfinite=False)
+                if settings.gradient_clip:
+                    fabric.clip_gradients(model, optimizer, max_norm=settings.gradient_clip, error_if_nonfinite=False)
                 optimizer.step()
                 if average:
                     average.update(inner)
                 value = batch_loss.item()
                 if not math.isfinite(value):
-                    raise TrainingError(f"the loss became {value} in epoch {epoch + 1}: {_stable(recipe, epoch, path)}")
+                    raise TrainingError(
+                        f"the loss became {value} in epoch {epoch + 1}: {_stable(settings, epoch, path)}"
+                    )
                 total += value * len(batch[0])
                 images += len(batch[0])
             seconds = time.perf_counter() - started
@@ -130,14 +131,14 @@ def fit_network(
         if broken:
             raise TrainingError(
                 f"{', '.join(broken)} of the validation split became nan in epoch {epoch + 1}: the network no longer "
-                f"gives numbers; {_stable(recipe, epoch, path)}"
+                f"gives numbers; {_stable(settings, epoch, path)}"
             )
         metrics = {name: value for name, value in found.items() if math.isfinite(value)}
-        improved = progress.take(epoch + 1, metrics.get(score, -math.inf), candidate, recipe.keep == "last")
+        improved = progress.take(epoch + 1, metrics.get(score, -math.inf), candidate, settings.keep == "last")
         schedule.after_epoch(improved)
         report = EpochReport(
             epoch + 1,
-            recipe.epochs,
+            settings.epochs,
             total / images,
             metrics,
             rate,
@@ -158,9 +159,9 @@ def fit_network(
 
 
 @contextmanager
-def _explained(epoch: int, recipe: TrainingRecipe, path: Path) -> Iterator[None]:
+def _explained(epoch: int, settings: Optimiser, path: Path) -> Iterator[None]:
     """One epoch inside: where memory ends, or an image cannot be read by a worker, the error says what to do."""
-    smaller = f"use a batch_size below {recipe.batch_size}, a smaller side or fewer workers. {_kept(epoch, path)}"
+    smaller = f"use a batch_size below {settings.batch_size}, a smaller side or fewer workers. {_kept(epoch, path)}"
     with memory_for(f"epoch {epoch + 1}", smaller):
         try:
             yield
@@ -170,19 +171,19 @@ def _explained(epoch: int, recipe: TrainingRecipe, path: Path) -> Iterator[None]
             raise TrainingError(f"{said}. {_kept(epoch, path)}") from error
 
 
-def _stable(recipe: TrainingRecipe, epoch: int, path: Path) -> str:
+def _stable(settings: Optimiser, epoch: int, path: Path) -> str:
     """What to do about a training that left the finite numbers."""
-    return f"lower the learning rate ({recipe.learning_rate:g}) or use precision=32-true. {_kept(epoch, path)}"
+    return f"lower the learning rate ({settings.learning_rate:g}) or use precision=32-true. {_kept(epoch, path)}"
 
 
 def _kept(epoch: int, path: Path) -> str:
     return f"The last good epoch ({epoch}) is kept in {path}." if epoch else "No epoch was finished, nothing is kept."
 
 
-def precision(recipe: TrainingRecipe) -> Any:
-    """The precision Fabric uses for `recipe.precision`."""
-    if recipe.precision != "auto":
-        return recipe.precision
+def precision(hardware: Hardware) -> Any:
+    """The precision Fabric uses for `hardware.precision`."""
+    if hardware.precision != "auto":
+        return hardware.precision
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     # without instructions for it bf16 is emulated and slower than float32
@@ -194,7 +195,6 @@ def precision(recipe: TrainingRecipe) -> Any:
 class _Progress:
     history: list[EpochReport]
     best: float
-    best_epoch: int
     kept_epoch: int
     kept_state: dict[str, Tensor]  # of the kept epoch
 
@@ -205,12 +205,8 @@ class _Progress:
             self.kept_epoch = epoch
             self.kept_state = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
         if improved:
-            self.best, self.best_epoch = score, epoch
+            self.best = score
         return improved
-
-
-def _stopped_early(progress: _Progress, recipe: TrainingRecipe) -> bool:
-    return bool(recipe.early_stop) and len(progress.history) - progress.best_epoch >= recipe.early_stop
 
 
 def _state(
@@ -229,7 +225,6 @@ def _state(
         "optimizer": optimizer.state_dict(),
         "schedule": {"factor": schedule.factor, "waited": schedule.waited},
         "best": progress.best if math.isfinite(progress.best) else None,
-        "best_epoch": progress.best_epoch,
         "kept_epoch": progress.kept_epoch,
         "kept_state": progress.kept_state,
         "history": [asdict(report) for report in progress.history],
@@ -251,6 +246,5 @@ def _restore(
     optimizer.load_state_dict(saved["optimizer"])
     schedule.factor, schedule.waited = saved["schedule"]["factor"], saved["schedule"]["waited"]
     progress.best = -math.inf if saved["best"] is None else saved["best"]
-    progress.best_epoch, progress.kept_epoch = saved["best_epoch"], saved["kept_epoch"]
-    progress.kept_state = saved["kept_state"]
+    progress.kept_epoch, progress.kept_state = saved["kept_epoch"], saved["kept_state"]
     progress.history = [EpochReport(**report) for report in saved["history"]]

@@ -17,9 +17,9 @@ from derm_ml.nets.segmenter import SegmenterNetwork
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.training.loop import Fitted
 from derm_ml.training.seeding import derived
-from derm_ml.training.settings import PictureRecipe
+from derm_ml.training.settings import ImageRecipe
 
-R = TypeVar("R", bound=PictureRecipe)
+R = TypeVar("R", bound=ImageRecipe)
 N = TypeVar("N", ClassifierNetwork, SegmenterNetwork)
 
 
@@ -51,10 +51,10 @@ def fit_members(
     epoch = 0
     for k in range(recipe.members):
         alone = recipe.member(k)
-        before = k * recipe.epochs
+        before = k * recipe.optimiser.epochs
 
         def counted(report: EpochReport, before: int = before) -> EpochReport:
-            return replace(report, epoch=before + report.epoch, epochs=recipe.members * recipe.epochs)
+            return replace(report, epoch=before + report.epoch, epochs=recipe.members * recipe.optimiser.epochs)
 
         folder = out if recipe.members == 1 else ModelFolder(out).member(k + 1).path
         torch.manual_seed(derived(alone.seed, "weights"))

@@ -37,6 +37,7 @@ from derm_ml.metrics.classification import mean_auc
 from derm_ml.metrics.intervals import clopper_pearson, measured, paired_difference, weighted_mean
 from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.model_folder import ModelFolder
+from derm_ml.recipe import leaves
 from derm_ml.records import UNLABELLED, DataError
 from derm_ml.tables import read_table, write_table
 
@@ -95,7 +96,8 @@ def propose(predictor: Classifier, dataset: Dataset) -> Proposal:
     card = predictor.card
     if card.dataset_md5 != dataset.md5:
         raise DataError(f"the model was trained on dataset {card.dataset_md5}, this is {dataset.md5}: train it again")
-    labelled = labelled_rows(dataset, card.recipe.get("labelled_share", 1.0), card.recipe["seed"])
+    learned = leaves(card.recipe)
+    labelled = labelled_rows(dataset, learned.get("labelled_share", 1.0), learned["seed"])
     pool, excluded = unlabelled_rows(dataset, labelled)
     hidden = dataset.split("validation")
     embedded = table_of(predictor, dataset, ModelFolder.holding(predictor.bundle.path)).set_index("id")
@@ -184,6 +186,7 @@ def accepted(shares: np.ndarray, priors: np.ndarray) -> np.ndarray:
 
 def write_proposal(proposal: Proposal, predictor: Classifier, dataset: Dataset, folder: Path) -> dict[str, Path]:
     """`pseudo_labels.csv`, `audit.json` and a sheet of the surest pictures in `folder`; their paths by name."""
+    learned = leaves(predictor.card.recipe)
     made = {"pseudo_labels": folder / TABLE, "audit": folder / AUDIT, "surest": folder / "surest.png"}
     with replacing_file(made["pseudo_labels"]) as temporary:
         write_table(temporary, proposal.table, float_format="%.6f")
@@ -194,8 +197,8 @@ def write_proposal(proposal: Proposal, predictor: Classifier, dataset: Dataset, 
                 "teacher": str(predictor.bundle.path.resolve()),
                 "teacher_version": predictor.bundle.version,
                 "dataset_md5": dataset.md5,
-                "labelled_share": predictor.card.recipe.get("labelled_share", 1.0),
-                "seed": predictor.card.recipe["seed"],
+                "labelled_share": learned.get("labelled_share", 1.0),
+                "seed": learned["seed"],
                 "table_sha256": sha256(made["pseudo_labels"]),
                 "unlabelled": len(proposal.table),
                 "used": proposal.used,

@@ -23,6 +23,7 @@ from derm_ml.files import write_json
 from derm_ml.images.augment import PairedAugment, paired_augmentation
 from derm_ml.images.preprocess import to_square
 from derm_ml.images.settings import MaskRule, Preprocessing
+from derm_ml.losses.choices import SegmentationLoss
 from derm_ml.losses.segmentation import dice_bce_loss, soft_dice_loss
 from derm_ml.metrics.calibration import fit_temperature
 from derm_ml.model_folder import ModelFolder
@@ -38,9 +39,10 @@ from derm_ml.training.feeding import LoadSample, in_order
 from derm_ml.training.loop import Fitted, fit_network
 from derm_ml.training.members import fit_members
 from derm_ml.training.seeding import generator
-from derm_ml.training.settings import SegmenterRecipe
+from derm_ml.training.settings import Networks, SegmenterImage, SegmenterRecipe
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"dice": soft_dice_loss, "dice_bce": dice_bce_loss}
+LOSSES: dict[SegmentationLoss, Callable[[Tensor, Tensor], Tensor]] = {"dice": soft_dice_loss, "dice_bce": dice_bce_loss}
+HALF = 0.5  # what a pixel's probability must reach: it is calibrated, and another threshold gained nothing
 CALIBRATED_PIXELS = 2000  # of each validation picture: neighbouring pixels say the same, more of them say no more
 
 
@@ -59,12 +61,12 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
     learned = learned_from(dataset, ancestors=started_from(recipe))
 
     def fit(network: SegmenterNetwork, settings: SegmenterRecipe, folder: Path, tell: OnEpoch) -> Fitted:
-        identity = [settings.name, settings.model_dump(mode="json", exclude={"members"}), dataset.md5]
+        identity = [settings.name, settings.flat(), dataset.md5]
         return fit_network(
             network,
-            training_samples(dataset, train, settings),
+            training_samples(dataset, train, settings.image),
             len(train),
-            segmentation_loss(settings),
+            segmentation_loss(settings.loss),
             _validation(dataset, validation, settings),
             "dice",
             settings,
@@ -73,9 +75,10 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
             tell,
         )
 
-    trained = fit_members(build_segmenter, fit, recipe, out, on_epoch)
+    trained = fit_members(lambda settings: build_segmenter(settings.network), fit, recipe, out, on_epoch)
     write_json(model.history, [asdict(report) for report in trained.history])
-    kinds = [recipe.backbone if kind == "unet" else kind for kind in recipe.networks[: recipe.members]]
+    net, image, mask = recipe.network, recipe.image, recipe.mask
+    kinds = [net.backbone if kind == "unet" else kind for kind in net.networks[: recipe.members]]
     card = BundleCard(
         temperature=1.0,  # until it is fitted below
         task=dataset.task,
@@ -84,23 +87,21 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
         labels=dataset.labels,
         head="mask",
         preprocessing=Preprocessing(
-            side=recipe.side, store_side=dataset.info["settings"]["store_side"], fit=recipe.squaring, smallest_side=0
+            side=image.side, store_side=dataset.info["settings"]["store_side"], fit=image.squaring, smallest_side=0
         ),
-        views=recipe.views,
-        mask_rule=MaskRule(
-            threshold=recipe.threshold, largest_component=recipe.largest_component, fill_holes=recipe.fill_holes
-        ),
+        views=image.views,
+        mask_rule=MaskRule(threshold=HALF, largest_component=mask.largest_component, fill_holes=mask.fill_holes),
         dataset_md5=dataset.md5,
         split_hashes=dataset.split_hashes,
         licences=dataset.licences,
         backbone=" + ".join(kinds),
-        pretrained=describe_weights(recipe.pretrained) if recipe.backbone in kinds else "none",
+        pretrained=describe_weights(net.pretrained) if net.backbone in kinds else "none",
         git_commit=git_commit(),
         epochs=trained.epoch,
         validation=trained.validation,
     )
     with writing_bundle(model.bundle) as folder:
-        export_segmenter(trained.network, recipe.side, folder)
+        export_segmenter(trained.network, image.side, folder)
         learned.write(folder)
         seal(folder, card)
         temperature = _temperature(Segmenter(folder), dataset, validation, recipe.seed)
@@ -108,16 +109,16 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
     return model.bundle
 
 
-def build_segmenter(recipe: SegmenterRecipe) -> SegmenterNetwork:
-    """The first network of a recipe, its weights in the memory layout it is fastest in on a CPU."""
-    if recipe.networks[0] == "improved_unet":  # instance normalisation has no kernel for channels_last
-        return SegmenterNetwork(ImprovedUNet(recipe.width, recipe.dropout))
-    return SegmenterNetwork(UNet(recipe.backbone, recipe.pretrained)).to(memory_format=torch.channels_last)
+def build_segmenter(settings: Networks) -> SegmenterNetwork:
+    """The first of the networks of a recipe, its weights in the memory layout it is fastest in on a CPU."""
+    if settings.networks[0] == "improved_unet":  # instance normalisation has no kernel for channels_last
+        return SegmenterNetwork(ImprovedUNet(settings.width, settings.dropout))
+    return SegmenterNetwork(UNet(settings.backbone, settings.pretrained)).to(memory_format=torch.channels_last)
 
 
-def segmentation_loss(recipe: SegmenterRecipe) -> Callable[[nn.Module, Sequence[Tensor]], Tensor]:
+def segmentation_loss(name: SegmentationLoss) -> Callable[[nn.Module, Sequence[Tensor]], Tensor]:
     """(network, batch of images and masks) → mean loss."""
-    loss_of = LOSSES[recipe.loss]
+    loss_of = LOSSES[name]
 
     def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
         images, masks = batch
@@ -136,9 +137,9 @@ class _TrainingSamples:
         return self.augment(self.image(index), self.mask(index), seed)
 
 
-def training_samples(dataset: Dataset, rows: pd.DataFrame, recipe: SegmenterRecipe) -> LoadSample:
+def training_samples(dataset: Dataset, rows: pd.DataFrame, image: SegmenterImage) -> LoadSample:
     """(index, seed) → image (side, side, 3) uint8 and mask (side, side) uint8 of 0 and 255, moved alike."""
-    augment = paired_augmentation(recipe.augmentation, recipe.side, recipe.squaring)
+    augment = paired_augmentation(image.augmentation, image.side, image.squaring)
     return _TrainingSamples(dataset.reader(rows), dataset.reader(rows, "mask"), augment)
 
 
@@ -146,16 +147,16 @@ def _validation(
     dataset: Dataset, rows: pd.DataFrame, recipe: SegmenterRecipe
 ) -> Callable[[nn.Module], dict[str, float]]:
     """Loss and mean Dice per image on the square; neither views nor the mask rule are applied."""
-    load = training_samples(dataset, rows, recipe.model_copy(update={"augmentation": "none"}))
+    load = training_samples(dataset, rows, recipe.image.but(augmentation="none"))
     loss_of = LOSSES[recipe.loss]
 
     def validate(network: nn.Module) -> dict[str, float]:
         device = next(network.parameters()).device
         losses, dice = [], []
-        for images, masks in in_order(lambda i: load(i, 0), len(rows), recipe.batch_size):
+        for images, masks in in_order(lambda i: load(i, 0), len(rows), recipe.optimiser.batch_size):
             logits, truth = network(images.to(device)).float().cpu(), (masks[:, None] > 0).float()
             losses += [loss_of(logits[i : i + 1], truth[i : i + 1]).item() for i in range(len(logits))]
-            said, there = (logits.sigmoid() >= recipe.threshold).float().flatten(1), truth.flatten(1)
+            said, there = (logits.sigmoid() >= HALF).float().flatten(1), truth.flatten(1)
             sums = said.sum(1) + there.sum(1)
             dice += torch.where(sums > 0, 2 * (said * there).sum(1) / sums.clamp(min=1), 1.0).tolist()
         return {"loss": float(np.mean(losses)), "dice": float(np.mean(dice))}

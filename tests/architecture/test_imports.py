@@ -32,7 +32,8 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 
 # inside derm_ml an import goes strictly down: a floor imports those named before it, and its own modules
 FLOORS = (
-    "addresses", "escape", "sentences", "formats", "machine", "progress", "places", "model_folder", "records", "files",
+    "addresses", "escape", "sentences", "recipe", "formats", "machine", "progress", "places", "model_folder", "records",
+    "files",
     "entrance", "tree", "tables", "neutral_ids", "images", "asking", "task", "contract", "metrics", "bundles", "data",
     "synthetic", "nets", "losses", "figures", "explain", "embeddings", "training", "evaluation", "pairs", "promotion",
     "tasks", "registry", "cli",

@@ -61,9 +61,15 @@ WRONG = [
     (f"make {LC} heatmaps M:{RF} --data DATA", f"is a model of {RF}, not of {LC}"),
     (f"fit {LC} --data DATA --recipe strog", "no recipe 'strog' (did you mean 'strong'?)"),
     (f"fit {LC} --data DATA --set epochs", "--set epochs: write NAME=VALUE"),
-    (f"fit {LC} --data DATA --set epochs=many", "epochs: input should be a valid integer"),
-    (f"fit {LC} --data DATA --set epochs=-3", "epochs: input should be greater than or equal to 1, not -3"),
-    (f"fit {LC} --data DATA --set epoch=3", "there is no setting 'epoch' (did you mean 'epochs'?)"),
+    (f"fit {LC} --data DATA --set epochs=many", "optimiser.epochs: input should be a valid integer"),
+    (
+        f"fit {LC} --data DATA --set optimiser.epochs=-3",
+        "optimiser.epochs: input should be greater than or equal to 1, not -3",
+    ),
+    (f"fit {LC} --data DATA --set epoch=3", "there is no setting 'epoch' (did you mean 'optimiser.epochs'?)"),
+    (f"fit {LC} --data DATA --set optimizer.epochs=3", "'optimizer.epochs' (did you mean 'optimiser.epochs'?)"),
+    (f"fit {LC} --data DATA --set epochs=3 --set optimiser.epochs=4", "optimiser.epochs is given twice"),
+    (f"fit {LC} --data DATA --set focal_gamma=2", "focal_gamma=2 cannot be had: the setting was removed"),
     (f"fit {LC} --data DATA --set epochs=[1", "--set epochs=[1: '[1' cannot be read"),
     (
         f"fit {LC} --data DATA --recipe drawn --set backbone=resnet19",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 TASK = "lesion_classification"
-SMALL = ["--recipe", "drawn", "--set", "side=32", "--set", "workers=0", "--set", "precision=32-true"]
+SMALL = ["--recipe", "drawn", "--set", "image.side=32", "--set", "workers=0", "--set", "precision=32-true"]
 
 
 def fit(
@@ -70,7 +70,7 @@ def test_too_little_memory_says_what_to_make_smaller(drawn_dataset, tmp_path):
     def little() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
 
-    large = ("--set", "side=1024", "--set", "batch_size=200", "--set", "epochs=1")
+    large = ("--set", "image.side=1024", "--set", "batch_size=200", "--set", "epochs=1")
     said = sentence(fit(drawn_dataset.path, tmp_path / "model", *large, limit=little))
     assert "the memory of this machine does not suffice for epoch 1: use a batch_size below 200" in said
     assert not (tmp_path / "model" / "bundle").exists()

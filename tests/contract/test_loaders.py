@@ -18,8 +18,9 @@ import pytest
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
 from derm_ml.progress import silent
+from derm_ml.recipe import Recipe
 from derm_ml.registry import all_tasks
-from derm_ml.task import Recipe, Task
+from derm_ml.task import Task
 from derm_ml.training import loop
 from derm_ml.training.autoencoder import fit_autoencoder
 from derm_ml.training.autoencoder_recipes import AUTOENCODERS
@@ -46,10 +47,10 @@ def given_to_the_workers(fit, dataset: Dataset, recipe: Recipe, out: Path) -> Lo
 
 def recipes_of(task: Task) -> Iterator[Recipe]:
     for name, recipe in task.recipes.items():
-        own = {"pretrained": "none"} if "pretrained" in recipe.model_fields else {}
+        own = {"pretrained": "none"} if "pretrained" in recipe.paths() else {}
         yield task.recipe(name, **own)
-        if name == task.default_recipe and "augmentation" in recipe.model_fields:
-            kinds = get_args(recipe.model_fields["augmentation"].annotation)
+        if name == task.default_recipe and "augmentation" in recipe.paths():
+            kinds = get_args(type(recipe.groups()["image"]).model_fields["augmentation"].annotation)
             yield from (task.recipe(name, augmentation=kind, **own) for kind in kinds)
 
 
@@ -67,7 +68,7 @@ def test_a_spawned_worker_prepares_the_very_samples_of_every_recipe(task, worker
     monkeypatch.setattr(loop, "training_loader", capture)
     task.draw(tmp_path / "raw", 24, seed=2)
     dataset = prepare(task, tmp_path / "raw", task.settings(), tmp_path / "data")
-    asked = [(task.fit, recipe) for recipe in recipes_of(task) if "epochs" in type(recipe).model_fields]
+    asked = [(task.fit, recipe) for recipe in recipes_of(task) if "epochs" in recipe.paths()]
     if task.has_embedding:
         asked += [(fit_autoencoder, recipe()) for recipe in AUTOENCODERS.values()]
     assert asked

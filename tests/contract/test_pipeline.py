@@ -45,7 +45,7 @@ def pipeline(request, tmp_path_factory) -> Pipeline:
     task.draw(folder / "raw", SAMPLES, seed=2)
     dataset = prepare(task, folder / "raw", task.settings(), folder / "data")
     epochs: list[EpochReport] = []
-    values = {name: 2 for name in ("epochs",) if name in task.recipes["drawn"].model_fields}
+    values = {name: 2 for name in ("epochs",) if name in task.recipes["drawn"].paths()}
     bundle = task.fit(dataset, task.recipe("drawn", **values), folder / "model", epochs.append)
     return Pipeline(task, dataset, bundle, epochs, task.evaluate(task.load(bundle), dataset, "test"))
 

@@ -10,8 +10,9 @@ import yaml
 
 from derm_ml.asking.answers import Envelope
 from derm_ml.promotion.policy import Policy
+from derm_ml.recipe import Recipe
 from derm_ml.registry import all_tasks
-from derm_ml.task import Recipe, Task
+from derm_ml.task import Task
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(p.name for p in (ROOT / "derm_ml" / "tasks").iterdir() if p.is_dir() and (p / "__init__.py").exists())

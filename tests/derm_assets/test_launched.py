@@ -35,7 +35,9 @@ ALL = "__ASSET_JOB"  # what the button "Materialize" launches
 # one worker whatever the number of cores; one thread, so that weights can be compared bit by bit
 WORKER = {"workers": 1, "precision": "32-true"}
 HEADS = {  # task → recipe values, one for each kind of head
-    "lesion_classification": {"drawn": {"epochs": 1, "side": 32, **WORKER}},  # softmax
+    "lesion_classification": {
+        "drawn": {"optimiser": {"epochs": 1}, "image": {"side": 32}, "hardware": WORKER}
+    },  # softmax
     "retinal_findings": {"drawn": {"epochs": 1, "side": 64, **WORKER}},  # sigmoid
     "persistent_conditions": {  # pairs
         "learned": {"epochs": 1, "side": 84, "pairs_per_photo": 1, "batch_size": 8, "visits": 1, **WORKER}
@@ -234,7 +236,11 @@ def test_a_run_that_failed_with_a_reason_is_not_started_again(installation):
 @pytest.mark.parametrize(
     ("recipe", "why"),
     [
-        ({"drawn": {"epochs": -3}}, "epochs of original value -3 failed:\n.*greater than or equal to 1, not -3"),
+        (
+            {"drawn": {"optimiser": {"epochs": -3}}},
+            "epochs of original value -3 failed:\n.*greater than or equal to 1, not -3",
+        ),
+        ({"drawn": {"epohcs": 3}}, r"there is no setting 'epohcs' \(did you mean 'optimiser.epochs'\?\)"),
         ({"drwan": {}}, 'unexpected config entry "drwan"'),
     ],
 )

@@ -17,7 +17,7 @@ from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.model_registry import HEAD, ModelRegistry, RegistryError, open_registry
 from derm_assets.resources.promotions import Promotions
 from derm_ml import DermError
-from derm_ml.bundles.bundle import MODEL, Bundle, BundleError
+from derm_ml.bundles.bundle import MODEL, Bundle, BundleError, read_card, seal
 from derm_ml.data.dataset import Dataset, freeze
 from derm_ml.data.splits import split_hash
 from derm_ml.evaluation.record import Evaluation, EvaluationError
@@ -472,6 +472,15 @@ def test_a_resumed_training_goes_on_in_its_run(registry, tmp_path):
     assert stored.data.tags["dagster_run_id"] == "two"
     assert stored.data.tags["dagster_run_ids"] == "one,two"
     assert stored.data.params["backbone"] == "resnet18"
+
+
+def test_a_model_trained_with_settings_that_are_gone_gets_a_run(registry, model):
+    """What is on the disk for a year must still be registered, as what it was trained with."""
+    path = model("good")
+    earlier = {"seed": 0, "epochs": 5, "early_stop": 3}
+    seal(path, read_card(path).model_copy(update={"recipe_name": "strong", "recipe": earlier}))
+    params = registry.client.get_run(registry.run_of(TASK, path).id).data.params
+    assert params == {"recipe": "strong", "seed": "0", "epochs": "5", "early_stop": "3"}
 
 
 def test_what_a_killed_run_left_open_is_closed_unless_another_has_taken_it_up(registry, tmp_path):

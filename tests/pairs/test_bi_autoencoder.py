@@ -9,18 +9,17 @@ import torch
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
 from derm_ml.pairs.bi_autoencoder import bi_autoencoder_loss
 from derm_ml.pairs.photo_pairs import training_pairs
+from derm_ml.pairs.settings import BiAutoencoderObjective
 from derm_ml.training.feeding import EpochSampler, training_loader
-from derm_ml.training.settings import BiAutoencoderRecipe
 
 
 def test_the_loss_of_made_and_real_pairs_falls():
     rng = np.random.default_rng(0)
     people = [cv2.resize(rng.integers(0, 255, (9, 9, 3), np.uint8), (120, 120)) for _ in range(4)]
     visits = [[person, np.clip(person * 0.8, 0, 255).astype(np.uint8)] for person in people]
-    recipe = BiAutoencoderRecipe(side=84, looks=1, latent="cosine", map_weight=3.0, dropout=0.0)
     torch.manual_seed(0)
     network = BiAutoencoder(84, dropout=0.0, shared=True, looks=1)
-    loss = bi_autoencoder_loss(recipe)
+    loss = bi_autoencoder_loss(BiAutoencoderObjective(latent="cosine", map_weight=3.0))
     loader = training_loader(training_pairs(visits, 84), EpochSampler(160, 8, seed=0), seed=0, workers=0)
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
     values, unknown = [], 0

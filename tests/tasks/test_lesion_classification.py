@@ -60,7 +60,7 @@ def test_every_recipe_trains_with_a_file_of_pretrained_weights(recipe, drawn_raw
         workers=0,
         attributes=["age", "sex"],
         class_balance="weights",
-        focal_gamma=1.0,
+        label_smoothing=0.1,
     )
     predictor = Classifier(TASK.fit(drawn_dataset, chosen, tmp_path / "model"))
     assert predictor.card.pretrained.startswith("file:resnet18.safetensors sha256:")
@@ -79,7 +79,6 @@ def test_a_recipe_that_changes_defaults_keeps_the_limits_of_its_fields(values):
     for name in TASK.recipes:
         with pytest.raises(ValueError, match=next(iter(values))):
             TASK.recipe(name, **values)
-        assert all(field.description for field in TASK.recipes[name].model_fields.values())
 
 
 def test_a_submission_is_scored_by_the_official_rule(trained, drawn_raw, drawn_dataset, tmp_path):

@@ -266,16 +266,16 @@ def test_a_bundle_moved_onto_its_own_test_split_is_not_opened(bundle, tmp_path):
 @pytest.mark.parametrize("recipe", ["faithful_resnet18_plain", "faithful_resnet18", "faithful_resnext50"])
 def test_the_faithful_recipes_are_the_original_to_the_number(recipe):
     """Task 3: Xavier head, BCE, Adam, 20 epochs, 2e-4, 2 of them warm-up, cosine; 256 (232) → 224."""
-    chosen = TASK.recipe(recipe)
+    chosen = TASK.recipe(recipe).flat()
     values = {
         "epochs": 20, "optimizer": "adam", "learning_rate": 2e-4, "warmup_epochs": 2.0, "schedule": "cosine",
-        "head_init": "xavier", "hidden": (), "side": 224, "squaring": "crop", "pretrained": "torchvision",
-        "class_balance": "none", "label_smoothing": 0.0, "focal_gamma": 0.0, "weight_decay": 0.0, "views": "none",
+        "head_init": "xavier", "hidden": [], "side": 224, "squaring": "crop", "pretrained": "torchvision",
+        "class_balance": "none", "label_smoothing": 0.0, "weight_decay": 0.0, "views": "none",
         "smallest_side": 232 if "resnext" in recipe else 256,
         "backbone": "resnext50_32x4d" if "resnext" in recipe else "resnet18",
         "augmentation": "none" if "plain" in recipe else "screening",
     }  # fmt: skip
-    assert {name: getattr(chosen, name) for name in values} == values
+    assert {name: chosen[name] for name in values} == values
 
 
 def test_the_augmented_original_trains_and_is_judged_on_the_centre_crop(dataset, tmp_path):

@@ -14,7 +14,7 @@ from derm_ml.training.ema import MovingAverage
 from derm_ml.training.feeding import in_order
 from derm_ml.training.loop import TrainingError, fit_network
 from derm_ml.training.optimisation import Schedule, optimizer_for
-from derm_ml.training.settings import TrainingRecipe
+from derm_ml.training.settings import Hardware, Optimiser, TrainingRecipe
 
 
 def line(rng_seed: int = 0):
@@ -22,6 +22,10 @@ def line(rng_seed: int = 0):
     x = rng.normal(size=(64, 3)).astype(np.float32)
     y = (x @ [1.0, -2.0, 0.5] > 0).astype(np.float32)[:, None]
     return x, y
+
+
+def trained(**optimiser) -> TrainingRecipe:
+    return TrainingRecipe(optimiser=Optimiser(**optimiser), hardware=Hardware(workers=0, precision="32-true"))
 
 
 def fit(folder, recipe, scores=None, loss_scale=1.0, on_epoch=lambda r: None):
@@ -42,29 +46,24 @@ def fit(folder, recipe, scores=None, loss_scale=1.0, on_epoch=lambda r: None):
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_names_the_kept_checkpoint(tmp_path):
-    recipe = TrainingRecipe(epochs=2, workers=0, precision="32-true")
+    recipe = trained(epochs=2)
     with pytest.raises(TrainingError, match="the loss became nan in epoch 1"):
         fit(tmp_path, recipe, loss_scale=math.nan)
 
 
 def test_the_best_epoch_is_kept_not_the_last(tmp_path):
-    fitted = fit(tmp_path, TrainingRecipe(epochs=4, workers=0, precision="32-true"), scores=[0.5, 0.9, 0.7, 0.6])
+    fitted = fit(tmp_path, trained(epochs=4), scores=[0.5, 0.9, 0.7, 0.6])
     assert fitted.epoch == 2
     assert [r.best for r in fitted.history] == [True, True, False, False]
 
 
 def test_keep_last_takes_the_last_epoch_however_it_scored(tmp_path):
-    recipe = TrainingRecipe(epochs=3, workers=0, precision="32-true", keep="last")
+    recipe = trained(epochs=3, keep="last")
     assert fit(tmp_path, recipe, scores=[0.5, 0.9, 0.7]).epoch == 3
 
 
-def test_early_stop_waits_as_long_as_it_was_told(tmp_path):
-    recipe = TrainingRecipe(epochs=9, workers=0, precision="32-true", early_stop=2)
-    assert len(fit(tmp_path, recipe, scores=[0.5, 0.9, 0.7, 0.6, 1.0]).history) == 4
-
-
 def test_an_undefined_validation_score_never_becomes_the_best(tmp_path):
-    recipe = TrainingRecipe(epochs=3, workers=0, precision="32-true")
+    recipe = trained(epochs=3)
     fitted = fit(tmp_path, recipe, scores=[None, 0.6, None])
     assert fitted.epoch == 2
     assert [r.best for r in fitted.history] == [False, True, False]
@@ -72,25 +71,24 @@ def test_an_undefined_validation_score_never_becomes_the_best(tmp_path):
 
 def test_where_no_epoch_has_a_score_none_is_called_the_best(tmp_path):
     """The first epoch was, in silence: an untrained network that could be promoted."""
-    recipe = TrainingRecipe(epochs=2, workers=0, precision="32-true")
+    recipe = trained(epochs=2)
     with pytest.raises(TrainingError, match="gave no score in any of 2 epochs"):
         fit(tmp_path, recipe, scores=[None, None])
-    last = fit(tmp_path / "last", recipe.model_copy(update={"keep": "last"}), scores=[None, None])
+    last = fit(tmp_path / "last", trained(epochs=2, keep="last"), scores=[None, None])
     assert last.epoch == 2
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_a_validation_that_is_nan_stops_and_keeps_the_last_good_epoch(tmp_path, keep):
-    recipe = TrainingRecipe(epochs=3, workers=0, precision="32-true", keep=keep)
+    recipe = trained(epochs=3, keep=keep)
     with pytest.raises(TrainingError, match=r"score of the validation split became nan in epoch 2.*good epoch \(1\)"):
         fit(tmp_path, recipe, scores=[0.5, math.nan, 0.6])
     assert fit(tmp_path, recipe, scores=[0.7, 0.6]).history[0].metrics["score"] == 0.5, "epoch 1 was trained again"
 
 
 def test_warm_up_rises_then_cosine_falls_to_nothing():
-    recipe = TrainingRecipe(epochs=10, warmup_epochs=2, learning_rate=1.0)
-    network = nn.Linear(2, 1)
-    schedule = Schedule(optimizer_for(network, recipe), recipe, steps_per_epoch=10)
+    settings = Optimiser(epochs=10, warmup_epochs=2, learning_rate=1.0)
+    schedule = Schedule(optimizer_for(nn.Linear(2, 1), settings), settings, steps_per_epoch=10)
     rates = [schedule.rate(step) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 20)
     assert max(rates) == rates[19] == 1.0
@@ -99,10 +97,8 @@ def test_warm_up_rises_then_cosine_falls_to_nothing():
 
 
 def test_plateau_steps_down_after_its_patience():
-    recipe = TrainingRecipe(
-        schedule="plateau", plateau_patience=2, plateau_factor=0.1, warmup_epochs=0, learning_rate=1.0
-    )
-    schedule = Schedule(optimizer_for(nn.Linear(2, 1), recipe), recipe, 10)
+    settings = Optimiser(schedule="plateau", warmup_epochs=0, learning_rate=1.0)
+    schedule = Schedule(optimizer_for(nn.Linear(2, 1), settings), settings, 10)
     for improved in (True, False, False):
         schedule.after_epoch(improved)
     assert schedule.rate(50) == 1.0
@@ -126,7 +122,7 @@ def test_the_moving_average_follows_its_definition():
 
 def test_biases_and_normalisation_are_not_decayed():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    decayed, free = optimizer_for(network, TrainingRecipe(weight_decay=0.1)).param_groups
+    decayed, free = optimizer_for(network, Optimiser(weight_decay=0.1)).param_groups
     assert [p.ndim for p in decayed["params"]] == [4]
     assert free["weight_decay"] == 0
     assert len(free["params"]) == 3

@@ -81,7 +81,7 @@ def test_the_number_of_workers_changes_nothing(drawn_dataset, tmp_path):
 
     rows = drawn_dataset.split("train")
     recipe = get_task("lesion_classification").recipe("strong", side=48)
-    load = training_samples(drawn_dataset, rows, recipe)
+    load = training_samples(drawn_dataset, rows, recipe.image, recipe.patient)
     from derm_ml.training.feeding import EpochSampler, training_loader
 
     batches = []

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from derm_ml.pairs.faces.dlib_faces import DlibCnn, DlibHog, DlibLandmarks, DlibRecognition
 from derm_ml.pairs.faces.face import FaceDetector, LandmarkModel
 from derm_ml.pairs.faces.yunet import YuNet
+from derm_ml.pairs.settings import Detector
 from derm_ml.places import installation
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class FaceSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    detector: Literal["auto", "yunet", "dlib_hog", "dlib_cnn", "none"] = "auto"
+    detector: Detector = "auto"
     weights: str = Field("", description="file of YuNet or the dlib CNN; empty: where `derm fetch yunet` puts it")
     landmarks: str = Field("", description="file of dlib's 5 or 68 points; empty: YuNet's own, or the box alone")
     recognition: str = Field("", description="file of dlib's face recognition; empty: the training photos teach it")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from derm_ml.training.settings import Augmentation, ClassifierRecipe
+from derm_ml.training.settings import (
+    Balance,
+    ClassifierImage,
+    ClassifierObjective,
+    ClassifierRecipe,
+    HeadLayers,
+    Network,
+    Optimiser,
+    Patient,
+)
 
 
 class Strong(ClassifierRecipe):
@@ -21,19 +28,24 @@ class Strong(ClassifierRecipe):
     """
 
     members: int = 2  # each alone has a mean AUC about 0.01 lower
-    epochs: int = 12
-    batch_size: int = 32
-    learning_rate: float = 1e-3  # AdamW with warm-up
-    weight_decay: float = 0.02
-    ema: float = 0.99  # averages the last ~100 steps: some two epochs of ISIC 2017
-    keep: Literal["best", "last"] = "last"  # 150 validation images cannot tell neighbouring epochs apart
-    label_smoothing: float = 0.05
-    side: int = 224
-    training_side: int = 192
-    augmentation: Augmentation = "moderate"  # on 2000 images stronger ones cost keratosis 0.01 of its AUC
-    class_balance: Literal["none", "weights", "sampler"] = "none"  # AUC is what counts; calibration knows the shares
-    attributes: tuple[Literal["age", "sex"], ...] = ("age", "sex")
-    attribute_dropout: float = 0.1
+    optimiser: Optimiser = Optimiser(
+        epochs=12,
+        batch_size=32,
+        learning_rate=1e-3,  # AdamW with warm-up
+        weight_decay=0.02,
+        ema=0.99,  # averages the last ~100 steps: some two epochs of ISIC 2017
+        keep="last",  # 150 validation images cannot tell neighbouring epochs apart
+    )
+    objective: ClassifierObjective = ClassifierObjective(label_smoothing=0.05)
+    image: ClassifierImage = ClassifierImage(
+        side=224,
+        training_side=192,
+        augmentation="moderate",  # on 2000 images stronger ones cost keratosis 0.01 of its AUC
+    )
+    balance: Balance = Balance(
+        class_balance="none",  # AUC is what counts; calibration knows the shares
+    )
+    patient: Patient = Patient(attributes=("age", "sex"), attribute_dropout=0.1)
 
 
 class Faithful(ClassifierRecipe):
@@ -42,19 +54,18 @@ class Faithful(ClassifierRecipe):
     Command: `derm fit lesion_classification --recipe faithful`.
     """
 
-    epochs: int = 20
-    backbone: str = "resnet50"
-    hidden: tuple[int, ...] = (512, 128)
-    dropout: float = 0.2
-    frozen_epochs: int = 5
-    optimizer: Literal["adamw", "adam", "sgd"] = "adam"
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    schedule: Literal["cosine", "plateau", "constant"] = "plateau"
-    warmup_epochs: float = 0.0
-    augmentation: Augmentation = "flips"
-    views: Literal["none", "flips", "d4"] = "none"
-    class_balance: Literal["none", "weights", "sampler"] = "none"
+    optimiser: Optimiser = Optimiser(
+        epochs=20,
+        optimizer="adam",
+        learning_rate=1e-4,
+        weight_decay=0.0,
+        schedule="plateau",
+        warmup_epochs=0.0,
+    )
+    network: Network = Network(backbone="resnet50")
+    head: HeadLayers = HeadLayers(hidden=(512, 128), dropout=0.2, frozen_epochs=5)
+    image: ClassifierImage = ClassifierImage(augmentation="flips", views="none")
+    balance: Balance = Balance(class_balance="none")
 
 
 class Drawn(ClassifierRecipe):
@@ -63,12 +74,10 @@ class Drawn(ClassifierRecipe):
     Expected on 240 drawn pictures: mean AUC above 0.9 on the drawn test split.
     """
 
-    epochs: int = 6
-    backbone: str = "resnet18"
-    pretrained: str = "none"
-    side: int = 128  # maps of 4 × 4: fewer cells show nothing
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    ema: float = 0.95
-    augmentation: Augmentation = "flips"
-    views: Literal["none", "flips", "d4"] = "flips"
+    optimiser: Optimiser = Optimiser(epochs=6, batch_size=16, learning_rate=1e-3, ema=0.95)
+    network: Network = Network(backbone="resnet18", pretrained="none")
+    image: ClassifierImage = ClassifierImage(
+        side=128,  # maps of 4 × 4: fewer cells show nothing
+        augmentation="flips",
+        views="flips",
+    )

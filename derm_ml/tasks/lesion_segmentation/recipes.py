@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from derm_ml.training.settings import SegmentationNetwork, SegmenterRecipe
+from derm_ml.losses.choices import SegmentationLoss
+from derm_ml.training.settings import Mask, Networks, Optimiser, SegmenterImage, SegmenterRecipe
 
 
 class Strong(SegmenterRecipe):
@@ -18,15 +17,16 @@ class Strong(SegmenterRecipe):
     Command: `derm fit lesion_segmentation --recipe strong`. What it reaches beside `faithful`: docs/results.md.
     """
 
-    networks: tuple[SegmentationNetwork, ...] = ("unet", "improved_unet")
+    network: Networks = Networks(networks=("unet", "improved_unet"), width=10)
     members: int = 3
-    width: int = 10
-    epochs: int = 16  # at 192 px, with one network, the loss on the validation images stood still after the ninth
-    batch_size: int = 8  # of 1650 images: batches of 16 for 7 epochs were too few steps
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    ema: float = 0.995  # averages the last ~200 steps: one epoch of ISIC 2017
-    keep: Literal["best", "last"] = "last"  # 120 validation images cannot tell neighbouring epochs apart
+    optimiser: Optimiser = Optimiser(
+        epochs=16,  # at 192 px, with one network, the loss on the validation images stood still after the ninth
+        batch_size=8,  # of 1650 images: batches of 16 for 7 epochs were too few steps
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        ema=0.995,  # averages the last ~200 steps: one epoch of ISIC 2017
+        keep="last",  # 120 validation images cannot tell neighbouring epochs apart
+    )
 
 
 class Faithful(SegmenterRecipe):
@@ -36,22 +36,20 @@ class Faithful(SegmenterRecipe):
     one busy CPU thread) its mean Dice was 0.898 on 291 unseen images.
     """
 
-    networks: tuple[SegmentationNetwork, ...] = ("improved_unet",)
-    pretrained: str = "none"
-    epochs: int = 70  # the original's 30 + 40
-    batch_size: int = 4  # instance normalisation needs no large batch, and more steps learn faster at this rate
-    optimizer: Literal["adamw", "adam", "sgd"] = "adam"
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    schedule: Literal["cosine", "plateau", "constant"] = "plateau"
-    warmup_epochs: float = 0.0
-    gradient_clip: float = 0.0
-    side: int = 128
-    augmentation: Literal["none", "flips", "moderate", "strong"] = "flips"
-    loss: Literal["dice", "dice_bce"] = "dice"
-    views: Literal["none", "flips", "d4"] = "none"
-    largest_component: bool = False
-    fill_holes: bool = False
+    network: Networks = Networks(networks=("improved_unet",), pretrained="none")
+    optimiser: Optimiser = Optimiser(
+        epochs=70,  # the original's 30 + 40
+        batch_size=4,  # instance normalisation needs no large batch, and more steps learn faster at this rate
+        optimizer="adam",
+        learning_rate=1e-4,
+        weight_decay=0.0,
+        schedule="plateau",
+        warmup_epochs=0.0,
+        gradient_clip=0.0,
+    )
+    image: SegmenterImage = SegmenterImage(side=128, augmentation="flips", views="none")
+    loss: SegmentationLoss = "dice"
+    mask: Mask = Mask(largest_component=False, fill_holes=False)
 
 
 class Drawn(SegmenterRecipe):
@@ -60,13 +58,6 @@ class Drawn(SegmenterRecipe):
     Expected on 240 drawn pictures: mean Dice above 0.9 on the drawn test split.
     """
 
-    networks: tuple[SegmentationNetwork, ...] = ("improved_unet",)
-    pretrained: str = "none"
-    width: int = 6
-    dropout: float = 0.0
-    epochs: int = 4
-    batch_size: int = 4
-    learning_rate: float = 3e-3
-    side: int = 64
-    augmentation: Literal["none", "flips", "moderate", "strong"] = "flips"
-    views: Literal["none", "flips", "d4"] = "flips"
+    network: Networks = Networks(networks=("improved_unet",), pretrained="none", width=6, dropout=0.0)
+    optimiser: Optimiser = Optimiser(epochs=4, batch_size=4, learning_rate=3e-3)
+    image: SegmenterImage = SegmenterImage(side=64, augmentation="flips", views="flips")

@@ -6,9 +6,7 @@ end and that the larger network does not pay. `derm compare malignancy_screening
 
 from __future__ import annotations
 
-from typing import Literal
-
-from derm_ml.training.settings import Augmentation, ClassifierRecipe
+from derm_ml.training.settings import Balance, ClassifierImage, ClassifierRecipe, HeadLayers, Network, Optimiser
 
 
 class Strong(ClassifierRecipe):
@@ -21,13 +19,15 @@ class Strong(ClassifierRecipe):
     Command: `derm fit malignancy_screening --recipe strong`.
     """
 
-    epochs: int = 12
-    batch_size: int = 32
-    learning_rate: float = 5e-4  # AdamW on a pretrained encoder
-    weight_decay: float = 0.02
-    ema: float = 0.998  # averages the last ~500 steps
-    side: int = 224
-    keep: Literal["best", "last"] = "last"
+    optimiser: Optimiser = Optimiser(
+        epochs=12,
+        batch_size=32,
+        learning_rate=5e-4,  # AdamW on a pretrained encoder
+        weight_decay=0.02,
+        ema=0.998,  # averages the last ~500 steps
+        keep="last",
+    )
+    image: ClassifierImage = ClassifierImage(side=224)
 
 
 class FaithfulResnet18(ClassifierRecipe):
@@ -40,23 +40,26 @@ class FaithfulResnet18(ClassifierRecipe):
     Command: `derm fit malignancy_screening --recipe faithful_resnet18`.
     """
 
-    epochs: int = 20
-    batch_size: int = 32  # the original's is not known
-    backbone: str = "resnet18"
-    head_init: Literal["uniform", "xavier"] = "xavier"
-    dropout: float = 0.0
-    optimizer: Literal["adamw", "adam", "sgd"] = "adam"
-    learning_rate: float = 2e-4
-    weight_decay: float = 0.0
-    warmup_epochs: float = 2.0
-    gradient_clip: float = 0.0
-    keep: Literal["best", "last"] = "last"
-    squaring: Literal["squash", "crop", "pad"] = "crop"
-    smallest_side: int = 256
-    side: int = 224
-    augmentation: Augmentation = "screening"
-    views: Literal["none", "flips", "d4"] = "none"
-    class_balance: Literal["none", "weights", "sampler"] = "none"
+    optimiser: Optimiser = Optimiser(
+        epochs=20,
+        batch_size=32,  # the original's is not known
+        optimizer="adam",
+        learning_rate=2e-4,
+        weight_decay=0.0,
+        warmup_epochs=2.0,
+        gradient_clip=0.0,
+        keep="last",
+    )
+    network: Network = Network(backbone="resnet18")
+    head: HeadLayers = HeadLayers(head_init="xavier", dropout=0.0)
+    image: ClassifierImage = ClassifierImage(
+        squaring="crop",
+        smallest_side=256,
+        side=224,
+        augmentation="screening",
+        views="none",
+    )
+    balance: Balance = Balance(class_balance="none")
 
 
 class FaithfulResnet18Plain(FaithfulResnet18):
@@ -67,7 +70,7 @@ class FaithfulResnet18Plain(FaithfulResnet18):
     Command: `derm fit malignancy_screening --recipe faithful_resnet18_plain`.
     """
 
-    augmentation: Augmentation = "none"
+    image: ClassifierImage = FaithfulResnet18().image.but(augmentation="none")
 
 
 class FaithfulResnext50(FaithfulResnet18):
@@ -78,8 +81,8 @@ class FaithfulResnext50(FaithfulResnet18):
     Command: `derm fit malignancy_screening --recipe faithful_resnext50`.
     """
 
-    backbone: str = "resnext50_32x4d"
-    smallest_side: int = 232
+    network: Network = FaithfulResnet18().network.but(backbone="resnext50_32x4d")
+    image: ClassifierImage = FaithfulResnet18().image.but(smallest_side=232)
 
 
 class Drawn(ClassifierRecipe):
@@ -88,12 +91,6 @@ class Drawn(ClassifierRecipe):
     Expected on 240 drawn pictures: AUC above 0.9 on the drawn test split.
     """
 
-    epochs: int = 6
-    backbone: str = "resnet18"
-    pretrained: str = "none"
-    side: int = 64
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    ema: float = 0.95
-    augmentation: Augmentation = "flips"
-    views: Literal["none", "flips", "d4"] = "flips"
+    optimiser: Optimiser = Optimiser(epochs=6, batch_size=16, learning_rate=1e-3, ema=0.95)
+    network: Network = Network(backbone="resnet18", pretrained="none")
+    image: ClassifierImage = ClassifierImage(side=64, augmentation="flips", views="flips")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from derm_ml.training.settings import BiAutoencoderRecipe, PairRecipe
+from derm_ml.pairs.settings import (
+    BiAutoencoderNetwork,
+    BiAutoencoderObjective,
+    BiAutoencoderRecipe,
+    Faces,
+    LearnedVersion,
+    PairRecipe,
+)
+from derm_ml.training.settings import Hardware, Optimiser
 
 
 class Classical(PairRecipe):
@@ -18,7 +24,7 @@ class Classical(PairRecipe):
 class Drawn(PairRecipe):
     """Version 1 for drawn faces: the demo and the tests. Seconds; needs no file."""
 
-    face_detector: Literal["auto", "yunet", "dlib_hog", "dlib_cnn", "none"] = "dlib_hog"
+    faces: Faces = Faces(face_detector="dlib_hog")
     visits: int = 1
 
 
@@ -29,22 +35,30 @@ class Learned(BiAutoencoderRecipe):
     one core, and as many to fit confidence and refusal. Expected: F1 0.98 on held-out pairs, where version 1 has 0.99.
     """
 
-    side: int = 96  # a seventh of the cost of the original's 256; a face's pose is seen as well
-    epochs: int = 12
+    network: BiAutoencoderNetwork = BiAutoencoderNetwork(
+        side=96,  # a seventh of the cost of the original's 256; a face's pose is seen as well
+        dropout=0.05,
+        shared=True,
+        looks=2,  # and one after the first convolution: the later ones halve what the first leaves
+    )
+    optimiser: Optimiser = Optimiser(
+        epochs=12,
+        batch_size=32,
+        learning_rate=2e-3,
+        weight_decay=0.0,
+        ema=0.995,  # 200 steps, three epochs of 256 photos: places come out steadier
+    )
     pairs_per_photo: int = 8  # of 256 photos or visits 25,000 pairs in all
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.0
-    ema: float = 0.995  # 200 steps, three epochs of 256 photos: places come out steadier
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"  # places need more than eight bits
-    dropout: float = 0.05
-    first_weight: float = 0.3
-    second_weight: float = 0.3
-    latent_weight: float = 0.3
-    map_weight: float = 3.0  # of a made pair the map is known exactly: nothing teaches as well
-    latent: Literal["bce", "cosine", "mse"] = "cosine"  # bce and mse are won by codes that say nothing
-    shared: bool = True
-    looks: int = 2  # and one after the first convolution: the later ones halve what the first leaves
+    hardware: Hardware = Hardware(
+        precision="32-true",  # places need more than eight bits
+    )
+    objective: BiAutoencoderObjective = BiAutoencoderObjective(
+        first_weight=0.3,
+        second_weight=0.3,
+        latent_weight=0.3,
+        map_weight=3.0,  # of a made pair the map is known exactly: nothing teaches as well
+        latent="cosine",  # bce and mse are won by codes that say nothing
+    )
 
 
 class Both(Learned):
@@ -53,4 +67,4 @@ class Both(Learned):
     Command: `derm fit persistent_conditions --recipe both`.
     """
 
-    version: Literal["learned", "both"] = "both"
+    version: LearnedVersion = "both"

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from derm_ml.data.dataset import Dataset
+from derm_ml.pairs.settings import BiAutoencoderRecipe, PairRecipe
 from derm_ml.pairs.training import fit_classical
 from derm_ml.progress import OnEpoch
-from derm_ml.training.settings import BiAutoencoderRecipe, PairRecipe
 
 
 def fit(dataset: Dataset, recipe: PairRecipe, out: Path, on_epoch: OnEpoch) -> Path:

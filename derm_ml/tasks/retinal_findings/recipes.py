@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
-from derm_ml.training.settings import Augmentation, ClassifierRecipe
+from derm_ml.training.settings import (
+    Balance,
+    ClassifierImage,
+    ClassifierObjective,
+    ClassifierRecipe,
+    HeadLayers,
+    Network,
+    Optimiser,
+    Patient,
+)
 
 
 class RetinalRecipe(ClassifierRecipe):
     """What every recipe of retinal_findings can set beside the rest."""
 
     against_normal: bool = Field(
-        False, description="train each finding against normal eyes only, not against eyes with other findings"
+        default=False, description="train each finding against normal eyes only, not against eyes with other findings"
     )
 
 
@@ -28,17 +35,25 @@ class Strong(RetinalRecipe):
     Command: `derm fit retinal_findings --recipe strong`.
     """
 
-    epochs: int = 12  # after 8, in batches of 32, the loss was still falling on training and validation images alike
-    batch_size: int = 16
-    learning_rate: float = 7e-4
-    weight_decay: float = 0.02
-    ema: float = 0.995  # averages the last ~200 steps, a little more than an epoch of ODIR-5K
-    keep: Literal["best", "last"] = "last"  # the rate has come down to nothing by then; nothing is chosen
-    field_of_view: bool = True
-    augmentation: Augmentation = "moderate"  # small bleedings do not survive being resampled twice
-    class_balance: Literal["none", "weights", "sampler"] = "none"
-    fellow: bool = True  # what one eye has the other often has too
-    negative_gamma: float = 2.0  # of loss=asymmetric: 4 is for eighty labels of which two are true
+    optimiser: Optimiser = Optimiser(
+        epochs=12,  # after 8, in batches of 32, the loss was still falling on training and validation images alike
+        batch_size=16,
+        learning_rate=7e-4,
+        weight_decay=0.02,
+        ema=0.995,  # averages the last ~200 steps, a little more than an epoch of ODIR-5K
+        keep="last",  # the rate has come down to nothing by then; nothing is chosen
+    )
+    image: ClassifierImage = ClassifierImage(
+        field_of_view=True,
+        augmentation="moderate",  # small bleedings do not survive being resampled twice
+    )
+    balance: Balance = Balance(class_balance="none")
+    patient: Patient = Patient(
+        fellow=True,  # what one eye has the other often has too
+    )
+    objective: ClassifierObjective = ClassifierObjective(
+        negative_gamma=2.0,  # of loss=asymmetric: 4 is for eighty labels of which two are true
+    )
 
 
 class OneVsNormal(Strong):
@@ -60,34 +75,23 @@ class Faithful(RetinalRecipe):
     Command: `derm fit retinal_findings --recipe faithful`.
     """
 
-    epochs: int = 20
-    backbone: str = "alexnet_bn"
-    pretrained: str = "none"
-    hidden: tuple[int, ...] = (1024,)
-    dropout: float = 0.5
-    side: int = 256
-    channel: Literal["rgb", "green"] = "green"
-    optimizer: Literal["adamw", "adam", "sgd"] = "adam"
-    learning_rate: float = 1e-4  # Adam from scratch with batch normalisation; 1e-3 diverges in the dense layer
-    weight_decay: float = 0.0
-    augmentation: Augmentation = "none"
-    views: Literal["none", "flips", "d4"] = "none"
-    class_balance: Literal["none", "weights", "sampler"] = "none"
+    optimiser: Optimiser = Optimiser(
+        epochs=20,
+        optimizer="adam",
+        learning_rate=1e-4,  # Adam from scratch with batch normalisation; 1e-3 diverges in the dense layer
+        weight_decay=0.0,
+    )
+    network: Network = Network(backbone="alexnet_bn", pretrained="none")
+    head: HeadLayers = HeadLayers(hidden=(1024,), dropout=0.5)
+    image: ClassifierImage = ClassifierImage(side=256, channel="green", augmentation="none", views="none")
+    balance: Balance = Balance(class_balance="none")
 
 
 class Drawn(RetinalRecipe):
     """A small network from scratch for drawn pictures: the demo and the tests. Under a minute on two cores."""
 
-    epochs: int = 6
-    backbone: str = "resnet18"
-    pretrained: str = "none"
-    side: int = 128
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    ema: float = 0.95
-    field_of_view: bool = True
-    fellow: bool = True
-    augmentation: Augmentation = "flips"
-    views: Literal["none", "flips", "d4"] = "flips"
-    loss: Literal["cross_entropy", "asymmetric"] = "asymmetric"
-    negative_gamma: float = 2.0
+    optimiser: Optimiser = Optimiser(epochs=6, batch_size=16, learning_rate=1e-3, ema=0.95)
+    network: Network = Network(backbone="resnet18", pretrained="none")
+    image: ClassifierImage = ClassifierImage(side=128, field_of_view=True, augmentation="flips", views="flips")
+    patient: Patient = Patient(fellow=True)
+    objective: ClassifierObjective = ClassifierObjective(loss="asymmetric", negative_gamma=2.0)
