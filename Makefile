@@ -1,4 +1,4 @@
-# make demo | test | lint | dev | serve TASK=… — a fresh machine needs Python ≥ 3.11, git and make.
+# make demo | test | test-fast | lint | dev | serve TASK=… — a fresh machine needs Python ≥ 3.11, git and make.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -19,11 +19,11 @@ export BENTOML_DO_NOT_TRACK := True
 export DVC_NO_ANALYTICS := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help install demo test lint format dev train serve mlflow lock clean audit licences sbom
+.PHONY: help install demo test test-fast lint format dev train serve mlflow lock clean audit licences sbom
 
 help:
 	@echo "make demo    install, draw pictures, run the whole line, serve and call the endpoint"
-	@echo "make test    install and run all tests"
+	@echo "make test    install and run all tests; make test-fast: those without training, servers and browsers"
 	@echo "make lint    formatting, lint and types"
 	@echo "make dev     the Dagster UI with everything in it"
 	@echo "make train   TASK=$(TASK): Materialize all of a task, without the UI"
@@ -46,8 +46,14 @@ install: .venv/installed
 demo: install
 	$(PRIVATE) $(BIN)/python -m derm_assets.demo
 
+# a process of one thread for each core, up to 3 GB each; a module stays in one process, the long ones begin
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
 test: install
-	$(BIN)/python -m pytest -q
+	$(TESTS)
+
+test-fast: install
+	$(TESTS) -m "not slow"
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Shared fixtures: one drawn dataset and one trained bundle for the whole session."""
+"""Shared fixtures: one synthetic dataset and one trained bundle for all tests, in however many processes they run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from derm_ml.places import PROJECT, read_env_file
@@ -70,7 +71,7 @@ def resealed(tmp_path):
 
 
 @pytest.fixture
-def listening():
+def listening(slow):
     """`with listening(app) as port`: a real uvicorn server on a free port of this machine, ended with the block."""
     import uvicorn
 
@@ -93,7 +94,7 @@ def listening():
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
+def chromium(slow) -> str:
     """The path of a Chromium; a machine without one skips what needs it."""
     names = (os.environ.get("DERM_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
     found = next((path for path in map(shutil.which, names) if path), None)
@@ -116,65 +117,103 @@ def browser(chromium):
 
 
 @pytest.fixture(scope="session")
-def drawn_raw(tmp_path_factory):
-    """120 drawn pictures in the official ISIC 2017 layout."""
-    from derm_ml.registry import get_task
+def made_once(request, tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`made_once(name, make)`: a folder that `make(folder)` fills in the first process that asks; the others wait.
 
-    folder = tmp_path_factory.mktemp("raw") / "isic2017"
-    get_task("lesion_classification").draw(folder, 120, seed=7)
-    return folder
+    Tests run in several processes (pytest-xdist), each with session fixtures of its own: without this a model is
+    trained in each. Nobody may write into the folder afterwards.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if hasattr(request.config, "workerinput") else base) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # a process failed half way
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
 
 
 @pytest.fixture(scope="session")
-def drawn_dataset(drawn_raw, tmp_path_factory):
-    """The prepared dataset of the drawn pictures."""
-    from derm_ml.data.prepare import prepare
+def slow() -> None:
+    """Needed by what trains or serves: a test that uses it, through any fixture, is not in `make test-fast`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items) -> None:
+    """Mark as slow what uses a fixture that trains or serves; begin with the modules that have such tests.
+
+    Several processes end together only if what is handed out last is short.
+    """
+    for item in items:
+        if "slow" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture(scope="session")
+def drawn_raw(made_once) -> Path:
+    """120 synthetic images in the official ISIC 2017 layout."""
+    from derm_ml.registry import get_task
+
+    return made_once("isic2017", lambda folder: get_task("lesion_classification").draw(folder, 120, seed=7))
+
+
+@pytest.fixture(scope="session")
+def drawn_dataset(drawn_raw, made_once):
+    """The prepared dataset of `drawn_raw`."""
+    return prepared("lesion_classification", drawn_raw, made_once)
+
+
+@pytest.fixture(scope="session")
+def trained(slow, drawn_dataset, made_once) -> Path:
+    """A model folder of the `drawn` recipe, trained for a few epochs on `drawn_dataset`."""
     from derm_ml.registry import get_task
 
     task = get_task("lesion_classification")
-    return prepare(task, drawn_raw, task.settings(), tmp_path_factory.mktemp("prepared") / "lesion_classification")
+    recipe = task.recipe("drawn", epochs=6, side=64, workers=0)
+    return made_once("trained", lambda folder: task.fit(drawn_dataset, recipe, folder))
 
 
 @pytest.fixture(scope="session")
-def trained(drawn_dataset, tmp_path_factory) -> Path:
-    """A model folder of the `drawn` recipe, trained for a few epochs on the drawn dataset."""
+def retinal_raw(made_once) -> Path:
+    """120 synthetic eyes of 60 patients and 24 unlabelled ones, in the layout of ODIR-5K."""
     from derm_ml.registry import get_task
 
-    task = get_task("lesion_classification")
-    out = tmp_path_factory.mktemp("model")
-    task.fit(drawn_dataset, task.recipe("drawn", epochs=6, side=64, workers=0), out)
-    return out
+    return made_once("odir5k", lambda folder: get_task("retinal_findings").draw(folder, 120, seed=3))
 
 
 @pytest.fixture(scope="session")
-def retinal_raw(tmp_path_factory):
-    """120 drawn eyes of 60 patients and 24 unlabelled ones, in the layout of ODIR-5K."""
+def retinal_dataset(retinal_raw, made_once):
+    """The prepared dataset of `retinal_raw`."""
+    return prepared("retinal_findings", retinal_raw, made_once)
+
+
+@pytest.fixture(scope="session")
+def retinal_trained(slow, retinal_dataset, made_once) -> Path:
+    """A model folder of the `drawn` recipe, trained for a few epochs on `retinal_dataset`."""
     from derm_ml.registry import get_task
 
-    folder = tmp_path_factory.mktemp("retinal") / "raw"
-    get_task("retinal_findings").draw(folder, 120, seed=3)
-    return folder
+    task = get_task("retinal_findings")
+    recipe = task.recipe("drawn", epochs=5, side=96, workers=0, views="none")
+    return made_once("retinal_trained", lambda folder: task.fit(retinal_dataset, recipe, folder))
 
 
-@pytest.fixture(scope="session")
-def retinal_dataset(retinal_raw, tmp_path_factory):
-    """The prepared dataset of the drawn eyes."""
+def prepared(name: str, raw: Path, made_once):
+    from derm_ml.data.dataset import Dataset
     from derm_ml.data.prepare import prepare
     from derm_ml.registry import get_task
 
-    task = get_task("retinal_findings")
-    return prepare(task, retinal_raw, task.settings(), tmp_path_factory.mktemp("prepared") / "retinal_findings")
-
-
-@pytest.fixture(scope="session")
-def retinal_trained(retinal_dataset, tmp_path_factory) -> Path:
-    """A model folder of the `drawn` recipe, trained for a few epochs on the drawn eyes."""
-    from derm_ml.registry import get_task
-
-    task = get_task("retinal_findings")
-    out = tmp_path_factory.mktemp("retinal_model")
-    task.fit(retinal_dataset, task.recipe("drawn", epochs=5, side=96, workers=0, views="none"), out)
-    return out
+    task = get_task(name)
+    folder = made_once(f"prepared_{raw.name}", lambda folder: prepare(task, raw, task.settings(), folder / name))
+    return Dataset.open(folder / name)
 
 
 @pytest.fixture(scope="session")
@@ -216,12 +255,15 @@ def colour_graph():
 
 
 @pytest.fixture(scope="session")
-def tinted_raw(tmp_path_factory) -> Path:
+def tinted_raw(made_once) -> Path:
     """135 textures in class folders, each tinted with the colour of its class, more or less: the mean colour tells a
     class from the others with an AUC of about 0.9, so that two models can differ in how well they read it."""
+    return made_once("tinted", draw_tinted)
+
+
+def draw_tinted(folder: Path) -> None:
     from PIL import Image
 
-    folder = tmp_path_factory.mktemp("tinted") / "raw"
     rng = np.random.default_rng(3)
     for split, count in (("train", 15), ("valid", 10), ("test", 20)):
         for colour, label in enumerate(("melanoma", "nevus", "seborrheic_keratosis")):
@@ -231,17 +273,12 @@ def tinted_raw(tmp_path_factory) -> Path:
                 texture[..., colour] += rng.normal(14, 10)
                 name = folder / split / label / f"{split}_{label}_{number}.png"
                 Image.fromarray(texture.clip(0, 255).astype(np.uint8)).save(name)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def tinted_dataset(tinted_raw, tmp_path_factory):
+def tinted_dataset(tinted_raw, made_once):
     """The prepared dataset of the tinted textures."""
-    from derm_ml.data.prepare import prepare
-    from derm_ml.registry import get_task
-
-    task = get_task("lesion_classification")
-    return prepare(task, tinted_raw, task.settings(), tmp_path_factory.mktemp("prepared") / "lesion_classification")
+    return prepared("lesion_classification", tinted_raw, made_once)
 
 
 @pytest.fixture(scope="session")
@@ -284,9 +321,13 @@ def colour_model(colour_graph):
 
 
 @pytest.fixture(scope="session")
-def colour_models(colour_model, tinted_dataset, tmp_path_factory) -> dict[str, Path]:
+def colour_models(colour_model, tinted_dataset, made_once) -> dict[str, Path]:
     """Evaluated model folders on the tinted textures: `good` (AUC 0.96), `fair` (0.93), `weak` (0.71). Copy them."""
-    root = tmp_path_factory.mktemp("colour_models")
-    for name, mixed in (("good", 0.0), ("fair", 0.35), ("weak", 0.5)):
-        colour_model(root / name, tinted_dataset, mixed)
-    return {name: root / name for name in ("good", "fair", "weak")}
+    mixed = {"good": 0.0, "fair": 0.35, "weak": 0.5}
+
+    def make(folder: Path) -> None:
+        for name, share in mixed.items():
+            colour_model(folder / name, tinted_dataset, share)
+
+    root = made_once("colour_models", make)
+    return {name: root / name for name in mixed}

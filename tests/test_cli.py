@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 from derm_ml import RESEARCH_USE, DermError, cli
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.cli import app
-from derm_ml.data.dataset import Dataset
 
 TASK = "lesion_classification"
 
@@ -47,23 +46,6 @@ def test_help_teaches_every_verb(derm):
     assert code == 0
     for verb in ("fetch", "draw", "prepare", "fit", "evaluate", "explain", "predict", "promote", "rollback"):
         assert verb in out
-
-
-def test_from_pictures_to_a_report(derm, tmp_path):
-    assert derm("draw", TASK, "--n", 60)[0] == 0
-    code, out, err = derm("prepare", TASK)
-    assert code == 0, err
-    assert Dataset.open(Path(out.strip())).info["samples"] == 60
-    code, out, err = derm(
-        "fit", TASK, "--recipe", "drawn", "--set", "epochs=1", "--set", "side=32", "--set", "workers=0"
-    )
-    assert code == 0, err
-    model = out.strip().splitlines()[-1]
-    code, out, err = derm("evaluate", TASK, model)
-    assert code == 0, err
-    report = Path(out.strip().splitlines()[-1])
-    assert RESEARCH_USE in report.read_text()
-    assert "95 % interval" in out
 
 
 def test_predict_says_what_evaluate_said(derm, trained, drawn_dataset, drawn_raw):

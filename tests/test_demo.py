@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from derm_ml import RESEARCH_USE
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_whole_line_through_dagster_to_an_answer_of_the_endpoint(tmp_path: Path):

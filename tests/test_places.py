@@ -201,6 +201,7 @@ def folders_shown(port: int, server: subprocess.Popen[bytes], log: Path) -> dict
     raise AssertionError(log.read_text(errors="replace")[-3000:])
 
 
+@pytest.mark.slow
 def test_dagster_s_own_reading_of_the_file_does_not_contradict(project, tmp_path):
     """Dagster lets a .env of its working directory win over the environment; `make dev` starts it in the project."""
     with (project / ".env").open("a") as file:

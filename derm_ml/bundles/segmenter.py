@@ -1,8 +1,9 @@
 """One Segmenter draws every mask: evaluation, the command line, serving, and other tasks that want a lesion hidden.
 
 Example:
-    >>> segmenter = Segmenter(Path("out/lesion_segmentation/strong/bundle"))   # doctest: +SKIP
-    >>> segmenter.segment([image])[0].mask                                     # doctest: +SKIP
+    >>> segmenter = Segmenter(Path("out/lesion_segmentation/strong/bundle"))
+    >>> segmenter.segment([image])[0].mask.shape == image.shape[:2]
+    True
 """
 
 from __future__ import annotations

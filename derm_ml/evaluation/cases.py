@@ -1,8 +1,10 @@
 """A classifier's predictions lined up with the cases they are about: what every classification metric starts from.
 
 Example:
-    >>> cases = Cases.lined_up(card, frame, outputs)                          # doctest: +SKIP
-    >>> roc_auc(cases.p("melanoma"), cases.y("melanoma"), cases.groups)       # doctest: +SKIP
+    >>> rows = dataset.split("test")
+    >>> cases = Cases.lined_up(predictor.card, rows, predictor([dataset.image(row) for _, row in rows.iterrows()]))
+    >>> roc_auc(cases.p("melanoma"), cases.y("melanoma"), cases.groups).n == len(rows)
+    True
 """
 
 from __future__ import annotations

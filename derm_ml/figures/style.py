@@ -64,9 +64,10 @@ def drawing(width: float, height: float, rows: int = 1, columns: int = 1, **subp
     """A figure of `width` x `height` inches in the common style; on leaving, `.png` holds it.
 
     Example:
-        >>> with drawing(4, 3) as picture:   # doctest: +SKIP
-        ...     picture.axes[0].plot([1, 2], [3, 4])
-        >>> picture.png                      # doctest: +SKIP
+        >>> with drawing(4, 3) as picture:
+        ...     lines = picture.axes[0].plot([1, 2], [3, 4])
+        >>> picture.png[:4]
+        b'\\x89PNG'
     """
     import matplotlib
     from matplotlib.figure import Figure

@@ -15,7 +15,8 @@ Rulings:
 * Bytes behind the picture are ignored unless they are another file (an archive, a PDF …): that is refused.
 
 Example:
-    >>> rgb = decode(Path("photo.jpg").read_bytes())                        # doctest: +SKIP
+    >>> decode(Path("photo.jpg").read_bytes()).shape
+    (144, 192, 3)
 """
 
 from __future__ import annotations

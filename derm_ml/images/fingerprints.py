@@ -1,8 +1,8 @@
 """Exact and near duplicates among pictures: copies that were flipped, turned, cropped, resized or recompressed.
 
-    >>> prints = {name: fingerprint(rgb) for name, rgb in pictures}                  # doctest: +SKIP
-    >>> find_duplicates(prints)                                                      # doctest: +SKIP
-    [DuplicatePair(a='ISIC_0012127', b='ISIC_0012970', kind='near', score=0.998)]
+    >>> prints = {name: fingerprint(rgb) for name, rgb in {"a": image, "b": image[:, ::-1]}.items()}
+    >>> [(pair.a, pair.b, pair.kind) for pair in find_duplicates(prints)]
+    [('a', 'b', 'near')]
 
 Three steps, each cheaper per pair than the next:
 

@@ -5,7 +5,7 @@ drawn in each of B resamples, `values` (B,) is the statistic of each resample, N
 then does a thousand resamples as a few matrix operations. The statistics are in `classification` and `calibration`.
 
 Example:
-    >>> bootstrap(weighted_mean, ["a", "a", "b", "c"], np.array([0.0, 1.0, 1.0, 1.0]), n=200)   # doctest: +SKIP
+    >>> bootstrap(weighted_mean, ["a", "a", "b", "c"], np.array([0.0, 1.0, 1.0, 1.0]), n=200)
     (0.5, 1.0)
 """
 

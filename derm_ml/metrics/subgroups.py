@@ -1,7 +1,10 @@
 """The same metric in every subgroup: age band, sex, source, site. A group too small to judge is shown as such.
 
 Example:
-    >>> subgroup_table(rows, scores, targets, rows["group"], ["age", "sex"])   # doctest: +SKIP
+    >>> rows = pd.DataFrame({"sex": ["female", "male"] * 20, "patient": range(40)})
+    >>> scores, targets = np.linspace(0, 1, 40), np.arange(40) >= 20
+    >>> [(row["subgroup"], row["n"]) for row in subgroup_table(rows, scores, targets, rows["patient"], ["sex"])]
+    [('female', 20), ('male', 20)]
 """
 
 from __future__ import annotations

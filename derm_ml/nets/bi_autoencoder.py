@@ -10,8 +10,8 @@ the same place of the skin. The second transformer sees what the first one has s
 In the original each transformer sees one photo and would have to know where a face belongs. With `looks`, those of the
 encoders compare the two photos (nets/comparer.py), several times, each time what the looks before have laid together.
 
-    >>> network = BiAutoencoder(side=256)                                        # doctest: +SKIP
-    >>> network(torch.rand(1, 3, 256, 256), torch.rand(1, 3, 256, 256)).codes[0].shape    # doctest: +SKIP
+    >>> network = BiAutoencoder(side=256)
+    >>> network(torch.rand(1, 3, 256, 256), torch.rand(1, 3, 256, 256)).codes[0].shape
     torch.Size([1, 20, 61, 61])
 """
 

@@ -8,7 +8,7 @@
     5       16w  × S/16     conv3 stride 2   ─ context ─▶
 
 Example:
-    >>> ImprovedUNet(width=16)(torch.zeros(1, 3, 128, 128)).shape   # doctest: +SKIP
+    >>> ImprovedUNet(width=16)(torch.zeros(1, 3, 128, 128)).shape
     torch.Size([1, 1, 128, 128])
 """
 

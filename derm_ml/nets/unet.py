@@ -12,7 +12,7 @@ The encoder is any backbone of `nets/backbones.py`: its maps just before each ha
 The last doubling is bilinear: convolutions at full resolution cost as much as all the others and draw no better edge.
 
 Example:
-    >>> UNet("mobilenet_v2", "none")(torch.zeros(1, 3, 256, 256)).shape   # doctest: +SKIP
+    >>> UNet("mobilenet_v2", "none")(torch.zeros(1, 3, 256, 256)).shape
     torch.Size([1, 1, 256, 256])
 """
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TASK = "lesion_classification"
 SMALL = ["--recipe", "drawn", "--set", "image.side=32", "--set", "workers=0", "--set", "precision=32-true"]
 

@@ -76,6 +76,7 @@ def test_people_get_the_table_of_what_was_answered(derm, models, images):
 
 
 @pytest.mark.parametrize("form", ["--csv", "--json", "table"])
+@pytest.mark.slow
 def test_an_interruption_keeps_what_was_answered(models, images, tmp_path, form):
     """Ctrl-C in the middle of a night's folder: one line, exit status 130, and the answers until then."""
     many = tmp_path / "many"

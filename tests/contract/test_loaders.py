@@ -26,6 +26,8 @@ from derm_ml.training.autoencoder import fit_autoencoder
 from derm_ml.training.autoencoder_recipes import AUTOENCODERS
 from derm_ml.training.feeding import LoadSample
 
+pytestmark = pytest.mark.slow
+
 SEED = 2**40 + 7
 
 

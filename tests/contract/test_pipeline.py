@@ -39,7 +39,7 @@ class Pipeline:
 
 
 @pytest.fixture(scope="module", params=list(all_tasks().values()), ids=lambda task: task.name)
-def pipeline(request, tmp_path_factory) -> Pipeline:
+def pipeline(slow, request, tmp_path_factory) -> Pipeline:
     task: Task = request.param
     folder = tmp_path_factory.mktemp(task.name)
     task.draw(folder / "raw", SAMPLES, seed=2)

@@ -268,6 +268,7 @@ def test_a_batch_is_rejected_for_a_check_that_only_it_fails(tmp_path):
     assert take_in(task, tmp_path / "good", raw, settings).taken == 6
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_change_one_raw_folder_at_once(batch, raw):
     raw.mkdir(parents=True)
     script = (

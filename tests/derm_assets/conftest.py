@@ -20,11 +20,13 @@ TASK = get_task("lesion_classification")
 
 
 @pytest.fixture(scope="session")
-def fresh_database(tmp_path_factory) -> Path:
+def fresh_database(made_once) -> Path:
     """An empty MLflow database whose migrations (10 s and more) were paid for once."""
-    home = tmp_path_factory.mktemp("mlflow")
-    ModelRegistry(places=Places(data="", out="", home=str(home))).client.search_experiments()
-    return home / "mlflow" / "mlflow.db"
+
+    def make(home: Path) -> None:
+        ModelRegistry(places=Places(data="", out="", home=str(home))).client.search_experiments()
+
+    return made_once("mlflow", make) / "mlflow" / "mlflow.db"
 
 
 @pytest.fixture

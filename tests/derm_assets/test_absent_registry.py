@@ -14,6 +14,8 @@ from derm_ml.machine import WriteError
 from derm_ml.model_folder import ModelFolder
 from derm_ml.registry import get_task
 
+pytestmark = pytest.mark.slow
+
 TASK = get_task("lesion_classification")
 HOLD = """
 import sqlite3, sys

@@ -11,6 +11,8 @@ import pytest
 
 from derm_ml.registry import get_task
 
+pytestmark = pytest.mark.slow
+
 TASK = get_task("lesion_classification")
 
 

@@ -17,6 +17,8 @@ from derm_ml.records import SPLITS
 from derm_ml.registry import get_task
 from derm_ml.tree import folder_md5
 
+pytestmark = pytest.mark.slow
+
 TASK = get_task("lesion_classification")
 
 

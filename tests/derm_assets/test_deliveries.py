@@ -21,6 +21,8 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.places import PROJECT
 from derm_ml.registry import get_task
 
+pytestmark = pytest.mark.slow
+
 TASK = get_task("malignancy_screening")
 
 

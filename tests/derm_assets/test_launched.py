@@ -85,7 +85,7 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory, fresh_database) -> Iterator[Installation]:
+def installation(slow, tmp_path_factory, fresh_database) -> Iterator[Installation]:
     root = tmp_path_factory.mktemp("installation")
     settings = yaml.safe_load((PROJECT / "dagster.yaml").read_text(encoding="utf-8"))
     settings["run_monitoring"] |= {"poll_interval_seconds": 1, "free_slots_after_run_end_seconds": 1}

@@ -19,6 +19,8 @@ from derm_ml.registry import get_task
 from derm_ml.tree import folder_md5
 from serving.released import NotReleased, bento_home, read_release
 
+pytestmark = pytest.mark.slow
+
 TASK = get_task("lesion_classification")
 NAME = TASK.name
 ARTIFACTS = [artifact.name for artifact in TASK.artifacts]

@@ -29,6 +29,8 @@ from derm_ml.promotion.ledger import Ledger
 from derm_ml.records import SPLITS
 from derm_ml.registry import get_task
 
+pytestmark = pytest.mark.slow
+
 TASK = get_task("lesion_classification")
 WHY = "false alarms in clinic 3"
 

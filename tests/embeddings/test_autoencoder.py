@@ -16,6 +16,8 @@ from derm_ml.metrics.reconstruction import psnr
 from derm_ml.training.autoencoder import fit_autoencoder
 from derm_ml.training.autoencoder_recipes import AUTOENCODERS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(drawn_dataset, tmp_path_factory) -> Path:

@@ -268,6 +268,7 @@ def test_promotion_refuses_a_model_that_is_better_by_luck(tmp_path, monkeypatch)
     assert "paired 95 % interval +" in promoted.reasons[0]
 
 
+@pytest.mark.slow
 def test_the_asset_shows_the_current_model_beside_the_others(models, tmp_path):
     """As Dagster runs it: with its config form, its resources and what it knows of the last evaluation."""
     import dagster as dg

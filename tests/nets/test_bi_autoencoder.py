@@ -12,6 +12,8 @@ from derm_ml.nets.bi_autoencoder import BiAutoencoder, sampled
 from derm_ml.pairs.registration.learned import Learned
 from derm_ml.training.export import export_registration
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def network() -> BiAutoencoder:

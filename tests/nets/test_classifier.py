@@ -16,6 +16,8 @@ from derm_ml.nets.backbones import PretrainedError, backbone
 from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.training.export import export_classifier
 
+pytestmark = pytest.mark.slow
+
 SIDE = 128  # AlexNet's last map is then 2 × 2
 NETWORKS = [("mobilenet_v2", (), 0), ("resnet18", (32, 16), 4), ("alexnet_bn", (), 0), ("alexnet_bn", (32,), 4)]
 

@@ -55,7 +55,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def dagster(tmp_path_factory) -> Iterator[Dagster]:
+def dagster(slow, tmp_path_factory) -> Iterator[Dagster]:
     folder, port = tmp_path_factory.mktemp("dagster"), free_port()
     home = folder / "home"
     home.mkdir()

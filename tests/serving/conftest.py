@@ -206,7 +206,7 @@ def encode(picture: np.ndarray) -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
-def served() -> Callable[..., AbstractContextManager[str]]:
+def served(slow) -> Callable[..., AbstractContextManager[str]]:
     return _served
 
 

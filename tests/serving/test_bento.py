@@ -33,6 +33,8 @@ from serving.build import PACKAGES
 from serving.launch import serve_command, serve_environment
 from serving.released import bento_home
 
+pytestmark = pytest.mark.slow
+
 TASK = "lesion_classification"
 ROOT = Path(__file__).parents[2]
 RAW = {"Content-Type": "application/octet-stream"}

@@ -21,6 +21,8 @@ from serving.factory import make_service
 from serving.guard import Limits
 from serving.queue import AT_ONCE, FairQueue
 
+pytestmark = pytest.mark.slow
+
 TASK = "lesion_classification"
 LARGEST, PHONE, SMALL = 39_000_000, 12_000_000, 300_000
 SIZES = (0, SMALL, PHONE, LARGEST)

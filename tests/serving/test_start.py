@@ -13,6 +13,8 @@ from derm_ml.registry import all_tasks
 from serving.launch import CannotServe, own_folder, refuse_used_port
 from serving.released import bento_folder, write_release
 
+pytestmark = pytest.mark.slow
+
 TASK = "lesion_classification"
 ROOT = Path(__file__).parents[2]
 

@@ -29,6 +29,8 @@ from derm_ml.bundles.classifier import Classifier
 from derm_ml.images.decode import decode
 from serving.released import bento_folder, bento_home, release_file, withdraw_release, write_release
 
+pytestmark = pytest.mark.slow
+
 TASK = "lesion_classification"
 ROOT = Path(__file__).parents[2]
 RAW = {"Content-Type": "application/octet-stream"}

@@ -13,6 +13,8 @@ from derm_ml.evaluation import isic
 from derm_ml.registry import get_task
 from derm_ml.tasks.lesion_classification.submission import submit
 
+pytestmark = pytest.mark.slow
+
 TASK = get_task("lesion_classification")
 
 

@@ -27,6 +27,8 @@ from derm_ml.promotion.policy import Policy
 from derm_ml.registry import get_task
 from derm_ml.task import Finding
 
+pytestmark = pytest.mark.slow
+
 TASK = get_task("lesion_segmentation")
 
 
@@ -187,8 +189,8 @@ def test_the_command_line_writes_masks_and_overlays_of_a_folder(model, dataset, 
 @pytest.mark.parametrize(
     "values",
     [
-        {"recipe": "strong", "backbone": "mobilenet_v2"},
-        {"recipe": "strong", "backbone": "resnet18"},
+        {"recipe": "strong", "backbone": "mobilenet_v2", "members": 2},  # one of each of its networks
+        {"recipe": "strong", "backbone": "resnet18", "members": 1},
         {"recipe": "faithful", "width": 2},
     ],
     ids=lambda values: values.get("backbone", values["recipe"]),

@@ -32,6 +32,8 @@ from derm_ml.records import DataError
 from derm_ml.registry import get_task
 from serving.factory import make_service
 
+pytestmark = pytest.mark.slow
+
 TASK = get_task("malignancy_screening")
 POINT = Policy.of(TASK).operating_point
 

@@ -35,6 +35,8 @@ from derm_ml.tasks.persistent_conditions.data import _drawn
 from derm_ml.training.seeding import derived
 from serving.factory import make_service
 
+pytestmark = pytest.mark.slow
+
 TASK = get_task("persistent_conditions")
 
 

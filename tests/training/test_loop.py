@@ -16,6 +16,8 @@ from derm_ml.training.loop import TrainingError, fit_network
 from derm_ml.training.optimisation import Schedule, optimizer_for
 from derm_ml.training.settings import Hardware, Optimiser, TrainingRecipe
 
+pytestmark = pytest.mark.slow
+
 
 def line(rng_seed: int = 0):
     rng = np.random.default_rng(rng_seed)

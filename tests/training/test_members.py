@@ -18,6 +18,8 @@ from derm_ml.nets.unet import UNet
 from derm_ml.progress import silent
 from derm_ml.registry import get_task
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"side": 32, "epochs": 2, "workers": 0, "precision": "32-true", "members": 2, "seed": 5}
 OWN = {"lesion_classification": {}, "lesion_segmentation": {"networks": ("unet", "improved_unet")}}
 

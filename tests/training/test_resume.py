@@ -23,6 +23,8 @@ from derm_ml.files import sha256
 from derm_ml.registry import get_task
 from derm_ml.training.checkpoint import CheckpointError, load_checkpoint, previous_of, save_checkpoint
 
+pytestmark = pytest.mark.slow
+
 FIT = """
 import sys
 from pathlib import Path

@@ -3,8 +3,8 @@
 Every error is a `DataError` of the form `file:line: what is wrong; what to do`, line 1 being the header.
 
 Example:
-    >>> rows = read_csv(Path("labels.csv"), required=("filename", "label"))      # doctest: +SKIP
-    >>> rows[0]["label"], rows[0].line                                           # doctest: +SKIP
+    >>> rows = read_csv(Path("labels.csv"), required=("filename", "label"))
+    >>> rows[0]["label"], rows[0].line
     ('nevus', 2)
 """
 

@@ -1,6 +1,8 @@
 """Recognises the layout of a raw folder and reads it; a folder of such folders is read as several sources.
 
-    >>> reading = read_source(Path("data/raw/lesion_classification"), labels=("melanoma", "nevus"))   # doctest: +SKIP
+    >>> labels = ("melanoma", "nevus", "seborrheic_keratosis")
+    >>> len(read_source(Path("data/raw/lesion_classification"), labels=labels).samples)
+    120
 
 A folder is first tried as one of the layouts. If it is none, each of its sub-folders that is one (to any depth,
 so `isic2017/`, `batches/2026-11-20/`) is a source of its own, named by its path. Sample ids are unique over all:

@@ -13,13 +13,12 @@ from derm_ml.files import replacing_file
 from derm_ml.records import Reading
 from derm_ml.synthetic.lesions import draw_lesion
 from derm_ml.task import PrepareSettings
-
-LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
+from derm_ml.tasks.lesion_classification.task import TASK
 
 
 def read(root: Path, settings: PrepareSettings) -> Reading:
     """Read ISIC 2017 as downloaded, class folders, a CSV list, HAM10000, or a folder of such folders."""
-    return read_source(root, settings.source, labels=LABELS, follow_links=settings.follow_links)
+    return read_source(root, settings.source, labels=TASK.labels, follow_links=settings.follow_links)
 
 
 def draw(folder: Path, n: int, seed: int = 0) -> None:
@@ -36,7 +35,7 @@ def draw(folder: Path, n: int, seed: int = 0) -> None:
         images.mkdir(parents=True, exist_ok=True)
         truth, facts = [], []
         for _ in range(count):
-            label = LABELS[number % len(LABELS)]
+            label = TASK.labels[number % len(TASK.labels)]
             name = f"ISIC_{number:07d}"
             drawn = draw_lesion(label, seed=seed * 1_000_003 + number, side=144, width=192)
             with replacing_file(images / f"{name}.jpg") as temporary:

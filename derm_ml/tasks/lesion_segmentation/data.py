@@ -11,13 +11,14 @@ from derm_ml.files import replacing_file
 from derm_ml.records import Reading
 from derm_ml.synthetic.lesions import CLASSES, draw_lesion
 from derm_ml.task import PrepareSettings
-
-LABELS = ("lesion",)
+from derm_ml.tasks.lesion_segmentation.task import TASK
 
 
 def read(root: Path, settings: PrepareSettings) -> Reading:
     """Read the official ISIC 2017 or 2018 folders, images/ beside masks/, or a folder of such folders."""
-    return read_source(root, settings.source, labels=LABELS, layouts=MASK_LAYOUTS, follow_links=settings.follow_links)
+    return read_source(
+        root, settings.source, labels=TASK.labels, layouts=MASK_LAYOUTS, follow_links=settings.follow_links
+    )
 
 
 def draw(folder: Path, n: int, seed: int = 0) -> None:

@@ -14,8 +14,9 @@ from derm_ml.files import replacing_file
 from derm_ml.records import DataError, Reading
 from derm_ml.synthetic.lesions import draw_lesion
 from derm_ml.tasks.malignancy_screening.settings import MalignancySettings
+from derm_ml.tasks.malignancy_screening.task import TASK
 
-LABEL = "malignant"
+(LABEL,) = TASK.labels
 # the names the known layouts use: class folders and lists, HAM10000, ISIC 2017
 DIAGNOSES = ("mel", "bcc", "akiec", "nv", "bkl", "vasc", "df", "melanoma", "nevus", "seborrheic_keratosis")
 MELANOMA = ("melanoma", "mel")
@@ -72,7 +73,7 @@ def draw(folder: Path, n: int, seed: int = 0) -> None:
         split = SPLITS[turn % len(SPLITS)]
         age = int(rng.integers(3, 17)) * 5 if rng.random() > 0.1 else ""
         site = rng.choice(["back", "face", "lower extremity"])
-        rows.append([name, "malignant" if malignant else "benign", split, f"patient {patient}", age,
+        rows.append([name, LABEL if malignant else "benign", split, f"patient {patient}", age,
                      rng.choice(["male", "female"]), site])  # fmt: skip
     with replacing_file(folder / "labels.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["filename", "label", "split", "patient_id", "age", "sex", "site"], *rows])

@@ -17,9 +17,9 @@ from derm_ml.synthetic.faces import draw_face
 from derm_ml.synthetic.skin import paint, skin, spots
 from derm_ml.synthetic.visits import Change, second_visit
 from derm_ml.task import PrepareSettings
+from derm_ml.tasks.persistent_conditions.task import TASK
 from derm_ml.training.seeding import derived
 
-LABELS = ("pimple", "comedone", "dark_spot", "atrophic_scar", "other_scar", "dark_circle", "nodule")
 CONDITIONS = 8  # on a drawn face
 # every drawn pair is two files: gentle enough that a small set teaches something
 DRAWN = Change(rotation=15, scale=1.15, perspective=0.03, mirrored=0.2, occluded=0.3)
@@ -27,7 +27,9 @@ DRAWN = Change(rotation=15, scale=1.15, perspective=0.03, mirrored=0.2, occluded
 
 def read(root: Path, settings: PrepareSettings) -> Reading:
     """Read pairs or single photos with boxes (VOC, COCO, SCINet tables, boxes.csv), or series of one person."""
-    return read_source(root, settings.source, labels=LABELS, layouts=PAIR_LAYOUTS, follow_links=settings.follow_links)
+    return read_source(
+        root, settings.source, labels=TASK.labels, layouts=PAIR_LAYOUTS, follow_links=settings.follow_links
+    )
 
 
 def draw(folder: Path, n: int, seed: int = 0) -> None:
@@ -64,7 +66,7 @@ def _drawn(seed: int, number: int) -> tuple[Pair, tuple[list[str], list[str]], t
     for k in range(CONDITIONS):
         radius = float(rng.uniform(4, 7))
         for x, y in spots(where, regions, radius, 1, rng):
-            label = LABELS[(number + k) % len(LABELS)]
+            label = TASK.labels[(number + k) % len(TASK.labels)]
             photo = paint(photo, x, y, radius, label, rng)
             regions.append(Region(label, x - radius, y - radius, x + radius, y + radius))
     pair, truth = second_visit(photo, regions, seed + 1, DRAWN)

@@ -15,6 +15,8 @@ from derm_ml.pairs.faces.dlib_faces import DlibCnn, DlibHog, DlibLandmarks, name
 from derm_ml.pairs.faces.face import Face, FaceModelError, find_face, mirrored
 from derm_ml.pairs.faces.yunet import YuNet
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def hopper() -> np.ndarray:
