@@ -34,8 +34,8 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 FLOORS = (
     "addresses", "escape", "sentences", "formats", "machine", "progress", "places", "model_folder", "records", "files",
     "entrance", "tree", "tables", "neutral_ids", "images", "asking", "task", "contract", "metrics", "bundles", "data",
-    "synthetic", "nets", "losses", "figures", "explain", "embeddings", "training", "evaluation", "pairs", "promotion",
-    "tasks", "registry", "cli",
+    "predictions", "synthetic", "nets", "losses", "figures", "explain", "embeddings", "training", "evaluation", "pairs",
+    "promotion", "tasks", "registry", "cli",
 )  # fmt: skip
 # what a task is, said in types of what is above: nothing above is imported when it runs
 NAMES_TYPES_ABOVE = {"asking", "task", "contract"}
