@@ -19,6 +19,7 @@ import dagster as dg
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.prepare import prepare
 from derm_ml.evaluation.report import save as save_report
+from derm_ml.model_folder import ModelFolder
 from derm_ml.places import VARIABLES, Installation
 from derm_ml.recipe import Recipe
 from derm_ml.registry import get_task
@@ -33,13 +34,13 @@ def plainly(task: Task, raw: Path, out: Path, recipe: Recipe) -> float:
     dataset = prepare(task, raw, task.settings(), out / "prepared")
     assert all(rule.check(dataset).passed for rule in task.rules)
     predictor = Classifier(task.fit(dataset, recipe, out / "model"))
-    evaluation = task.evaluate(predictor, dataset)
-    save_report(evaluation, out / "evaluation")
+    evaluation = task.evaluate(predictor, dataset, "test", ModelFolder(out / "model"))
+    save_report(evaluation, out / "model" / "evaluation_test")
     for gate in task.gates:
         gate.check(evaluation)
-    (out / "heatmaps").mkdir()
     for artifact in task.artifacts:
-        artifact.make(predictor, dataset, out / "heatmaps")
+        (out / "model" / artifact.name).mkdir()
+        artifact.make(predictor, dataset, out / "model" / artifact.name)
     return time.perf_counter() - started
 
 

@@ -230,8 +230,9 @@ def evaluate(
     context: dg.AssetExecutionContext, task: Task, model: Upstream, places: Places, registry: ModelRegistry
 ) -> dg.MaterializeResult:
     """Measure the model on the test split it was trained beside; write the report beside the bundle."""
-    measured = task.evaluate(task.load(model.path), _own_data(task, model, places), SPLIT)
-    folder = save_report(measured, evaluation_of(model.path))
+    folder = ModelFolder.holding(model.path)
+    measured = task.evaluate(task.load(model.path), _own_data(task, model, places), SPLIT, folder)
+    report = save_report(measured, evaluation_of(model.path))
     run = registry.run_of(task, model.path)
     if run.note:
         context.log.warning(visible(run.note))
@@ -240,8 +241,8 @@ def evaluate(
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
-            "path": dg.MetadataValue.path(folder),
-            "report": link(registry.places, folder / PAGE),
+            "path": dg.MetadataValue.path(report),
+            "report": link(registry.places, report / PAGE),
             **numbers(measured.numbers),
             "n": measured.n,
             "split_hash": measured.split_hash,

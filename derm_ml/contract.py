@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.record import Evaluation
     from derm_ml.metrics.metric import Metric
+    from derm_ml.model_folder import ModelFolder
     from derm_ml.progress import OnEpoch
     from derm_ml.records import Reading
 
@@ -83,8 +84,12 @@ class TrainExtras(Protocol):
 class EvaluateModule(Protocol):
     """Measures. `predictor` is what the task's `load` gives."""
 
-    def evaluate(self, predictor: Any, dataset: Dataset, split: str) -> Evaluation:
-        """Every metric with its interval and n on one frozen split, and every prediction."""
+    def evaluate(self, predictor: Any, dataset: Dataset, split: str, model_folder: ModelFolder | None) -> Evaluation:
+        """Every metric with its interval and n on one frozen split, and every prediction.
+
+        What was predicted before is read below `model_folder`, and what was not is kept there; without one all is
+        predicted afresh.
+        """
         ...
 
     def recount(self, card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
@@ -95,7 +100,10 @@ class EvaluateModule(Protocol):
         ...
 
     def repeat(self, predictor: Any, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
-        """Some cases predicted again: `id`, and the numbers of the predictions that must come out the same."""
+        """Some cases predicted again: `id`, and the numbers of the predictions that must come out the same.
+
+        It runs the model, whatever is kept: promotion holds an evaluation against it.
+        """
         ...
 
 

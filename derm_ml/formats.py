@@ -89,6 +89,7 @@ LEARNED = Format("learned-from", 1, "train the model again")
 DATASET = Format("dataset", 1, "run `derm prepare` again")
 EVALUATION = Format("evaluation", 1, "run `derm evaluate` again")
 COMPARISON = Format("comparison", 2, "run `derm compare` again", {1: _one_sentence})
+PREDICTIONS = Format("predictions", 1, "remove the file, and the images are predicted again")
 EMBEDDINGS = Format("embeddings", 1, "remove the file, and it is computed again")
 SIMILAR_IMAGES = Format("similar-images", 3, "make the index again", {2: _one_sentence})  # 1 held names of patients
 PSEUDO_LABELS = Format("pseudo-labels", 1, "run `derm pseudo-label` again")

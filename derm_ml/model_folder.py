@@ -4,7 +4,7 @@ bundle/                  the trained model; bundle.json, its card, is written la
 checkpoint.safetensors   the last finished epoch; of an ensemble each member has a folder, member-1, member-2, …
 history.json             every epoch's report
 evaluation_<split>/      what was measured on a frozen split
-predictions/             what the model answered to whole splits, kept for whoever asks again
+predictions/             what the model says of each split of a dataset, kept: <dataset>/<split>.parquet
 report/                  what was measured of an autoencoder
 codes.parquet            the codes of an autoencoder
 <artifact>/              what else is made of the model, one folder each: embeddings, heatmaps, similar_images, …
@@ -73,6 +73,10 @@ class ModelFolder:
     @property
     def predictions(self) -> Path:
         return self.path / "predictions"
+
+    def predicted(self, dataset_md5: str, split: str) -> Path:
+        """What the model says of one split of a dataset, which the first digits of its md5 name."""
+        return self.predictions / dataset_md5[:12] / f"{split}.parquet"
 
     @property
     def report(self) -> Path:

@@ -9,7 +9,7 @@ A task is one folder, `derm_ml/tasks/<name>/`, with the same inner shape:
     data.py      read(root, settings) -> Reading          draw(folder, n, seed): a small set with exact truth
     model.py     the network of each recipe, where derm_ml/nets does not have it already
     train.py     fit(dataset, recipe, out, on_epoch) -> the path of a Bundle
-    evaluate.py  evaluate(predictor, dataset, split) -> Evaluation
+    evaluate.py  evaluate(predictor, dataset, split, model_folder) -> Evaluation
                  recount(card, predictions, dataset, split) -> its metrics, counted from the saved predictions
                  repeat(predictor, dataset, ids, split) -> what predicting some cases again gives
     predict.py   load(bundle) -> its predictor
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.record import Evaluation
     from derm_ml.metrics.metric import Metric
+    from derm_ml.model_folder import ModelFolder
 
 
 class PrepareSettings(Settings):
@@ -238,14 +239,20 @@ class Task:
             raise WrongValue(f"{self.name} has no demo on random pictures; draw some with `derm draw {self.name}`")
         return own(size)
 
-    def evaluate(self, predictor: Predictor, dataset: Dataset, split: str = "test") -> Evaluation:
-        """Measure a bundle on one frozen split. Raises `DataError` for a split that does not exist or is empty."""
+    def evaluate(
+        self, predictor: Predictor, dataset: Dataset, split: str = "test", model_folder: ModelFolder | None = None
+    ) -> Evaluation:
+        """Measure a bundle on one frozen split. Raises `DataError` for a split that does not exist or is empty.
+
+        With a `model_folder` the predictions kept there are read, and kept where there are none; without one every case
+        is predicted afresh, as for a promotion, which believes no file.
+        """
         if split not in SPLITS:
             raise WrongValue(unknown("split", split, SPLITS, "there are"))
         if dataset.split(split).empty:
             raise DataError(f"{dataset.path} has no images in the {split} split: there is nothing to measure")
         with memory_for(f"evaluating {self.name}", "end other programs and run it again"):
-            return self._module("evaluate").evaluate(predictor, dataset, split)
+            return self._module("evaluate").evaluate(predictor, dataset, split, model_folder)
 
     def recount(
         self, card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str = "test"
@@ -257,7 +264,7 @@ class Task:
         return self._module("evaluate").recount(card, predictions, dataset, split)
 
     def repeat(self, predictor: Predictor, dataset: Dataset, ids: Sequence[str], split: str = "test") -> pd.DataFrame:
-        """Some cases of a split predicted again: `id`, and the numbers of the predictions that must be the same."""
+        """Some cases of a split predicted afresh: `id`, and the numbers of the predictions that must be the same."""
         return self._module("evaluate").repeat(predictor, dataset, ids, split)
 
     def load(self, bundle: Path) -> Predictor:

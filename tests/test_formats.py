@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -33,6 +34,7 @@ from derm_ml.evaluation.record import Evaluation
 from derm_ml.files import sha256
 from derm_ml.formats import FORMATS, VERSION, Format
 from derm_ml.images.decode import INGEST_FORMATS, decode
+from derm_ml.predictions.kept import About, read_table
 from derm_ml.promotion.ledger import Ledger, standing
 from derm_ml.promotion.policy import Policy
 from derm_ml.records import DataError
@@ -47,6 +49,7 @@ MODEL = "out/lesion_classification/drawn-0"
 TASK = "lesion_classification"
 SECRET = "the secret of the files of format 1"  # what the ids in them are keyed with
 EXPECTED = json.loads((OLD / "expected.json").read_text())
+PREDICTED = f"{MODEL}/predictions/{EXPECTED['dataset_md5'][TASK][:12]}/test.parquet"
 
 
 def stated(path: Path, version: object) -> None:
@@ -85,6 +88,13 @@ def stated_in_learned(path: Path, version: object) -> None:
     card.write_text(json.dumps(told))
 
 
+def predicted(root: Path) -> pa.Table:
+    """The predictions kept of the test split."""
+    dataset = Dataset.open(root / "dataset" / TASK)
+    about = About.of("classifier", Bundle.open(root / MODEL / "bundle"), dataset, "test")
+    return read_table(root / PREDICTED, about, dataset.split("test")["id"].tolist())
+
+
 @dataclass(frozen=True)
 class File:
     """A file of the fixtures, what opens it as a user's command does, and how it says its version."""
@@ -109,6 +119,7 @@ FILES: Mapping[str, File] = {
             json.loads((root / "comparison/comparison.json").read_text()), "comparison.json", DermError
         ),
     ),
+    "predictions": File(PREDICTED, lambda root: predicted(root), stated_in_parquet),
     "embeddings": File(
         f"{MODEL}/embeddings/embeddings.parquet",
         lambda root: read_embeddings(root / MODEL / "embeddings/embeddings.parquet"), stated_in_parquet,

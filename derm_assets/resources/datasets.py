@@ -55,7 +55,10 @@ class Datasets:
         raise PromotionError(f"dataset {md5} is not on this machine: run `derm prepare {task.name}` with the same data")
 
     def measure(self, task: Task, bundle: Path, dataset_md5: str) -> Path:
-        """A model's evaluation on the frozen test split of that dataset: made once, then kept while it can be read."""
+        """A model's evaluation on the frozen test split of that dataset: made once, then kept while it can be read.
+
+        It is evidence for a promotion: every case is predicted afresh, no kept predictions are read.
+        """
         model, dataset = Bundle.open(bundle), self.dataset(task, dataset_md5)
         folder = self.places.here.again(task.name, f"{model.version}-{dataset_md5[:12]}")
         try:

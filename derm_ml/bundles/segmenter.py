@@ -56,15 +56,19 @@ class Segmenter(SquarePredictor):
         a dataset stores images shrunk and measures masks at the original size.
         """
         frames = sizes or [image.shape[:2] for image in images]
-        squares = calibrated(self.card, self.logits(images))[:, 0]
-        return [self._framed(square, *frame) for square, frame in zip(squares, frames, strict=True)]
+        return [self.framed(p, *frame) for p, frame in zip(self.probabilities(images), frames, strict=True)]
+
+    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """(N, S, S) float32 in 0..1: of each pixel of the squares the network saw of RGB images of any size."""
+        return calibrated(self.card, self.logits(images))[:, 0]
 
     def logits(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """(N, L, S, S) float32 over the squares, averaged over the views."""
         seen = self._session.run_views(("logits",), self.squares(images), self.card.views, {})
         return mean_map([found for (found,) in seen], self.card.views)
 
-    def _framed(self, square: np.ndarray, height: int, width: int) -> Segmentation:
+    def framed(self, square: np.ndarray, height: int, width: int) -> Segmentation:
+        """One square of `probabilities` as a mask in a frame of the image: its own, or the one it was shrunk from."""
         rule, fit = self.card.mask_rule, self.card.preprocessing.fit
         square = without_padding(square, height, width, fit)
         kept = cleaned(square, rule)

@@ -39,8 +39,9 @@ def evaluate(
     bundle = bundle_named(model)
     predictor, dataset = task.load(bundle), dataset_of(task, data)
     with notes.status(f"evaluating on {split}"):
-        evaluation = task.evaluate(predictor, dataset, split)
-        folder = ModelFolder.holding(bundle).evaluation(split)
+        model_folder = ModelFolder.holding(bundle)
+        evaluation = task.evaluate(predictor, dataset, split, model_folder)
+        folder = model_folder.evaluation(split)
         save_report(evaluation, folder)
     columns = ("metric", "value", "95 % interval", "n")
     table = Table(*columns, title=f"{task.title} · {split}")

@@ -29,7 +29,7 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from derm_ml import formats
-from derm_ml.data.splits import Identity, known_again
+from derm_ml.data.splits import Identity, known_again, split_hash
 from derm_ml.files import replacing_folder
 from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, stored_mask
 from derm_ml.records import (
@@ -162,6 +162,10 @@ class Dataset:
         if name not in (*SPLITS, UNLABELLED):
             raise DataError(f"there is no split '{name}'; splits are {', '.join(SPLITS)}, and {UNLABELLED}")
         return self.manifest.loc[self.manifest["split"] == name]
+
+    def split_hash(self, name: str) -> str:
+        """The hash of the ids that are in a split here and now, which `split_hashes` was frozen with."""
+        return split_hash(dict.fromkeys(self.split(name)["id"].astype(str), name), name)
 
     def count(self, split: str, label: str) -> int:
         """How many images of a split carry a label."""

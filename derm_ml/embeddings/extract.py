@@ -1,7 +1,7 @@
 """Embeddings of a dataset's images, as one table: what maps, similar images and pseudo-labels start from.
 
-    table = embeddings_of(Classifier(bundle), dataset, folder / "embeddings.parquet")    # made once, then read
-    vectors(table[table["split"] == "train"])                                           # (N, D) float32
+    table = table_of(Classifier(bundle), dataset, folder)           # from the predictions that are kept there
+    vectors(table[table["split"] == "train"])                       # (N, D) float32
 
 The table has one row an image, in the order of the manifest: id, source, patient, lesion, group, split, label,
 licence, embedding, model_version, dataset_md5 and, from a model that predicts, predicted and p.<label>.
@@ -11,7 +11,7 @@ Every picture goes through the bundle's own graph, as an upload to the endpoint 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,11 +23,14 @@ import pyarrow.parquet as pq
 from derm_ml import DermError, formats
 from derm_ml.bundles.attributes import Attributes
 from derm_ml.bundles.bundle import Bundle
-from derm_ml.bundles.classifier import Outputs
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.files import replacing_file
 from derm_ml.model_folder import ModelFolder
+from derm_ml.predictions.classifier import predictions_of
+from derm_ml.records import SPLITS, UNLABELLED
 
+EVERYTHING = (*SPLITS, UNLABELLED)
 FACTS = ("id", "source", "patient", "lesion", "group", "split", "label", "licence")  # copied from the manifest
 
 
@@ -43,7 +46,7 @@ class Embedded(Protocol):
 
 
 class Embedder(Protocol):
-    """A bundle that turns pictures into vectors: a `Classifier`, or the autoencoder's."""
+    """A bundle that turns pictures into vectors and predicts nothing: an autoencoder's."""
 
     bundle: Bundle
 
@@ -55,50 +58,66 @@ class Embedder(Protocol):
     ) -> Iterator[Embedded]: ...
 
 
-def embed(
-    model: Embedder, dataset: Dataset, rows: pd.DataFrame, progress: Callable[[int], None] | None = None
+def table_of(
+    classifier: Classifier,
+    dataset: Dataset,
+    folder: ModelFolder,
+    progress: Callable[[int], None] | None = None,
+    splits: Sequence[str] = EVERYTHING,
 ) -> pd.DataFrame:
-    """The table of `rows`, any rows of the dataset's manifest; `progress` is told how many images were done.
+    """The table of the images in these splits, from the predictions kept in the model folder.
 
-    Raises `ValueError` if a vector is not finite.
+    `progress` is told how many images had to be predicted. Raises `ValueError` if a vector is not finite.
     """
-    images = ((dataset.image(row), dataset.attributes(row)) for row in rows.to_dict("records"))
-    outputs = list(model.batches(images, progress=progress))
-    found = np.concatenate([o.embedding for o in outputs]) if outputs else np.empty((0, 0), np.float32)
+    asked = [name for name in splits if not dataset.split(name).empty]
+    parts = [predictions_of(classifier, dataset, name, folder, progress) for name in asked]
+    tables = [_table(classifier.bundle, dataset, p.rows, p.outputs.embedding, p.outputs.probabilities) for p in parts]
+    rows = dataset.manifest.loc[dataset.manifest["split"].isin(asked)]
+    return pd.concat(tables).set_index("id", drop=False).loc[rows["id"]].reset_index(drop=True)
+
+
+def _table(
+    bundle: Bundle, dataset: Dataset, rows: pd.DataFrame, found: np.ndarray, probabilities: np.ndarray | None
+) -> pd.DataFrame:
     broken = ~np.isfinite(found).all(axis=1)
     if broken.any():
         first = rows["id"].iloc[int(broken.argmax())]
         raise ValueError(f"{int(broken.sum())} embeddings are not finite, the first is that of {first}")
     table = pd.DataFrame({name: rows[name].to_numpy() for name in FACTS})
     table["embedding"] = list(found)
-    table["model_version"] = model.bundle.version
+    table["model_version"] = bundle.version
     table["dataset_md5"] = dataset.md5
-    if outputs and all(isinstance(o, Outputs) for o in outputs):
-        probabilities = np.concatenate([o.probabilities for o in outputs if isinstance(o, Outputs)])
-        labels = model.bundle.card.labels
+    if probabilities is not None:
+        labels = bundle.card.labels
         table["predicted"] = [labels[k] for k in probabilities.argmax(axis=1)]
         table[[f"p.{label}" for label in labels]] = probabilities
     return table
 
 
-def embeddings_of(
-    model: Embedder, dataset: Dataset, path: Path, progress: Callable[[int], None] | None = None
+def codes_of(
+    model: Embedder,
+    dataset: Dataset,
+    path: Path,
+    known: Mapping[str, np.ndarray],
+    progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """The table of the whole dataset, kept at `path`: read if it is of this model version and these data, else made."""
+    """The table of the whole dataset by a model that predicts nothing, an autoencoder, kept at `path`.
+
+    Read if it is of this model version and these data. Else made: `known` holds the vectors (D,) of images, by id, that
+    were asked for already, and `progress` is told how many more were. Raises `ValueError` if a vector is not finite.
+    """
+    rows = dataset.manifest
     if path.exists():
         table = read_embeddings(path)
         origin = {"model_version": model.bundle.version, "dataset_md5": dataset.md5}
-        if len(table) == len(dataset.manifest) and all((table[name] == value).all() for name, value in origin.items()):
+        if len(table) == len(rows) and all((table[name] == value).all() for name, value in origin.items()):
             return table
-    write_embeddings(embed(model, dataset, dataset.manifest, progress), path)
+    others = rows.loc[~rows["id"].isin(list(known))]
+    images = ((dataset.image(row), dataset.attributes(row)) for row in others.to_dict("records"))
+    codes = (code for outputs in model.batches(images, progress=progress) for code in outputs.embedding)
+    found = {**known, **dict(zip(others["id"], codes, strict=True))}
+    write_embeddings(_table(model.bundle, dataset, rows, np.stack([found[name] for name in rows["id"]]), None), path)
     return read_embeddings(path)
-
-
-def table_of(
-    model: Embedder, dataset: Dataset, folder: ModelFolder, progress: Callable[[int], None] | None = None
-) -> pd.DataFrame:
-    """The model's embedding table, where all artifacts look for it."""
-    return embeddings_of(model, dataset, folder.embeddings, progress)
 
 
 def vectors(table: pd.DataFrame) -> np.ndarray:

@@ -4,7 +4,7 @@
     <model>/embedding_map/   embedding_map.png, embedding_map.html
     <model>/similar_images/  index/, similar_images.png, precision.json
 
-The second and third read the table of the first, or make it if it is not there yet.
+All three start from the predictions kept in the model folder; what is not kept yet is predicted and kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 from derm_ml import RESEARCH_USE
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
-from derm_ml.embeddings.extract import table_of, unit, vectors
+from derm_ml.embeddings.extract import table_of, unit, vectors, write_embeddings
 from derm_ml.embeddings.map import drawn_rows, project, render_map
 from derm_ml.embeddings.quality import K, precision_at_k, quality, retrieve
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError, build_similar
@@ -46,6 +46,7 @@ def similar_of(
 def make_embeddings(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """`embeddings.parquet`, `quality.json` (figures with n and intervals), `precision.png`, `numbers.json`."""
     table = table_of(predictor, dataset, ModelFolder.holding(folder))
+    write_embeddings(table, ModelFolder.holding(folder).embeddings)
     found = quality(table)
     chance = retrieve(table).chance
     write_json(folder / "quality.json", {"research_use": RESEARCH_USE, **_plain(found)})

@@ -6,15 +6,16 @@ save(report_autoencoder(AutoencoderPredictor(bundle), dataset, title), folder / 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from derm_ml.data.dataset import Dataset
-from derm_ml.embeddings.autoencoder import AutoencoderPredictor
-from derm_ml.embeddings.extract import embeddings_of
+from derm_ml.embeddings.autoencoder import AutoencoderPredictor, Reconstructed
+from derm_ml.embeddings.extract import codes_of
 from derm_ml.embeddings.quality import K, Retrieval, precision_at_k, quality, retrieve
 from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.figures.charts import training_curves
@@ -48,9 +49,12 @@ def report_autoencoder(
     classifier on the same dataset, to be compared on the same queries. Raises `ValueError` if it is of other data.
     """
     folder = ModelFolder.holding(model.bundle.path)
-    codes = embeddings_of(model, dataset, folder.codes, progress)
     rows = dataset.split(split)
-    cases, pairs, boards = _reconstruct(model, dataset, rows)
+    records = rows.to_dict("records")
+    seen = [image for batch in model.batches((dataset.image(r), {}) for r in records) for image in _each(batch)]
+    known = {name: code for name, (_, _, code) in zip(rows["id"], seen, strict=True)}
+    codes = codes_of(model, dataset, folder.codes, known, progress)
+    cases, pairs, boards = _compared(records, [(square, back) for square, back, _ in seen])
     metrics = _image_metrics(cases)
     metrics["checkerboard_energy"] = Metric(
         boards[1], None, None, len(cases), f"of the pictures themselves {boards[0]:.2f}"
@@ -63,30 +67,17 @@ def report_autoencoder(
         other = retrieve(classifier, queries=split)
         tables["against_classifier"] = _against(other, found)
         shown = {"classifier": _of_labels(other), **shown}
-    card = model.bundle.card
-    return Evaluation(
-        task=dataset.task,
+    return Evaluation.of(
+        model.bundle,
+        dataset,
+        split,
         title=f"Autoencoder · {title}",
-        model_version=model.bundle.version,
-        recipe_name=card.recipe_name,
-        recipe=card.recipe,
-        git_commit=card.git_commit,
-        dataset_md5=dataset.md5,
-        split=split,
-        split_hash=dataset.split_hashes[split],
-        n=len(cases),
-        n_patients=len(set(cases["group"])),
-        labels=dataset.labels,
         metrics=metrics,
         predictions=cases,
         tables=tables,
         figures={
             "reconstructions": heatmap_sheet(*pairs, columns=SHOWN),
-            **(
-                {"loss": training_curves(json.loads(folder.history.read_text(encoding="utf-8")))}
-                if folder.history.exists()
-                else {}
-            ),
+            **_curves(folder.history),
             "precision": precision_figure(shown, found.chance, K),
         },
         captions=CAPTIONS,
@@ -101,13 +92,16 @@ def _curves(history: Path) -> dict[str, bytes]:
 Pairs = tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]
 
 
-def _reconstruct(
-    model: AutoencoderPredictor, dataset: Dataset, rows: pd.DataFrame
+def _each(batch: Reconstructed) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Square, reconstruction and code of each picture."""
+    return zip(batch.square, batch.reconstruction, batch.embedding, strict=True)
+
+
+def _compared(
+    records: Sequence[Mapping[Any, Any]], both: list[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[pd.DataFrame, Pairs, tuple[float, float]]:
-    """A row an image (id, group, split, label, psnr, ssim), pictures to show, checkerboards before and after."""
-    records = rows.to_dict("records")
-    batches = model.batches((dataset.image(row), {}) for row in records)
-    both = [(a, b) for batch in batches for a, b in zip(batch.square, batch.reconstruction, strict=True)]
+    """Of each picture's square and what came back: a row an image (id, group, split, label, psnr, ssim), pictures to
+    show, checkerboards before and after."""
     cases = pd.DataFrame(
         [
             {name: row[name] for name in ("id", "group", "split", "label")} | {"psnr": psnr(a, b), "ssim": ssim(a, b)}

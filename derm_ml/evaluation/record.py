@@ -29,6 +29,9 @@ from derm_ml.tables import write_table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from derm_ml.bundles.bundle import Bundle
+    from derm_ml.data.dataset import Dataset
+
 SUMMARY = "evaluation.json"
 Row = dict[str, Any]
 
@@ -65,6 +68,46 @@ class Evaluation:
     captions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     predictions_sha256: str = ""  # of predictions.parquet; known once it is saved
+
+    @classmethod
+    def of(
+        cls,
+        bundle: Bundle,
+        dataset: Dataset,
+        split: str,
+        title: str,
+        metrics: dict[str, Metric],
+        predictions: pd.DataFrame,
+        tables: dict[str, list[Row]],
+        figures: dict[str, bytes],
+        captions: dict[str, str],
+        notes: tuple[str, ...] = (),
+    ) -> Evaluation:
+        """What was measured of a bundle on one split: who was asked of what is read from bundle and dataset.
+
+        `predictions` has a row a case and the column `group`, whom an interval resamples.
+        """
+        card = bundle.card
+        return cls(
+            task=dataset.task,
+            title=title,
+            model_version=bundle.version,
+            recipe_name=card.recipe_name,
+            recipe=card.recipe,
+            git_commit=card.git_commit,
+            dataset_md5=dataset.md5,
+            split=split,
+            split_hash=dataset.split_hash(split),
+            n=len(predictions),
+            n_patients=int(predictions["group"].nunique()),
+            labels=card.labels,
+            metrics=metrics,
+            predictions=predictions,
+            tables=tables,
+            figures=figures,
+            captions=captions,
+            notes=notes,
+        )
 
     @property
     def numbers(self) -> dict[str, float]:

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.data.dataset import Dataset
-from derm_ml.data.splits import split_hash
+from derm_ml.evaluation.notes import of_split
 from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.explain.overlay import compared
 from derm_ml.figures.masks import dice_figure
@@ -26,11 +26,13 @@ from derm_ml.images.preprocess import resized_mask
 from derm_ml.metrics.intervals import measured, ratio, weighted_mean
 from derm_ml.metrics.metric import Metric, not_evaluable
 from derm_ml.metrics.segmentation import score
+from derm_ml.model_folder import ModelFolder
+from derm_ml.predictions.segmenter import Masks, masks_of, segment_rows
 from derm_ml.task import Task
 
-BATCH = 8
 GALLERY = 18  # three rows of pictures: what a person looks through in a minute
 COUNTED = 1e-9  # a ratio of whole numbers, computed twice
+CHOSEN = "Epoch and temperature"  # on the validation split
 REPEATED = ("dice", "jaccard", "sensitivity", "specificity", "answer.area_share", "answer.confidence")
 MINIMUM = 10  # pictures: with fewer the interval of a mean says nothing
 SIZES = (("small, below 5 %", 0.05), ("medium, 5 to 20 %", 0.20), ("large, 20 to 50 %", 0.50), ("very large", 1.01))
@@ -62,37 +64,30 @@ _NOTES = {
 }
 
 
-def evaluate_segmentation(task: Task, predictor: Segmenter, dataset: Dataset, split: str) -> Evaluation:
+def evaluate_segmentation(
+    task: Task, segmenter: Segmenter, dataset: Dataset, split: str, model_folder: ModelFolder | None = None
+) -> Evaluation:
     """Everything that is measured of a segmenter on one split.
 
     Every picture is asked as the endpoint would be: from its stored bytes, by the Segmenter; its mask is compared
     with the true one at the true one's own resolution. Metrics are means over pictures: `dice`, `jaccard`,
     `thresholded_jaccard`, `hd95` (pixels), `hd95_share`, `sensitivity`, `specificity`, then `empty_predictions`
     (share of the lesions that got an empty mask) and `confidence_rank_correlation` (Spearman, with the Dice).
+    The masks are those kept in `model_folder`, which are predicted if they are not there; without one predicted afresh.
     Raises `ValueError` if the split has no images.
     """
-    rows = dataset.split(split)
-    if rows.empty:
+    if dataset.split(split).empty:
         raise ValueError(f"the {split} split has no images: there is nothing to measure")
-    table = pd.DataFrame(list(_scored(predictor, dataset, rows)))
-    hash_here = split_hash(dict.fromkeys(table["id"], split), split)
-    card = predictor.card
-    worst = table.sort_values(["dice", "id"]).head(GALLERY)
+    masks = masks_of(segmenter, dataset, split, model_folder)
+    table = pd.DataFrame(list(_scored(dataset, masks)))
     ranked = table.sort_values(["dice", "id"])
+    worst = ranked.head(GALLERY)
     spread = ranked.iloc[np.linspace(0, len(ranked) - 1, min(GALLERY, len(ranked))).round().astype(int)]
-    return Evaluation(
-        task=task.name,
+    return Evaluation.of(
+        segmenter.bundle,
+        dataset,
+        split,
         title=task.title,
-        model_version=predictor.bundle.version,
-        recipe_name=card.recipe_name,
-        recipe=card.recipe,
-        git_commit=card.git_commit,
-        dataset_md5=dataset.md5,
-        split=split,
-        split_hash=hash_here,
-        n=len(table),
-        n_patients=len(set(table["group"])),
-        labels=card.labels,
         metrics=_metrics(table),
         predictions=table.assign(split=split),
         tables={
@@ -106,11 +101,11 @@ def evaluate_segmentation(task: Task, predictor: Segmenter, dataset: Dataset, sp
                 table["true_area"].to_numpy(float),
                 table["answer.confidence"].to_numpy(float),
             ),
-            "worst_cases": _gallery(predictor, dataset, worst),
-            "from_worst_to_best": _gallery(predictor, dataset, spread),
+            "worst_cases": _gallery(dataset, masks, worst),
+            "from_worst_to_best": _gallery(dataset, masks, spread),
         },
         captions=CAPTIONS,
-        notes=_notes(card.split_hashes, split, hash_here, table),
+        notes=(*of_split(segmenter.card, split, dataset.split_hash(split), CHOSEN), *_empty_masks(table)),
     )
 
 
@@ -129,30 +124,29 @@ def recount_segmentation(predictions: pd.DataFrame, dataset: Dataset, split: str
     return _metrics(table)
 
 
-def repeat_segmentation(predictor: Segmenter, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
-    """Some pictures segmented again: id, the scores that change little with a pixel, and what the endpoint answers."""
+def repeat_segmentation(segmenter: Segmenter, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
+    """Some pictures segmented again: id, the scores that change little with a pixel, and what the endpoint answers.
+
+    Promotion holds an evaluation against it, so the graph runs again: kept masks are not read here.
+    """
     rows = dataset.split(split).set_index("id", drop=False).loc[list(ids)]
-    return pd.DataFrame(list(_scored(predictor, dataset, rows)), columns=["id", *REPEATED])
+    masks = segment_rows(segmenter, dataset, rows)
+    return pd.DataFrame(list(_scored(dataset, masks)), columns=["id", *REPEATED])
 
 
-def _scored(predictor: Segmenter, dataset: Dataset, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _scored(dataset: Dataset, masks: Masks) -> Iterator[dict[str, Any]]:
     """One row a picture: who it is, its scores, and what the endpoint answers of the picture as stored."""
-    for start in range(0, len(rows), BATCH):
-        batch = rows.iloc[start : start + BATCH].to_dict("records")
-        images = [dataset.image(row) for row in batch]
-        sizes = [(int(row["mask.height"]), int(row["mask.width"])) for row in batch]
-        for row, image, found in zip(batch, images, predictor.segment(images, sizes), strict=True):
-            sent = found.mask if found.mask.shape == image.shape[:2] else predictor.segment([image])[0].mask
-            yield {
-                "id": str(row["id"]),
-                "group": str(row["group"]),
-                "source": str(row["source"]),
-                "true_area": float(row["mask.area"]),
-                **asdict(score(found.mask, dataset.mask(row))),
-                # repeated through the built service before it is released
-                "answer.area_share": float((sent > 0).mean()),
-                "answer.confidence": found.confidence,
-            }
+    for place, row in enumerate(masks.rows.to_dict("records")):
+        yield {
+            "id": str(row["id"]),
+            "group": str(row["group"]),
+            "source": str(row["source"]),
+            "true_area": float(row["mask.area"]),
+            **asdict(score(masks.mask(place), dataset.mask(row))),
+            # repeated through the built service before it is released
+            "answer.area_share": float((masks.answered(place) > 0).mean()),
+            "answer.confidence": float(masks.confidence[place]),
+        }
 
 
 def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
@@ -224,31 +218,20 @@ def _case(row: Mapping[Any, Any]) -> Row:
     return {name: row[name] for name in ("id", "source", "dice", "jaccard", "hd95", "true_area", "answer.confidence")}
 
 
-def _gallery(predictor: Segmenter, dataset: Dataset, chosen: pd.DataFrame) -> bytes:
-    """The chosen pictures as stored, with what was found, drawn too much and missed in colours."""
-    by_id = dataset.manifest.set_index("id")
+def _gallery(dataset: Dataset, masks: Masks, chosen: pd.DataFrame) -> bytes:
+    """The chosen rows of the scores: pictures as stored, with what was found, drawn too much and missed in colours."""
     pictures, captions = [], []
-    for case in chosen.to_dict("records"):
-        row = by_id.loc[case["id"]]
+    for place, case in zip(chosen.index, chosen.to_dict("records"), strict=True):
+        row = masks.rows.iloc[place]
         image = dataset.image(row)
         truth = resized_mask(dataset.mask(row), *image.shape[:2])
-        pictures.append(compared(image, predictor.segment([image])[0].mask, truth))
+        pictures.append(compared(image, masks.answered(place), truth))
         captions.append(f"{case['id']}\nDice {case['dice']:.2f}, said {case['answer.confidence']:.2f}")
     return contact_sheet(pictures, captions, columns=6)
 
 
-def _notes(known: Mapping[str, str], split: str, hash_here: str, table: pd.DataFrame) -> tuple[str, ...]:
-    notes = []
-    if split == "validation":
-        notes.append("Epoch and temperature were chosen on this split: its figures flatter.")
-    if split == "train":
-        notes.append("The network was fitted to these cases: the figures say nothing about new ones.")
-    if known.get(split) != hash_here:
-        notes.append(
-            f"This is not the {split} split the model was kept apart from ({known.get(split) or 'none is named'}): "
-            "images of it may have been seen in training."
-        )
+def _empty_masks(table: pd.DataFrame) -> tuple[str, ...]:
     empty = int(np.count_nonzero(table["true_area"].to_numpy(float) == 0))
-    if empty:
-        notes.append(f"{empty} of {len(table)} true masks are empty: a picture counts 1 if the answer is empty too.")
-    return tuple(notes)
+    if not empty:
+        return ()
+    return (f"{empty} of {len(table)} true masks are empty: a picture counts 1 if the answer is empty too.",)

@@ -1,7 +1,4 @@
-"""Heatmaps of findings that do not exclude each other: each has its own map.
-
-For one picture (`/explain`, `derm explain`) and as sheets of a whole split, one a finding (report, Dagster).
-"""
+"""Heatmaps of findings that do not exclude each other: each has its own map (`/explain`, `derm explain`)."""
 
 from __future__ import annotations
 
@@ -9,25 +6,14 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
-from derm_ml.data.dataset import Dataset
 from derm_ml.explain.layers import shown
 from derm_ml.explain.overlay import captioned, overlay
-from derm_ml.figures.sheets import heatmap_sheet
 from derm_ml.metrics.words import readable
 from derm_ml.sentences import WrongValue, unknown
-
-FOUND, MISSED, FALSE = 6, 3, 3  # pictures of a finding's sheet: right, overlooked, wrongly found
-
-
-def findings_of(predictor: Classifier, dataset: Dataset, rows: pd.DataFrame) -> Outputs:
-    """What the predictor says of the rows of a split, each photo with that of the other eye where there is one."""
-    asked = ((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
-    return predictor.with_fellows(concatenate(predictor.batches(asked)), dataset.fellows(rows))
 
 
 def finding_of(predictor: Classifier, asked: np.ndarray | Pair) -> Outputs:
@@ -70,29 +56,3 @@ def explained(predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[
     white = (255, 255, 255)
     grown = [cv2.copyMakeBorder(q, 0, tallest - len(q), 0, 0, cv2.BORDER_CONSTANT, value=white) for q in panels]
     return np.ascontiguousarray(np.hstack(grown))
-
-
-def finding_sheets(predictor: Classifier, dataset: Dataset, rows: pd.DataFrame, outputs: Outputs) -> dict[str, bytes]:
-    """Finding → a sheet (PNG): pictures in which it was found, overlooked and wrongly found, with the finding's map.
-
-    In the order of the manifest, so that nobody has picked the pretty ones. A picture with several findings is on
-    the sheet of each. `outputs` are those of `rows`.
-    """
-    sheets: dict[str, bytes] = {}
-    for column, label in enumerate(predictor.labels):
-        truth = rows[f"target.{label}"].to_numpy()
-        flagged = outputs.probabilities[:, column] >= predictor.card.threshold(label)
-        kinds = {
-            "found": np.flatnonzero(flagged & (truth == 1))[:FOUND],
-            "overlooked": np.flatnonzero(~flagged & (truth == 1))[:MISSED],
-            "wrongly found": np.flatnonzero(flagged & (truth == 0))[:FALSE],
-        }
-        pairs, captions = [], []
-        for kind, places in kinds.items():
-            for i in places:
-                seen = predictor.square(dataset.image(rows.iloc[i]))
-                pairs.append((seen, overlay(seen, outputs.maps[i, column])))
-                captions.append(f"{rows['id'].iloc[i]}\n{kind}, {outputs.probabilities[i, column]:.0%}")
-        title = f"Grad-CAM of {readable(label)} · {RESEARCH_USE}"
-        sheets[label] = heatmap_sheet(pairs, captions, title=title)
-    return sheets

@@ -1,63 +1,97 @@
-"""Sheets of pictures beside their heatmaps, for reports and the Dagster UI."""
+"""Sheets of a split's pictures beside their heatmaps, for reports and the Dagster UI.
+
+They predict nothing: the predictions of the split are given, maps and all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from derm_ml import RESEARCH_USE
-from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
-from derm_ml.data.dataset import Dataset
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.explain.overlay import overlay
 from derm_ml.figures.sheets import heatmap_sheet
 from derm_ml.files import replacing_file
+from derm_ml.metrics.words import readable
+from derm_ml.predictions.classifier import Predictions
 
 PER_LABEL = 4  # right and wrong answers shown of each label
+FOUND, MISSED, FALSE = 6, 3, 3  # pictures of a finding's sheet: right, overlooked, wrongly found
 
 
 def classification_heatmaps(
-    predictor: Classifier, dataset: Dataset, folder: Path, decided_at: str = "balanced"
+    classifier: Classifier, predictions: Predictions, folder: Path, decided_at: str = "balanced"
 ) -> Mapping[str, Path]:
-    """`heatmaps.png`: for each label, test pictures the model got right and wrong, beside the Grad-CAM of its answer.
+    """`heatmaps.png`: for each label, pictures the model got right and wrong, beside the Grad-CAM of its answer.
 
     Of independent labels (sigmoid) the map is always that of the label, decided at the operating point `decided_at`.
     Pictures are taken in the order of the manifest, so that nobody has picked the pretty ones.
     """
-    rows = dataset.split("test").to_dict("records")
-    outputs = concatenate(predictor.batches((dataset.image(r), dataset.attributes(r)) for r in rows))
-    said = _said_of_classes if predictor.card.head == "softmax" else _said_of_labels
+    said = _said_of_classes if classifier.card.head == "softmax" else _said_of_labels
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     captions: list[str] = []
-    for i, column, words in said(predictor, rows, outputs, decided_at):
-        square = predictor.square(dataset.image(rows[i]))
-        pairs.append((square, overlay(square, outputs.maps[i, column])))
-        captions.append(f"{rows[i]['id']}\nis {rows[i]['label']}\n{words}")
+    for i, column, words in said(classifier, predictions, decided_at):
+        row = predictions.rows.iloc[i]
+        pairs.append(_mapped(classifier, predictions, i, column))
+        captions.append(f"{row['id']}\nis {row['label']}\n{words}")
     path = folder / "heatmaps.png"
     with replacing_file(path) as temporary:
         temporary.write_bytes(heatmap_sheet(pairs, captions, title=f"Grad-CAM of the answer · {RESEARCH_USE}"))
     return {"heatmaps": path}
 
 
+def finding_sheets(classifier: Classifier, predictions: Predictions) -> dict[str, bytes]:
+    """Finding → a sheet (PNG): pictures in which it was found, overlooked and wrongly found, with the finding's map.
+
+    In the order of the manifest, so that nobody has picked the pretty ones. A picture with several findings is on
+    the sheet of each.
+    """
+    sheets: dict[str, bytes] = {}
+    rows, probabilities = predictions.rows, predictions.outputs.probabilities
+    for column, label in enumerate(classifier.labels):
+        truth = rows[f"target.{label}"].to_numpy()
+        flagged = probabilities[:, column] >= classifier.card.threshold(label)
+        kinds = {
+            "found": np.flatnonzero(flagged & (truth == 1))[:FOUND],
+            "overlooked": np.flatnonzero(~flagged & (truth == 1))[:MISSED],
+            "wrongly found": np.flatnonzero(flagged & (truth == 0))[:FALSE],
+        }
+        shown = [(kind, int(i)) for kind, places in kinds.items() for i in places]
+        pairs = [_mapped(classifier, predictions, i, column) for _, i in shown]
+        captions = [f"{rows['id'].iloc[i]}\n{kind}, {probabilities[i, column]:.0%}" for kind, i in shown]
+        title = f"Grad-CAM of {readable(label)} · {RESEARCH_USE}"
+        sheets[label] = heatmap_sheet(pairs, captions, title=title)
+    return sheets
+
+
+def _mapped(classifier: Classifier, predictions: Predictions, i: int, column: int) -> tuple[np.ndarray, np.ndarray]:
+    """The square the network saw of a row, and the same with the map of a label laid over it."""
+    square = classifier.square(predictions.dataset.image(predictions.rows.iloc[i]))
+    return square, overlay(square, predictions.outputs.maps[i, column])
+
+
 _Said = Iterator[tuple[int, int, str]]  # row, column of the map, what was said
 
 
-def _said_of_classes(predictor: Classifier, rows: Sequence[dict], outputs: Outputs, _decided_at: str) -> _Said:
-    answers = outputs.probabilities.argmax(axis=1)
-    for column, label in enumerate(predictor.labels):
-        of_label = [i for i, row in enumerate(rows) if row[f"target.{label}"] == 1]
+def _said_of_classes(classifier: Classifier, predictions: Predictions, _decided_at: str) -> _Said:
+    p = predictions.outputs.probabilities
+    answers = p.argmax(axis=1)
+    for column, label in enumerate(classifier.labels):
+        of_label = np.flatnonzero(predictions.rows[f"target.{label}"].to_numpy() == 1)
         right = [i for i in of_label if answers[i] == column][:PER_LABEL]
         wrong = [i for i in of_label if answers[i] != column][: PER_LABEL // 2]
         for i in right + wrong:
-            yield i, answers[i], f"said {predictor.labels[answers[i]]} {outputs.probabilities[i, answers[i]]:.0%}"
+            yield int(i), int(answers[i]), f"said {classifier.labels[answers[i]]} {p[i, answers[i]]:.0%}"
 
 
-def _said_of_labels(predictor: Classifier, rows: Sequence[dict], outputs: Outputs, decided_at: str) -> _Said:
-    for column, label in enumerate(predictor.labels):
-        flagged = outputs.probabilities[:, column] >= predictor.card.threshold(label, decided_at)
+def _said_of_labels(classifier: Classifier, predictions: Predictions, decided_at: str) -> _Said:
+    for column, label in enumerate(classifier.labels):
+        p = predictions.outputs.probabilities[:, column]
+        truth = predictions.rows[f"target.{label}"].to_numpy()
+        flagged = p >= classifier.card.threshold(label, decided_at)
         for target, answer, most in ((1, True, 4), (1, False, 4), (0, True, 2), (0, False, 2)):
-            found = [i for i, row in enumerate(rows) if row[f"target.{label}"] == target and flagged[i] == answer]
-            for i in found[:most]:
-                words = "flagged" if answer else "not flagged"
-                yield i, column, f"{label} {outputs.probabilities[i, column]:.0%}, {words}"
+            for i in np.flatnonzero((truth == target) & (flagged == answer))[:most]:
+                yield int(i), column, f"{label} {p[i]:.0%}, {'flagged' if answer else 'not flagged'}"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from derm_ml.asking.pair import STATES, Pair
+from derm_ml.asking.pair import STATES
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.explain.matches import side_by_side
@@ -23,10 +23,11 @@ from derm_ml.metrics import calibration, matching
 from derm_ml.metrics.intervals import Statistic, clopper_pearson, measured
 from derm_ml.metrics.matching import Counts
 from derm_ml.metrics.metric import Metric, undefined
+from derm_ml.model_folder import ModelFolder
 from derm_ml.pairs import measure
 from derm_ml.pairs.cases import Case, cases
 from derm_ml.pairs.figures import difficulty_figure, methods_figure, same_skin_figure
-from derm_ml.pairs.matching.original import original_matches, unregistered_matches
+from derm_ml.pairs.predictions import baselines_of, said_of
 from derm_ml.pairs.predictor import PairPredictor
 from derm_ml.task import Task
 
@@ -60,36 +61,35 @@ CAPTIONS = {
 
 
 def evaluate_pairs(
-    task: Task, predictor: PairPredictor, dataset: Dataset, split: str, numbers=lambda _pair, _outcome: {}
+    task: Task,
+    predictor: PairPredictor,
+    dataset: Dataset,
+    split: str,
+    numbers: measure.Numbers,
+    model_folder: ModelFolder | None = None,
 ) -> Evaluation:
     """Everything that is measured of a pair matcher on one split.
 
     Metrics: `match_f1`, `match_precision`, `match_recall`, `state_accuracy` over all pairs of known truth, the same
     F1 by kind, `registration_error` (median, in distances between the eyes), `right_refused`, `wrong_refused`, `ece`,
     and `match_f1_original`, `match_f1_unregistered` of the baselines.
+    What was said of the pairs is read below `model_folder` where it is kept; `numbers` are those of the task's answer.
     """
-    rows = measure.measure_cases(predictor, cases(dataset, split), _baselines(predictor), numbers=numbers)
-    card, table = predictor.card, _predictions(rows, split)
-    groups = {row.case.group for row in rows}
-    return Evaluation(
-        task=task.name,
+    of = cases(dataset, split)
+    said = said_of(predictor, dataset, split, of, model_folder, numbers)
+    rows = [measure.row_of(case, told, case.load()[1]) for case, told in zip(of, said, strict=True)]
+    table = _predictions(rows, split)
+    return Evaluation.of(
+        predictor.bundle,
+        dataset,
+        split,
         title=task.title,
-        model_version=predictor.bundle.version,
-        recipe_name=card.recipe_name,
-        recipe=card.recipe,
-        git_commit=card.git_commit,
-        dataset_md5=dataset.md5,
-        split=split,
-        split_hash=dataset.split_hashes[split],
-        n=len(rows),
-        n_patients=len(groups),
-        labels=card.labels,
         metrics=_metrics(table),
         predictions=table,
         tables=_tables(rows),
         figures=_figures(predictor, rows),
         captions=CAPTIONS,
-        notes=_notes(card.split_hashes.get(split), dataset.split_hashes[split], split),
+        notes=_notes(predictor.card.split_hashes.get(split), dataset.split_hashes[split], split),
     )
 
 
@@ -100,20 +100,15 @@ def recount_pairs(predictions: pd.DataFrame, dataset: Dataset, split: str) -> di
 
 
 def repeat_pairs(predictor: PairPredictor, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
-    """Some pairs asked again: id, and every number of the saved predictions."""
+    """Some pairs asked again: id, and every number of the saved predictions.
+
+    Promotion holds an evaluation against it, so the pairs are asked again: nothing that is kept is read here.
+    """
     wanted = set(ids)
     of = [case for case in cases(dataset, split) if case.id in wanted]
-    table = _predictions(measure.measure_cases(predictor, of, _baselines(predictor)), split)
+    table = _predictions(measure.measure_cases(predictor, of, baselines_of(predictor)), split)
     numbers = [name for name in table.columns if name in REPEATED or name.startswith(("original.", "unregistered."))]
     return table.loc[:, ["id", *numbers]]
-
-
-def _baselines(predictor: PairPredictor) -> dict[str, Callable[[Pair], Sequence[tuple[int, int]]]]:
-    found: dict[str, Callable[[Pair], Sequence[tuple[int, int]]]] = {"unregistered": unregistered_matches}
-    if predictor.faces:
-        faces = predictor.faces
-        found["original"] = lambda pair: [(i, j) for i, j, _ in original_matches(pair, faces)]
-    return found
 
 
 def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
@@ -279,10 +274,10 @@ def _figures(predictor: PairPredictor, rows: Sequence[measure.Row]) -> dict[str,
     figures["same_skin"] = same_skin_figure(same, predictor.matcher.numbers.same_threshold)
     worst = sorted((r for r in rows if r.counts and _errors(r.counts)), key=lambda r: -_errors(r.counts))[:FAILURES]
     if worst:
-        figures["failures"] = _sheet(predictor, worst)
+        figures["failures"] = _sheet(worst)
     odd = [r for r in rows if r.refused is r.case.is_right][:FAILURES]
     if odd:
-        figures["refusals"] = _sheet(predictor, odd)
+        figures["refusals"] = _sheet(odd)
     return figures
 
 
@@ -291,10 +286,10 @@ def _errors(counts: Counts | None) -> int:
     return counts.said + counts.there - 2 * counts.right + counts.states - counts.states_right
 
 
-def _sheet(predictor: PairPredictor, rows: Sequence[measure.Row]) -> bytes:
+def _sheet(rows: Sequence[measure.Row]) -> bytes:
     pictures, captions = [], []
     for row in rows:
-        pictures.append(drawn(predictor, row.case))
+        pictures.append(drawn(row.case, row.said))
         counts = row.counts
         said = f"{counts.right} right, {counts.said} said, {counts.there} there" if counts else row.case.kind
         same = "" if row.same is None else f"same skin {row.same:.2f}"
@@ -302,14 +297,12 @@ def _sheet(predictor: PairPredictor, rows: Sequence[measure.Row]) -> bytes:
     return contact_sheet(pictures, captions, columns=3, tile=330)
 
 
-def drawn(predictor: PairPredictor, case: Case, height: int = 300) -> np.ndarray:
+def drawn(case: Case, said: measure.Said, height: int = 300) -> np.ndarray:
     """A case with what is said of it: lines, colours, wrong matches dashed."""
     pair, truth = case.load()
-    outcome = predictor(pair)
-    said = [(m.first, m.second) for m in outcome.matches]
-    wrong = sorted(set(truth.judged(said)) - set(truth.matches)) if truth else []
-    states = tuple([fate.state for fate in side] for side in outcome.fates)
-    return side_by_side(pair, said, (states[0], states[1]), height, wrong)
+    matches = [(i, j) for i, j, _ in said.matches]
+    wrong = sorted(set(truth.judged(matches)) - set(truth.matches)) if truth else []
+    return side_by_side(pair, matches, said.states, height, wrong)
 
 
 def _predictions(rows: Sequence[measure.Row], split: str = "") -> pd.DataFrame:

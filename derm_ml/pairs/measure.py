@@ -1,9 +1,9 @@
-"""What a predictor says of cases, held against their truth: one row a case."""
+"""What a predictor says of cases, and the same held against their truth: one row a case."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,6 +22,25 @@ class Answers(Protocol):
 
 
 @dataclass(frozen=True)
+class Said:
+    """What was said of one case; a refused pair has a reason and neither matches nor states.
+
+    `matches`: (box of the first photo, box of the second, confidence); `states` of the boxes of each photo; `errors`
+    (N,): how far each lesion of known place is from where it should be, in units; `answer`: the numbers of the answer;
+    `baselines`: matches (box, box) by other methods, where the truth is known.
+    """
+
+    accepted: bool
+    reason: str
+    same: float | None
+    matches: tuple[tuple[int, int, float], ...]
+    states: tuple[tuple[str, ...], tuple[str, ...]]
+    errors: tuple[float, ...]
+    answer: dict[str, float]
+    baselines: dict[str, tuple[tuple[int, int], ...]]
+
+
+@dataclass(frozen=True)
 class Row:
     """One measured case. `counts` is None where the truth is not known; a refused pair has said nothing.
 
@@ -30,6 +49,7 @@ class Row:
     """
 
     case: Case
+    said: Said
     refused: bool
     reason: str
     same: float | None
@@ -43,48 +63,66 @@ class Row:
     unknown: int = 0  # boxes whose state nobody has said: they are left out
 
 
-def measure_cases(
-    predictor: Answers,
-    of: Sequence[Case],
-    baselines: dict[str, Callable[[Pair], Sequence[tuple[int, int]]]] | None = None,
-    progress: Callable[[int], None] = lambda _: None,
-    numbers: Callable[[Pair, Outcome], dict[str, float]] = lambda _pair, _outcome: {},
-) -> list[Row]:
-    """Ask every case. `baselines` are matchings without refusal or states, counted on pairs of known truth."""
+Baselines = Mapping[str, Callable[[Pair], Sequence[tuple[int, int]]]]  # matchings without refusal or states
+Numbers = Callable[[Pair, Outcome], dict[str, float]]  # of an answer
+Done = Callable[[int], None]  # is told how many cases
+
+
+def no_numbers(_pair: Pair, _outcome: Outcome) -> dict[str, float]:
+    return {}
+
+
+def measure_cases(predictor: Answers, of: Sequence[Case], baselines: Baselines | None = None) -> list[Row]:
+    """Ask every case and hold what is said against its truth. `baselines` are counted on pairs of known truth."""
 
     def one(case: Case) -> Row:
         pair, truth = case.load()
-        outcome = predictor(pair)
-        row = _row(case, outcome, truth, numbers(pair, outcome))
-        if truth is not None:
-            for name, matching in (baselines or {}).items():
-                row.baselines[name] = count(truth.judged(matching(pair)), truth.matches)
-        return row
+        return row_of(case, say(predictor, pair, truth, baselines or {}), truth)
 
-    return list(in_parallel(one, of, progress))
+    return list(in_parallel(one, of, lambda _: None))
 
 
-def _row(case: Case, outcome: Outcome, truth: Truth | None, answer: dict[str, float]) -> Row:
-    refused = not outcome.accepted
+def say(
+    predictor: Answers, pair: Pair, truth: Truth | None, baselines: Baselines, numbers: Numbers = no_numbers
+) -> Said:
+    """Ask one pair."""
+    outcome = predictor(pair)
+    first, second = (tuple(fate.state for fate in side) for side in outcome.fates)
+    return Said(
+        bool(outcome.accepted),
+        outcome.reason,
+        None if outcome.same is None else float(outcome.same),
+        tuple((int(m.first), int(m.second), float(m.confidence)) for m in outcome.matches),
+        (first, second),
+        tuple(_errors(outcome, truth)) if truth else (),
+        numbers(pair, outcome),
+        {n: tuple((int(i), int(j)) for i, j in matching(pair)) for n, matching in baselines.items()} if truth else {},
+    )
+
+
+def row_of(case: Case, said: Said, truth: Truth | None) -> Row:
+    """What was said of a case, held against its truth."""
+    refused = not said.accepted
     if truth is None:
-        return Row(case, refused, outcome.reason, outcome.same, None, answer=answer)
-    judged = set(truth.judged((m.first, m.second) for m in outcome.matches))
+        return Row(case, said, refused, said.reason, said.same, None, answer=said.answer)
+    judged = set(truth.judged((i, j) for i, j, _ in said.matches))
     every = [s for side in truth.states for s in side]
-    told = ["refused"] * len(every) if refused else [f.state for side in outcome.fates for f in side]
-    states = [(true, said) for true, said in zip(every, told, strict=True) if true is not None]
+    told = ["refused"] * len(every) if refused else [state for side in said.states for state in side]
+    states = [(true, state) for true, state in zip(every, told, strict=True) if true is not None]
     right = set(truth.matches)
     return Row(
         case,
+        said,
         refused,
-        outcome.reason,
-        outcome.same,
-        count(judged, truth.matches, [said for _, said in states], [true for true, _ in states]),
-        tuple(_errors(outcome, truth)),
-        tuple((m.confidence, pair in right) for m in outcome.matches if (pair := (m.first, m.second)) in judged),
+        said.reason,
+        said.same,
+        count(judged, truth.matches, [state for _, state in states], [true for true, _ in states]),
+        said.errors,
+        tuple((confidence, (i, j) in right) for i, j, confidence in said.matches if (i, j) in judged),
         {k: v for k, v in truth.parameters.items() if isinstance(v, float | int)},
-        {},
+        {name: count(truth.judged(found), truth.matches) for name, found in said.baselines.items()},
         tuple(states),
-        answer,
+        said.answer,
         len(every) - len(states),
     )
 

@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
-from derm_ml.bundles.classifier import Classifier, concatenate
+from derm_ml.bundles.bundle import Bundle, BundleCard, seal, writing_bundle
+from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.data.dataset import Dataset
 from derm_ml.files import write_json
 from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.classifier import ClassifierNetwork
+from derm_ml.predictions.classifier import keep, predict_rows
 from derm_ml.progress import OnEpoch
 from derm_ml.sentences import WrongValue
 from derm_ml.training.classifier_calibration import ValidationLogits, calibrated_card
@@ -71,7 +72,8 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
     write_json(model.history, [asdict(report) for report in trained.history])
     with writing_bundle(model.bundle) as folder:
         seal_trained(dataset, selected, recipe, aim, trained, folder)
-        calibrate(dataset, selected, recipe, aim, folder)
+        outputs = calibrate(dataset, selected, recipe, aim, folder)
+    keep(model, Bundle.open(model.bundle), dataset, "validation", outputs)  # nobody needs to predict them again
     return model.bundle
 
 
@@ -135,22 +137,23 @@ def seal_trained(
     seal(folder, card)
 
 
-def calibrate(dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, folder: Path) -> None:
-    """Seal the bundle in `folder` again, with what its own graph says of the validation split; with pseudo-labels, also
-    with what they brought over their teacher."""
+def calibrate(dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, folder: Path) -> Outputs:
+    """Seal the bundle in `folder` again, with what its own graph says of the validation split, which is returned; with
+    pseudo-labels, also with what they brought over their teacher."""
     rows, classifier = selected.validation, Classifier(folder)
-    asked = ((dataset.image(row), dataset.attributes(row)) for _, row in rows.iterrows())
+    outputs = predict_rows(classifier, dataset, rows)
     said = ValidationLogits(
-        concatenate(classifier.batches(asked)).logits,
+        outputs.logits,
         dataset.targets(rows),
         rows["group"].to_numpy(str),
         dataset.fellows(rows) if recipe.patient.fellow else None,
     )
     card = calibrated_card(classifier.card, said, aim.recalls)
     if selected.given:
-        outcome = judged(Classifier(selected.given.teacher), classifier, dataset, aim.scored, selected.given)
+        outcome = judged(Classifier(selected.given.teacher), outputs, dataset, aim.scored, selected.given)
         card = card.model_copy(update={"pseudo_labels": outcome})
     seal(folder, card)
+    return outputs
 
 
 def build_classifier(recipe: ClassifierRecipe, labels: int) -> ClassifierNetwork:

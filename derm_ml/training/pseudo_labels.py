@@ -28,7 +28,7 @@ import pandas as pd
 
 from derm_ml import formats
 from derm_ml.bundles.bundle import Bundle, PseudoLabelling
-from derm_ml.bundles.classifier import Classifier, concatenate
+from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.data.dataset import Dataset
 from derm_ml.embeddings.extract import table_of, unit, vectors
 from derm_ml.figures.sheets import contact_sheet
@@ -37,6 +37,7 @@ from derm_ml.metrics.classification import mean_auc
 from derm_ml.metrics.intervals import clopper_pearson, measured, paired_difference, weighted_mean
 from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.model_folder import ModelFolder
+from derm_ml.predictions.classifier import predictions_of
 from derm_ml.recipe import leaves
 from derm_ml.records import UNLABELLED, DataError
 from derm_ml.tables import read_table, write_table
@@ -90,8 +91,8 @@ def unlabelled_rows(dataset: Dataset, labelled: pd.DataFrame) -> tuple[pd.DataFr
 def propose(predictor: Classifier, dataset: Dataset) -> Proposal:
     """Labels for the unlabelled images of a dataset by the model's own neighbours, and their audited precision.
 
-    The embeddings are those of the model's table, which is made if it is not there yet. Which training labels the model
-    knew is read from its card. Raises `DataError` if it was trained on other data.
+    The embeddings are those kept in the model folder; what is not there yet is predicted and kept. Which training
+    labels the model knew is read from its card. Raises `DataError` if it was trained on other data.
     """
     card = predictor.card
     if card.dataset_md5 != dataset.md5:
@@ -100,7 +101,9 @@ def propose(predictor: Classifier, dataset: Dataset) -> Proposal:
     labelled = labelled_rows(dataset, learned.get("labelled_share", 1.0), learned["seed"])
     pool, excluded = unlabelled_rows(dataset, labelled)
     hidden = dataset.split("validation")
-    embedded = table_of(predictor, dataset, ModelFolder.holding(predictor.bundle.path)).set_index("id")
+    splits = ("train", "validation", UNLABELLED)  # test images take part in nothing
+    folder = ModelFolder.holding(predictor.bundle.path)
+    embedded = table_of(predictor, dataset, folder, splits=splits).set_index("id")
     known, aside = (vectors(embedded.loc[rows["id"]]) for rows in (labelled, hidden))
     others = vectors(embedded.loc[pool["id"]]) if len(pool) else known[:0]
     known, others, aside = _reduced(known, others, aside)
@@ -273,20 +276,18 @@ def read_pseudo_labels(path: Path, dataset: Dataset, share: float, seed: int) ->
 
 
 def judged(
-    teacher: Classifier, student: Classifier, dataset: Dataset, scored: Sequence[str], given: PseudoLabels
+    teacher: Classifier, student: Outputs, dataset: Dataset, scored: Sequence[str], given: PseudoLabels
 ) -> PseudoLabelling:
     """Student against teacher on the validation split, the same resampled patients for both: the paired gain in AUC.
 
-    Accepted if the whole 95 % interval lies above 0.
+    `student` is what the new model says of the images of the validation split, in their order; what the teacher says is
+    read where it is kept in its model folder. Accepted if the whole 95 % interval lies above 0.
     """
-    rows = dataset.split("validation")
+    of_teacher = predictions_of(teacher, dataset, "validation", ModelFolder.holding(teacher.bundle.path))
     columns = [dataset.labels.index(label) for label in scored]
-    y = dataset.targets(rows)[:, columns]
-    said = [
-        concatenate(p.batches((dataset.image(r), dataset.attributes(r)) for _, r in rows.iterrows())).logits[:, columns]
-        for p in (student, teacher)
-    ]
-    gain = paired_difference(mean_auc, rows["group"].to_numpy(str), said[0], said[1], y)
+    y = dataset.targets(of_teacher.rows)[:, columns]
+    said = [outputs.logits[:, columns] for outputs in (student, of_teacher.outputs)]
+    gain = paired_difference(mean_auc, of_teacher.rows["group"].to_numpy(str), said[0], said[1], y)
     return PseudoLabelling(
         table=given.source,
         images=len(given.rows),

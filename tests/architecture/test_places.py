@@ -30,7 +30,7 @@ BELOW = {
 }  # fmt: skip
 MODEL = {
     "bundle", "history.json", "checkpoint.safetensors", "mlflow_run", "codes.parquet", "embeddings.parquet",
-    "pseudo_labels", "similar_images",
+    "pseudo_labels", "similar_images", "predictions",
 }  # fmt: skip
 # (file, name) → why it is no place of the installation
 ALLOWED = {

@@ -83,7 +83,7 @@ def test_a_type_checker_sees_the_modules_too(task):
         ("train", "def fit(", "def fit_all(", "train.py has no fit"),
         ("predict", "def explain(", "def explian(", "predict.explian is called by nobody"),
         ("predict", "def drawings(", "def drawnings(", "predict.drawnings is called by nobody"),
-        ("evaluate", ", split: str", "", "evaluate.evaluate takes 2 arguments, the contract gives 3"),
+        ("evaluate", ", split: str", "", "evaluate.evaluate takes 3 arguments, the contract gives 4"),
         ("evaluate", "dataset: Dataset, split: str", "split: str, dataset: Dataset", "calls an argument split"),
         ("data", "seed: int = 0", "seed: int", "data.draw insists on seed"),
     ],

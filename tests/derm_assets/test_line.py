@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
+import onnxruntime as ort
 import pandas as pd
 import pytest
 
@@ -88,7 +92,21 @@ def packaged(monkeypatch):
     return released, answer
 
 
-def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, places, registry, packaged):
+@pytest.fixture
+def predicted(monkeypatch) -> Counter:
+    """How often the graph of a bundle was run for each square; the blank one a session is tried with is left out."""
+    seen: Counter = Counter()
+    run_graph = ort.InferenceSession.run
+
+    def counting(session, outputs, feed, *more):
+        seen.update(sha256(square.tobytes()).hexdigest() for square in feed["image"] if np.ptp(square))
+        return run_graph(session, outputs, feed, *more)
+
+    monkeypatch.setattr(ort.InferenceSession, "run", counting)
+    return seen
+
+
+def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, places, registry, packaged, predicted):
     """The one test of the whole line on real parts: DVC, training, ONNX, MLflow."""
     deliver(places, instance, "first")
     assert run(definitions, instance, "prepare", partition_key="first").success
@@ -99,6 +117,9 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
 
     trained = run(definitions, instance, "retrain", run_config=TRAIN)
     assert trained.success, trained.get_step_failure_events()
+    # calibration, evaluation, heatmaps and three artifacts of embeddings: each image went through the graph once
+    assert set(predicted.values()) == {1}
+    assert len(predicted) == len(Dataset.open(prepared).manifest)
     told = [e for e in trained.all_events if e.event_type_value == "ASSET_OBSERVATION"]
     assert len(told) == RECIPE["epochs"]  # told while the training went on
     assert {"auc_mean", "train_loss"} <= set(told[0].asset_observation_data.asset_observation.metadata)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derm_ml.bundles.classifier import Classifier
-from derm_ml.embeddings.extract import table_of, write_embeddings
+from derm_ml.model_folder import ModelFolder
+from derm_ml.predictions.classifier import keep, predictions_of
 from derm_ml.records import DataError
 from derm_ml.training.pseudo_labels import (
     MOST_ENTROPY,
@@ -95,9 +97,10 @@ def test_test_images_take_part_in_nothing_and_a_changed_table_is_refused(retinal
     shutil.copytree(retinal_trained / "bundle", tmp_path / "bundle")
     predictor = Classifier(tmp_path / "bundle")
     proposal = propose(predictor, retinal_dataset)
-    embedded = table_of(predictor, retinal_dataset, tmp_path)
-    elsewhere = [v + 100 * (split == "test") for v, split in zip(embedded["embedding"], embedded["split"], strict=True)]
-    write_embeddings(embedded.assign(embedding=elsewhere), tmp_path / "embeddings" / "embeddings.parquet")
+    assert not ModelFolder(tmp_path).predicted(retinal_dataset.md5, "test").exists(), "nobody asked for it"
+    said = predictions_of(predictor, retinal_dataset, "test").outputs
+    elsewhere = replace(said, embedding=said.embedding + 100)
+    keep(ModelFolder(tmp_path), predictor.bundle, retinal_dataset, "test", elsewhere)
     again = propose(predictor, retinal_dataset)
     pd.testing.assert_frame_equal(proposal.table, again.table)
     assert proposal.audit == again.audit

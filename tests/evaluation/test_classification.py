@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,12 +14,15 @@ from sklearn import metrics as reference
 
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.bundles.classifier import Outputs
+from derm_ml.data.dataset import Dataset
 from derm_ml.data.splits import split_hash
 from derm_ml.evaluation.classification import evaluate_classification
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.report import save as save_report
+from derm_ml.images.condition import in_picture
 from derm_ml.images.settings import Preprocessing
 from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
+from derm_ml.predictions.classifier import Predictions
 from derm_ml.registry import get_task
 
 LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
@@ -60,11 +65,38 @@ def drawn(n: int = 120, head: str = "softmax", labels=LABELS, seed: int = 0):
     return frame, Outputs(logits, p.astype(np.float32), logits, logits[:, :, None, None])
 
 
-def evaluated(frame, outputs, the_card=None, split="test", **more) -> Evaluation:
-    return evaluate_classification(TASK, the_card or card(), "v1", "m.dir", frame, outputs, split, **more)
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> Path:
+    """A dataset folder whose one shard holds one picture: every row of `drawn` shows it."""
+    folder = tmp_path_factory.mktemp("dataset")
+    (folder / "shards").mkdir()
+    picture = cv2.imencode(".png", np.full((40, 30, 3), 90, np.uint8))[1].tobytes()
+    (folder / "shards" / "00000.tar").write_bytes(picture)
+    (folder / "dataset.json").write_text("{}")
+    return folder
 
 
-def test_numbers_are_those_of_scikit_learn():
+@pytest.fixture
+def evaluated(stored):
+    """`evaluated(frame, outputs)`: the evaluation of a classifier that says so of these cases."""
+
+    def evaluate(frame, outputs, the_card=None, split="test", task=TASK, **more) -> Evaluation:
+        the_card = the_card or card()
+        size = (stored / "shards" / "00000.tar").stat().st_size
+        place = {"image.shard": "00000.tar", "image.offset": 0, "image.size": size}
+        dataset = Dataset(stored, {"task": task.name}, frame.assign(split=split, **place))
+        classifier = SimpleNamespace(
+            card=the_card,
+            bundle=SimpleNamespace(card=the_card, version="v1"),
+            unsquared=lambda cam, image: in_picture(cam, image, the_card.preprocessing),
+        )
+        predictions = Predictions(dataset, split, dataset.split(split), outputs)
+        return evaluate_classification(task, classifier, predictions, **more)
+
+    return evaluate
+
+
+def test_numbers_are_those_of_scikit_learn(evaluated):
     frame, outputs = drawn()
     y, p = frame[[f"target.{label}" for label in LABELS]].to_numpy(), outputs.probabilities
     scored = ("melanoma", "seborrheic_keratosis")
@@ -82,10 +114,9 @@ def test_numbers_are_those_of_scikit_learn():
     assert found["brier"] == pytest.approx(((p - y) ** 2).mean(), abs=1e-6)
 
 
-def test_it_can_be_saved_shown_and_read_back(tmp_path):
+def test_it_can_be_saved_shown_and_read_back(evaluated, tmp_path):
     frame, outputs = drawn()
-    picture = np.full((40, 30, 3), 90, np.uint8)
-    result = evaluated(frame, outputs, card(points=(point("melanoma"),)), image=lambda _: picture)
+    result = evaluated(frame, outputs, card(points=(point("melanoma"),)))
     loaded = Evaluation.load(save_report(result, tmp_path / "e"))
     assert loaded.summary() == result.summary()
     assert (result.n, result.n_patients) == (120, 60)
@@ -97,7 +128,7 @@ def test_it_can_be_saved_shown_and_read_back(tmp_path):
     assert np.abs(stored - outputs.probabilities).max() == 0  # the endpoint is compared with these
 
 
-def test_operating_points_are_measured_where_they_were_not_fitted():
+def test_operating_points_are_measured_where_they_were_not_fitted(evaluated):
     frame, outputs = drawn()
     the_card = card(points=(point("melanoma"), point("nevus", "balanced", 0.5)))
     result = evaluated(frame, outputs, the_card)
@@ -108,14 +139,14 @@ def test_operating_points_are_measured_where_they_were_not_fitted():
     assert [row["point"] for row in result.tables["operating_points"]] == ["recall_0.9", "balanced"]
 
 
-def test_a_point_fitted_on_this_test_split_is_refused():
+def test_a_point_fitted_on_this_test_split_is_refused(evaluated):
     frame, outputs = drawn()
     here = split_hash(dict.fromkeys(frame["id"], "test"), "test")
     with pytest.raises(ValueError, match="was fitted on the test split"):
         evaluated(frame, outputs, card(points=(point("melanoma", hash_=here),)))
 
 
-def test_split_hash_is_that_of_the_dataset_and_a_foreign_split_is_noted():
+def test_split_hash_is_that_of_the_dataset_and_a_foreign_split_is_noted(evaluated):
     """A test split the model was not kept apart from may hold its training images."""
     frame, outputs = drawn()
     here = split_hash(dict.fromkeys(frame["id"], "test"), "test")
@@ -126,7 +157,7 @@ def test_split_hash_is_that_of_the_dataset_and_a_foreign_split_is_noted():
     assert "figures flatter" in evaluated(frame, outputs, split="validation").notes[0]
 
 
-def test_independent_labels_with_unknown_targets():
+def test_independent_labels_with_unknown_targets(evaluated):
     frame, outputs = drawn(200, "sigmoid")
     frame.loc[:79, "target.nevus"] = np.nan
     result = evaluated(frame, outputs, card("sigmoid", points=(point("nevus", "balanced", 0.4),)))
@@ -146,7 +177,7 @@ def test_independent_labels_with_unknown_targets():
         assert {row["truth"], row["predicted"]} in [{label, f"not_{label}"} for label in LABELS]
 
 
-def test_one_label_alone_has_a_confusion_matrix_and_no_mean():
+def test_one_label_alone_has_a_confusion_matrix_and_no_mean(evaluated):
     frame, outputs = drawn(80, "sigmoid", ("malignant",))
     result = evaluated(frame, outputs, card("sigmoid", ("malignant",)))
     assert "auc_mean" not in result.metrics
@@ -155,7 +186,7 @@ def test_one_label_alone_has_a_confusion_matrix_and_no_mean():
     assert sum(row[c] for row in result.tables["confusion_matrix"] for c in ("not_malignant", "malignant")) == 80
 
 
-def test_confident_mistakes_are_wrong_and_sorted():
+def test_confident_mistakes_are_wrong_and_sorted(evaluated):
     frame, outputs = drawn()
     rows = evaluated(frame, outputs).tables["confident_mistakes"]
     truth = dict(
@@ -166,7 +197,7 @@ def test_confident_mistakes_are_wrong_and_sorted():
     assert [row["probability"] for row in rows] == sorted((row["probability"] for row in rows), reverse=True)
 
 
-def test_missed_positives_and_false_alarms_share_the_gallery():
+def test_missed_positives_and_false_alarms_share_the_gallery(evaluated):
     """At a threshold for high recall the few misses are the surest; false alarms must not vanish, nor the misses."""
     frame, outputs = drawn(300, "sigmoid", ("malignant",))
     for threshold in (0.02, 0.3, 0.9):
@@ -180,7 +211,7 @@ def test_missed_positives_and_false_alarms_share_the_gallery():
         assert len(rows) - shown >= min(9, alarms)
 
 
-def test_a_class_that_does_not_occur_is_undefined_not_nan(tmp_path):
+def test_a_class_that_does_not_occur_is_undefined_not_nan(evaluated, tmp_path):
     frame, outputs = drawn()
     frame["target.nevus"] += frame["target.seborrheic_keratosis"]
     frame["target.seborrheic_keratosis"] = 0.0
@@ -192,14 +223,14 @@ def test_a_class_that_does_not_occur_is_undefined_not_nan(tmp_path):
     save_report(result, tmp_path / "e")
 
 
-def test_a_split_of_two_cases_is_still_a_report(tmp_path):
+def test_a_split_of_two_cases_is_still_a_report(evaluated, tmp_path):
     frame, outputs = drawn(2)
     result = evaluated(frame, outputs)
     save_report(result, tmp_path / "e")
     assert result.metrics["accuracy"].n == 2
 
 
-def test_predictions_of_other_cases_are_refused():
+def test_predictions_of_other_cases_are_refused(evaluated):
     frame, outputs = drawn()
     with pytest.raises(ValueError, match=r"shape \(120, 3\), the split needs \(119, 3\)"):
         evaluated(frame.iloc[1:], outputs)
@@ -211,14 +242,14 @@ def test_predictions_of_other_cases_are_refused():
         evaluated(frame, outputs, card("mask"))
 
 
-def test_a_broken_model_fails_loudly():
+def test_a_broken_model_fails_loudly(evaluated):
     frame, outputs = drawn()
     outputs.logits[7, 1] = np.nan
     with pytest.raises(ValueError, match="1 predictions are not finite, the first is that of case 7"):
         evaluated(frame, outputs)
 
 
-def test_a_constant_model_is_measured_and_its_gate_is_red(tmp_path):
+def test_a_constant_model_is_measured_and_its_gate_is_red(evaluated, tmp_path):
     """A collapsed network is a finding to be shown, not a crash that hides it."""
     frame, outputs = drawn()
     same = Outputs(
@@ -232,11 +263,11 @@ def test_a_constant_model_is_measured_and_its_gate_is_red(tmp_path):
     save_report(result, tmp_path / "e")
 
 
-def test_a_task_s_own_word_for_negative_is_used_and_decisions_are_at_the_chosen_point():
+def test_a_task_s_own_word_for_negative_is_used_and_decisions_are_at_the_chosen_point(evaluated):
     frame, outputs = drawn(80, "sigmoid", ("malignant",))
     the_card = card("sigmoid", ("malignant",), points=(point("malignant", "recall_0.9", 0.3),))
     task = SimpleNamespace(name="malignancy_screening", title="Benign or malignant", negative="benign")
-    result = evaluate_classification(task, the_card, "v1", "m.dir", frame, outputs, "test", decided_at="recall_0.9")
+    result = evaluated(frame, outputs, the_card, task=task, decided_at="recall_0.9")
     counts = {row["truth"]: row for row in result.tables["confusion_matrix"]}
     assert set(counts) == {"benign", "malignant"}
     flagged, y = outputs.probabilities[:, 0] >= 0.3, frame["target.malignant"] == 1
@@ -244,7 +275,7 @@ def test_a_task_s_own_word_for_negative_is_used_and_decisions_are_at_the_chosen_
     assert counts["benign"]["malignant"] == (flagged & ~y).sum()
 
 
-def test_a_recall_that_could_not_be_fitted_is_undefined_with_its_reason():
+def test_a_recall_that_could_not_be_fitted_is_undefined_with_its_reason(evaluated):
     frame, outputs = drawn(80, "sigmoid", ("malignant",))
     short = UnclaimedPoint(
         name="recall_0.999", label="malignant", recall=0.999, split_hash=HASH, positives=213, needed=2995

@@ -24,7 +24,7 @@ from derm_ml.bundles.bundle import MODEL, WEIGHTS, BundleCard, seal, writing_bun
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.learned_ids import learned_from
-from derm_ml.embeddings.extract import embed
+from derm_ml.embeddings.extract import table_of
 from derm_ml.embeddings.similar import build_similar
 from derm_ml.images.settings import MaskRule, Preprocessing
 from derm_ml.metrics.points import OperatingPoint
@@ -136,7 +136,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, write_bundle) -> Path:
 def indexed(tmp_path_factory: pytest.TempPathFactory, drawn_dataset: Dataset, write_bundle) -> Path:
     """The same bundle with an index of similar images beside it."""
     bundle = write_bundle(tmp_path_factory.mktemp("indexed") / "bundle")
-    table = embed(Classifier(bundle), drawn_dataset, drawn_dataset.manifest)
+    table = table_of(Classifier(bundle), drawn_dataset, ModelFolder.holding(bundle))
     build_similar(table, drawn_dataset, ModelFolder.holding(bundle).index)
     return bundle
 

@@ -12,7 +12,7 @@ import pytest
 
 from derm_ml import RESEARCH_USE
 from derm_ml.bundles.classifier import Classifier
-from derm_ml.embeddings.extract import embed
+from derm_ml.embeddings.extract import table_of
 from derm_ml.embeddings.similar import SimilarImages, answer, build_similar
 from derm_ml.images.decode import decode
 from derm_ml.model_folder import ModelFolder
@@ -95,7 +95,7 @@ def test_a_patient_is_left_out_by_id_or_by_neutral_id_and_an_unknown_secret_is_s
 ):
     """The caller has the hospital's id; the service may not have the secret that its index was made with."""
     bundle = write_bundle(tmp_path / "model" / "bundle")
-    table = embed(Classifier(bundle), drawn_dataset, drawn_dataset.manifest)
+    table = table_of(Classifier(bundle), drawn_dataset, ModelFolder.holding(bundle))
     table.loc[table.index[:30], ["patient", "group"]] = ["4711", "g"]
     build_similar(table, drawn_dataset, ModelFolder.holding(bundle).index)
     neutral = installation_ids().of("patient", "4711")

@@ -21,6 +21,7 @@ from derm_ml.evaluation.comparison import Run, compare
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.report import save as save_report
 from derm_ml.metrics.segmentation import score
+from derm_ml.model_folder import ModelFolder
 from derm_ml.promotion.decision import decide
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.policy import Policy
@@ -75,10 +76,30 @@ def test_every_number_is_a_mean_over_the_pictures_in_the_csv(evaluation, tmp_pat
     assert "Research use only" in (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_masks_are_measured_at_the_size_of_the_original(predictor, tmp_path):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Dataset:
+    """Pictures that are stored smaller than their masks, as those of a real archive are."""
+    folder = tmp_path_factory.mktemp("small")
+    TASK.draw(folder / "raw", 30, seed=2)
+    return prepare(TASK, folder / "raw", TASK.settings(store_side=80), folder / "data")
+
+
+def test_each_picture_is_segmented_once_and_its_masks_are_read_again(predictor, small, tmp_path, monkeypatch):
+    """Scores at the original size, the endpoint's answer and the figures come from one run of the graph."""
+    asked: list[int] = []
+    segment = Segmenter.probabilities
+    monkeypatch.setattr(Segmenter, "probabilities", lambda s, images: asked.append(len(images)) or segment(s, images))
+    monkeypatch.setattr(Segmenter, "segment", None)
+    first, again = (TASK.evaluate(predictor, small, "test", ModelFolder(tmp_path)) for _ in range(2))
+    assert sum(asked) == first.n == len(small.split("test"))
+    assert again.summary() == first.summary()
+    assert again.figures == first.figures
+    pd.testing.assert_frame_equal(again.predictions, first.predictions)
+    assert {"worst_cases", "from_worst_to_best"} <= set(first.figures)
+
+
+def test_masks_are_measured_at_the_size_of_the_original(predictor, small):
     """A network that is scored on its own small square looks better than what a user gets."""
-    TASK.draw(tmp_path / "raw", 30, seed=2)
-    small = prepare(TASK, tmp_path / "raw", TASK.settings(store_side=80), tmp_path / "data")
     table = TASK.evaluate(predictor, small, "test").predictions.set_index("id")
     row = small.split("test").iloc[0]
     assert small.image(row).shape == (60, 80, 3)
@@ -87,6 +108,9 @@ def test_masks_are_measured_at_the_size_of_the_original(predictor, tmp_path):
     assert found.mask.shape == found.probability.shape == (144, 192)
     assert table.loc[row["id"], "dice"] == pytest.approx(score(found.mask, small.mask(row)).dice)
     assert (table[["tp", "fp", "fn", "tn"]].sum(axis=1) == 144 * 192).all()
+    answered = predictor.segment([small.image(row)])[0]
+    assert table.loc[row["id"], "answer.area_share"] == pytest.approx((answered.mask > 0).mean())
+    assert table.loc[row["id"], "answer.confidence"] == pytest.approx(answered.confidence)
 
 
 def test_a_turned_picture_gets_the_turned_mask(predictor, dataset):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
@@ -23,9 +26,11 @@ from derm_ml.evaluation.report import save as save_report
 from derm_ml.images.geometry import project
 from derm_ml.metrics.intervals import clopper_pearson
 from derm_ml.metrics.metric import Metric
+from derm_ml.model_folder import ModelFolder
 from derm_ml.pairs.cases import cases
 from derm_ml.pairs.faces.choice import FaceSettings, resolved
 from derm_ml.pairs.faces.dlib_faces import DlibRecognition
+from derm_ml.pairs.matching.matcher import Matcher, Outcome
 from derm_ml.pairs.replay import pair_body
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.records import Region
@@ -55,8 +60,35 @@ def model(dataset, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def evaluation(dataset, model) -> Evaluation:
-    return TASK.evaluate(TASK.load(model / "bundle"), dataset, "test")
+def asked() -> Counter:
+    """How often each pair, named by the bytes of its photos and boxes, was asked for evaluation and sheet."""
+    return Counter()
+
+
+@pytest.fixture(scope="module")
+def evaluation(dataset, model, asked) -> Evaluation:
+    predictor, answer = TASK.load(model / "bundle"), Matcher.__call__
+
+    def counting(matcher: Matcher, pair: Pair) -> Outcome:
+        asked[sha256(b"".join(p.tobytes() for p in pair.pictures) + repr(pair.regions).encode()).hexdigest()] += 1
+        return answer(matcher, pair)
+
+    (model / "matched_pairs").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Matcher, "__call__", counting)
+        measured = TASK.evaluate(predictor, dataset, "test", ModelFolder(model))
+        TASK.artifacts[0].make(predictor, dataset, model / "matched_pairs")
+    return measured
+
+
+def test_every_pair_is_asked_once_for_evaluation_and_sheet(evaluation, asked, model, dataset):
+    assert evaluation.figures.keys() >= {"failures"} or evaluation.figures.keys() >= {"refusals"}, "nothing was drawn"
+    assert (model / "matched_pairs" / "matched_pairs.png").stat().st_size > 10_000
+    assert set(asked.values()) == {1}
+    assert len(asked) == evaluation.n == len(cases(dataset, "test"))
+    again = TASK.evaluate(TASK.load(model / "bundle"), dataset, "test", ModelFolder(model))
+    assert again.summary() == evaluation.summary()
+    pd.testing.assert_frame_equal(again.predictions, evaluation.predictions)
 
 
 def test_the_drawn_pairs_obey_the_rules(dataset):

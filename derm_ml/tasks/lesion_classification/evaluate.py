@@ -9,37 +9,22 @@ import pandas as pd
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
-from derm_ml.evaluation.classification import (
-    evaluate_classification,
-    predict_rows,
-    recount_classification,
-    repeat_classification,
-)
+from derm_ml.evaluation.classification import evaluate_classification, recount_classification, repeat_classification
 from derm_ml.evaluation.isic import LABELS as SCORED
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.metrics.metric import Metric
+from derm_ml.model_folder import ModelFolder
+from derm_ml.predictions.classifier import predictions_of
 from derm_ml.tasks.lesion_classification.task import TASK
 
 
-def evaluate(predictor: Classifier, dataset: Dataset, split: str) -> Evaluation:
+def evaluate(predictor: Classifier, dataset: Dataset, split: str, model_folder: ModelFolder | None) -> Evaluation:
     """Mean AUC of melanoma and seborrheic keratosis against the rest, and everything beside it.
 
     Every picture is asked as the endpoint would be: from its stored bytes, by the Classifier.
     """
-    rows = dataset.split(split)
-    outputs = predict_rows(predictor, dataset, rows)
-    return evaluate_classification(
-        TASK,
-        predictor.card,
-        predictor.bundle.version,
-        dataset.md5,
-        rows,
-        outputs,
-        split,
-        scored_labels=SCORED,
-        image=dataset.image,
-        unsquare=predictor.unsquared,
-    )
+    predictions = predictions_of(predictor, dataset, split, model_folder)
+    return evaluate_classification(TASK, predictor, predictions, scored_labels=SCORED)
 
 
 def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:

@@ -12,12 +12,13 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.segmentation import evaluate_segmentation, recount_segmentation, repeat_segmentation
 from derm_ml.metrics.metric import Metric
+from derm_ml.model_folder import ModelFolder
 from derm_ml.tasks.lesion_segmentation.task import TASK
 
 
-def evaluate(predictor: Segmenter, dataset: Dataset, split: str) -> Evaluation:
+def evaluate(predictor: Segmenter, dataset: Dataset, split: str, model_folder: ModelFolder | None) -> Evaluation:
     """Mean Dice and Jaccard per picture with intervals, and everything beside them."""
-    return evaluate_segmentation(TASK, predictor, dataset, split)
+    return evaluate_segmentation(TASK, predictor, dataset, split, model_folder)
 
 
 def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:

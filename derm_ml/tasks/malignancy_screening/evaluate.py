@@ -14,7 +14,6 @@ from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.classification import (
     evaluate_classification,
-    predict_rows,
     recount_classification,
     repeat_classification,
     saved_outputs,
@@ -35,6 +34,8 @@ from derm_ml.metrics.screening import (
     precision_metric,
 )
 from derm_ml.metrics.subgroups import subgroup_decisions
+from derm_ml.model_folder import ModelFolder
+from derm_ml.predictions.classifier import predictions_of
 from derm_ml.promotion.policy import Policy
 from derm_ml.tasks.malignancy_screening.task import TASK
 
@@ -63,27 +64,16 @@ CAPTIONS = {
 }
 
 
-def evaluate(predictor: Classifier, dataset: Dataset, split: str) -> Evaluation:
+def evaluate(predictor: Classifier, dataset: Dataset, split: str, model_folder: ModelFolder | None) -> Evaluation:
     """What every classifier is measured by, and the tables and curves of a screening test.
 
     Decisions (confusion matrix, mistakes, subgroups) are those at the operating point of the policy, or at the
     balanced point where the bundle could not claim it.
     """
-    rows = dataset.split(split)
     card, policy = predictor.card, Policy.of(TASK)
-    outputs = predict_rows(predictor, dataset, rows)
-    base = evaluate_classification(
-        TASK,
-        card,
-        predictor.bundle.version,
-        dataset.md5,
-        rows,
-        outputs,
-        split,
-        image=dataset.image,
-        unsquare=predictor.unsquared,
-        decided_at=policy.operating_point,
-    )
+    predictions = predictions_of(predictor, dataset, split, model_folder)
+    base = evaluate_classification(TASK, predictor, predictions, decided_at=policy.operating_point)
+    rows, outputs = predictions.rows, predictions.outputs
     p, y = outputs.probabilities[:, 0].astype(np.float64), dataset.targets(rows)[:, 0].astype(np.float64)
     groups = rows["group"].to_numpy(str)
     cutoff = card.threshold(LABEL, policy.operating_point)

@@ -74,8 +74,11 @@ def _unknown(word: str, point: str, metric: Metric | None) -> Finding:
 def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """Test pictures beside what spoke for malignancy: cancers found and missed, benign lesions flagged and passed."""
     from derm_ml.explain.sheets import classification_heatmaps
+    from derm_ml.model_folder import ModelFolder
+    from derm_ml.predictions.classifier import predictions_of
 
-    return classification_heatmaps(predictor, dataset, folder, Policy.of(TASK).operating_point)
+    predictions = predictions_of(predictor, dataset, "test", ModelFolder.holding(folder))
+    return classification_heatmaps(predictor, predictions, folder, Policy.of(TASK).operating_point)
 
 
 TASK = Task(

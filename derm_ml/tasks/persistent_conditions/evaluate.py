@@ -6,28 +6,23 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from derm_ml.asking.pair import Pair
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.metrics.metric import Metric
+from derm_ml.model_folder import ModelFolder
 from derm_ml.pairs.evaluation import evaluate_pairs, recount_pairs, repeat_pairs
-from derm_ml.pairs.matching.matcher import Outcome
 from derm_ml.pairs.predictor import PairPredictor
-from derm_ml.tasks.persistent_conditions.predict import numbers, said
+from derm_ml.tasks.persistent_conditions.predict import numbers_of
 from derm_ml.tasks.persistent_conditions.task import TASK
 
 
-def evaluate(predictor: PairPredictor, dataset: Dataset, split: str) -> Evaluation:
+def evaluate(predictor: PairPredictor, dataset: Dataset, split: str, model_folder: ModelFolder | None) -> Evaluation:
     """Matching, states, registration and refusal, beside the original's way on the same pairs.
 
     Every pair is asked as the endpoint would be.
     """
-
-    def of_answer(pair: Pair, outcome: Outcome) -> dict[str, float]:
-        return numbers(said(pair, outcome).model_dump(mode="json", exclude_unset=True))
-
-    return evaluate_pairs(TASK, predictor, dataset, split, of_answer)
+    return evaluate_pairs(TASK, predictor, dataset, split, numbers_of, model_folder)
 
 
 def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:

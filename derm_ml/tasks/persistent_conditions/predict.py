@@ -41,10 +41,10 @@ def answer(predictor: PairPredictor, pair: Pair, options: Mapping[str, str]) -> 
     Raises `ValueError` for a box with a label the model does not know.
     """
     _known_labels(predictor, pair)
-    return said(pair, predictor(pair))
+    return _visits(pair, predictor(pair))
 
 
-def said(pair: Pair, outcome: Outcome) -> Visits:
+def _visits(pair: Pair, outcome: Outcome) -> Visits:
     """An outcome in the words of the answer."""
     return Visits(
         accepted=outcome.accepted,
@@ -80,7 +80,7 @@ def explanation(predictor: PairPredictor, pair: Pair, options: Mapping[str, str]
     outcome = predictor(pair)
     height, width = pair.sizes[0]
     drawing = png_of(_drawn(predictor, pair, outcome))
-    return said(pair, outcome), Explanation(kind="matches", width=width, height=height, layers=[], drawing=drawing)
+    return _visits(pair, outcome), Explanation(kind="matches", width=width, height=height, layers=[], drawing=drawing)
 
 
 def _drawn(predictor: PairPredictor, pair: Pair, outcome: Outcome) -> np.ndarray:
@@ -108,6 +108,11 @@ def numbers(answer: Mapping[str, Any]) -> dict[str, float]:
             if "state" in box:
                 found[f"{side}.{box['number']}.{box['state']}"] = float(box["confidence"])
     return found
+
+
+def numbers_of(pair: Pair, outcome: Outcome) -> dict[str, float]:
+    """The numbers of the answer to a pair, of whose outcome they are made."""
+    return numbers(_visits(pair, outcome).model_dump(mode="json", exclude_unset=True))
 
 
 def held_out(dataset: Dataset, evaluation: Evaluation, n: int) -> Iterator[Upload]:

@@ -12,32 +12,22 @@ from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.classification import evaluate_classification, recount_classification, repeat_classification
 from derm_ml.evaluation.record import Evaluation
-from derm_ml.explain.findings import finding_sheets, findings_of
+from derm_ml.explain.sheets import finding_sheets
 from derm_ml.metrics.metric import Metric
+from derm_ml.model_folder import ModelFolder
+from derm_ml.predictions.classifier import predict_rows, predictions_of
 from derm_ml.tasks.retinal_findings.task import TASK
 
 
-def evaluate(predictor: Classifier, dataset: Dataset, split: str) -> Evaluation:
+def evaluate(predictor: Classifier, dataset: Dataset, split: str, model_folder: ModelFolder | None) -> Evaluation:
     """AUC, average precision and decisions of each finding, and everything beside it.
 
     Every picture is asked as the endpoint would be: from its stored bytes, by the Classifier, with the photo of the
     other eye where the split has one.
     """
-    rows = dataset.split(split)
-    outputs = findings_of(predictor, dataset, rows)
-    measured = evaluate_classification(
-        TASK,
-        predictor.card,
-        predictor.bundle.version,
-        dataset.md5,
-        rows,
-        outputs,
-        split,
-        image=dataset.image,
-        unsquare=predictor.unsquared,
-    )
-    sheets = finding_sheets(predictor, dataset, rows, outputs)
-    heatmaps = {f"heatmaps_{label}": sheet for label, sheet in sheets.items()}
+    predictions = predictions_of(predictor, dataset, split, model_folder).with_fellows(predictor)
+    measured = evaluate_classification(TASK, predictor, predictions)
+    heatmaps = {f"heatmaps_{label}": sheet for label, sheet in finding_sheets(predictor, predictions).items()}
     said = "In the order of the manifest, beside the heatmap of this finding: found, overlooked, wrongly found."
     return replace(
         measured,
@@ -61,7 +51,7 @@ def repeat(predictor: Classifier, dataset: Dataset, ids: Sequence[str], split: s
         places = [place[name] for name in asked["id"]]
         beside = [int(fellows[k]) for k in places if fellows[k] >= 0 and fellows[k] not in places]
         together = rows.iloc[[*places, *dict.fromkeys(beside)]]
-        of_asked = findings_of(predictor, dataset, together)
+        of_asked = predictor.with_fellows(predict_rows(predictor, dataset, together), dataset.fellows(together))
         return Outputs(*(getattr(of_asked, f.name)[: len(places)] for f in fields(Outputs)))
 
     return repeat_classification(predictor, dataset, ids, split, with_fellows)

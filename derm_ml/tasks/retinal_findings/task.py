@@ -33,13 +33,14 @@ def every_finding_ranks_better_than_chance(evaluation: Evaluation) -> Finding:
 
 def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """A sheet for each finding: test pictures with its Grad-CAM, found, overlooked and wrongly found."""
-    from derm_ml.explain.findings import finding_sheets, findings_of
+    from derm_ml.explain.sheets import finding_sheets
     from derm_ml.files import replacing_file
+    from derm_ml.model_folder import ModelFolder
+    from derm_ml.predictions.classifier import predictions_of
 
-    rows = dataset.split("test")
-    outputs = findings_of(predictor, dataset, rows)
+    predictions = predictions_of(predictor, dataset, "test", ModelFolder.holding(folder)).with_fellows(predictor)
     made = {}
-    for label, sheet in finding_sheets(predictor, dataset, rows, outputs).items():
+    for label, sheet in finding_sheets(predictor, predictions).items():
         made[f"heatmaps_{label}"] = folder / f"heatmaps_{label}.png"
         with replacing_file(made[f"heatmaps_{label}"]) as temporary:
             temporary.write_bytes(sheet)

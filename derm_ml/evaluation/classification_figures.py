@@ -1,0 +1,70 @@
+"""The figures of a classifier's report, and the sentence below each figure and table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from derm_ml.bundles.classifier import Classifier
+from derm_ml.evaluation.cases import Cases
+from derm_ml.evaluation.classification_metrics import Measured
+from derm_ml.evaluation.record import Row
+from derm_ml.explain.overlay import overlay
+from derm_ml.figures.charts import co_occurrence_figure, confusion_figure, reliability_figure
+from derm_ml.figures.curves import precision_recall_figure, roc_figure, score_histogram
+from derm_ml.figures.sheets import heatmap_sheet
+from derm_ml.metrics.words import readable
+from derm_ml.predictions.classifier import Predictions
+
+CAPTIONS = {
+    "roc": "Bands hold, at each point, 95 % of resampled patients.",
+    "confusion_matrix": "Row: truth. Column: what was predicted. The small figure is the share of the row.",
+    "reliability": "On the dotted line a probability means what it says. Bins hold equally many cases; bars are "
+    "exact 95 % intervals; the grey marks at the foot show where the predictions lie. Dashed: before calibration.",
+    "precision_recall": "The thin horizontal line is the chance level, the share of positives. Bands as above.",
+    "score_histogram": "How far apart the probabilities of cases with and without the label lie.",
+    "confident_mistakes": "The wrong answers the model was surest of, beside what it looked at. Worth a look: some are "
+    "errors of the label.",
+    "operating_points": "Thresholds were fitted on validation only and are measured here. Intervals: exact "
+    "(Clopper-Pearson) or patient bootstrap, whichever is wider.",
+    "subgroups": "AUC in each subgroup. A group with fewer than 10 positives or 10 negatives is not evaluable.",
+    "co_occurrence": "Cases that carry both labels; on the diagonal, all that carry the label. Left the truth, right "
+    "what was decided. The small figure is the share of the row.",
+    "pseudo_labels": "How often the labels given to unlabelled images were right, where the truth is known. Validation "
+    "images are hidden from network, PCA and graph. Share in truth: what a blind guess would reach.",
+    "per_label": "Each label against the rest.",
+}
+
+
+def figures(
+    cases: Cases, measured: Measured, mistakes: Sequence[tuple[int, Row]], classifier: Classifier, of: Predictions
+) -> dict[str, bytes]:
+    """Every figure by its name, as PNG; `mistakes` are (place among the cases, row) of the most confident ones."""
+    columns = cases.columns(cases.scored)
+    p, y = cases.probabilities[:, columns], cases.targets[:, columns]
+    figures = {"roc": roc_figure(p, y, cases.scored, cases.groups, measured.areas)}
+    if (confusion := cases.confusion()) is not None:
+        figures["confusion_matrix"] = confusion_figure(confusion[1], confusion[0])
+    if (together := cases.co_occurrence()) is not None:
+        figures["co_occurrence"] = co_occurrence_figure(*together, cases.labels)
+    figures["precision_recall"] = precision_recall_figure(p, y, cases.scored, measured.precisions, cases.groups)
+    figures["reliability"] = reliability_figure(p, y, cases.scored, cases.uncalibrated[:, columns])
+    thresholds: dict[str, dict[str, float]] = {}
+    for point in cases.card.operating_points:
+        thresholds.setdefault(point.label, {})[point.name] = point.threshold
+    figures["score_histogram"] = score_histogram(p, y, cases.scored, thresholds)
+    if mistakes:
+        figures["confident_mistakes"] = _gallery(cases, mistakes, classifier, of)
+    return figures
+
+
+def _gallery(cases: Cases, mistakes: Sequence[tuple[int, Row]], classifier: Classifier, of: Predictions) -> bytes:
+    """The images of the mistakes, each beside the heatmap of the label that was said or missed."""
+    pairs, captions = [], []
+    for i, row in mistakes:
+        image = of.dataset.image(of.rows.iloc[i])
+        label = next(name for name in (row["predicted"], row["truth"]) if name in cases.labels)
+        cam = of.outputs.maps[i, cases.labels.index(label)]
+        pairs.append((image, overlay(image, classifier.unsquared(cam, image))))
+        said = f"said {readable(row['predicted'])} {row['probability']:.2f}"
+        captions.append(f"{row['id']}\n{said}\nis {readable(row['truth'])}")
+    return heatmap_sheet(pairs, captions, columns=3)

@@ -1,0 +1,145 @@
+"""The metrics of a classifier: ranking, decisions, calibration and operating points, each with its interval.
+
+measured = measure(cases)
+measured.metrics["auc_mean"], measured.areas["melanoma"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from derm_ml.bundles.bundle import BundleCard
+from derm_ml.evaluation.cases import Cases
+from derm_ml.metrics import calibration, classification
+from derm_ml.metrics.intervals import Statistic, measured, weighted_mean
+from derm_ml.metrics.metric import Metric, undefined
+from derm_ml.metrics.operating_points import MeasuredPoint, measure_point
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All `metrics` in the order of the report, and what tables and figures show of every label, scored or not: AUC
+    (`areas`), average precision (`precisions`), and each operating point (`points`)."""
+
+    metrics: dict[str, Metric]
+    areas: dict[str, Metric]
+    precisions: dict[str, Metric]
+    points: list[MeasuredPoint]
+
+
+def measure(cases: Cases) -> Measured:
+    """Every metric of these cases.
+
+    `auc_mean` (of two or more scored labels), `auc_<label>`, `balanced_accuracy`, `accuracy`,
+    `average_precision_<label>`, `ece` and `brier` (both also before calibration, `…_uncalibrated`), and for
+    each operating point `sensitivity_<label>_at_<point>` and `specificity_<label>_at_<point>`.
+    A model that gives every case the same score has undefined ranking metrics that say so.
+    """
+    areas = {label: _ranking(classification.roc_auc, cases, label) for label in cases.labels}
+    precisions = {label: _ranking(classification.average_precision, cases, label) for label in cases.labels}
+    points = [measure_point(p, cases.p(p.label), cases.y(p.label), cases.groups) for p in cases.card.operating_points]
+    metrics = {
+        **_ranking_metrics(cases, areas),
+        **(_class_metrics(cases) if cases.exclusive else _label_metrics(cases)),
+        **_mean_precision(cases),
+        **{f"average_precision_{label}": precisions[label] for label in cases.scored},
+        **_calibration_metrics(cases),
+        **{f"{name}_{m.point.label}_at_{m.point.name}": metric for m in points for name, metric in m.metrics()},
+        **_unclaimed_metrics(cases),
+        **_pseudo_label_metrics(cases.card),
+    }
+    return Measured(metrics, areas, precisions, points)
+
+
+def _ranking(measure: Callable[..., Metric], cases: Cases, label: str) -> Metric:
+    """A ranking metric of a label; undefined where the model gives too few distinct scores to rank by."""
+    p, y = cases.p(label), cases.y(label)
+    why = classification.no_ranking(p[classification.known(y)])
+    return undefined(len(p), why) if why else measure(p, y, cases.groups)
+
+
+def _ranking_metrics(cases: Cases, areas: dict[str, Metric]) -> dict[str, Metric]:
+    each = {f"auc_{label}": areas[label] for label in cases.scored}
+    if len(cases.scored) == 1:
+        return each
+    columns = cases.columns(cases.scored)
+    p, y = cases.probabilities[:, columns], cases.targets[:, columns]
+    flat = next((metric.note for metric in each.values() if metric.value is None), "")
+    mean = undefined(len(p), flat) if flat else classification.mean_roc_auc(p, y, cases.groups)
+    return {"auc_mean": mean, **each}
+
+
+def _mean_precision(cases: Cases) -> dict[str, Metric]:
+    """Average precision averaged over labels that do not exclude each other, as their AUC is."""
+    if cases.exclusive or len(cases.scored) == 1:
+        return {}
+    columns = cases.columns(cases.scored)
+    p, y = cases.probabilities[:, columns], cases.targets[:, columns]
+    why = "a label has no positives here"
+    return {"average_precision_mean": measured(classification.mean_precision_area, cases.groups, p, y, why=why)}
+
+
+def _pseudo_label_metrics(card: BundleCard) -> dict[str, Metric]:
+    """What learning from unlabelled images brought on the validation split, whichever way it went."""
+    outcome = card.pseudo_labels
+    if outcome is None:
+        return {}
+    said = "accepted" if outcome.accepted else "not accepted: the interval of the gain reaches 0 or below"
+    note = f"on validation, against teacher {outcome.teacher}, with {outcome.images} pseudo-labelled images: {said}"
+    return {"pseudo_label_gain": Metric(outcome.gain, outcome.low, outcome.high, outcome.n, note)}
+
+
+def _class_metrics(cases: Cases) -> dict[str, Metric]:
+    """Of the likeliest class, where classes exclude each other."""
+    keep = cases.classed
+    guess, truth = cases.probabilities[keep].argmax(axis=1), cases.targets[keep].argmax(axis=1)
+    statistics: dict[str, Statistic] = {
+        "balanced_accuracy": classification.balanced_accuracy,
+        "accuracy": classification.accuracy,
+    }
+    why = "no case has exactly one known class"
+    return {name: measured(s, cases.groups[keep], guess, truth, why=why) for name, s in statistics.items()}
+
+
+def _label_metrics(cases: Cases) -> dict[str, Metric]:
+    """Of the decision on each label, where labels are independent; `accuracy` averages over a case's known labels."""
+    keep = classification.known(cases.targets).any(axis=1)
+    y, groups = cases.targets[keep], cases.groups[keep]
+    flagged = cases.probabilities[keep] >= cases.cutoffs
+    there = classification.known(y)
+    right = ((flagged == (y == 1)) & there).sum(axis=1) / there.sum(axis=1)
+    halves = classification.mean_of_sensitivity_and_specificity
+    return {
+        "balanced_accuracy": measured(halves, groups, flagged, y, why="a label has no positives or no negatives here"),
+        "accuracy": measured(weighted_mean, groups, right, why="no target is known"),
+    }
+
+
+def _calibration_metrics(cases: Cases) -> dict[str, Metric]:
+    found: dict[str, Metric] = {}
+    known = classification.known(cases.targets).any(axis=1)
+    y, groups = cases.targets[known], cases.groups[known]
+    for suffix, probabilities in (("", cases.probabilities), ("_uncalibrated", cases.uncalibrated)):
+        p = probabilities[known]
+        if cases.exclusive:
+            keep = cases.classed
+            sure, right = calibration.confidence(probabilities[keep], cases.targets[keep])
+            why = "no case has exactly one known class"
+            error = measured(calibration.ece, cases.groups[keep], sure, right, why=why)
+        else:
+            error = measured(calibration.mean_ece, groups, p, y, why="a label is unknown in all cases")
+        found[f"ece{suffix}"] = error
+        found[f"brier{suffix}"] = measured(calibration.brier, groups, p, y, why="no target is known")
+    return found
+
+
+def _unclaimed_metrics(cases: Cases) -> dict[str, Metric]:
+    """Operating points that were asked for and have no threshold: undefined, with the reason."""
+    return {
+        f"{name}_{point.label}_at_{point.name}": undefined(
+            int((cases.y(point.label) == value).sum()), f"{point.name} was not fitted: {point.reason} in validation"
+        )
+        for point in cases.card.unclaimed_points
+        for name, value in (("sensitivity", 1), ("specificity", 0))
+    }
