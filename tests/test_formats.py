@@ -59,7 +59,7 @@ def stated(path: Path, version: object) -> None:
 
 def stated_in_parquet(path: Path, version: object) -> None:
     table = pq.read_table(path)
-    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, VERSION: str(version)}), path)
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, VERSION.encode(): str(version)}), path)
 
 
 def stated_in_checkpoint(path: Path, version: object) -> None:
