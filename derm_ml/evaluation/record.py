@@ -99,7 +99,7 @@ class Evaluation:
             split=split,
             split_hash=dataset.split_hash(split),
             n=len(predictions),
-            n_patients=int(predictions["group"].nunique()),
+            n_patients=len(predictions["group"].unique()),
             labels=card.labels,
             metrics=metrics,
             predictions=predictions,

@@ -101,4 +101,6 @@ def _encoded(mask: np.ndarray) -> bytes:
 
 
 def _decoded(png: bytes) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
+    mask = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert mask is not None  # the table's hash was checked when it was opened
+    return mask
