@@ -1,6 +1,7 @@
 """Backbones by name, without their heads: torchvision's and timm's.
 
-`backbone("mobilenet_v2", "none").features` is a module (N, 3, H, W) float, normalised by `mean` and `std` → (N, C, h, w).
+`backbone("mobilenet_v2", "none").features` is a module from (N, 3, H, W) float, normalised by `mean` and `std`, to
+(N, C, h, w).
 
 A name is one of torchvision's classification models, else one of timm's (`tf_efficientnet_lite0`, `convnext_tiny`,
 `vit_small_patch14_dinov2`, …); `timm/resnet50` asks timm where both have the name, `hf-hub:OWNER/MODEL` a model of
