@@ -14,6 +14,7 @@ TELEMETRY_OFF = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "BENTOML_DO_NOT_TRACK": "True",
     "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
     "NO_ALBUMENTATIONS_UPDATE": "1",  # it asks a server for news at import
     "DO_NOT_TRACK": "true",  # the convention others follow (consoledonottrack.com)
 }

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from derm_ml.nets import alexnet
-from derm_ml.nets.backbones import IMAGENET_MEAN, IMAGENET_STD, backbone
+from derm_ml.nets.backbones import backbone
 from derm_ml.nets.choices import HeadInit
 
 
@@ -99,16 +99,17 @@ class ClassifierNetwork(nn.Module):
         side: int = 224,
     ):
         super().__init__()
-        self.features, channels = backbone(backbone_name, pretrained)
+        found = backbone(backbone_name, pretrained)
+        self.features = found.features
         self.flat = backbone_name == alexnet.NAME
         cells = alexnet.cells_of(self.features, side) if self.flat else 1
         # a hidden layer of 16 is ample for two attributes with their missing flags
         self.attributes = nn.Sequential(nn.Linear(attributes, 16), nn.ReLU()) if attributes else None
-        self.head = Head(channels, labels, hidden, 16 if attributes else 0, dropout, cells)
+        self.head = Head(found.channels, labels, hidden, 16 if attributes else 0, dropout, cells)
         if head_init == "xavier":
             self.head.start_xavier()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("mean", torch.tensor(found.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(found.std).view(1, 3, 1, 1) * 255, persistent=False)
 
     def activations(self, images: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 → the last maps (N, C, h, w)."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from derm_ml.nets.backbones import IMAGENET_MEAN, IMAGENET_STD
+from derm_ml.nets.torchvision_backbones import MEAN, STD
 
 
 class SegmenterNetwork(nn.Module):
     """forward(images (N, H, W, 3) uint8) → logits (N, 1, H, W) float, one for each pixel.
 
-    `body` maps (N, 3, H, W) float, normalised as ImageNet is, to such logits.
+    `body` maps (N, 3, H, W) float, normalised as its encoder wants it (its `mean` and `std`, else ImageNet's), to such
+    logits.
     """
 
     mean: Tensor
@@ -20,8 +21,8 @@ class SegmenterNetwork(nn.Module):
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
         self.body = body
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("mean", torch.tensor(getattr(body, "mean", MEAN)).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(getattr(body, "std", STD)).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.permute(0, 3, 1, 2).float()  # a permuted NHWC tensor is channels_last already

@@ -12,14 +12,16 @@ from safetensors.torch import save_file
 from torchvision.models import get_model
 
 from derm_ml.explain.gradcam import grad_cam
-from derm_ml.nets.backbones import PretrainedError, backbone
+from derm_ml.nets.backbones import backbone
 from derm_ml.nets.classifier import ClassifierNetwork
+from derm_ml.nets.pretrained import PretrainedError
 from derm_ml.training.export import export_classifier
 
 pytestmark = pytest.mark.slow
 
 SIDE = 128  # AlexNet's last map is then 2 × 2
 NETWORKS = [("mobilenet_v2", (), 0), ("resnet18", (32, 16), 4), ("alexnet_bn", (), 0), ("alexnet_bn", (32,), 4)]
+NETWORKS += [("tf_efficientnet_lite0", (), 4), ("convnext_atto", (16,), 0), ("vit_tiny_patch16_224", (), 0)]  # timm's
 
 
 @pytest.fixture(params=NETWORKS, ids=lambda p: f"{p[0]}-head{p[1]}-attributes{p[2]}")
@@ -88,7 +90,8 @@ def test_frozen_features_neither_learn_nor_drift():
 def test_pretrained_weights_come_from_a_file(tmp_path):
     model = get_model("squeezenet1_1", weights=None)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
-    features, channels = backbone("squeezenet1_1", str(tmp_path / "w.safetensors"))
+    found = backbone("squeezenet1_1", str(tmp_path / "w.safetensors"))
+    features, channels = found.features, found.channels
     assert channels == 512
     assert torch.equal(next(features.parameters()), next(model.features.parameters()))
 
@@ -120,6 +123,7 @@ def test_offline_the_error_says_how_to_supply_a_file(monkeypatch, tmp_path):
     "name", ["mobilenet_v3_small", "efficientnet_b0", "densenet121", "regnet_y_400mf", "resnext50_32x4d"]
 )
 def test_backbones_of_every_family_give_maps(name):
-    features, channels = backbone(name, "none")
+    found = backbone(name, "none")
+    features, channels = found.features, found.channels
     with torch.no_grad():
         assert features.eval()(torch.zeros(1, 3, 64, 64)).shape[1] == channels

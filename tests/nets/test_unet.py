@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import get_model
 
+from derm_ml.nets.backbones import pyramid
 from derm_ml.nets.segmenter import SegmenterNetwork
-from derm_ml.nets.unet import Encoder, UNet
+from derm_ml.nets.unet import UNet
 
 CHANNELS = {
     "mobilenet_v2": (16, 24, 32, 96, 1280),
@@ -22,7 +23,7 @@ CHANNELS = {
 
 @pytest.mark.parametrize("name", CHANNELS)
 def test_the_levels_of_a_backbone_are_its_maps_before_each_halving(name):
-    encoder = Encoder(name, "none").eval()
+    encoder = pyramid(name, "none").levels.eval()
     assert encoder.channels == CHANNELS[name]
     with torch.no_grad():
         levels = encoder(torch.zeros(1, 3, 64, 64))
@@ -43,7 +44,7 @@ def test_there_is_one_logit_a_pixel_and_every_weight_learns(name):
 def test_the_encoder_starts_from_the_weights_of_the_file(tmp_path):
     whole = get_model("resnet18", weights=None)
     save_file(whole.state_dict(), tmp_path / "resnet18.safetensors")
-    encoder = Encoder("resnet18", str(tmp_path / "resnet18.safetensors"))
+    encoder = pyramid("resnet18", str(tmp_path / "resnet18.safetensors")).levels
     x = torch.randn(1, 3, 64, 64)
     whole.eval()
     encoder.eval()
@@ -54,7 +55,7 @@ def test_the_encoder_starts_from_the_weights_of_the_file(tmp_path):
 
 
 def test_looking_for_the_levels_does_not_touch_the_batch_statistics():
-    encoder = Encoder("mobilenet_v2", "none")
+    encoder = pyramid("mobilenet_v2", "none").levels
     tracked = {n: b for n, b in encoder.named_buffers() if n.endswith("num_batches_tracked")}
     assert tracked
     assert all(int(count) == 0 for count in tracked.values())

@@ -83,6 +83,6 @@ def test_a_run_killed_during_the_last_member_keeps_the_finished_ones(ensemble, t
 def test_another_training_may_start_from_the_first_member(ensemble):
     task, _, _, folder, _ = ensemble
     name = task.recipe("drawn").network.backbone
-    features, _ = backbone(name, str(folder / "both/bundle/weights.safetensors"))
-    fresh, _ = backbone(name, "none")
+    features = backbone(name, str(folder / "both/bundle/weights.safetensors")).features
+    fresh = backbone(name, "none").features
     assert features.state_dict().keys() == fresh.state_dict().keys()
