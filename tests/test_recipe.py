@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from derm_ml.training.autoencoder_recipes import AUTOENCODERS
 from derm_ml.training.settings import ClassifierRecipe, Optimiser, SegmenterRecipe, TrainingRecipe
 
 TASK = get_task("lesion_classification")
+KEPT = Path(__file__).parent / "fixtures/format_1/out"
 RECIPES = [recipe for task in all_tasks().values() for recipe in task.recipes.values()] + list(AUTOENCODERS.values())
 
 # As a card of `derm fit lesion_classification --set epochs=5 --set side=128` held it before recipes had groups.
@@ -46,6 +48,15 @@ def test_the_recipe_of_a_card_from_before_groups_is_read():
     assert found.holds(BEFORE_GROUPS)
     assert found.holds(found.model_dump(mode="json"))
     assert not TASK.recipe("strong").holds(BEFORE_GROUPS)
+
+
+def test_the_recipes_of_kept_bundles_are_read():
+    """Cards as the code before wrote them, not as this test remembers them."""
+    cards = [json.loads(path.read_text(encoding="utf-8")) for path in KEPT.rglob("bundle.json")]
+    whole = [card for card in cards if card["task"] == "persistent_conditions"]
+    assert whole
+    for card in whole:
+        assert get_task(card["task"]).recipe(card["recipe_name"]).holds(card["recipe"])
 
 
 @pytest.mark.parametrize(

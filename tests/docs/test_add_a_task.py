@@ -22,7 +22,7 @@ PAGE = (ROOT / "docs" / "add_a_task.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 TASK = Path("derm_ml") / "tasks" / "wound_tissue"
 COPIED = ("derm_ml", "derm_assets", "serving", "tests/contract", "tests/snapshots")
-COPIED_FILES = ("tests/conftest.py", "pyproject.toml", "params.yaml", "dvc.yaml", "dagster.yaml")
+COPIED_FILES = ("tests/conftest.py", "pyproject.toml", "params.yaml", "dvc.yaml", "dagster.yaml", "workspace.yaml")
 
 
 def files_of_the_page() -> dict[str, str]:
