@@ -54,13 +54,14 @@ def pyramid(name: str, source: Source) -> tuple[nn.Module, tuple[int, ...], Colo
         found = timm.create_model(name, pretrained=True, features_only=True, pretrained_cfg_overlay=weights)
     finally:
         logger.setLevel(level)
-    strides = list(found.feature_info.reduction())
+    info: Any = found.feature_info
+    strides = list(info.reduction())
     if strides != [2 ** (k + 1) for k in range(len(strides))] or len(strides) < 2:
         raise WrongValue(
             f"{name} has maps at strides {', '.join(map(str, strides))}; a U-Net needs 2, 4, 8, …: choose a "
             f"convolutional encoder such as tf_efficientnet_lite0"
         )
-    return found, tuple(found.feature_info.channels()), *_colours(whole)
+    return found, tuple(info.channels()), *_colours(whole)
 
 
 class Maps(nn.Module):
