@@ -12,12 +12,14 @@ from pathlib import PurePosixPath
 
 from derm_ml.data.sources.attributes import attributes_of
 from derm_ml.data.sources.class_folders import SPLIT_NAMES
-from derm_ml.data.sources.csv_table import Row, read_csv
+from derm_ml.data.sources.csv_table import Row, columns_of, read_csv
 from derm_ml.data.sources.image_files import distinct_ids, image_files, unlisted
 from derm_ml.data.sources.labels import LabelMap
 from derm_ml.data.sources.text_files import shown
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
+
+_COLUMNS = {"filename", "label"}
 
 
 def recognise(tree: Tree, labels: LabelMap) -> bool:
@@ -37,6 +39,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     problems += unlisted(images, {*located}, path.name)
     samples: list[Sample] = []
     left_out: dict[str, int] = {}
+    set_aside: dict[str, str] = {}
     for row, file, name in zip(rows, located, distinct_ids(located), strict=True):
         target = labels.target_at(row, row["label"])
         sample = Sample(
@@ -49,20 +52,22 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
             attributes=attributes_of(row),
             listed_in=path.name,
             row=row.line,
+            named=row["label"],
         )
         if target is None:
             left_out[row["label"]] = left_out.get(row["label"], 0) + 1
+            set_aside |= {file: f"its label {shown(row['label'])} is left out"} if file in images else {}
         elif file not in images:
             problems.append(Problem(path.name, f"image {shown(row['filename'])} is not there; add it", row.line))
         else:
             samples.append(sample)
-    return Reading(tuple(samples), tuple(problems), left_out)
+    return Reading(tuple(samples), tuple(problems), left_out, set_aside=set_aside)
 
 
 def _list(tree: Tree) -> str | None:
     if tree.has_file("labels.csv"):
         return "labels.csv"
-    lists = tree.files(deep=False, ending=".csv")
+    lists = [name for name in tree.files(deep=False, ending=".csv") if columns_of(tree.root / name) >= _COLUMNS]
     return lists[0] if len(lists) == 1 else None
 
 

@@ -15,10 +15,12 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from derm_ml.data.sources.lists_read import note_list
 from derm_ml.data.sources.text_files import read_bytes, shown, some
+from derm_ml.files import open_plain
 from derm_ml.records import DataError
 
 MAX_COLUMNS = 4_096  # a table of findings has some hundred
@@ -34,12 +36,15 @@ class Row:
     path: Path
     line: int
     values: Mapping[str, str]
+    used: set[str] = field(default_factory=set, compare=False, repr=False)  # of its list: the columns asked for
 
     def __getitem__(self, column: str) -> str:
+        self.used.add(column)
         return self.values[column]
 
     def get(self, column: str) -> str:
         """The value, or "" where there is no such column or the value is one of `UNKNOWN`."""
+        self.used.add(column)
         value = self.values.get(column, "")
         return "" if value.lower() in UNKNOWN else value
 
@@ -85,6 +90,13 @@ def read_csv(path: Path, required: Sequence[str], unique: str = "") -> list[Row]
     return rows
 
 
+def columns_of(path: Path) -> set[str]:
+    """The names in the first line of a list, in lower case, to tell what list it is; nothing is checked."""
+    with open_plain(path) as file:
+        header = file.readline(65_536).decode("utf-8-sig", "replace")
+    return {column.strip().strip('"').strip().lower() for column in header.split(",")}
+
+
 def _text(path: Path) -> str:
     data = read_bytes(path)
     try:
@@ -106,12 +118,13 @@ def _rows(path: Path, text: str, required: Sequence[str]) -> list[Row]:
     try:
         header = [name.strip().lower() for name in next(reader)]
         _check_header(path, header, required)
+        used = note_list(path, header).used
         rows = []
         for values in reader:
             lines.row_ends()
             if not any(value.strip() for value in values):
                 continue  # blank lines, as at the end of many files
-            row = Row(path, reader.line_num, dict(zip(header, (v.strip() for v in values), strict=False)))
+            row = Row(path, reader.line_num, dict(zip(header, (v.strip() for v in values), strict=False)), used)
             if len(values) != len(header):
                 raise row.error(f"{len(values)} values for {len(header)} columns", "quote values that hold a comma")
             rows.append(row)

@@ -16,11 +16,10 @@ from pathlib import Path, PurePosixPath
 
 from derm_ml.data.sources.attributes import attributes_of
 from derm_ml.data.sources.class_folders import SPLIT_NAMES
-from derm_ml.data.sources.csv_table import Row, read_csv
+from derm_ml.data.sources.csv_table import Row, columns_of, read_csv
 from derm_ml.data.sources.image_files import distinct_ids, image_files
 from derm_ml.data.sources.labels import LabelMap, normal
 from derm_ml.data.sources.text_files import shown, some
-from derm_ml.files import open_plain
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
 
@@ -33,9 +32,7 @@ def recognise(tree: Tree, labels: LabelMap) -> bool:
     name = _table(tree)
     if name is None:
         return False
-    with open_plain(tree.root / name) as file:
-        header = file.readline(65_536).decode("utf-8-sig", "replace")
-    columns = {column.strip().strip('"').lower() for column in header.split(",")}
+    columns = columns_of(tree.root / name)
     return "filename" in columns and "label" not in columns and len(columns - ABOUT) > 1
 
 

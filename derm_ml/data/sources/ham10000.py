@@ -49,7 +49,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     files: list[str] = []
     problems: list[Problem] = []
     for folder in folders:
-        found, odd = image_files(tree, folder)
+        found, odd = image_files(tree, folder, deep=True)
         files += found
         problems += odd
     images, doubled = by_stem(files)
@@ -57,12 +57,14 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     names = labels.with_default(LESION_CLASSES)
     samples: list[Sample] = []
     left_out: dict[str, int] = {}
+    set_aside: dict[str, str] = {}
     for row in rows:
         name, diagnosis = row["image_id"], row["dx"]
         about = attributes_of(row, site="localization") | {"diagnosis": diagnosis}
         target = names.target_at(row, diagnosis)
         if target is None:
             left_out[diagnosis] = left_out.get(diagnosis, 0) + 1
+            set_aside |= {images[name]: f"its label {diagnosis} is left out"} if name in images else {}
         elif name not in images:
             problems.append(
                 Problem(path.name, f"image {shown(name)} is not in {' or '.join(folders)}; add it", row.line)
@@ -77,6 +79,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
                     attributes=about,
                     listed_in=path.name,
                     row=row.line,
+                    named=diagnosis,
                 )
             )
-    return Reading(tuple(samples), tuple(problems), left_out)
+    return Reading(tuple(samples), tuple(problems), left_out, set_aside=set_aside)

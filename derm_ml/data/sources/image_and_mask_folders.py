@@ -80,7 +80,14 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     problems += [
         Problem(list_name, f"image {shown(name)} is listed but not there") for name in sorted(listed.keys() - known)
     ]
-    return Reading(tuple(samples), tuple(problems))
+    folders = {folder for pair in found for folder in (pair.images, pair.masks)}
+    set_aside = {
+        file: "a superpixel file, which is neither image nor mask"
+        for folder in folders
+        for file in image_files(tree, folder, deep=True)[0]
+        if Path(file).stem.lower().endswith(SUPERPIXELS)
+    }
+    return Reading(tuple(samples), tuple(problems), set_aside=set_aside)
 
 
 def _pairs(tree: Tree) -> Iterator[_Pair]:

@@ -37,6 +37,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     samples: list[Sample] = []
     problems: list[Problem] = []
     left_out: dict[str, int] = {}
+    set_aside = _of_other_parts(tree)
     for part, split in PARTS.items():
         folder, truth = f"ISIC-2017_{part}_Data", tree.root / _truth(part)
         if not tree.has_folder(folder) and not tree.has_file(truth.name):
@@ -48,7 +49,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
         if not tree.has_folder(folder):
             raise DataError(f"{truth} lists images, but the folder {folder} is not there; unpack it beside the list")
         rows = read_csv(truth, ("image_id", "melanoma", "seborrheic_keratosis"), unique="image_id")
-        files, odd = image_files(tree, folder)
+        files, odd = image_files(tree, folder, deep=True)
         images, doubled = by_stem([f for f in files if not Path(f).stem.endswith(_COMPANIONS)])
         metadata = read_metadata([tree.root / name for name in metadata_of(folder) if tree.has_file(name)])
         ids = {row["image_id"] for row in rows}
@@ -59,6 +60,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
             target = labels.target_at(row, diagnosis)
             if target is None:
                 left_out[diagnosis] = left_out.get(diagnosis, 0) + 1
+                set_aside |= {images[name]: f"its label {diagnosis} is left out"} if name in images else {}
             elif name not in images:
                 problems.append(Problem(truth.name, f"image {shown(name)} is not in {folder}; add it", row.line))
             else:
@@ -72,6 +74,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
                         attributes=about,
                         listed_in=truth.name,
                         row=row.line,
+                        named=diagnosis,
                     )
                 )
         problems += [
@@ -79,7 +82,19 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
             for name, row in metadata.items()
             if name not in ids
         ]
-    return Reading(tuple(samples), tuple(problems), left_out)
+    return Reading(tuple(samples), tuple(problems), left_out, set_aside=set_aside)
+
+
+def _of_other_parts(tree: Tree) -> dict[str, str]:
+    """Masks, superpixels and other files of the same publication that are no images of this part."""
+    found = {}
+    for folder in tree.folders():
+        if folder.startswith("ISIC-2017_"):
+            own = folder.endswith("_Data")
+            for file in image_files(tree, folder, deep=True)[0]:
+                if not own or Path(file).stem.endswith(_COMPANIONS):
+                    found[file] = "a mask or superpixel file of ISIC 2017, for which this part has no use"
+    return found
 
 
 def _truth(part: str) -> str:

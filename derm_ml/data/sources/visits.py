@@ -88,6 +88,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     ]
     samples: list[Sample] = []
     used: set[str] = set()
+    set_aside: dict[str, str] = {}
     for pairing in _pairings(tree, files, boxes):
         missing = next((f for f in (pairing.first, pairing.second) if f not in there), "")
         if missing:
@@ -101,9 +102,12 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     for file in files:
         if file in boxes and file not in used and boxes[file]:
             samples.append(_single(file, boxes[file], labels))
-        elif file not in boxes and file not in used:
-            problems.append(Problem(file, "has no boxes and is in no pair; list it in pairs.csv or remove it"))
-    return Reading(tuple(_named(samples)), tuple(problems))
+        elif file in boxes and file not in used:
+            set_aside[file] = "its list says that it has no boxes, and it is in no pair"
+        elif file not in used:
+            reason = "has no boxes and is in no pair; list it in pairs.csv or remove it"
+            problems.append(Problem(file, reason, kind="unclaimed"))
+    return Reading(tuple(_named(samples)), tuple(problems), set_aside=set_aside)
 
 
 def _pairings(tree: Tree, files: list[str], boxes: Boxes) -> Iterator[_Pairing]:

@@ -104,7 +104,7 @@ def test_pictures_without_mask_masks_without_picture_and_second_masks_are_proble
     assert problems["images/a.jpg"] == "has no mask in masks; add one named like a_segmentation.png"
     assert problems["masks/c.png"] == "has no image in images; add it, or remove the mask"
     assert "second mask" in problems["masks/b_segmentation.png"]
-    assert "'.gif' is no accepted image format" in problems["masks/d.gif"]
+    assert "GIF is no accepted image format" in problems["masks/d.gif"]
 
 
 def test_an_official_folder_without_its_partner_stops_with_both_names(lay):
