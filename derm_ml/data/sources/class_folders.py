@@ -10,20 +10,12 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from derm_ml.data.sources.image_files import distinct_ids, image_files
-from derm_ml.data.sources.labels import LabelMap, normal
+from derm_ml.data.sources.labels import LabelMap
+from derm_ml.data.sources.split_names import SPLIT_NAMES, folder_split
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
-
+__all__ = ["SPLIT_NAMES", "read", "recognise"]
 
 def recognise(tree: Tree, labels: LabelMap) -> bool:
     """Whether a class folder with a known name is where this layout has it."""
@@ -70,6 +62,6 @@ def _class_folders(tree: Tree) -> list[tuple[str, str]]:
     """(split or "", path) of each class folder, sorted."""
     result = []
     for folder in tree.folders():
-        split = SPLIT_NAMES.get(normal(folder))
+        split = folder_split(folder)
         result += [(split, inner) for inner in tree.folders(folder)] if split else [("", folder)]
     return result

@@ -19,38 +19,42 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from typing import Protocol
 
 from derm_ml.data.deliveries import accepted
 from derm_ml.data.sources import (
     class_folders,
     csv_list,
     findings_table,
-    ham10000,
     image_and_mask_folders,
-    isic2017,
     visits,
 )
 from derm_ml.data.sources.every_file import account_for_all, unclaimed_by, without
 from derm_ml.data.sources.image_files import named_like_images
 from derm_ml.data.sources.labels import LabelMap, LabelNames
 from derm_ml.data.sources.lists_read import lists_read
+from derm_ml.data.sources.published import layouts_about
 from derm_ml.data.sources.text_files import read_json, shown
 from derm_ml.records import DELIVERIES, DataError, Listed, Origin, Reading, with_prefix
 from derm_ml.tree import Tree, files_below
 
+
+class Layout(Protocol):
+    """What reads one layout: a module of this package, or an entry of layouts.yaml."""
+
+    def recognise(self, tree: Tree, labels: LabelMap) -> bool: ...
+
+    def read(self, tree: Tree, labels: LabelMap) -> Reading: ...
+
+
 # in the order in which they are tried: the most specific first, since HAM10000's image folder looks like a class
-LAYOUTS: dict[str, ModuleType] = {
-    "isic2017": isic2017,
-    "ham10000": ham10000,
-    "findings_table": findings_table,
-    "csv_list": csv_list,
-    "class_folders": class_folders,
-}
+_OWN: dict[str, Layout] = {"findings_table": findings_table, "csv_list": csv_list, "class_folders": class_folders}
+LAYOUTS: dict[str, Layout] = {**layouts_about("skin"), **_OWN}
+RETINA_LAYOUTS: dict[str, Layout] = {**layouts_about("retina"), **_OWN}
 # of pictures with masks, for the tasks that draw them
-MASK_LAYOUTS: dict[str, ModuleType] = {"image_and_mask_folders": image_and_mask_folders}
+MASK_LAYOUTS: dict[str, Layout] = {"image_and_mask_folders": image_and_mask_folders}
 # of pairs of photos with boxes
-PAIR_LAYOUTS: dict[str, ModuleType] = {"visits": visits}
+PAIR_LAYOUTS: dict[str, Layout] = {"visits": visits}
 
 
 def read_source(
@@ -59,7 +63,7 @@ def read_source(
     *,
     labels: Sequence[str],
     label_map: LabelNames | None = None,
-    layouts: Mapping[str, ModuleType] = LAYOUTS,
+    layouts: Mapping[str, Layout] = LAYOUTS,
     follow_links: bool = False,
     not_read: Sequence[str] = (),
 ) -> Reading:
@@ -93,7 +97,7 @@ def read_source(
 
 
 def _parts(
-    tree: Tree, names: LabelMap, layouts: Mapping[str, ModuleType], folder: str = ""
+    tree: Tree, names: LabelMap, layouts: Mapping[str, Layout], folder: str = ""
 ) -> Iterator[tuple[str, Reading]]:
     """(path relative to the tree's root, reading) of each source at or below `folder`."""
     here = tree.at(folder)
@@ -108,14 +112,14 @@ def _parts(
         yield from _parts(tree.only(rest), names, layouts, folder)
 
 
-def _unknown(tree: Tree, names: LabelMap, layouts: Mapping[str, ModuleType]) -> str:
+def _unknown(tree: Tree, names: LabelMap, layouts: Mapping[str, Layout]) -> str:
     odd = tree.odd
     if odd and not tree.files():  # the reason is what was not read
         return f"{tree.root}: nothing in it can be read; the first entry, {shown(odd[0].file)}, {odd[0].reason}"
     return f"{tree.root}: the layout is not recognised; expected {_expected(names, layouts)}"
 
 
-def _expected(names: LabelMap, layouts: Mapping[str, ModuleType]) -> str:
+def _expected(names: LabelMap, layouts: Mapping[str, Layout]) -> str:
     """What the task could read there, in words."""
     if layouts is not LAYOUTS:
         return " or ".join(layout.EXPECTED for layout in layouts.values())
@@ -129,7 +133,7 @@ def _expected(names: LabelMap, layouts: Mapping[str, ModuleType]) -> str:
     )
 
 
-def _read_one(here: Tree, folder: str, kind: str, layout: ModuleType, names: LabelMap) -> Reading:
+def _read_one(here: Tree, folder: str, kind: str, layout: Layout, names: LabelMap) -> Reading:
     with lists_read() as lists:
         reading = layout.read(here, names)
         licence = _licence(here)

@@ -79,7 +79,7 @@ def test_missing_folder_and_unknown_layout_name(lay, tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         read_source(tmp_path / "nowhere", labels=LABELS)
     with pytest.raises(DataError, match="known: auto, isic2017"):
-        read_source(lay(BATCH), "isic2016", labels=LABELS)
+        read_source(lay(BATCH), "isic1999", labels=LABELS)
 
 
 def test_a_named_layout_is_used_as_said(lay):
