@@ -108,6 +108,7 @@ class Published(_Entry):
     about: Literal["skin", "retina"]
     tables: list[Table]
     open_ended: bool = False  # has diagnoses beyond any list: those nobody knows are left out and counted
+    others: dict[str, str] = {}  # folders (* is any text) of the same publication that are no images of it → what they are
     incomplete: bool = False  # lists images that the publisher does not give (addresses that may be dead)
 
     def recognise(self, tree: Tree, labels: LabelMap) -> bool:

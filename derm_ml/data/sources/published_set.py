@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -24,8 +25,8 @@ from derm_ml.data.sources.text_files import shown
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
 
+MASK = "a mask or superpixel file, for which this task has no use"
 NO_IMAGE = "listed without an image"
-COPIES = "copies of other files"
 
 
 @dataclass
@@ -35,6 +36,7 @@ class _Found:
     samples: list[Sample] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    set_aside: dict[str, str] = field(default_factory=dict)  # image → why it takes no part
     claimed: dict[str, str] = field(default_factory=dict)  # image → the table that listed it
     targets: dict[str, tuple[str, Mapping[str, float]]] = field(default_factory=dict)  # stem → image, what it shows
 
@@ -49,7 +51,7 @@ class _Found:
             return False
         if repr(said) != repr(target):  # NaN is like NaN here
             raise row.error(f"{shown(image)} is the same image as {first}, with another label", "remove one of the two")
-        self.left_out[COPIES] += 1
+        self.set_aside[image] = f"a copy of {first}"
         return True
 
 
@@ -66,17 +68,25 @@ def read_set(layout: Published, tree: Tree, labels: LabelMap) -> Reading:
     if not tables:
         names = ", ".join(file for table in layout.tables for file in table.files)
         raise DataError(f"{tree.root}: there is none of {names}; download {layout.title} from {layout.page}")
-    found = _Found()
+    found = _Found(set_aside=dict(_others(layout, tree)))
     seen: dict[str, list[str]] = {}  # image folder → its files, of which several tables may list some
     for table in tables:
-        files, odd, where = _images_of(layout, table, tree, several_tables=len(tables) > 1)
+        files, odd, where = _images_of(table, tree, found.set_aside, several_tables=len(tables) > 1)
         found.problems += [problem for problem in odd if problem not in found.problems]
         _read_table(layout, table, tree, labels, files, where, found)
         seen.setdefault(where, []).extend(files)
     _unlisted(tree, tables, {file for files in seen.values() for file in files}, found)
     ids = distinct_ids([next(iter(s.files.values())) for s in found.samples])
     samples = tuple(replace(s, id=name) for s, name in zip(found.samples, ids, strict=True))
-    return Reading(samples, tuple(found.problems), dict(found.left_out))
+    return Reading(samples, tuple(found.problems), dict(found.left_out), set_aside=found.set_aside)
+
+
+def _others(layout: Published, tree: Tree) -> Iterator[tuple[str, str]]:
+    """(image, what it is) of folders of the publication that are no images of the set."""
+    for pattern, what in layout.others.items():
+        for folder in _matching(tree, pattern):
+            for file in image_files(tree, folder, deep=True)[0]:
+                yield file, what
 
 
 def _has_folder(found: FoundTable, tree: Tree) -> bool:
@@ -84,7 +94,7 @@ def _has_folder(found: FoundTable, tree: Tree) -> bool:
 
 
 def _images_of(
-    layout: Published, found: FoundTable, tree: Tree, several_tables: bool
+    found: FoundTable, tree: Tree, aside: dict[str, str], several_tables: bool
 ) -> tuple[list[str], list[Problem], str]:
     """The images a table may list, and where they were looked for: in its folders, else anywhere below."""
     wanted = found.filled(found.table.folders)
@@ -97,7 +107,8 @@ def _images_of(
     problems: list[Problem] = []
     for folder in folders or [""]:
         some, odd = image_files(tree, folder, deep=True)
-        images |= dict.fromkeys(file for file in some if not _ignored(file, found.table.ignore))
+        aside |= {file: MASK for file in some if _ignored(file, found.table.ignore)}
+        images |= dict.fromkeys(file for file in some if file not in aside)
         problems += odd if folders else []
     if not images:
         empty = f"{tree.root / found.path} lists images, but {' and '.join(folders)} holds none"
@@ -148,8 +159,7 @@ def _read_table(
     for number, row in enumerate(_once(rows, table.once)):
         for name, what in table.also.items():
             for other in index.find(row.get(name.lower())) if row.get(name.lower()) else ():
-                found.left_out[what] += 1
-                found.claimed[other] = found_table.path
+                found.set_aside[other] = what
         for column in columns:
             row_of = facts.joined(row, column.column.lower())
             given = row_of.get(column.column.lower())
@@ -159,7 +169,7 @@ def _read_table(
             image = index.find(given)
             if label.left_out:
                 found.left_out[label.left_out] += 1
-                found.claimed |= dict.fromkeys(image, found_table.path)
+                found.set_aside |= dict.fromkeys(image, f"its label {label.left_out} is left out")
                 continue
             if len(image) > 1:
                 raise row.error(f"{shown(given)} {several(image)}", "write its path, or remove one")
@@ -187,8 +197,10 @@ def _read_table(
                     licence=_cell(row_of, table.licence) or "unknown",
                     listed_in=found_table.path,
                     row=row.line,
+                    named=label.named,
                 )
             )
+    facts.note_used(rows)
     found.problems += facts.unknown({Path(r[columns[0].column.lower()]).stem for r in rows if len(columns) == 1})
 
 
@@ -222,7 +234,7 @@ class _Facts:
         """The row with the columns of its facts, and with publishers' codes in words."""
         values = dict(self._in_words(row).values)
         for other in self._of(row, column):
-            values = {**{name: other.get(name) for name in other.values}, **values}
+            values = {**other.values, **values}
         return replace(row, values=values)
 
     def about(self, row: Row, column: str, columns: Mapping[str, str]) -> dict[str, str | float]:
@@ -231,6 +243,13 @@ class _Facts:
         for one in (self._in_words(row), *self._of(row, column)):
             found = attributes_of(one, {name: c for name, c in columns.items() if c in one.values}) | found
         return found
+
+    def note_used(self, rows: list[Row]) -> None:
+        """What was asked of a joined row was asked of the list that had it."""
+        for row in rows[:1]:
+            for _, _, others in self._tables:
+                for other in itertools.islice(others.values(), 1):
+                    other.used.update(row.used - row.values.keys())
 
     def _of(self, row: Row, column: str) -> list[Row]:
         keys = [(rows, row.values.get(key if key in row.values else column, "")) for _, key, rows in self._tables]
@@ -266,15 +285,15 @@ def _row_splits(found: FoundTable, tree: Tree) -> dict[int, str]:
 
 def _unlisted(tree: Tree, tables: list[FoundTable], files: set[str], found: _Found) -> None:
     """A problem for each image no table lists; a copy of a listed one is counted instead."""
-    left = sorted(files - found.claimed.keys())
-    if not left:
-        return
-    stems = {Path(file).stem.casefold() for file in found.claimed}
+    placed = [*found.claimed, *found.set_aside]
+    left = sorted(files.difference(placed))
+    stems = {Path(file).stem.casefold() for file in placed}
     doubtful = [file for file in left if Path(file).stem.casefold() in stems]
-    index = ImageIndex(tree, [*found.claimed, *doubtful]) if doubtful else None
-    copied = {file for file in doubtful if index and index.copies(file)}
-    found.left_out.update({COPIES: len(copied)} if copied else {})
+    index = ImageIndex(tree, [*placed, *doubtful])
+    for file in doubtful:
+        if alike := [other for other in index.copies(file) if other not in doubtful]:
+            found.set_aside[file] = f"a copy of {alike[0]}"
     names = " or ".join(dict.fromkeys(table.path for table in tables))
-    found.problems += unlisted({file: file for file in left if file not in copied}, set(), names)
+    found.problems += unlisted({file: file for file in left if file not in found.set_aside}, set(), names)
 
 

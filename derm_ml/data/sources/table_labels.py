@@ -33,6 +33,7 @@ class Said:
     target: Mapping[str, float] = field(default_factory=dict)
     left_out: str = ""
     about: Mapping[str, str | float] = field(default_factory=dict)
+    named: str = ""  # the publisher's name
 
 
 def label_of(layout: Published, table: Table, labels: LabelMap, row: Row, column: ImageColumn) -> Said:
@@ -51,7 +52,8 @@ def label_of(layout: Published, table: Table, labels: LabelMap, row: Row, column
         publisher_says=malignancy,
         open_ended=layout.open_ended,
     )
-    return Said(left_out=name or malignancy) if target is None else Said(target, about={"diagnosis": name or malignancy})
+    said = name or malignancy
+    return Said(left_out=said) if target is None else Said(target, about={"diagnosis": said}, named=said)
 
 
 def _diagnosis(table: Table, row: Row) -> str:
