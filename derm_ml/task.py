@@ -112,6 +112,28 @@ class PrepareSettings(Settings):
     licence: str = Field("unknown", description="licence of the images where the source does not say")
 
 
+LEFT_OUT = "left_out"
+
+
+class NamedLabels(PrepareSettings):
+    """Settings of a task whose sources may call its labels by other names."""
+
+    labels: dict[str, str | None] = Field(
+        {},
+        description="what a name of your lists or folders means: a label of the task, or left_out, whose images are "
+        "not used but counted",
+    )
+
+    def label_map(self) -> dict[str, str | None]:
+        """Name → label of the task, or None for left out."""
+        return {name: None if label in (None, LEFT_OUT) else label for name, label in self.labels.items()}
+
+    @property
+    def hint(self) -> str:
+        """Where a user says what an unknown name means."""
+        return "`labels` in params.yaml, e.g. `labels: {that name: left_out}`"
+
+
 class Recipe(Settings):
     """Base of every recipe: the settings all of them share. A recipe's docstring gives runtime and expected score."""
 

@@ -17,6 +17,7 @@ from derm_ml.tree import Tree
 
 __all__ = ["SPLIT_NAMES", "read", "recognise"]
 
+
 def recognise(tree: Tree, labels: LabelMap) -> bool:
     """Whether a class folder with a known name is where this layout has it."""
     return any(labels.knows(PurePosixPath(folder).name) for _, folder in _class_folders(tree))

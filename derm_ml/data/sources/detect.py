@@ -33,7 +33,8 @@ from derm_ml.data.sources.every_file import account_for_all, unclaimed_by, witho
 from derm_ml.data.sources.image_files import named_like_images
 from derm_ml.data.sources.labels import LabelMap, LabelNames
 from derm_ml.data.sources.lists_read import lists_read
-from derm_ml.data.sources.published import layouts_about
+from derm_ml.data.sources.published import Published, layouts_about
+from derm_ml.data.sources.split_names import with_folder_splits
 from derm_ml.data.sources.text_files import read_json, shown
 from derm_ml.records import DELIVERIES, DataError, Listed, Origin, Reading, with_prefix
 from derm_ml.tree import Tree, files_below
@@ -63,6 +64,9 @@ def read_source(
     *,
     labels: Sequence[str],
     label_map: LabelNames | None = None,
+    defaults: LabelNames = {},
+    setting: str = "the label map",
+    meanings: LabelMap | None = None,
     layouts: Mapping[str, Layout] = LAYOUTS,
     follow_links: bool = False,
     not_read: Sequence[str] = (),
@@ -70,11 +74,12 @@ def read_source(
     """Read a folder as downloaded into samples and problems, paths relative to `root`; every file has a fate.
 
     `layout` names one of `layouts`, or `auto` to recognise it. `label_map` says what a source's own names mean
-    (`sources/labels.py`); without it a layout's default is used. `follow_links`: also links that lead out of the folder
+    (`sources/labels.py`), `defaults` what they mean where neither it nor the publisher says, and `setting` is where the
+    user would say it (or all three as `meanings`); without any, `diagnoses.yaml` counts. `follow_links`: also links that lead out of the folder
     are read. `not_read` names files and folders below it that take no part. Raises `DataError` naming file and line,
     and naming the folders whose images no layout claims.
     """
-    names = LabelMap(tuple(labels), label_map)
+    names = meanings or LabelMap(tuple(labels), label_map, defaults, setting)
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; give the folder that holds the images as downloaded")
     if layout != "auto" and layout not in layouts:
@@ -91,6 +96,7 @@ def read_source(
         raise DataError(_unknown(whole, names, layouts))
     around = replace(left, problems=(*whole.odd, *named_like_images(whole)))
     joined = account_for_all(tree, _joined([*accepted(root, parts), around]), _expected(names, layouts))
+    joined = replace(joined, samples=with_folder_splits(joined.samples))
     if not joined.samples and not joined.problems and not joined.set_aside:
         raise DataError(f"{root}: there are no images; unpack the data set there")
     return joined
@@ -121,15 +127,14 @@ def _unknown(tree: Tree, names: LabelMap, layouts: Mapping[str, Layout]) -> str:
 
 def _expected(names: LabelMap, layouts: Mapping[str, Layout]) -> str:
     """What the task could read there, in words."""
-    if layouts is not LAYOUTS:
-        return " or ".join(layout.EXPECTED for layout in layouts.values())
-    table = "a table train.csv with the column filename and one column of 0 and 1 for each finding"
-    if not names.labels:  # every finding of a table is a label: nothing else says what there is
-        return table
+    own = [layout.EXPECTED for layout in layouts.values() if hasattr(layout, "EXPECTED")]
+    if own:
+        return " or ".join(own)
     known = ", ".join(sorted({*names.labels, *(names.names or {})}))
     return (
-        f"the official ISIC 2017 or HAM10000 folders, a list labels.csv with the columns filename and label, {table}, "
-        f"or a folder for each class ({known})"
+        f"a published set ({', '.join(name for name, layout in layouts.items() if isinstance(layout, Published))}), "
+        "a list labels.csv with the columns filename and label, a table train.csv with the column filename and one "
+        f"column of 0 and 1 for each finding, or a folder for each class{f' ({known})' if known else ''}"
     )
 
 

@@ -42,6 +42,11 @@ def diagnoses() -> dict[str, Diagnosis]:
     return {name: Diagnosis(**entry) for name, entry in yaml.safe_load(_FILE.read_text(encoding="utf-8")).items()}
 
 
+def malignant_diagnoses() -> list[str]:
+    """The diagnoses that are malignant, by the first of their names: `mel`, `bcc`, …"""
+    return [entry.names[0] for entry in diagnoses().values() if entry.malignant]
+
+
 @cache
 def _by_name() -> dict[str, str]:
     own = {name: name for name in diagnoses()}

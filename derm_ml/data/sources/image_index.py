@@ -70,6 +70,7 @@ class ImageIndex:
         left = [file for file in found if shared[file] == most]
         return left[:1] if all(same_bytes(self._tree, left[0], other) for other in left[1:]) else left
 
+
 def same_bytes(tree: Tree, a: str, b: str) -> bool:
     """Whether two files hold the same; empty ones hold nothing."""
     first, second = tree.root / a, tree.root / b

@@ -96,9 +96,7 @@ class LabelMap:
         """
         if not self.knows(name):
             known = ", ".join(sorted({*self.labels, *(self.names or {})}))
-            raise DataError(
-                f"unknown label '{shown(name)}'; correct it, or add it to {self.setting} (known: {known})"
-            )
+            raise DataError(f"unknown label '{shown(name)}'; correct it, or add it to {self.setting} (known: {known})")
         label = self._known[same_name(name)]
         if label is None:
             return None

@@ -88,7 +88,6 @@ class Table(_Entry):
     licence: str = ""  # column
     unlabelled: bool = False  # a list of test images without labels
 
-
     def is_it(self, tree: Tree, path: str) -> bool:
         """Whether the file has the columns by which this table is told from others of its name."""
         if not self.columns and not self.any_of:
@@ -108,7 +107,9 @@ class Published(_Entry):
     about: Literal["skin", "retina"]
     tables: list[Table]
     open_ended: bool = False  # has diagnoses beyond any list: those nobody knows are left out and counted
-    others: dict[str, str] = {}  # folders (* is any text) of the same publication that are no images of it → what they are
+    others: dict[
+        str, str
+    ] = {}  # folders (* is any text) of the same publication that are no images of it → what they are
     incomplete: bool = False  # lists images that the publisher does not give (addresses that may be dead)
 
     def recognise(self, tree: Tree, labels: LabelMap) -> bool:

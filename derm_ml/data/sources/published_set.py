@@ -1,6 +1,6 @@
 """Reads a published set by its description: its tables, the images they list, and the facts beside them.
 
-    read_set(layout, tree, labels)   → Reading; nothing it lists or holds is passed over without a word
+read_set(layout, tree, labels)   → Reading; nothing it lists or holds is passed over without a word
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def _images_of(
     """The images a table may list, and where they were looked for: in its folders, else anywhere below."""
     wanted = found.filled(found.table.folders)
     folders = next((there for pattern in wanted if (there := _matching(tree, pattern))), [])
-    missing = f"{tree.root / found.path} lists images, but the folder {(wanted or ['with them'])[0].strip('*')} is not there"
+    missing = (
+        f"{tree.root / found.path} lists images, but the folder {(wanted or ['with them'])[0].strip('*')} is not there"
+    )
     if wanted and not folders and found.part and several_tables and len(found.table.folders) == 1:
         # other parts have theirs: looking anywhere would take images of those
         raise DataError(f"{missing}; unpack the images there")
@@ -295,5 +297,3 @@ def _unlisted(tree: Tree, tables: list[FoundTable], files: set[str], found: _Fou
             found.set_aside[file] = f"a copy of {alike[0]}"
     names = " or ".join(dict.fromkeys(table.path for table in tables))
     found.problems += unlisted({file: file for file in left if file not in found.set_aside}, set(), names)
-
-

@@ -1,18 +1,21 @@
 """What publishers call their splits: in a column, as a folder above lists and images, in the name of a list.
 
-    named_split("valid")          → "validation"
-    folder_split("Training_Set")  → "train"
-    path_split("b. Testing Set/IDRiD_001.jpg") → "test"
+named_split("valid")          → "validation"
+folder_split("Training_Set")  → "train"
+path_split("b. Testing Set/IDRiD_001.jpg") → "test"
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from derm_ml.data.sources.csv_table import Row
 from derm_ml.data.sources.diagnoses import normal
 from derm_ml.data.sources.text_files import shown
+from derm_ml.records import Sample
 
 SPLIT_NAMES = {
     "train": "train",
@@ -52,3 +55,14 @@ def row_split(row: Row, column: str) -> str:
     if given and given not in SPLIT_NAMES:
         raise row.error(f"{column} is '{shown(given)}'", "write train, validation or test, or leave it empty")
     return SPLIT_NAMES.get(given, "")
+
+
+def with_folder_splits(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Samples that no list and no layout puts into a split, in the one that a folder above them names.
+
+    One split alone is none: a `train` folder in which everything lies says nothing.
+    """
+    of_folder = {s.id: path_split(next(iter(s.files.values()))) for s in samples if not s.split and s.labelled}
+    if len({s.split or of_folder[s.id] for s in samples if s.labelled}) < 2:
+        return tuple(samples)
+    return tuple(replace(s, split=of_folder[s.id]) if of_folder.get(s.id) else s for s in samples)

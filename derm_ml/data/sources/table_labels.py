@@ -94,7 +94,9 @@ def _heaviest(row: Row, column: str) -> str:
         weights = ast.literal_eval(text)
         return max(weights, key=weights.get) if weights else ""
     except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError) as error:
-        raise row.error(f"{column} is '{shown(text)}', not names with weights", "supply the file as published") from error
+        raise row.error(
+            f"{column} is '{shown(text)}', not names with weights", "supply the file as published"
+        ) from error
 
 
 def _malignancy(table: Table, row: Row) -> str:
