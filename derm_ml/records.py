@@ -24,6 +24,10 @@ class DataError(DermError, ValueError):
     """The data cannot be used as they are; the message names file, row and what to do."""
 
 
+class SettingError(DataError):
+    """A setting names what the data do not hold; the message names what they do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One file or row that is not used, and why. It is quarantined, never dropped silently.

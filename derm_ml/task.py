@@ -74,6 +74,11 @@ class PrepareSettings(Settings):
 
     source: str = Field("auto", description="layout of the raw folder, or 'auto' to recognise it")
     training_only: list[str] = Field([], description="sub-folders of extra data that are used for training only")
+    not_read: list[str] = Field(
+        [],
+        description="files and folders of the raw folder that take no part, by path or pattern (`old`, `*/thumbs`); "
+        "they are counted",
+    )
     store_side: int = Field(512, ge=64, le=4096, description="longer side of a stored image, in pixels")
     validation: float = Field(0.15, ge=0, lt=1, description="share drawn for validation where no official split exists")
     test: float = Field(0.15, ge=0, lt=1, description="share drawn for test where no official split exists")

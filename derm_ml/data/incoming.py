@@ -259,7 +259,7 @@ def _tried(
     """What a dataset with this batch holds back of it. Raises `RejectedBatch` where the batch makes a check fail."""
     view, inside = work / "raw", f"{delivery.folder}/"
     try:
-        trial = prepare(task, view, settings, work / "trial", kept=kept)
+        trial = prepare(task, view, settings, work / "trial", kept=kept, settings_must_match=False)
     except DataError as error:
         raise RejectedBatch(f"{batch}: {str(error).replace(str(view), 'with it, the raw folder')}") from None
     held = [
@@ -294,7 +294,7 @@ def _fails_without(
     try:
         if not _has_files(view):
             return set()
-        alone: Dataset = prepare(task, view, settings, work / "without", kept=kept)
+        alone: Dataset = prepare(task, view, settings, work / "without", kept=kept, settings_must_match=False)
         return {rule.name for rule in task.rules if rule.stops(rule.check(alone))}
     finally:
         aside.rename(view / delivery.folder)

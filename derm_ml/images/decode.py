@@ -53,6 +53,7 @@ __all__ = [
     "decode",
     "decode_mask",
     "format_of",
+    "orientation_and_size",
     "read_image_file",
     "stored_mask",
 ]
@@ -152,13 +153,25 @@ def decode_mask(data: bytes, formats: Formats = INGEST_FORMATS) -> np.ndarray:
     return _binary(values)
 
 
-def canonical_mask(data: bytes) -> tuple[bytes, np.ndarray]:
-    """What a dataset stores of a mask, and its pixels (H, W) uint8 of 0 and 255.
+def orientation_and_size(data: bytes, formats: Formats = INGEST_FORMATS) -> tuple[int, tuple[int, int]]:
+    """The EXIF orientation (1..8; 1 where none is said) and the stored (width, height), without decoding pixels.
+
+    Raises `ImageError` as `decode` does.
+    """
+    with _opened(data, formats) as image:
+        return _orientation(image), image.size
+
+
+def canonical_mask(data: bytes, turn: int = 1) -> tuple[bytes, np.ndarray]:
+    """What a dataset stores of a mask, and its pixels (H, W) uint8 of 0 and 255; `turn`: turned as that EXIF
+    orientation says, because its image is.
 
     A 1-bit PNG at the mask's own size: masks are scored at original resolution, and one of 6 megapixels takes 20 kB.
     Raises `ImageError` as `decode_mask` does.
     """
     mask = decode_mask(data)
+    if turn in _TURNS:
+        mask = np.asarray(Image.fromarray(mask).transpose(_TURNS[turn]))
     buffer = io.BytesIO()
     Image.fromarray(mask).convert("1", dither=Image.Dither.NONE).save(buffer, "PNG")
     return buffer.getvalue(), mask
@@ -259,11 +272,16 @@ def _loaded(image: Image.Image) -> Image.Image:
         image.load()
     except _DECODER_ERRORS as error:
         raise ImageError(f"the {image.format} file is damaged or truncated") from error
+    orientation = _orientation(image)
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except _DECODER_ERRORS:  # unreadable EXIF says nothing: the pixels are good
-        orientation = 1
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+        return 1
+    return orientation if orientation in _TURNS else 1
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

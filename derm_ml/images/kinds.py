@@ -37,10 +37,12 @@ _OTHER_IMAGES = {
     "vector drawing": (".svg", ".eps", ".ai"),
 }  # fmt: skip
 _NO_IMAGES = {
-    "a list or text": (
-        ".csv", ".tsv", ".tab", ".txt", ".md", ".json", ".jsonl", ".geojson", ".html", ".htm", ".pdf", ".yaml", ".yml",
-        ".xml", ".xlsx", ".xls", ".ods", ".doc", ".docx", ".odt", ".rtf", ".bib", ".log", ".toml", ".parquet", ".rst",
-        ".names", ".data", ".ppt", ".pptx",
+    "a list that was not read": (
+        ".csv", ".tsv", ".tab", ".json", ".jsonl", ".geojson", ".xml", ".xlsx", ".xlsm", ".xls", ".ods", ".parquet",
+    ),
+    "a text": (
+        ".txt", ".md", ".html", ".htm", ".pdf", ".yaml", ".yml", ".doc", ".docx", ".odt", ".rtf", ".bib", ".log",
+        ".toml", ".rst", ".names", ".data", ".ppt", ".pptx",
     ),
     "a sidecar file": (".aae", ".xmp", ".thm", ".pp3", ".dop", ".on1", ".cos", ".cocatalog"),
     "an archive": (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".iso", ".md5", ".sha256"),

@@ -80,10 +80,11 @@ def read_voc(tree: Tree, name: str, labels: LabelMap) -> Boxes:
     said = found.findtext("filename") or own.with_suffix(".jpg").name
     picture = next((PurePosixPath(p).name for p in beside if tree.has_file(p)), PurePosixPath(said).name)
     regions = []
+    frame = _frame(found.findtext("size/width"), found.findtext("size/height"))
     for number, item in enumerate(found.findall("object"), start=1):
         corners = [item.findtext(f"bndbox/{k}") for k in ("xmin", "ymin", "xmax", "ymax")]
         where = f"{path}: object {number}"
-        region = _region(where, item.findtext("name") or "", corners, labels)
+        region = _region(where, item.findtext("name") or "", corners, labels, frame=frame)
         regions += [region] if region else []
     return {_below(tree, name, picture, str(path)): tuple(regions)}
 
@@ -98,16 +99,19 @@ def read_coco(tree: Tree, name: str, table: Mapping[str, Any], labels: LabelMap)
             where = f"{path}: categories[{number}]"
             names[category["id"]] = category["name"]
         pictures = {}
+        frames = {}
         for number, image in enumerate(table["images"]):
             where = f"{path}: images[{number}]"
             pictures[image["id"]] = _below(tree, name, image["file_name"], where)
+            frames[image["id"]] = _frame(image.get("width"), image.get("height"))
         boxes: dict[str, list[Region]] = {picture: [] for picture in pictures.values()}
         for number, item in enumerate(table["annotations"]):
             where = f"{path}: annotations[{number}]"
             if not isinstance(item["bbox"], list):
                 raise TypeError("bbox is no list")
             x, y, width, height = (float(v) for v in item["bbox"])
-            region = _region(where, names[item["category_id"]], (x, y, x + width, y + height), labels)
+            corners, frame = (x, y, x + width, y + height), frames[item["image_id"]]
+            region = _region(where, names[item["category_id"]], corners, labels, frame=frame)
             boxes[pictures[item["image_id"]]] += [region] if region else []
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, DataError):  # it says itself where it is wrong
@@ -166,7 +170,23 @@ def read_boxes_csv(tree: Tree, labels: LabelMap) -> Boxes:
     return {picture: tuple(regions) for picture, regions in boxes.items()}
 
 
-def _region(where: str, name: Any, corners: Sequence[Any], labels: LabelMap, lesion: str = "") -> Region | None:
+def _frame(width: Any, height: Any) -> tuple[int, int] | None:
+    """The size of the image on which a file says its boxes were drawn; None where it says none (0 is none)."""
+    try:
+        size = int(float(width)), int(float(height))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return size if min(size) > 0 else None
+
+
+def _region(
+    where: str,
+    name: Any,
+    corners: Sequence[Any],
+    labels: LabelMap,
+    lesion: str = "",
+    frame: tuple[int, int] | None = None,
+) -> Region | None:
     """A region with the task's label; None for one the label map leaves out."""
     if not isinstance(name, str):
         raise DataError(f"{where}: its label is {shown(name)}, not a name; correct it")
@@ -182,7 +202,7 @@ def _region(where: str, name: Any, corners: Sequence[Any], labels: LabelMap, les
         raise DataError(f"{where}: the box is empty: x {x1:g} to {x2:g}, y {y1:g} to {y2:g}; correct or remove it")
     if target is None or not any(target.values()):
         return None
-    return Region(next(label for label, value in target.items() if value == 1), x1, y1, x2, y2, lesion)
+    return Region(next(label for label, value in target.items() if value == 1), x1, y1, x2, y2, lesion, "", frame)
 
 
 def _below(tree: Tree, file: str, name: Any, where: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from derm_ml.data.sources import read_source
 from derm_ml.data.sources.diagnoses import diagnoses
+from derm_ml.data.sources.unmatched import with_unmatched
 from derm_ml.files import replacing_file
 from derm_ml.records import Reading
 from derm_ml.synthetic.lesions import draw_lesion
@@ -20,7 +21,7 @@ LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
 
 def read(root: Path, settings: LesionSettings) -> Reading:
     """Read any published set of skin lesions, class folders, a CSV list, or a folder of such folders."""
-    return read_source(
+    reading = read_source(
         root,
         settings.source,
         labels=LABELS,
@@ -28,7 +29,9 @@ def read(root: Path, settings: LesionSettings) -> Reading:
         defaults={name: entry.lesion for name, entry in diagnoses().items()},
         setting=settings.hint,
         follow_links=settings.follow_links,
+        not_read=settings.not_read,
     )
+    return with_unmatched(reading, {"labels": [*settings.labels]})
 
 
 def draw(folder: Path, n: int, seed: int = 0) -> None:

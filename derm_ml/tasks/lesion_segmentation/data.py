@@ -17,7 +17,14 @@ LABELS = ("lesion",)
 
 def read(root: Path, settings: PrepareSettings) -> Reading:
     """Read the official ISIC 2017 or 2018 folders, images/ beside masks/, or a folder of such folders."""
-    return read_source(root, settings.source, labels=LABELS, layouts=MASK_LAYOUTS, follow_links=settings.follow_links)
+    return read_source(
+        root,
+        settings.source,
+        labels=LABELS,
+        layouts=MASK_LAYOUTS,
+        follow_links=settings.follow_links,
+        not_read=settings.not_read,
+    )
 
 
 def draw(folder: Path, n: int, seed: int = 0) -> None:

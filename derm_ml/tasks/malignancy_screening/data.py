@@ -10,12 +10,14 @@ import numpy as np
 
 from derm_ml.data.sources import read_source
 from derm_ml.data.sources.diagnoses import diagnoses, meant_by, same_name
+from derm_ml.data.sources.unmatched import with_unmatched
 from derm_ml.files import replacing_file
 from derm_ml.records import DataError, Reading
 from derm_ml.synthetic.lesions import draw_lesion
 from derm_ml.tasks.malignancy_screening.settings import MalignancySettings
 
 LABEL = "malignant"
+_ONCE = ["mel", "bcc", "akiec"]  # the default of earlier versions, which params.yaml repeated: no set need have them all
 SPLITS = ("train", "validation", "train", "test")  # of pictures drawn one after another
 _BENIGN_DRAWN, _MALIGNANT_DRAWN = ("nevus", "seborrheic_keratosis"), ("melanoma",)
 
@@ -23,7 +25,7 @@ _BENIGN_DRAWN, _MALIGNANT_DRAWN = ("nevus", "seborrheic_keratosis"), ("melanoma"
 def read(root: Path, settings: MalignancySettings) -> Reading:
     """Read any published set of skin lesions, class folders Benign/Malignant, a CSV list, or a folder of such folders."""
     names, defaults = _meanings(settings)
-    return read_source(
+    reading = read_source(
         root,
         settings.source,
         labels=(LABEL,),
@@ -31,7 +33,11 @@ def read(root: Path, settings: MalignancySettings) -> Reading:
         defaults=defaults,
         setting="`malignant`, `benign` or `left_out` in params.yaml",
         follow_links=settings.follow_links,
+        not_read=settings.not_read,
     )
+    given = {"malignant": settings.malignant, "benign": settings.benign, "left_out": settings.left_out}
+    chosen = {name: values for name, values in given.items() if name in settings.model_fields_set and values != _ONCE}
+    return with_unmatched(reading, chosen)
 
 
 def _meanings(settings: MalignancySettings) -> tuple[dict[str, str | None], dict[str, str | None]]:

@@ -27,7 +27,14 @@ DRAWN = Change(rotation=15, scale=1.15, perspective=0.03, mirrored=0.2, occluded
 
 def read(root: Path, settings: PrepareSettings) -> Reading:
     """Read pairs or single photos with boxes (VOC, COCO, SCINet tables, boxes.csv), or series of one person."""
-    return read_source(root, settings.source, labels=LABELS, layouts=PAIR_LAYOUTS, follow_links=settings.follow_links)
+    return read_source(
+        root,
+        settings.source,
+        labels=LABELS,
+        layouts=PAIR_LAYOUTS,
+        follow_links=settings.follow_links,
+        not_read=settings.not_read,
+    )
 
 
 def draw(folder: Path, n: int, seed: int = 0) -> None:

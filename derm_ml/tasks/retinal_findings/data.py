@@ -13,6 +13,7 @@ import numpy as np
 
 from derm_ml.data.sources import RETINA_LAYOUTS, read_source
 from derm_ml.data.sources.finding_names import FindingMap
+from derm_ml.data.sources.unmatched import with_unmatched
 from derm_ml.files import replacing_file
 from derm_ml.records import Reading, Sample
 from derm_ml.synthetic.fundus import FINDINGS as DRAWN
@@ -45,7 +46,9 @@ def read(root: Path, settings: RetinalSettings) -> Reading:
         meanings=FindingMap((), settings.label_map(), setting=settings.hint),
         layouts=RETINA_LAYOUTS,
         follow_links=settings.follow_links,
+        not_read=settings.not_read,
     )
+    reading = with_unmatched(reading, {"labels": [*settings.labels]})
     reading = replace(reading, samples=_completed(reading.samples))
     positives = Counter({name: 0 for sample in reading.samples for name in sample.target})
     positives.update(name for s in reading.samples for name, value in s.target.items() if value == 1)
@@ -55,6 +58,12 @@ def read(root: Path, settings: RetinalSettings) -> Reading:
         replace(s, target={name: s.target.get(name, float("nan")) for name in labels} if s.target else {})
         for s in reading.samples
     )
+    if missed := tuple(n for n in settings.findings if n not in positives and "findings" in settings.model_fields_set):
+        reading = replace(
+            reading,
+            unmatched={**reading.unmatched, "findings": missed},
+            present={**reading.present, "findings": tuple(f"{n} ({positives[n]})" for n in sorted(positives))},
+        )
     others = {name: positives[name] for name in sorted({*wanted, *positives} - set(labels))}
     return replace(reading, samples=samples, labels=labels, left_out={**reading.left_out, **others})
 
