@@ -14,8 +14,8 @@ from derm_ml.records import Reading
 def with_unmatched(reading: Reading, given: Mapping[str, Sequence[str]]) -> Reading:
     """The reading, saying which names of which setting (setting → names) are the label of no image.
 
-    Names are compared as diagnoses: `bcc` is carried where an image is called `Basal cell carcinoma`. `prepare` makes an
-    error of it; a single delivery may hold one class alone.
+    Names are compared as diagnoses: `bcc` is carried where an image is called `Basal cell carcinoma`. `prepare` makes
+    an error of it; a single delivery may hold one class alone.
     """
     carried = Counter(sample.named or sample.label for sample in reading.samples)
     carried.update({name: count for origin in reading.origins for name, count in origin.left_out.items()})

@@ -17,13 +17,17 @@ from derm_ml.synthetic.lesions import draw_lesion
 from derm_ml.tasks.malignancy_screening.settings import MalignancySettings
 
 LABEL = "malignant"
-_ONCE = ["mel", "bcc", "akiec"]  # the default of earlier versions, which params.yaml repeated: no set need have them all
+_ONCE = [
+    "mel",
+    "bcc",
+    "akiec",
+]  # the default of earlier versions, which params.yaml repeated: no set need have them all
 SPLITS = ("train", "validation", "train", "test")  # of pictures drawn one after another
 _BENIGN_DRAWN, _MALIGNANT_DRAWN = ("nevus", "seborrheic_keratosis"), ("melanoma",)
 
 
 def read(root: Path, settings: MalignancySettings) -> Reading:
-    """Read any published set of skin lesions, class folders Benign/Malignant, a CSV list, or a folder of such folders."""
+    """Read any published set of skin lesions, folders Benign and Malignant, a CSV list, or a folder of such folders."""
     names, defaults = _meanings(settings)
     reading = read_source(
         root,
