@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from derm_ml.data.sources.csv_table import UNKNOWN, Row, read_csv
 from derm_ml.data.sources.text_files import shown
@@ -58,7 +59,7 @@ def read_facts(path: Path) -> dict[str, dict[str, str | float]]:
     return found
 
 
-def attributes_of(row: Row, columns: Mapping[str, str] = {}) -> dict[str, str | float]:
+def attributes_of(row: Row, columns: Mapping[str, str] = MappingProxyType({})) -> dict[str, str | float]:
     """Attributes from the columns a list has for them (`COLUMNS`, or those named): `age` in years 0..120, `sex` `male`
     or `female`, `site` and `device` in lower case, `fitzpatrick` 1..6 (or `1-2`), `monk` 1..10.
 
@@ -99,7 +100,7 @@ def _fitzpatrick(row: Row, column: str) -> str | None:
         return f"{given[0]}-{given[1]}"
     bare = re.sub(r"^(fst|fitzpatrick|skin)?[\s_]*(skin)?[\s_]*(type)?[\s_]*", "", given)
     number = _ROMAN.get(bare) or _whole(bare)
-    if number is None and given.replace("_", " ") in ("none identified", "none selected") or number == -1:
+    if number == -1 or (number is None and given.replace("_", " ") in ("none identified", "none selected")):
         return None
     if number is None or not 1 <= number <= 6:
         raise row.error(f"{column} is '{shown(given)}'", "write a skin type from 1 to 6, or leave it empty")

@@ -64,7 +64,7 @@ def read_source(
     *,
     labels: Sequence[str],
     label_map: LabelNames | None = None,
-    defaults: LabelNames = {},
+    defaults: LabelNames | None = None,
     setting: str = "the label map",
     meanings: LabelMap | None = None,
     layouts: Mapping[str, Layout] = LAYOUTS,
@@ -75,11 +75,11 @@ def read_source(
 
     `layout` names one of `layouts`, or `auto` to recognise it. `label_map` says what a source's own names mean
     (`sources/labels.py`), `defaults` what they mean where neither it nor the publisher says, and `setting` is where the
-    user would say it (or all three as `meanings`); without any, `diagnoses.yaml` counts. `follow_links`: also links that lead out of the folder
-    are read. `not_read` names files and folders below it that take no part. Raises `DataError` naming file and line,
-    and naming the folders whose images no layout claims.
+    user would say it (or all three as `meanings`); without any, `diagnoses.yaml` counts. `follow_links`: also links
+    that lead out of the folder are read. `not_read` names files and folders below it that take no part. Raises
+    `DataError` naming file and line, and naming the folders whose images no layout claims.
     """
-    names = meanings or LabelMap(tuple(labels), label_map, defaults, setting)
+    names = meanings or LabelMap(tuple(labels), label_map, defaults or {}, setting)
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; give the folder that holds the images as downloaded")
     if layout != "auto" and layout not in layouts:

@@ -27,8 +27,9 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "hypertensive_retinopathy": ("hypertension", "h"),
     "myopia": ("pathological_myopia", "m"),
     DIABETIC: (
-        "dr", "diabetic", "diabetes", "d", "mild", "moderate", "severe", "proliferate_dr", "proliferative_dr", "proliferative",
-        "mild_dr", "moderate_dr", "severe_dr", "mild_npdr", "moderate_npdr", "severe_npdr", "pdr", "npdr",
+        "dr", "diabetic", "diabetes", "d", "mild", "moderate", "severe", "proliferate_dr", "proliferative_dr",
+        "proliferative", "mild_dr", "moderate_dr", "severe_dr", "mild_npdr", "moderate_npdr", "severe_npdr", "pdr",
+        "npdr",
     ),
 }  # fmt: skip
 _NO_DR = ("no_dr", "nodr", "no_diabetic_retinopathy")  # another disease may still be there

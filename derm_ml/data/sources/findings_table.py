@@ -4,8 +4,8 @@
     train/         the listed images (any folder name does, and none)
     unlabeled/     images without labels (also `unlabelled/`)
 
-A finding is 1, 0 or empty (not known). For a task whose classes exclude each other a column is a class: a row shows one,
-or none and is left out. Rows and images are joined by file name, and must be the same set: a missing
+A finding is 1, 0 or empty (not known). For a task whose classes exclude each other a column is a class: a row shows
+one, or none and is left out. Rows and images are joined by file name, and must be the same set: a missing
 or unlisted image stops the reading. Where every listed file is called `<patient_id>_<eye>`, the unlabelled ones are
 read that way too, so that the fellow eye of a test patient is known to be one.
 """

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
-
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -51,7 +50,7 @@ class _Found:
             return False
         if repr(said) != repr(target):  # NaN is like NaN here
             raise row.error(f"{shown(image)} is the same image as {first}, with another label", "remove one of the two")
-        self.set_aside[image] = f"a copy of {first}"
+        self.set_aside[image] = f"a copy of an image in {PurePosixPath(first).parent}"
         return True
 
 
@@ -96,26 +95,23 @@ def _has_folder(found: FoundTable, tree: Tree) -> bool:
 def _images_of(
     found: FoundTable, tree: Tree, aside: dict[str, str], several_tables: bool
 ) -> tuple[list[str], list[Problem], str]:
-    """The images a table may list, and where they were looked for: in its folders, else anywhere below."""
+    """The images a table may list, and where they are: in the first of its folders that has any, else anywhere."""
     wanted = found.filled(found.table.folders)
-    folders = next((there for pattern in wanted if (there := _matching(tree, pattern))), [])
-    missing = (
-        f"{tree.root / found.path} lists images, but the folder {(wanted or ['with them'])[0].strip('*')} is not there"
-    )
-    if wanted and not folders and found.part and several_tables and len(found.table.folders) == 1:
-        # other parts have theirs: looking anywhere would take images of those
-        raise DataError(f"{missing}; unpack the images there")
-    images: dict[str, None] = {}
-    problems: list[Problem] = []
-    for folder in folders or [""]:
-        some, odd = image_files(tree, folder, deep=True)
-        aside |= {file: MASK for file in some if _ignored(file, found.table.ignore)}
-        images |= dict.fromkeys(file for file in some if file not in aside)
-        problems += odd if folders else []
-    if not images:
-        empty = f"{tree.root / found.path} lists images, but {' and '.join(folders)} holds none"
-        raise DataError(f"{empty if folders else missing}; unpack the images there")
-    return list(images), problems, " or ".join(folders) or "any folder below"
+    there = [folders for pattern in wanted if (folders := _matching(tree, pattern))]
+    own = bool(found.part and several_tables and len(wanted) == 1)  # looking anywhere would take other parts' images
+    for folders in there or ([] if own else [[""]]):
+        images: list[str] = []
+        problems: list[Problem] = []
+        for folder in folders:
+            files, odd = image_files(tree, folder, deep=True)
+            aside |= {file: MASK for file in files if _ignored(file, found.table.ignore)}
+            images += [file for file in files if file not in aside]
+            problems += odd if folder else []
+        if images:
+            return images, problems, " or ".join(folders) if there else "any folder below"
+    missing = f"the folder {(wanted or ['with them'])[0].strip('*')} is not there"
+    empty = f"{' and '.join(there[0])} holds none" if there else missing
+    raise DataError(f"{tree.root / found.path} lists images, but {empty}; unpack the images there")
 
 
 def _matching(tree: Tree, pattern: str) -> list[str]:
@@ -171,7 +167,7 @@ def _read_table(
             image = index.find(given)
             if label.left_out:
                 found.left_out[label.left_out] += 1
-                found.set_aside |= dict.fromkeys(image, f"its label {label.left_out} is left out")
+                found.set_aside |= dict.fromkeys(image, label.reason)
                 continue
             if len(image) > 1:
                 raise row.error(f"{shown(given)} {several(image)}", "write its path, or remove one")
@@ -294,6 +290,6 @@ def _unlisted(tree: Tree, tables: list[FoundTable], files: set[str], found: _Fou
     index = ImageIndex(tree, [*placed, *doubtful])
     for file in doubtful:
         if alike := [other for other in index.copies(file) if other not in doubtful]:
-            found.set_aside[file] = f"a copy of {alike[0]}"
+            found.set_aside[file] = f"a copy of an image in {PurePosixPath(alike[0]).parent}"
     names = " or ".join(dict.fromkeys(table.path for table in tables))
     found.problems += unlisted({file: file for file in left if file not in found.set_aside}, set(), names)

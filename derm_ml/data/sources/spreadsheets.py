@@ -24,8 +24,8 @@ def excel_as_csv(path: Path, data: bytes) -> str:
         from openpyxl.utils.exceptions import InvalidFileException
     except ModuleNotFoundError:
         raise DataError(
-            f"{path}: reading Excel needs the package openpyxl; run `pip install 'derm-platform[formats]'`, or save the "
-            "sheet as 'CSV UTF-8'"
+            f"{path}: reading Excel needs the package openpyxl; run `pip install 'derm-platform[formats]'`, or save "
+            "the sheet as 'CSV UTF-8'"
         ) from None
     try:
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)

@@ -35,6 +35,11 @@ class Said:
     about: Mapping[str, str | float] = field(default_factory=dict)
     named: str = ""  # the publisher's name
 
+    @property
+    def reason(self) -> str:
+        """Why the image takes no part, where it does not."""
+        return "has no label" if self.left_out == NO_LABEL else f"its label {shown(self.left_out)} is left out"
+
 
 def label_of(layout: Published, table: Table, labels: LabelMap, row: Row, column: ImageColumn) -> Said:
     """What a row says of the image in one of its columns. Raises `DataError` naming the row."""
