@@ -33,19 +33,6 @@ def is_image(name: str) -> bool:
     return Path(name).suffix.lower() in IMAGE_EXTENSIONS
 
 
-def by_stem(images: list[str]) -> tuple[dict[str, str], list[Problem]]:
-    """Stem → path; of two images with one stem (x.jpg, x.png) the first is taken and the other is a problem."""
-    found: dict[str, str] = {}
-    problems: list[Problem] = []
-    for path in images:
-        stem = Path(path).stem
-        if stem in found:
-            problems.append(Problem(path, f"has the same name as {found[stem]}; keep one of the two"))
-        else:
-            found[stem] = path
-    return found, problems
-
-
 def unlisted(images: Mapping[str, str], listed: set[str], where: str) -> list[Problem]:
     """A problem for each image (id → path) that `where` has no row for; it may be of another data set beside it."""
     return [
