@@ -46,6 +46,12 @@ def path_split(path: str) -> str:
     return next((split for folder in reversed(folders) if (split := folder_split(folder))), "")
 
 
+def list_split(name: str) -> str:
+    """The split that the name of a list says by one of its words: `instances_train2017` → train."""
+    found = {split for word in re.split(r"[._\- ]+", normal(name)) if (split := folder_split(word))}
+    return found.pop() if len(found) == 1 else ""
+
+
 def row_split(row: Row, column: str) -> str:
     """The split a row says in `column`; "" where there is none, or its value is one of `UNKNOWN`.
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -467,4 +468,115 @@ RETINA: dict[str, Writer] = {
     f.__name__: f
     for f in (rfmid, aptos2019, eyepacs, messidor2, brset, idrid, odir5k, odir5k_full_df, vietai, dr_class_folders,
               finding_list)
+}  # fmt: skip
+
+
+# one box of a "papules" from 4, 6 to 12, 16 in the picture of 24 pixels of each file, in each tool's own layout
+BOX = (4.0, 6.0, 12.0, 16.0)
+
+
+def _voc(path: Path, picture_name: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f"<annotation><folder>VOC2007</folder><filename>{picture_name}</filename><size><width>24</width>"
+        "<height>24</height><depth>3</depth></size><object><name>papules</name><bndbox><xmin>4</xmin><ymin>6</ymin>"
+        "<xmax>12</xmax><ymax>16</ymax></bndbox></object></annotation>"
+    )
+
+
+def _coco(path: Path, names: Sequence[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"id": k, "file_name": name, "width": 24, "height": 24} for k, name in enumerate(names)]
+    boxes = [{"id": k, "image_id": k, "category_id": 1, "bbox": [4, 6, 8, 10]} for k in range(len(names))]
+    categories = [{"id": 0, "name": "acne", "supercategory": "none"}, {"id": 1, "name": "papules"}]
+    path.write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
+
+
+def _yolo(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"1 {8 / 24:.6f} {11 / 24:.6f} {8 / 24:.6f} {10 / 24:.6f}\n")
+
+
+def vocdevkit(root: Path) -> None:
+    home = root / "VOCdevkit" / "VOC2007"
+    (home / "ImageSets" / "Main").mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        picture(home / "JPEGImages" / f"{split}_1.jpg")
+        _voc(home / "Annotations" / f"{split}_1.xml", f"{split}_1.jpg")
+        (home / "ImageSets" / "Main" / f"{split}.txt").write_text(f"{split}_1\n")
+    (home / "ImageSets" / "Main" / "trainval.txt").write_text("train_1\nval_1\n")
+
+
+def coco(root: Path) -> None:
+    """COCO's own folders: the same names in train2017 and val2017 are other pictures."""
+    for split in ("train2017", "val2017", "test2017"):
+        picture(root / split / "000000000001.jpg")
+        _coco(root / "annotations" / f"instances_{split}.json", ["000000000001.jpg"])
+
+
+def coco_images_together(root: Path) -> None:
+    for split in ("train", "val", "test"):
+        picture(root / "images" / f"{split}_1.jpg")
+        _coco(root / "annotations" / f"{split}.json", [f"{split}_1.jpg"])
+
+
+def roboflow_coco(root: Path) -> None:
+    for split in ("train", "valid", "test"):
+        picture(root / split / f"{split}_1.jpg")
+        _coco(root / split / "_annotations.coco.json", [f"{split}_1.jpg"])
+    (root / "README.roboflow.txt").write_text("exported")
+
+
+def roboflow_voc(root: Path) -> None:
+    for split in ("train", "valid", "test"):
+        picture(root / split / f"{split}_1.jpg")
+        _voc(root / split / f"{split}_1.xml", f"{split}_1.jpg")
+
+
+def roboflow_yolo(root: Path) -> None:
+    for split in ("train", "valid", "test"):
+        picture(root / split / "images" / f"{split}_1.jpg")
+        _yolo(root / split / "labels" / f"{split}_1.txt")
+    (root / "data.yaml").write_text(
+        "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['nodules', 'papules']\n"
+    )
+    (root / "README.dataset.txt").write_text("exported")
+
+
+def yolo(root: Path) -> None:
+    for split in ("train", "val", "test"):
+        picture(root / "images" / split / f"{split}_1.jpg")
+        _yolo(root / "labels" / split / f"{split}_1.txt")
+    (root / "data.yaml").write_text("path: .\nnames:\n  0: nodules\n  1: papules\n")
+
+
+def yolo_beside(root: Path) -> None:
+    for split in ("train", "val", "test"):
+        picture(root / split / f"{split}_1.jpg")
+        _yolo(root / split / f"{split}_1.txt")
+    (root / "classes.txt").write_text("nodules\npapules\n")
+
+
+def labelme(root: Path) -> None:
+    for split in ("train", "val", "test"):
+        picture(root / split / f"{split}_1.jpg")
+        shape = {"label": "papules", "points": [[12.0, 16.0], [4.0, 6.0]], "shape_type": "rectangle"}
+        windows = PureWindowsPath("..", "photos", f"{split}_1.jpg")
+        said = {"shapes": [shape], "imagePath": str(windows), "imageData": None, "imageHeight": 24, "imageWidth": 24}
+        (root / split / f"{split}_1.json").write_text(json.dumps(said))
+
+
+def cvat(root: Path) -> None:
+    for split in ("train", "val", "test"):
+        picture(root / split / "images" / f"{split}_1.jpg")
+        (root / split / "annotations.xml").write_text(
+            f'<annotations><version>1.1</version><meta/><image id="0" name="{split}_1.jpg" width="24" height="24">'
+            '<box label="papules" xtl="4" ytl="6" xbr="12" ybr="16" occluded="0"/></image></annotations>'
+        )
+
+
+BOXES: dict[str, Writer] = {
+    f.__name__: f
+    for f in (vocdevkit, coco, coco_images_together, roboflow_coco, roboflow_voc, roboflow_yolo, yolo, yolo_beside,
+              labelme, cvat)
 }  # fmt: skip

@@ -88,7 +88,7 @@ def written(tmp_path):
     def write(name: str) -> Path:
         root = tmp_path / "raw"
         root.mkdir()
-        {**published_sets.SKIN, **published_sets.RETINA}[name](root)
+        {**published_sets.SKIN, **published_sets.RETINA, **published_sets.BOXES}[name](root)
         return root
 
     return write
@@ -149,6 +149,17 @@ def test_findings(name, written):
         found.setdefault(sample.split, Counter()).update(sample.positives or ("unlabelled",))
     assert found == expected
     assert facts in [dict(s.attributes) for s in reading.samples]
+
+
+@pytest.mark.parametrize("name", published_sets.BOXES)
+def test_boxes(name, written):
+    """Each tool has its own folders, corners and splits; the box is the same one."""
+    reading = read("persistent_conditions", written(name))
+    assert reading.problems == ()
+    assert [(r.label, *(round(v, 2) for v in r.box)) for s in reading.samples for r in s.regions["first"]] == [
+        ("pimple", *published_sets.BOX)
+    ] * 3
+    assert Counter(s.split for s in reading.samples) == {"train": 1, "validation": 1, "test": 1}
 
 
 def test_what_a_set_does_not_say_stays_unknown(written):
