@@ -1,6 +1,6 @@
 """What a file is, told from its name, and from its first bytes where the name says nothing.
 
-    what_is(Path("IMG_1.HEIC"))        Kind("other_image", "HEIC")       an image, of a format that is not read
+    what_is(Path("IMG_1.JP2"))         Kind("other_image", "JPEG 2000")  an image, of a format that is not read
     what_is(Path("IMG_1.AAE"))         Kind("no_image", "a sidecar file")
 
 Only what is an image can be lost: a sidecar, an archive or a list beside images is named once and stops nothing.
@@ -17,9 +17,8 @@ from derm_ml.images.decode import IMAGE_EXTENSIONS, format_of
 
 # image formats that people have and that are not read → their endings
 _OTHER_IMAGES = {
-    "HEIC": (".heic", ".heif", ".hif", ".heics"),
+    "HEIC sequence": (".heics",),
     "AVIF": (".avif",),
-    "DICOM": (".dcm", ".dicom", ".ima"),
     "JPEG 2000": (".jp2", ".j2k", ".j2c", ".jpx", ".jpf", ".jpc"),
     "JPEG XL": (".jxl",),
     "camera raw": (
@@ -58,7 +57,6 @@ _BY_ENDING = {end: ("other_image", name) for name, ends in _OTHER_IMAGES.items()
     end: ("no_image", name) for name, ends in _NO_IMAGES.items() for end in ends
 }
 _HEAD = 132  # bytes: DICOM's mark stands at 128
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +93,6 @@ def _by_bytes(path: Path) -> Kind:
             head = file.read(_HEAD)
     except (NotAFile, OSError):
         return Kind("no_image", "a file that cannot be opened")
-    if head[128:132] == b"DICM":
-        return Kind("other_image", "DICOM")
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
-        return Kind("other_image", "HEIC")
     if head[4:12] == b"ftypavif":
         return Kind("other_image", "AVIF")
     if head[4:8] == b"jP  " or head[:4] == b"\xff\x4f\xff\x51":

@@ -1,4 +1,4 @@
-"""What is an image and what is not: a sidecar is no lost image, a HEIC is one."""
+"""What is an image and what is not: a sidecar is no lost image, a camera's raw file is one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from derm_ml.images.kinds import what_is
 
 HEIC = b"\x00\x00\x00\x18ftypheic" + bytes(200)
 NAMED = {
-    "a.jpg": "image", "b.TIF": "image", "c.HEIC": "other_image", "d.dcm": "other_image", "e.jp2": "other_image",
+    "a.jpg": "image", "b.TIF": "image", "c.HEIC": "image", "d.dcm": "image", "e.jp2": "other_image",
     "f.CR2": "other_image", "g.dng": "other_image", "h.gif": "other_image", "i.nii.gz": "other_image",
     "IMG_1.AAE": "no_image", "x.xmp": "no_image", "images.zip": "no_image", "notes.ipynb": "no_image",
     "list.xlsx": "no_image", "Thumbs.db": "no_image", "clip.MOV": "no_image",
 }  # fmt: skip
 BYTES = {
     b"\xff\xd8\xff\xe0" + bytes(200): ("image", "JPEG"),
-    HEIC: ("other_image", "HEIC"),
-    bytes(128) + b"DICM": ("other_image", "DICOM"),
+    HEIC: ("image", "HEIF"),
+    bytes(128) + b"DICM": ("image", "DICOM"),
     b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(200): ("other_image", "JPEG 2000"),
     b"BMI and weight of the patients\n" * 9: ("no_image", "no image"),
     b"": ("no_image", "no image"),
