@@ -50,7 +50,8 @@ def dicom_image(data: bytes, max_pixels: int, max_side: int) -> Image.Image:
     if _DEFLATED in data[:_HEAD]:
         raise ImageError("a deflated DICOM file is not read; convert it to Explicit VR Little Endian, or to PNG")
     broken = (
-        BytesLengthException, InvalidDicomError, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, IndexError, LookupError,
+        BytesLengthException, InvalidDicomError, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError,
+        IndexError, LookupError,
         RuntimeError, ArithmeticError, MemoryError,
     )  # fmt: skip
     with warnings.catch_warnings():

@@ -102,8 +102,6 @@ class Published(_Entry):
 
     name: str
     title: str
-    page: str
-    licence: str
     about: Literal["skin", "retina"]
     tables: list[Table]
     open_ended: bool = False  # has diagnoses beyond any list: those nobody knows are left out and counted

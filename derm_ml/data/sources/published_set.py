@@ -66,7 +66,7 @@ def read_set(layout: Published, tree: Tree, labels: LabelMap) -> Reading:
         raise DataError(f"{tree.root / folder} has no ground truth; put {table} beside it, or remove the folder")
     if not tables:
         names = ", ".join(file for table in layout.tables for file in table.files)
-        raise DataError(f"{tree.root}: there is none of {names}; download {layout.title} from {layout.page}")
+        raise DataError(f"{tree.root}: there is none of {names}; get {layout.title} from its page (`derm fetch list`)")
     found = _Found(set_aside=dict(_others(layout, tree)))
     seen: dict[str, list[str]] = {}  # image folder → its files, of which several tables may list some
     for table in tables:
