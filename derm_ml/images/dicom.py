@@ -88,7 +88,7 @@ def dicom_image(data: bytes, max_pixels: int, max_side: int) -> Image.Image:
 
 def _eight_bits(found) -> np.ndarray:
     """Pixels (H, W) or (H, W, 3) uint8 of a pydicom dataset, white being high."""
-    from pydicom.pixels import apply_color_lut
+    from pydicom.pixels.processing import apply_color_lut
 
     kind = str(found.get("PhotometricInterpretation", ""))
     pixels = found.pixel_array  # pydicom turns YBR into RGB

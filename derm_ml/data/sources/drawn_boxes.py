@@ -50,7 +50,8 @@ def read_yolo(pictures: Pictures, labels: LabelMap) -> Iterator[tuple[str, Boxes
     Raises `DataError` naming the file and the line that is wrong.
     """
     tree = pictures.tree
-    if (found := class_names(tree)) is None:
+    found = class_names(tree)
+    if found is None:
         return
     images = {_key(file): file for file in tree.files() if PurePosixPath(file).suffix.lower() in IMAGE_EXTENSIONS}
     for name in tree.files(ending=".txt"):
@@ -68,6 +69,7 @@ def _yolo_regions(tree: Tree, name: str, picture: str, classes: tuple[str, list[
         if not line:
             continue
         where = f"{path}:{number}"
+        numbers: list[float] = []
         try:
             numbers = [float(value) for value in line]
             label = classes[1][int(numbers[0])] if numbers[0] >= 0 else ""

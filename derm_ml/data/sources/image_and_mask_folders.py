@@ -130,8 +130,8 @@ def _pairs(tree: Tree) -> Iterator[_Pair]:
         yield ham
     if tree.has_folder(_PH2):
         inner = tree.folders(_PH2, deep=True)
-        ends = [tuple(f for f in inner if f.endswith(end)) for end in ("_Dermoscopic_Image", "_lesion")]
-        yield _Pair(*ends, "")
+        images = tuple(folder for folder in inner if folder.endswith("_Dermoscopic_Image"))
+        yield _Pair(images, tuple(folder for folder in inner if folder.endswith("_lesion")), "")
     inside = [(folder, split) for folder in tree.folders() if (split := folder_split(PurePosixPath(folder).name))]
     for prefix, split in [("", ""), *inside]:
         names = {normal(PurePosixPath(folder).name): folder for folder in tree.folders(prefix)}

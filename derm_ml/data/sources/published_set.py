@@ -182,7 +182,7 @@ def _read_table(
             if found.has(tree, image[0], label.target, row):
                 continue
             split = row_split(row_of, table.split.lower()) or by_row.get(number, "") or found_table.split
-            about = facts.about(row, column.column.lower(), table.attributes) | label.about
+            about = facts.about(row, column.column.lower(), table.attributes) | dict(label.about)
             found.samples.append(
                 Sample(
                     given,
@@ -275,7 +275,7 @@ def _row_splits(found: FoundTable, tree: Tree) -> dict[int, str]:
     for file, split in found.table.rows.items():
         if tree.has_file(file):
             for row in read_csv(tree.root / file, ()):
-                number = row.number(next(reversed(row.values)), 0, 10**7)
+                number = row.number(list(row.values)[-1], 0, 10**7)
                 if number is not None:
                     splits[int(number)] = split
     return splits

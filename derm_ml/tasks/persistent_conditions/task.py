@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derm_ml.data.rules import images_decode, no_duplicates_across_splits, patients_do_not_cross_splits
-from derm_ml.task import Artifact, DataRule, Finding, Gate, PrepareSettings, Task
+from derm_ml.task import Artifact, DataRule, Finding, Gate, NamedLabels, Task
 from derm_ml.tasks.persistent_conditions.asking import ASKING
 from derm_ml.tasks.persistent_conditions.recipes import Both, Classical, Drawn, Learned
 from derm_ml.tasks.persistent_conditions.rules import (
@@ -28,7 +28,7 @@ SURE = 0.95  # the bar of refusals, either way
 ENOUGH = 59  # pairs without a failure prove it: 0.95 ** 59 < 0.05
 
 
-class PairPrepareSettings(PrepareSettings):
+class PairPrepareSettings(NamedLabels):
     """Photos are kept larger than elsewhere: a comedone has a hundredth of a face."""
 
     store_side: int = 1024

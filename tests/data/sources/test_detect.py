@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from derm_ml.data.sources import LAYOUTS, read_source
+from derm_ml.data.sources.split_names import folder_split
 from derm_ml.records import DataError
 
 LABELS = ("melanoma", "nevus")
@@ -91,3 +92,36 @@ def test_a_named_layout_is_used_as_said(lay):
 def test_every_layout_of_an_empty_folder_is_a_clear_error(layout, lay):
     with pytest.raises(DataError):
         read_source(lay({}), layout, labels=LABELS)
+
+
+def test_folders_called_train_and_test_above_lists_are_splits(lay):
+    """Half of the publisher's test images trained the model, and every check was green."""
+    lists = {f"{part}/labels.csv": f"filename,label\n{part}1.jpg,nevus\n" for part in ("train", "test")}
+    files = {**lists, "train/images/train1.jpg": "", "test/images/test1.jpg": ""}
+    assert {s.id: s.split for s in read_source(lay(files), labels=LABELS).samples} == {
+        "train1": "train",
+        "test1": "test",
+    }
+
+
+def test_a_lone_train_folder_is_no_split(lay):
+    files = {"train/labels.csv": "filename,label\na.jpg,nevus\n", "train/a.jpg": ""}
+    assert [s.split for s in read_source(lay(files), labels=LABELS).samples] == [""]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("Training_Set", "train"),
+        ("train2017", "train"),
+        ("a. Training Set", "train"),
+        ("val_images", "validation"),
+        ("Testing", "test"),
+        ("images_test", "test"),
+        ("trainees", ""),
+        ("patient_test_results", ""),
+        ("validity", ""),
+    ],
+)
+def test_which_folders_are_splits(name, split):
+    assert folder_split(name) == split
