@@ -108,6 +108,7 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
         data_version=dg.DataVersion(prepared.md5),
         metadata={
             "path": dg.MetadataValue.path(prepared.path),
+            **_account(data),
             "class_balance": picture(class_balance_figure(data.info["counts"], data.info["sizes"])),
             "samples": picture(_contact_sheet(task, data)),
             "images": len(data.manifest),
@@ -118,6 +119,22 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
             "licences": facts(data.licences),
         },
     )
+
+
+def _account(data: Dataset) -> dict[str, Any]:
+    """What became of every label, file and column of the raw folder, and duplicates with two labels as a sheet."""
+    from derm_ml.data.account import column_lines, file_rows, label_rows
+    from derm_ml.figures.contradictions import contradictions_sheet
+
+    sheet = contradictions_sheet(data)
+    tables = {"images_by_label": label_rows(data.account), "files_by_fate": file_rows(data.account)}
+    return {
+        **{name: table(rows) for name, rows in tables.items() if rows},
+        "columns": facts(column_lines(data.account)),
+        "notes": facts(data.account.get("notes", [])),
+        "settings": facts(data.info["settings"]),
+        **({"images_with_two_labels": picture(sheet)} if sheet else {}),
+    }
 
 
 def _contact_sheet(task: Task, data) -> bytes:

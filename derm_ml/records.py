@@ -24,17 +24,23 @@ class DataError(DermError, ValueError):
     """The data cannot be used as they are; the message names file, row and what to do."""
 
 
+class SettingError(DataError):
+    """A setting names what the data do not hold; the message names what they do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One file or row that is not used, and why. It is quarantined, never dropped silently.
 
-    `kind` is `unusable` (missing, broken, not listed) or `held_back` (intact, but in any split it would leak).
+    `kind` is `unusable` (missing, broken, not listed) or `held_back` (intact, but in any split it would leak). A reader
+    also says `unclaimed`: of a file or folder it cannot place, and that may belong to another data set in the same
+    folder. `read_source` settles those: none leaves it.
     """
 
     file: str
     reason: str
     row: int | None = None  # line of the list that names it, counted from 1, the header being line 1
-    kind: Literal["unusable", "held_back"] = "unusable"
+    kind: Literal["unusable", "held_back", "unclaimed"] = "unusable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class Region:
 
     Two regions of one pair with the same `id` show the same lesion; with "" that is not known. `state` is what somebody
     has said became of it (`resolved`) or how it came (`new`), or `not_visible` in the other photo; "" if nobody has.
+    `frame` is the (width, height) in pixels of the picture it was drawn on, where the file with the boxes says so.
     """
 
     label: str
@@ -52,6 +59,7 @@ class Region:
     y2: float
     id: str = ""
     state: str = ""
+    frame: tuple[int, int] | None = field(default=None, compare=False, repr=False)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -71,6 +79,7 @@ class Sample:
     `target` maps a label to 1.0, 0.0 or NaN (not known); it is empty for an unlabelled sample.
     `listed_in` and `row` say which line of which list it was read from; "" and None where no list names it.
     `attributes` may hold `age` (years), `sex` (`male`, `female`), `site`, `eye`, `diagnosis`; an unknown one is absent.
+    `named` is what the publisher calls its label (`mel`, `Basal cell carcinoma`); "" where that is the label itself.
     """
 
     id: str
@@ -85,6 +94,7 @@ class Sample:
     regions: Mapping[str, tuple[Region, ...]] = field(default_factory=dict)
     listed_in: str = ""
     row: int | None = None
+    named: str = ""
 
     @property
     def delivered(self) -> bool:
@@ -115,25 +125,56 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """A list that was read: which of its columns were used, and which were not."""
+
+    file: str
+    used: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One data set of a raw folder: its name (its path, or its layout), the layout it was read as, and how many images
+    it has under labels that take no part, by the publisher's name."""
+
+    source: str
+    layout: str
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """What a source reader found: usable samples, quarantined problems, and what the task has no label for.
+    """What a source reader found, and what became of every file.
 
     `left_out` maps a source's own label (`bcc`) to the number of images that carry it.
     `labels` are those the data and the settings decide on; empty: the task's.
+    `set_aside` maps a file that takes no part to the reason: its label is left out, it is a superpixel file, a setting
+    names it. `no_images` maps what is known to be no image (lists, archives, hidden files) to what it is.
+    `unmatched` maps a setting to the names in it that nothing carries, `present` to those that there are.
+    `notes` are sentences for whoever prepares the data: what was understood, but not as it stood.
     """
 
     samples: tuple[Sample, ...]
     problems: tuple[Problem, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    no_images: Mapping[str, str] = field(default_factory=dict)
+    lists: tuple[Listed, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    unmatched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    present: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def with_prefix(reading: Reading, folder: str, source: str) -> Reading:
     """The same reading with paths relative to the parent of `folder` and named as coming from `source`."""
     if not folder:
         return replace(reading, samples=tuple(replace(s, source=s.source or source) for s in reading.samples))
-    return Reading(
-        tuple(
+    return replace(
+        reading,
+        samples=tuple(
             replace(
                 s,
                 source=source,
@@ -142,9 +183,11 @@ def with_prefix(reading: Reading, folder: str, source: str) -> Reading:
             )
             for s in reading.samples
         ),
-        tuple(replace(p, file=f"{folder}/{p.file}") for p in reading.problems),
-        reading.left_out,
-        reading.labels,
+        problems=tuple(replace(p, file=f"{folder}/{p.file}") for p in reading.problems),
+        set_aside={f"{folder}/{file}": why for file, why in reading.set_aside.items()},
+        no_images={f"{folder}/{file}": what for file, what in reading.no_images.items()},
+        lists=tuple(replace(x, file=f"{folder}/{x.file}") for x in reading.lists),
+        notes=tuple(f"{folder}: {note}" for note in reading.notes),
     )
 
 

@@ -67,6 +67,11 @@ class PrepareSettings(Settings):
 
     source: str = Field("auto", description="layout of the raw folder, or 'auto' to recognise it")
     training_only: list[str] = Field([], description="sub-folders of extra data that are used for training only")
+    not_read: list[str] = Field(
+        [],
+        description="files and folders of the raw folder that take no part, by path or pattern (`old`, `*/thumbs`); "
+        "they are counted",
+    )
     store_side: int = Field(512, ge=64, le=4096, description="longer side of a stored image, in pixels")
     validation: float = Field(0.15, ge=0, lt=1, description="share drawn for validation where no official split exists")
     test: float = Field(0.15, ge=0, lt=1, description="share drawn for test where no official split exists")
@@ -103,6 +108,28 @@ class PrepareSettings(Settings):
         False, description="also read links that lead out of the raw folder; a delivery's are never followed"
     )
     licence: str = Field("unknown", description="licence of the images where the source does not say")
+
+
+LEFT_OUT = "left_out"
+
+
+class NamedLabels(PrepareSettings):
+    """Settings of a task whose sources may call its labels by other names."""
+
+    labels: dict[str, str | None] = Field(
+        {},
+        description="what a name of your lists or folders means: a label of the task, or left_out, whose images are "
+        "not used but counted",
+    )
+
+    def label_map(self) -> dict[str, str | None]:
+        """Name → label of the task, or None for left out."""
+        return {name: None if label in (None, LEFT_OUT) else label for name, label in self.labels.items()}
+
+    @property
+    def hint(self) -> str:
+        """Where a user says what an unknown name means."""
+        return "`labels` in params.yaml, e.g. `labels: {that name: left_out}`"
 
 
 @dataclass(frozen=True, slots=True)

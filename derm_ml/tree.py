@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -35,6 +35,7 @@ class Tree:
     _inside: Mapping[str, Mapping[str, bool]] = field(repr=False)  # folder from the top → name → whether a folder
     _odd: tuple[Problem, ...] = field(repr=False)
     _top: str = ""  # this root, as seen from where the walk began
+    passed: tuple[str, ...] = field(default=(), repr=False)  # from the top: hidden entries, which were not entered
 
     def files(self, folder: str = "", *, deep: bool = True, ending: str = "") -> list[str]:
         """The files in `folder` (and below it if `deep`) whose names end in `ending`, whatever their case."""
@@ -54,7 +55,22 @@ class Tree:
 
     def at(self, folder: str) -> Tree:
         """The same walk seen from `folder`."""
-        return Tree(self.root / folder, self._inside, self._odd, _joined(self._top, folder)) if folder else self
+        top = _joined(self._top, folder)
+        return Tree(self.root / folder, self._inside, self._odd, top, self.passed) if folder else self
+
+    def only(self, files: Iterable[str]) -> Tree:
+        """The same folder as if it held nothing but `files`, in as many steps as there are of them."""
+        inside: dict[str, dict[str, bool]] = {"": {}}
+        for path in files:
+            folder, _, name = path.rpartition("/")
+            if folder not in inside:
+                above = ""
+                for part in folder.split("/"):
+                    inside.setdefault(above, {})[part] = True
+                    above = _joined(above, part)
+                inside.setdefault(folder, {})
+            inside[folder][name] = False
+        return Tree(self.root, inside, ())
 
     @property
     def odd(self) -> list[Problem]:
@@ -96,6 +112,7 @@ class _Walk:
         self._real = os.path.realpath(root)
         self._inside: dict[str, dict[str, bool]] = {}
         self._odd: list[Problem] = []
+        self._passed: list[str] = []
         self._entered: dict[tuple[int, int], str] = {}  # device and number of each folder → how it was reached
         self._later: list[tuple[str, str]] = []  # links to folders: after all that is there by itself
 
@@ -108,7 +125,7 @@ class _Walk:
         while self._later:
             self._follow(*self._later.pop(0))
         self._odd.sort(key=lambda problem: problem.file)
-        return Tree(self._root, self._inside, tuple(self._odd))
+        return Tree(self._root, self._inside, tuple(self._odd), passed=tuple(sorted(self._passed)))
 
     def _enter(self, folder: str) -> None:
         waiting = [folder]
@@ -130,6 +147,7 @@ class _Walk:
         """Note one entry; True for a folder that is to be entered."""
         path = _joined(folder, entry.name)
         if not self._hidden and (entry.name.startswith(".") or entry.name == SYSTEM):
+            self._passed.append(path)
             return False
         if not _is_utf8(entry.name):
             self._problem(path, "its name is not UTF-8; rename it")

@@ -13,6 +13,7 @@ import yaml
 from derm_ml import DermError
 from derm_ml.asking.options import read_options
 from derm_ml.asking.pair import SECOND, Pair
+from derm_ml.cli.terminal import notes
 from derm_ml.files import is_empty
 from derm_ml.model_folder import bundle_named
 from derm_ml.places import installation
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from derm_ml.bundles.bundle import BundleCard
     from derm_ml.data.dataset import Dataset
     from derm_ml.promotion import Registry
+    from derm_ml.tree import Tree
 
+_NAMED = 50  # files that a line names; the rest is counted
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="a task, e.g. lesion_classification", show_default=False)]
 PreparedData = Annotated[Path | None, typer.Option(help="prepared dataset; default: data/prepared/TASK")]
 Values = Annotated[
@@ -118,8 +121,13 @@ def open_registry() -> Registry:
     return next(iter(found)).load()()
 
 
-def options_of(age: str, sex: str, facts: Path | None, **wishes: str) -> Callable[[Path], dict[str, str]]:
-    """Picture → the options of the task: what was wished, and what is known of the person."""
+def options_of(
+    age: str, sex: str, facts: Path | None, images: Sequence[Path], **wishes: str
+) -> Callable[[Path], dict[str, str]]:
+    """Picture → the options of the task: what was wished, and what is known of the person.
+
+    Raises `DermError` for a list of facts that names none of the images.
+    """
     from derm_ml.data.sources.attributes import OLDEST, read_facts
 
     if age and not _is_number(age, 0, OLDEST):
@@ -127,6 +135,12 @@ def options_of(age: str, sex: str, facts: Path | None, **wishes: str) -> Callabl
     if sex and sex.lower() not in ("male", "female"):
         raise DermError(f"--sex {sex}: write male or female")
     known = read_facts(facts) if facts else {}
+    if facts and known and not any(file.stem in known for path in images for file in _files_of(path)):
+        example = next((file.stem for path in images for file in _files_of(path)), "none")
+        raise DermError(
+            f"{facts} names none of these images: it has {next(iter(known))!r} and the like, the images are called "
+            f"{example!r} and the like; write their names, without folders, in its first column"
+        )
 
     def options(path: Path) -> dict[str, str]:
         of_picture = {name: str(value) for name, value in known.get(path.stem, {}).items() if name in ("age", "sex")}
@@ -141,6 +155,13 @@ def wished(task: Task, given: Sequence[str], card: BundleCard) -> dict[str, str]
     if bad := [one for one, pair in zip(given, pairs, strict=True) if len(pair) != 2]:
         raise DermError(f"--option {bad[0]}: write NAME=VALUE")
     return read_options([(name, value) for name, value in pairs], task.asking.known, card)
+
+
+def _files_of(path: Path) -> list[Path]:
+    from derm_ml.data.sources.image_files import image_files
+    from derm_ml.tree import files_below
+
+    return [path / name for name in image_files(files_below(path), deep=True)[0]] if path.is_dir() else [path]
 
 
 def fellow_of(task: Task, images: Sequence[Path], path: Path | None) -> Callable[[Any], Any]:
@@ -167,23 +188,30 @@ def _is_number(text: str, low: float, high: float) -> bool:
 def pictures(paths: list[Path]) -> Iterator[tuple[Path, Any]]:
     """(path, RGB array or the sentence why it cannot be read) of every image in the files and folders.
 
-    In a folder, hidden files are passed over, and what is no file (a pipe, a link that leaves it) is named.
+    In a folder, an image of a format that is not read (HEIC, DICOM, …) and what is no file (a pipe, a link that leaves
+    it) are said as well; what is no image is only named on stderr.
     """
     from derm_ml.data.sources.image_files import image_files
     from derm_ml.images.containers import ImageError
     from derm_ml.images.decode import IMAGE_EXTENSIONS, INGEST_FORMATS, decode, read_image_file
+    from derm_ml.images.kinds import what_is
     from derm_ml.tree import files_below
 
     for path in paths:
         files = [path]
         if path.is_dir():
             tree = files_below(path)
-            files = [path / name for name in image_files(tree, deep=True)[0]]
-            yield from ((path / problem.file, problem.reason) for problem in tree.odd)
-            if not files:
+            images, others = image_files(tree, deep=True)
+            files = [path / name for name in images]
+            yield from ((path / problem.file, problem.reason) for problem in (*tree.odd, *others))
+            _name_others(path, tree, {*images, *(problem.file for problem in others)})
+            if not files and not others and not tree.odd:
                 yield path, f"there are no images in this folder ({', '.join(sorted(IMAGE_EXTENSIONS))})"
         for file in files:
             try:
+                if (kind := what_is(file)).is_a == "other_image":
+                    yield file, kind.reason
+                    continue
                 yield file, decode(read_image_file(file), INGEST_FORMATS)
             except FileNotFoundError:
                 yield file, "there is no such file"
@@ -191,3 +219,16 @@ def pictures(paths: list[Path]) -> Iterator[tuple[Path, Any]]:
                 yield file, error.strerror or str(error)
             except ImageError as error:
                 yield file, str(error)
+
+
+def _name_others(folder: Path, tree: Tree, images: set[str]) -> None:
+    """Name the files of a folder that are not asked about, by what they are."""
+    from derm_ml.images.kinds import what_is
+
+    groups: dict[str, list[str]] = {"hidden, or of the system": list(tree.passed)} if tree.passed else {}
+    for file in tree.files():
+        if file not in images:
+            groups.setdefault(what_is(folder / file).what, []).append(file)
+    for what, files in groups.items():
+        more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+        notes.print(f"{folder}: not asked about ({what}): {', '.join(files[:_NAMED])}{more}", soft_wrap=True)

@@ -73,7 +73,7 @@ def predict(
     asked_by(task, "predict")
     if as_json and as_csv:
         raise DermError("--json and --csv exclude each other: choose one")
-    options = options_of(age, sex, facts, point=point)
+    options = options_of(age, sex, facts, images, point=point)
     with_fellow = fellow_of(task, images, fellow)
     predictor = predictor_of(task, model)
     wishes = wished(task, option, predictor.card)
@@ -104,7 +104,7 @@ def explain(
     asked_by(task, "predict", " with --picture")
     predictor = predictor_of(task, model)
     wishes = wished(task, option, predictor.card)
-    options = options_of(age, sex, facts, label=label)
+    options = options_of(age, sex, facts, images, label=label)
     if label and label not in predictor.labels:
         raise WrongValue(unknown("label", label, predictor.labels, "the model knows"))
     with_fellow = fellow_of(task, images, fellow)

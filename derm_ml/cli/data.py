@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
-from pydantic import ValidationError
 from rich.table import Table
 
 from derm_ml import DermError
 from derm_ml.cli.arguments import TaskName, replaceable, task_of
+from derm_ml.cli.settings import settings_of
 from derm_ml.cli.terminal import notes, print_line, print_result, print_rules, print_table, progress_bar
-from derm_ml.files import is_empty
+from derm_ml.data.account import column_lines, file_rows, label_rows
+from derm_ml.files import is_empty, replacing_file
 from derm_ml.machine import writing
 from derm_ml.places import installation
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks
-from derm_ml.sentences import of_values
-from derm_ml.task import PrepareSettings, Task
+from derm_ml.task import Task
 
 if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
@@ -92,32 +91,43 @@ def prepare(
     raw: Annotated[Path | None, typer.Option(help="folder as downloaded; default: data/raw/TASK")] = None,
     out: Annotated[Path | None, typer.Option(help="default: data/prepared/TASK")] = None,
     params: Annotated[Path | None, typer.Option(help="parameters of data preparation; default: params.yaml")] = None,
+    checks: Annotated[bool, typer.Option(help="run the data checks; Dagster runs them itself")] = True,
 ) -> None:
-    """Turn a raw folder into a dataset: decode, quarantine, find duplicates, freeze splits, write shards."""
+    """Turn a raw folder into a dataset: decode, quarantine, find duplicates, freeze splits, write shards.
+
+    Prints what became of every label, file and column. The exit code is 1 if a blocking data check fails: the dataset
+    is written, and nothing can be trained on it.
+    """
     from derm_ml.data.dataset import freeze
     from derm_ml.data.prepare import prepare as prepare_dataset
 
     task, places = task_of(task_name), installation()
-    settings = _settings(task, params)
+    given = settings_of(task, params)
+    notes.print(str(given), soft_wrap=True)
     with progress_bar("prepare") as bar:
         steps: dict[str, Any] = {}
 
         def progress(stage: str, done: int, total: int) -> None:
             if stage not in steps:
-                steps[stage] = bar.add_task(stage, total=total)
-            bar.update(steps[stage], completed=done, total=total)
+                steps[stage] = bar.add_task(stage, total=total or None)  # until it is known how many: it moves
+            bar.update(steps[stage], completed=done, total=total or None)
 
         dataset = prepare_dataset(
             task,
             raw or places.raw(task.name),
-            settings,
+            given.settings,
             replaceable(out or places.prepared(task.name), "dataset.json"),
             progress,
         )
         freeze(dataset.path, places.version(task.name, dataset.md5))  # as Dagster does: models are measured on it
     _print_dataset(dataset)
-    print_rules(task, dataset)
+    usable = print_rules(task, dataset) if checks else True
+    if checks and (sheet := _contradictions(task, dataset)):
+        notes.print(f"images with two labels, side by side: {sheet}", style="yellow", soft_wrap=True)
     print_result(dataset.path)
+    if not usable:
+        notes.print("a blocking data check failed: nothing is trained on this dataset", style="red")
+        raise typer.Exit(1)
 
 
 def deliver(
@@ -138,7 +148,7 @@ def deliver(
         task,
         batch,
         raw or places.raw(task.name),
-        _settings(task, params),
+        settings_of(task, params).settings,
         kept if (kept / "dataset.json").exists() else None,
     )
     for problem in (*intake.left_out, *intake.held_back):
@@ -167,32 +177,33 @@ def withdraw(
     print_result(gone.folder)
 
 
-def _settings(task: Task, named: Path | None) -> PrepareSettings:
-    params = named or installation().params
-    if named is None and not params.exists():
-        return task.settings(**{})
-    try:
-        content = yaml.safe_load(params.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DermError(f"{params} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DermError(f"{params} is not readable YAML: {' '.join(str(error).split())}") from None
-    sections = content.get("tasks") if isinstance(content, Mapping) else None
-    if not isinstance(sections, Mapping) or task.name not in sections:
-        # a section in the wrong place must not pass as "all defaults"
-        raise DermError(f"{params} has no section tasks.{task.name}: write one (`{{}}` for the defaults)")
-    given = sections[task.name] or {}
-    if not isinstance(given, Mapping):
-        raise DermError(f"{params}, section tasks.{task.name}: write names and values, not {given!r}")
-    try:
-        return task.settings(**given)
-    except ValidationError as error:
-        raise DermError(
-            f"{params}, section tasks.{task.name}: {of_values(error, task.settings.model_fields)}"
-        ) from None
+def _contradictions(task: Task, dataset: Dataset) -> Path | None:
+    """A sheet of the duplicates with two labels, written below the results of the task; None where there are none."""
+    from derm_ml.figures.contradictions import contradictions_sheet
+
+    sheet = contradictions_sheet(dataset)
+    if sheet is None:
+        return None
+    path = installation().models(task.name) / "contradictions.png"
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(sheet)
+    return path
+
+
+def print_account(account: Mapping[str, Any]) -> None:
+    """Label by label and split by split, files by fate, columns used and not, and what was understood otherwise."""
+    for title, rows in (("images by label", label_rows(account)), ("files by what became of them", file_rows(account))):
+        if rows:
+            table = Table(*rows[0], title=title)
+            for row in rows:
+                table.add_row(*map(str, row.values()))
+            print_table(table, note=True)
+    for line in (*column_lines(account), *account.get("notes", ())):
+        notes.print(line, soft_wrap=True)
 
 
 def _print_dataset(dataset: Dataset) -> None:
+    print_account(dataset.account)
     table = Table(
         "split", *dataset.labels, "hash", title=f"{dataset.task}: {dataset.info['samples']} images, md5 {dataset.md5}"
     )
@@ -202,7 +213,7 @@ def _print_dataset(dataset: Dataset) -> None:
     if unlabelled := dataset.info["sizes"].get(UNLABELLED):
         notes.print(f"{unlabelled} unlabelled images")
     if left_out := dataset.info["left_out"]:
-        notes.print(f"not modelled: {', '.join(f'{name} ({n})' for name, n in left_out.items())}")
+        notes.print(f"not modelled: {', '.join(f'{name} ({n})' for name, n in left_out.items())}", soft_wrap=True)
     if len(dataset.quarantine):
         listed = dataset.path / "quarantine.csv"
         notes.print(f"{len(dataset.quarantine)} quarantined: {listed}", style="yellow")

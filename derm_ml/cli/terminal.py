@@ -74,10 +74,11 @@ def write_png(path: Path, image: Any) -> None:
         temporary.write_bytes(cv2.imencode(".png", ordered)[1].tobytes())
 
 
-def print_table(table: Table) -> None:
-    """The table at the width it needs: a figure that is cut off helps nobody, and a pipe has no width."""
+def print_table(table: Table, note: bool = False) -> None:
+    """The table at the width it needs, on stderr if it is a `note`: a figure that is cut off helps nobody, and a pipe
+    has no width."""
     needed = LiteralConsole(width=1000).measure(table).maximum
-    LiteralConsole(width=max(out_console.width, needed)).print(table)
+    LiteralConsole(stderr=note, width=max(out_console.width, needed)).print(table)
 
 
 def print_finding(name: str, finding: Finding) -> None:

@@ -8,6 +8,7 @@
     quarantine.csv     what is not used: file, row, reason, kind (unusable, or held_back: intact, but it would leak)
     duplicates.csv     pairs of samples that show the same image: a, b, kind, score, and the split and label of each
     dataset.json       settings, counts, labels, split hashes, licences
+    account.json       what became of everything the raw folder held (derm_ml/data/account.py)
 
 Same input and settings give the same bytes, so the md5 DVC gives the folder names exactly these data.
 """
@@ -42,6 +43,7 @@ from derm_ml.records import (
 from derm_ml.tables import read_table
 from derm_ml.tree import folder_md5
 
+ACCOUNT = "account.json"
 _INFO = ("task", "labels", "settings", "counts", "sizes", "samples", "shards", "split_hashes", "licences", "left_out")
 _COLUMNS = ("id", "source", "patient", "group", "split", "label")
 
@@ -132,6 +134,19 @@ class Dataset:
     @property
     def licences(self) -> dict[str, int]:
         return self.info["licences"]
+
+    @cached_property
+    def account(self) -> dict[str, Any]:
+        """What became of everything the raw folder held; empty for a dataset that was prepared without one.
+
+        Raises `DataError` for a damaged file.
+        """
+        try:
+            return json.loads((self.path / ACCOUNT).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise _damaged(self.path / ACCOUNT, error) from error
 
     @cached_property
     def quarantine(self) -> pd.DataFrame:

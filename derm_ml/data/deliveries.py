@@ -10,7 +10,7 @@ corrections. A sample is named by its files, so that no value of a list is ever 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -132,14 +132,30 @@ def accepted(raw: Path, readings: Sequence[tuple[str, Reading]]) -> list[Reading
         for delivery in known
         for entry in delivery.left_out
     }
-    return [
-        replace(
-            reading,
-            samples=tuple(corrected.get(files_of(s), s) for s in reading.samples if files_of(s) not in out),
-            problems=tuple(p for p in reading.problems if (p.file, p.row) not in said),
-        )
-        for reading in ordered
-    ]
+    return [_without(reading, corrected, out, said) for reading in ordered]
+
+
+def _without(
+    reading: Reading, corrected: Mapping[Files, Sample], out: set[Files], said: set[tuple[str, int | None]]
+) -> Reading:
+    """A reading without what the records leave out, which is set aside by name, and with what they correct."""
+    aside = {
+        file: "its delivery's record leaves it out"
+        for s in reading.samples
+        if files_of(s) in out
+        for file in files_of(s)
+    }
+    aside |= {p.file: "its delivery's record leaves it out" for p in reading.problems if (p.file, p.row) in said}
+    samples = [(s, corrected.get(files_of(s), s)) for s in reading.samples if files_of(s) not in out]
+    for old, new in samples:
+        aside |= dict.fromkeys({*files_of(old)} - {*files_of(new)}, "a delivery has replaced it")
+    used = {file for _, new in samples for file in files_of(new)}
+    return replace(
+        reading,
+        samples=tuple(new for _, new in samples),
+        problems=tuple(p for p in reading.problems if (p.file, p.row) not in said),
+        set_aside={**reading.set_aside, **{file: why for file, why in aside.items() if file not in used}},
+    )
 
 
 def _corrected(readings: Sequence[Reading], known: Sequence[Delivery]) -> dict[Files, Sample]:

@@ -57,7 +57,8 @@ class File(Settings):
 class Entry(Settings):
     """One data set of the catalogue, or the weights of a model (`task: weights`, no images).
 
-    `images`: how many pictures it must hold; `gigabytes`: about its download.
+    `images`: how many pictures it must hold; `gigabytes`: about its download, 0 where that is not known. One without
+    `files` is not fetched: its publisher asks for a form, an account or a choice.
     """
 
     name: str
@@ -74,7 +75,7 @@ class Entry(Settings):
 
     @property
     def size(self) -> str:
-        return f"about {self.gigabytes:g} GB"
+        return f"about {self.gigabytes:g} GB" if self.gigabytes else "see its page"
 
 
 def catalogue(path: Path = CATALOGUE) -> dict[str, Entry]:
@@ -103,6 +104,8 @@ def fetch_data_set(
     entry = entries[name]
     folder = root / entry.task / name
     say(f"{entry.title}\nlicence: {entry.licence}. {entry.terms}\ncite: {entry.citation}")
+    if not entry.files:
+        raise DataError(f"{name} is not fetched by derm: get it at {entry.homepage} and unpack it below {folder}")
     if (folder / "source.json").exists():
         say(f"{folder} is complete already; remove it to fetch it again")
         return folder

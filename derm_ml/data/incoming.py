@@ -82,7 +82,7 @@ def take_in(task: Task, batch: Path, raw: Path, settings: PrepareSettings, kept:
     Raises `RejectedBatch`, with nothing added: for a list that is wrong (naming file and line), for a batch without
     images, for one of which nothing can be used, one that corrects known images although corrections are refused,
     and one that would fail a data check the raw folder alone passes. Raises `DataError` for a `raw` folder that
-    cannot be read or that batches cannot lie in.
+    cannot be read.
     """
     if not batch.is_dir():
         raise DataError(f"{batch}: there is no such batch; it may lie in {batch.parent / REJECTED}, with its reasons")
@@ -150,11 +150,6 @@ def _sorted_out(
     inside = f"{delivery.folder}/"
     new = [s for s in reading.samples if files_of(s)[0].startswith(inside)]
     left_out = [LeftOut(_below(p, inside)) for p in reading.problems if p.file.startswith(inside)]
-    if not new and not left_out:
-        raise DataError(
-            f"{raw} is itself one image set, so a batch beside its files is not seen; "
-            f"move its files into a folder of their own, such as {raw / 'first'}, and take the batch again"
-        )
     known = _Known(view, [s for s in reading.samples if not files_of(s)[0].startswith(inside)])
     corrections: list[Correction] = []
     good: dict[tuple[str, ...], Sample] = {}
@@ -264,7 +259,7 @@ def _tried(
     """What a dataset with this batch holds back of it. Raises `RejectedBatch` where the batch makes a check fail."""
     view, inside = work / "raw", f"{delivery.folder}/"
     try:
-        trial = prepare(task, view, settings, work / "trial", kept=kept)
+        trial = prepare(task, view, settings, work / "trial", kept=kept, settings_must_match=False)
     except DataError as error:
         raise RejectedBatch(f"{batch}: {str(error).replace(str(view), 'with it, the raw folder')}") from None
     held = [
@@ -299,7 +294,7 @@ def _fails_without(
     try:
         if not _has_files(view):
             return set()
-        alone: Dataset = prepare(task, view, settings, work / "without", kept=kept)
+        alone: Dataset = prepare(task, view, settings, work / "without", kept=kept, settings_must_match=False)
         return {rule.name for rule in task.rules if rule.stops(rule.check(alone))}
     finally:
         aside.rename(view / delivery.folder)

@@ -20,17 +20,20 @@ from typing import Any
 import pandas as pd
 
 from derm_ml import formats
-from derm_ml.data.dataset import Dataset, content_of
+from derm_ml.data.account import account_of, nothing_usable, require_matching
+from derm_ml.data.dataset import ACCOUNT, Dataset, content_of
 from derm_ml.data.splits import Identity, Settled, SplitFractions, known_again, settle, split_hash
 from derm_ml.files import replacing_folder, write_json
 from derm_ml.images.containers import ImageError
 from derm_ml.images.decode import INGEST_FORMATS, canonical, canonical_mask, decode, read_image_file
 from derm_ml.images.fingerprints import DuplicatePair, Fingerprint, find_duplicates, fingerprint
+from derm_ml.images.orientation import Frame, WrongFrame, frame_of, turn_of_mask, upright_regions
 from derm_ml.records import (
     SPLITS,
     UNLABELLED,
     DataError,
     Problem,
+    Region,
     Sample,
     normal_id,
 )
@@ -48,14 +51,20 @@ def prepare(
     out: Path,
     progress: Progress = lambda *_: None,
     kept: Path | None = None,
+    settings_must_match: bool = True,
 ) -> Dataset:
     """Read a raw folder as downloaded, decode and fingerprint every image, freeze the splits, write the dataset.
 
     Images that cannot be used are quarantined with their reason; the rest goes on. The folder at `out` is
     replaced whole or not at all. An image that is in the dataset `kept` (by default the one at `out`) stays in its
-    split, as long as `settings.seed` is the same. Raises `DataError` when nothing usable is left.
+    split, as long as `settings.seed` is the same. Raises `DataError` when nothing usable is left, and, unless a single
+    delivery is only tried, `SettingError` for a setting that names what the raw folder does not hold.
     """
+    progress("read", 0, 0)
     reading = task.read(raw, settings)
+    if settings_must_match:
+        require_matching(reading, settings.training_only)
+    progress("read", len(reading.samples), len(reading.samples))
     problems = list(reading.problems)
     with replacing_folder(out) as folder:
         writer = _ShardWriter(folder / "shards")
@@ -68,12 +77,12 @@ def prepare(
             if isinstance(result, Problem):
                 problems.append(result)
                 continue
-            usable.append(sample)
+            usable.append(replace(sample, regions={**sample.regions, **result.regions}) if result.regions else sample)
             rows[sample.id] = writer.add(sample, result.files)
             prints |= {(sample.id, role): found for role, found in result.fingerprints.items()}
         writer.close()
         if not usable:
-            raise DataError(f"{raw}: none of its {len(samples)} samples can be used; the first problem: {problems[:1]}")
+            raise nothing_usable(raw, reading, problems)
         pairs = _duplicate_samples(prints)
         earlier = _earlier_splits(kept or out, settings.seed, usable, rows)
         settled = settle(
@@ -93,6 +102,7 @@ def prepare(
         pairs = [p for p in pairs if p.a not in out_of_splits and p.b not in out_of_splits]
         table = _manifest(task, labels, [s for s in usable if s.id in settled.splits], rows, settled, settings)
         _write(folder, task, labels, settings, table, pairs, problems, writer.sizes, reading.left_out)
+        write_json(folder / ACCOUNT, account_of(reading, samples, settled, task.negative, problems))
     return Dataset.open(out)
 
 
@@ -124,6 +134,7 @@ class _Stored:
 class _Prepared:
     files: dict[str, _Stored]  # by role
     fingerprints: dict[str, Fingerprint]  # of every photo, by role
+    regions: dict[str, tuple[Region, ...]]  # on the upright photos, by role
 
 
 def decoded(samples: Sequence[Sample], raw: Path, side: int) -> Iterator[tuple[Sample, _Prepared | Problem]]:
@@ -139,20 +150,23 @@ def decoded(samples: Sequence[Sample], raw: Path, side: int) -> Iterator[tuple[S
 
 def _prepare_one(sample: Sample, raw: Path, side: int) -> _Prepared | Problem:
     files: dict[str, _Stored] = {}
-    for role, relative in sample.files.items():
+    frames: dict[str, Frame] = {}
+    regions: dict[str, tuple[Region, ...]] = {}
+    for role, relative in sorted(sample.files.items(), key=lambda item: item[0] == "mask"):  # it lies on the image
         try:
-            files[role] = _stored(role, read_image_file(raw / relative), side)
+            data = read_image_file(raw / relative)
+            if role == "mask" or "mask" in sample.files or sample.regions.get(role):
+                frames[role] = frame_of(data)
+            turn = turn_of_mask(frames["mask"], frames["image"]) if role == "mask" else 1
+            files[role] = _stored(role, data, side, turn)
+            if sample.regions.get(role):
+                regions[role] = upright_regions(sample.regions[role], frames[role])
         except FileNotFoundError:
             return sample.problem("the file is listed but missing", relative)
-        except ImageError as error:
+        except (ImageError, WrongFrame) as error:
             return sample.problem(str(error), relative)
-    if "mask" in files:
-        mask, image = ((files[role].width, files[role].height) for role in ("mask", "image"))
-        if mask != image:
-            reason = f"the mask is {mask[0]} × {mask[1]} pixels, its picture {image[0]} × {image[1]}: no pair"
-            return sample.problem(reason, sample.files["mask"])
     photos = {role: decode(stored.data, INGEST_FORMATS) for role, stored in files.items() if role != "mask"}
-    return _Prepared(files, {role: fingerprint(photo) for role, photo in photos.items()})
+    return _Prepared(files, {role: fingerprint(photo) for role, photo in photos.items()}, regions)
 
 
 def _duplicate_samples(prints: Mapping[tuple[str, str], Fingerprint]) -> list[DuplicatePair]:
@@ -166,9 +180,9 @@ def _duplicate_samples(prints: Mapping[tuple[str, str], Fingerprint]) -> list[Du
     return [best[names] for names in sorted(best)]
 
 
-def _stored(role: str, data: bytes, side: int) -> _Stored:
+def _stored(role: str, data: bytes, side: int, turn: int) -> _Stored:
     if role == "mask":
-        png, mask = canonical_mask(data)
+        png, mask = canonical_mask(data, turn)
         return _Stored(png, *mask.shape, area=float((mask > 0).mean()))
     stored, (height, width) = canonical(data, side)
     return _Stored(stored, height, width)

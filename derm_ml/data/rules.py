@@ -78,12 +78,9 @@ def no_duplicates_across_splits(dataset: Dataset) -> Finding:
 
 def duplicates_have_one_label(dataset: Dataset) -> Finding:
     """Images that show the same have the same label."""
-    pairs = dataset.duplicates
-    unlike = pairs.loc[pairs["a_label"] != pairs["b_label"]]
-    if UNLABELLED in set(pairs["a_label"]) | set(pairs["b_label"]):
-        unlike = unlike.loc[(unlike["a_label"] != UNLABELLED) & (unlike["b_label"] != UNLABELLED)]
+    unlike = contradictions(dataset)
     if unlike.empty:
-        return Finding(True, f"{_counted(len(pairs), 'duplicate pair')}, none with two labels")
+        return Finding(True, f"{_counted(len(dataset.duplicates), 'duplicate pair')}, none with two labels")
     first = unlike.iloc[0]
     return Finding(
         False,
@@ -91,6 +88,13 @@ def duplicates_have_one_label(dataset: Dataset) -> Finding:
         f"{first['b']} ({first['b_label']}): correct or remove one of each",
         _rows(unlike),
     )
+
+
+def contradictions(dataset: Dataset) -> pd.DataFrame:
+    """The rows of duplicates.csv whose two images have different labels."""
+    pairs = dataset.duplicates
+    labelled = (pairs["a_label"] != UNLABELLED) & (pairs["b_label"] != UNLABELLED)
+    return pairs.loc[labelled & (pairs["a_label"] != pairs["b_label"])]
 
 
 def every_class_in_every_split(dataset: Dataset) -> Finding:

@@ -12,6 +12,8 @@ Rulings:
 * A colour profile (ICC) is dropped, not applied: training images carry none, and a profile is code-like input.
 * CMYK in JPEG is read as inverted (Adobe's way, which every writer follows).
 * Of a phone's multi-picture JPEG the first picture counts; animations and TIFFs of several pages are refused.
+* DICOM and HEIF are read in data sets and by `derm predict`, not in uploads, where their libraries are installed
+  (`pip install 'derm-platform[formats]'`); without them the message says so. Of DICOM nothing but pixels is used.
 * Bytes behind the picture are ignored unless they are another file (an archive, a PDF …): that is refused.
 
 Example:
@@ -42,6 +44,7 @@ from derm_ml.images.containers import (
     refuse_polyglot,
     strip_jpeg,
 )
+from derm_ml.images.dicom import MAGIC_AT, dicom_image
 from derm_ml.images.preprocess import limit_side
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "decode",
     "decode_mask",
     "format_of",
+    "orientation_and_size",
     "read_image_file",
     "stored_mask",
 ]
@@ -69,7 +73,7 @@ class Formats:
 
 UPLOAD_FORMATS = Formats(("JPEG", "PNG"), 10 * 2**20)
 # data sets hold uncompressed TIFFs and BMPs: 20 megapixels × 3 bytes = 60 MB
-INGEST_FORMATS = Formats(("JPEG", "PNG", "TIFF", "BMP", "WEBP"), 64 * 2**20)
+INGEST_FORMATS = Formats(("JPEG", "PNG", "TIFF", "BMP", "WEBP", "DICOM", "HEIF"), 64 * 2**20)
 MAX_PIXELS = 40_000_000
 MAX_SIDE = 16_384
 
@@ -79,7 +83,10 @@ _EXTENSIONS = {
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp", ".dib"),
     "WEBP": (".webp",),
+    "DICOM": (".dcm", ".dicom", ".ima"),  # these two are read where their libraries are installed
+    "HEIF": (".heic", ".heif", ".hif"),
 }
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 IMAGE_EXTENSIONS = frozenset(extension for group in _EXTENSIONS.values() for extension in group)
 
 # what Pillow's plugins raise on broken input (found by fuzzing; tests/images/test_decode.py goes on looking)
@@ -153,13 +160,25 @@ def decode_mask(data: bytes, formats: Formats = INGEST_FORMATS) -> np.ndarray:
     return _binary(values)
 
 
-def canonical_mask(data: bytes) -> tuple[bytes, np.ndarray]:
-    """What a dataset stores of a mask, and its pixels (H, W) uint8 of 0 and 255.
+def orientation_and_size(data: bytes, formats: Formats = INGEST_FORMATS) -> tuple[int, tuple[int, int]]:
+    """The EXIF orientation (1..8; 1 where none is said) and the stored (width, height), without decoding pixels.
+
+    Raises `ImageError` as `decode` does.
+    """
+    with _opened(data, formats) as image:
+        return _orientation(image), image.size
+
+
+def canonical_mask(data: bytes, turn: int = 1) -> tuple[bytes, np.ndarray]:
+    """What a dataset stores of a mask, and its pixels (H, W) uint8 of 0 and 255; `turn`: turned as that EXIF
+    orientation says, because its image is.
 
     A 1-bit PNG at the mask's own size: masks are scored at original resolution, and one of 6 megapixels takes 20 kB.
     Raises `ImageError` as `decode_mask` does.
     """
     mask = decode_mask(data)
+    if turn in _TURNS:
+        mask = np.asarray(Image.fromarray(mask).transpose(_TURNS[turn]))
     buffer = io.BytesIO()
     Image.fromarray(mask).convert("1", dither=Image.Dither.NONE).save(buffer, "PNG")
     return buffer.getvalue(), mask
@@ -186,6 +205,10 @@ def format_of(data: bytes) -> str:
         return "TIFF"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    if data[MAGIC_AT : MAGIC_AT + 4] == b"DICM":
+        return "DICOM"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        return "HEIF"
     return "BMP" if data.startswith(b"BM") else ""
 
 
@@ -234,10 +257,15 @@ def _opened(data: bytes, formats: Formats) -> Image.Image:
     elif name == "WEBP":
         end = min(end, 8 + int.from_bytes(data[4:8], "little"))
     refuse_polyglot(data, end)
+    if name == "DICOM":
+        return dicom_image(data, MAX_PIXELS, MAX_SIDE)
+    if name == "HEIF":
+        _register_heif()
     try:
         image = Image.open(io.BytesIO(data), formats=(name,))
         width, height = image.size
-        frames = 1 if name == "JPEG" else getattr(image, "n_frames", 1)
+        # of a phone's JPEG or HEIF the first picture counts: more are depth maps, bursts and thumbnails
+        frames = 1 if name in ("JPEG", "HEIF") else getattr(image, "n_frames", 1)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"the picture has more than {MAX_PIXELS // 10**6} megapixels") from error
     except _DECODER_ERRORS as error:
@@ -254,17 +282,34 @@ def _opened(data: bytes, formats: Formats) -> Image.Image:
     return image
 
 
+def _register_heif() -> None:
+    """Let Pillow read HEIF through libheif. Raises `ImageError` where the library is not installed."""
+    try:
+        import pillow_heif
+    except ModuleNotFoundError:
+        raise ImageError(
+            "reading HEIC needs the package pillow-heif; run `pip install 'derm-platform[formats]'`, or convert it to "
+            "JPEG"
+        ) from None
+    pillow_heif.register_heif_opener(thumbnails=False)
+
+
 def _loaded(image: Image.Image) -> Image.Image:
     """Decode the pixels and turn them upright. Returns `image` itself where there is nothing to turn."""
     try:
         image.load()
     except _DECODER_ERRORS as error:
         raise ImageError(f"the {image.format} file is damaged or truncated") from error
+    orientation = _orientation(image)
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except _DECODER_ERRORS:  # unreadable EXIF says nothing: the pixels are good
-        orientation = 1
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+        return 1
+    return orientation if orientation in _TURNS else 1
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

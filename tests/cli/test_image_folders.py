@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from derm_ml.cli.arguments import pictures
+from derm_ml import DermError
+from derm_ml.cli.arguments import options_of, pictures
 
 
 @pytest.fixture
@@ -50,3 +51,30 @@ def test_a_file_named_by_its_user_may_be_a_link_but_no_pipe(tmp_path, image):
     assert said["link.png"] == "read"
     assert "named pipe" in said["pipe.png"]
     assert "no such file" in said["gone.png"]
+
+
+def test_images_of_other_formats_are_said_and_files_that_are_none_are_named(tmp_path, image, capfd):
+    """A folder of one JPEG and five HEIC photos gave one answer and no word."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(image)
+    for name in ("b.HEIC", "c.dcm", "d.jp2", "e.CR2", "list.csv", "f.AAE", "._g.png"):
+        (folder / name).write_bytes(b"x")
+    (folder / "IM0001").write_bytes(bytes(128) + b"DICM")
+    said = asked(folder)
+    assert said["a.png"] == "read"
+    told = {"b.HEIC": "HEIC", "c.dcm": "DICOM", "IM0001": "DICOM", "d.jp2": "JPEG 2000", "e.CR2": "camera raw"}
+    assert {name: what.split(" is no accepted")[0] for name, what in said.items() if name != "a.png"} == told
+    err = " ".join(capfd.readouterr().err.split())
+    assert all(name in err for name in ("list.csv", "f.AAE", "._g.png"))
+    assert asked(folder / "b.HEIC")["b.HEIC"].startswith("HEIC is no accepted")
+
+
+def test_facts_that_name_none_of_the_images_are_refused(tmp_path, image):
+    (tmp_path / "a.png").write_bytes(image)
+    facts = tmp_path / "facts.csv"
+    facts.write_text("isic_id,age_approx,sex\nISIC_1,50,male\n")
+    with pytest.raises(DermError, match=r"names none of these images: it has 'ISIC_1'.* called 'a'"):
+        options_of("", "", facts, [tmp_path])
+    facts.write_text("isic_id,age_approx,sex\na,50,male\n")
+    assert options_of("", "", facts, [tmp_path])(tmp_path / "a.png") == {"age": "50.0", "sex": "male"}

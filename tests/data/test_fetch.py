@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 
 from derm_ml.data.fetch import Downloader, Entry, File, catalogue, fetch_data_set
-from derm_ml.data.sources import LAYOUTS, read_source
+from derm_ml.data.sources import read_source
+from derm_ml.data.sources.published import layouts
 from derm_ml.records import DataError
 
 LABELS = ("melanoma", "nevus")
@@ -285,5 +286,11 @@ def test_the_catalogue_is_complete():
         assert entry.licence
         assert entry.citation
         assert len({file.filename for file in entry.files}) == len(entry.files)
-    for name in ("isic2017", "ham10000"):
-        assert entries[name].layout in LAYOUTS
+    for name in layouts():  # licence, citation and size of whatever is read as published
+        assert entries[name].layout == name
+        assert entries[name].homepage.startswith("https://")
+
+
+def test_a_set_behind_a_form_says_where_to_get_it_and_where_to_put_it(tmp_path):
+    with pytest.raises(DataError, match=rf"get it at https://ddi-dataset\.github\.io and unpack it below {tmp_path}"):
+        fetch_data_set("ddi", tmp_path, say=lambda _: None)

@@ -209,14 +209,14 @@ def test_a_wrong_list_names_file_and_line_and_nothing_is_taken(tmp_path, raw):
 
 
 def test_a_raw_folder_that_is_itself_one_set_hides_no_batch(tmp_path, batch, raw):
-    """Readers take such a folder as one set: the batch beside its files would never be seen."""
+    """Its own layout claims its own files; what is delivered beside them is a source like any other."""
     TASK.draw(raw, 6, seed=2)
-    before = names(raw)
-    with pytest.raises(DataError, match="move its files into a folder of their own") as raised:
-        receive(TASK, batch, raw, SETTINGS)
-    assert not isinstance(raised.value, RejectedBatch)  # nobody who delivers can help it
-    assert batch.is_dir()
-    assert names(raw) == before
+    intake = receive(TASK, batch, raw, SETTINGS)
+    assert intake.taken == intake.delivered
+    for layout in ("auto", "isic2017"):
+        reading = TASK.read(raw, SETTINGS.model_copy(update={"source": layout}))
+        assert len(reading.samples) == 6 + intake.taken
+        assert {s.source for s in reading.samples if s.delivered} == {f"batches/{intake.folder.name}"}
 
 
 def test_a_crash_while_copying_leaves_no_half_batch(batch, raw, monkeypatch):

@@ -176,6 +176,13 @@ def test_a_duplicate_across_splits_stops_the_line_before_training(definitions, i
     }
     assert "no_duplicates_across_splits" in failed
     assert "model" not in steps(trained, "STEP_START")
+    # the dataset is there to be looked at, with the account that a terminal prints
+    shown = instance.get_latest_materialization_event(dg.AssetKey([NAME, "dataset"])).asset_materialization.metadata
+    labels = [record.data for record in shown["images_by_label"].records]
+    assert {row["publisher"] for row in labels} == set(TASK.labels)
+    assert sum(int(row[split]) for row in labels for split in ("train", "validation", "test")) == 46
+    assert {record.data["fate"] for record in shown["files_by_fate"].records} == {"read", "no image"}
+    assert any("used image_id, melanoma" in line for line in shown["columns"].data)
     assert not list((Path(places.out) / NAME).glob("drawn-*"))
 
 

@@ -10,19 +10,12 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from derm_ml.data.sources.image_files import distinct_ids, image_files
-from derm_ml.data.sources.labels import LabelMap, normal
+from derm_ml.data.sources.labels import LabelMap
+from derm_ml.data.sources.split_names import SPLIT_NAMES, folder_split
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
+__all__ = ["SPLIT_NAMES", "read", "recognise"]
 
 
 def recognise(tree: Tree, labels: LabelMap) -> bool:
@@ -31,35 +24,45 @@ def recognise(tree: Tree, labels: LabelMap) -> bool:
 
 
 def read(tree: Tree, labels: LabelMap) -> Reading:
-    """Read every class folder. Raises `DataError` for one whose name is not known."""
-    found: list[tuple[str, str, dict[str, float]]] = []  # path, split, target
+    """Read every class folder. One whose name is not known may be another data set; if it is not, it stops reading."""
+    found: list[tuple[str, str, dict[str, float], str]] = []  # path, split, target, class folder
     problems: list[Problem] = []
     left_out: dict[str, int] = {}
+    set_aside: dict[str, str] = {}
     folders = _class_folders(tree)
     for split, folder in folders:
         name = PurePosixPath(folder).name
+        files, odd = image_files(tree, folder, deep=True)
         try:
             target = labels.target(name)
         except DataError as error:
-            raise DataError(f"{tree.root / folder}: {error}") from error
-        files, odd = image_files(tree, folder, deep=True)
+            problems += [Problem(folder, str(error), kind="unclaimed")] if files else []
+            continue
         problems += odd
         if target is None:
             left_out[name] = left_out.get(name, 0) + len(files)
+            set_aside |= dict.fromkeys(files, f"its label {name} is left out")
         else:
-            found += [(file, split, target) for file in files]
+            found += [(file, split, target, folder) for file in files]
     for folder in {"", *(f.rpartition("/")[0] for _, f in folders)}:
         stray, odd = image_files(tree, folder)
-        problems += [*odd, *(Problem(file, "lies outside the class folders; move it into one") for file in stray)]
-    ids = distinct_ids([file for file, _, _ in found])
-    samples = [Sample(i, {"image": f}, t, split=s) for i, (f, s, t) in zip(ids, found, strict=True)]
-    return Reading(tuple(samples), tuple(sorted(problems, key=lambda p: p.file)), left_out)
+        problems += [
+            *odd,
+            *(Problem(f, "lies outside the class folders; move it into one", kind="unclaimed") for f in stray),
+        ]
+    ids = distinct_ids([file for file, *_ in found])
+    samples = [
+        Sample(i, {"image": f}, t, split=s, named=PurePosixPath(n).name)
+        for i, (f, s, t, n) in zip(ids, found, strict=True)
+    ]
+    problems.sort(key=lambda problem: problem.file)
+    return Reading(tuple(samples), tuple(problems), left_out, set_aside=set_aside)
 
 
 def _class_folders(tree: Tree) -> list[tuple[str, str]]:
     """(split or "", path) of each class folder, sorted."""
     result = []
     for folder in tree.folders():
-        split = SPLIT_NAMES.get(normal(folder))
+        split = folder_split(folder)
         result += [(split, inner) for inner in tree.folders(folder)] if split else [("", folder)]
     return result

@@ -1,81 +1,101 @@
-"""A folder of images with a list: `labels.csv`, or the only CSV file there is.
+"""A folder of images with a list: `labels.csv`, the only CSV file with these columns, or one list a split.
 
-    filename,label[,split][,patient_id][,lesion_id][,age][,sex][,site]
+    filename,label[,split][,patient_id][,lesion_id][,age][,sex][,site][,fitzpatrick][,monk][,device]
 
-`filename` is relative to the list, or to a folder `images` beside it. `split` is train, validation or test, or
-empty. A sample's id is its file name without ending; where two share it, their whole path joined by hyphens.
+`filename` is a path relative to the list, or the name of an image anywhere below, with or without its ending; other
+case and other people's folders before it do not matter as long as one image fits. `split` is train, validation or
+test, or empty; `train.csv`, `valid.csv` and `test.csv` are each a split. A sample's id is its file name without ending;
+where two share it, their whole path joined by hyphens.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from derm_ml.data.sources.attributes import attributes_of
-from derm_ml.data.sources.class_folders import SPLIT_NAMES
-from derm_ml.data.sources.csv_table import Row, read_csv
+from derm_ml.data.sources.csv_table import Row, columns_of, read_csv
 from derm_ml.data.sources.image_files import distinct_ids, image_files, unlisted
+from derm_ml.data.sources.image_index import ImageIndex, several
 from derm_ml.data.sources.labels import LabelMap
+from derm_ml.data.sources.split_names import folder_split, row_split
 from derm_ml.data.sources.text_files import shown
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
 
+_COLUMNS = {"filename", "label"}
+
 
 def recognise(tree: Tree, labels: LabelMap) -> bool:
-    return _list(tree) is not None
+    return bool(_lists(tree))
 
 
 def read(tree: Tree, labels: LabelMap) -> Reading:
-    """Read the list and the images below the folder. Raises `DataError` for a list that is wrong."""
-    name = _list(tree)
-    if name is None:
+    """Read the lists and the images below the folder. Raises `DataError` for a list that is wrong."""
+    lists = _lists(tree)
+    if not lists:
         raise DataError(f"{tree.root}: there is no list labels.csv; write one with the columns filename and label")
-    path = tree.root / name
-    rows = read_csv(path, ("filename", "label"), unique="filename")
     files, problems = image_files(tree, deep=True)
-    images = {file: file for file in files}
-    located = [_locate(row, images) for row in rows]
-    problems += unlisted(images, {*located}, path.name)
+    index = ImageIndex(tree, files)
     samples: list[Sample] = []
-    left_out: dict[str, int] = {}
-    for row, file, name in zip(rows, located, distinct_ids(located), strict=True):
-        target = labels.target_at(row, row["label"])
-        sample = Sample(
-            name,
-            {"image": file},
-            target or {},
-            patient=row.get("patient_id"),
-            lesion=row.get("lesion_id"),
-            split=_split(row),
-            attributes=attributes_of(row),
-            listed_in=path.name,
-            row=row.line,
-        )
-        if target is None:
-            left_out[row["label"]] = left_out.get(row["label"], 0) + 1
-        elif file not in images:
-            problems.append(Problem(path.name, f"image {shown(row['filename'])} is not there; add it", row.line))
-        else:
-            samples.append(sample)
-    return Reading(tuple(samples), tuple(problems), left_out)
+    left_out: Counter[str] = Counter()
+    set_aside: dict[str, str] = {}
+    placed: dict[str, Row] = {}
+    for name in lists:
+        of_list = folder_split(PurePosixPath(name).stem)
+        for row in read_csv(tree.root / name, ("filename", "label"), unique="filename"):
+            target = labels.target_at(row, row["label"])
+            file = _locate(row, index)
+            if file and (before := placed.setdefault(file, row)) is not row:
+                raise row.error(
+                    f"{shown(file)} stands on line {before.line} of {before.path.name} already", "remove one"
+                )
+            if target is None:
+                left_out[row["label"]] += 1
+                set_aside |= {file: f"its label {shown(row['label'])} is left out"} if file else {}
+            elif not file:
+                problems.append(Problem(name, f"image {shown(row['filename'])} is not there; add it", row.line))
+            else:
+                samples.append(_sample(row, file, target, of_list))
+    problems += unlisted({file: file for file in files}, {*placed}, " or ".join(lists))
+    ids = distinct_ids([sample.files["image"] for sample in samples])
+    named = tuple(replace(sample, id=name) for sample, name in zip(samples, ids, strict=True))
+    return Reading(named, tuple(problems), dict(left_out), set_aside=set_aside)
 
 
-def _list(tree: Tree) -> str | None:
+def _sample(row: Row, file: str, target: dict[str, float], of_list: str) -> Sample:
+    return Sample(
+        file,
+        {"image": file},
+        target,
+        patient=row.get("patient_id"),
+        lesion=row.get("lesion_id"),
+        split=row_split(row, "split") or of_list,
+        attributes=attributes_of(row),
+        listed_in=row.path.name,
+        row=row.line,
+        named=row["label"],
+    )
+
+
+def _lists(tree: Tree) -> list[str]:
+    """`labels.csv`; else the one list there is; else lists that each are a split."""
     if tree.has_file("labels.csv"):
-        return "labels.csv"
-    lists = tree.files(deep=False, ending=".csv")
-    return lists[0] if len(lists) == 1 else None
+        return ["labels.csv"]
+    lists = [name for name in tree.files(deep=False, ending=".csv") if columns_of(tree.root / name) >= _COLUMNS]
+    of_splits = [name for name in lists if folder_split(PurePosixPath(name).stem)]
+    return lists if len(lists) == 1 else of_splits if len(of_splits) > 1 else []
 
 
-def _locate(row: Row, images: dict[str, str]) -> str:
-    """The path of a row's image relative to the root; as written if it is in neither place."""
-    name = PurePosixPath(row["filename"].replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts:
+def _locate(row: Row, index: ImageIndex) -> str:
+    """The path of a row's image relative to the root; "" if no image fits."""
+    given = row["filename"].replace("\\", "/")
+    if ".." in PurePosixPath(given).parts:
         raise row.error(f"filename '{shown(row['filename'])}' leads out of the folder", "write it relative to the list")
-    return next((str(p) for p in (name, "images" / name) if str(p) in images), str(name))
-
-
-def _split(row: Row) -> str:
-    given = row.get("split").lower()
-    if given and given not in SPLIT_NAMES:
-        raise row.error(f"split is '{shown(given)}'", "write train, validation or test, or leave it empty")
-    return SPLIT_NAMES.get(given, "")
+    found = index.find(given)
+    if len(found) > 1:
+        raise row.error(f"{shown(row['filename'])} {several(found)}", "write its path, or remove one")
+    if not found and PurePosixPath(given).is_absolute():
+        raise row.error(f"filename '{shown(row['filename'])}' leads out of the folder", "write it relative to the list")
+    return found[0] if found else ""

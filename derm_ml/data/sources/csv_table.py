@@ -15,12 +15,17 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from derm_ml.data.sources.lists_read import note_list
+from derm_ml.data.sources.spreadsheets import PIPES, excel_as_csv, pipes_as_csv
 from derm_ml.data.sources.text_files import read_bytes, shown, some
+from derm_ml.files import open_plain
 from derm_ml.records import DataError
 
+EXCEL = (".xlsx", ".xlsm")
+_HEADER = 65_536  # characters in which the header of a list ends
 MAX_COLUMNS = 4_096  # a table of findings has some hundred
 MAX_ROW = 2**20  # characters; a row that is longer is an unclosed quotation mark, or no list
 # what people write for "not known"; compared in lower case
@@ -34,12 +39,15 @@ class Row:
     path: Path
     line: int
     values: Mapping[str, str]
+    used: set[str] = field(default_factory=set, compare=False, repr=False)  # of its list: the columns asked for
 
     def __getitem__(self, column: str) -> str:
+        self.used.add(column)
         return self.values[column]
 
     def get(self, column: str) -> str:
         """The value, or "" where there is no such column or the value is one of `UNKNOWN`."""
+        self.used.add(column)
         value = self.values.get(column, "")
         return "" if value.lower() in UNKNOWN else value
 
@@ -63,13 +71,22 @@ class Row:
         return DataError(f"{self.path}:{self.line}: {what}; {remedy}")
 
 
-def read_csv(path: Path, required: Sequence[str], unique: str = "") -> list[Row]:
-    """Read a comma-separated UTF-8 file (a byte-order mark is fine) with at least the `required` columns.
+def read_csv(
+    path: Path,
+    required: Sequence[str],
+    unique: str = "",
+    *,
+    any_separator: bool = False,
+    header: Sequence[str] = (),
+) -> list[Row]:
+    """Read a comma-separated UTF-8 file (a byte-order mark is fine) or an Excel sheet with the `required` columns.
 
-    `unique` names a column whose values must be present and differ. Raises `DataError` for any other encoding,
-    missing or repeated columns, rows of the wrong length, a repeated or empty `unique` value, and an empty file.
+    `unique` names a column whose values must be present and differ. A list as published may have `any_separator` (a
+    comma, a tab, a semicolon) and no header line: then `header` names its columns. Raises `DataError` for any other
+    encoding, missing or repeated columns, rows of the wrong length, a repeated or empty `unique` value, an empty file.
     """
-    rows = _rows(path, _text(path), required)
+    text = _text(path)
+    rows = _rows(path, text, required, _separator(text) if any_separator else ",", header)
     if not rows:
         raise DataError(f"{path}:1: there is no row below the header; supply a list of images")
     seen: dict[str, int] = {}
@@ -85,8 +102,27 @@ def read_csv(path: Path, required: Sequence[str], unique: str = "") -> list[Row]
     return rows
 
 
+def columns_of(path: Path) -> set[str]:
+    """The columns of a list, in lower case; those of no readable list are none."""
+    if path.suffix.lower() in EXCEL:
+        lines = excel_as_csv(path, read_bytes(path)).splitlines()[:1]
+    else:
+        with open_plain(path) as file:
+            text = file.read(_HEADER).decode("utf-8-sig", "replace")
+        lines = (pipes_as_csv(text) if text.lstrip().startswith(PIPES) else text).splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    return {name.strip().strip('"').lower() for name in first.split(_separator(first))}
+
+
+def _separator(text: str) -> str:
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return next((s for s in (",", "\t", ";") if s in first), ",")
+
+
 def _text(path: Path) -> str:
     data = read_bytes(path)
+    if path.suffix.lower() in EXCEL:
+        return excel_as_csv(path, data)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -97,27 +133,33 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}:{line}: the file holds binary zeros; save it as 'CSV UTF-8'")
     if not text.strip():
         raise DataError(f"{path}:1: the file is empty; supply the file as published")
-    return text
+    return pipes_as_csv(text) if text.lstrip().startswith(PIPES) else text
 
 
-def _rows(path: Path, text: str, required: Sequence[str]) -> list[Row]:
+def _rows(path: Path, text: str, required: Sequence[str], separator: str, header: Sequence[str]) -> list[Row]:
     lines = _Lines(text)
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, strict=True, delimiter=separator)
     try:
-        header = [name.strip().lower() for name in next(reader)]
+        header = header or [name.strip().lower() for name in _first(reader)]
         _check_header(path, header, required)
+        used = note_list(path, header).used
         rows = []
         for values in reader:
             lines.row_ends()
             if not any(value.strip() for value in values):
                 continue  # blank lines, as at the end of many files
-            row = Row(path, reader.line_num, dict(zip(header, (v.strip() for v in values), strict=False)))
+            row = Row(path, reader.line_num, dict(zip(header, (v.strip() for v in values), strict=False)), used)
             if len(values) != len(header):
                 raise row.error(f"{len(values)} values for {len(header)} columns", "quote values that hold a comma")
             rows.append(row)
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: {error}; fix the quotation marks of this line") from error
     return rows
+
+
+def _first(reader: Iterator[list[str]]) -> list[str]:
+    """The header: the first line that is not blank."""
+    return next(values for values in reader if any(value.strip() for value in values))
 
 
 class _Lines:
@@ -156,6 +198,7 @@ def _check_header(path: Path, header: Sequence[str], required: Sequence[str]) ->
         separator = next((s for s in (";", "\t") if len(header) == 1 and s in header[0]), "")
         remedy = "separate the columns by commas" if separator else f"the header has: {some(list(header))}"
         raise DataError(f"{path}:1: missing column {', '.join(missing)}; {remedy}")
-    repeated = sorted(name for name, times in Counter(header).items() if times > 1)
+    # columns without a name are what spreadsheets append and pandas calls its index
+    repeated = sorted(name for name, times in Counter(header).items() if times > 1 and name)
     if repeated:
         raise DataError(f"{path}:1: column {some(repeated)} is duplicated; remove or rename one")

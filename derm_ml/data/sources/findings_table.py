@@ -4,7 +4,8 @@
     train/         the listed images (any folder name does, and none)
     unlabeled/     images without labels (also `unlabelled/`)
 
-A finding is 1, 0 or empty (not known). Rows and images are joined by file name, and must be the same set: a missing
+A finding is 1, 0 or empty (not known). For a task whose classes exclude each other a column is a class: a row shows
+one, or none and is left out. Rows and images are joined by file name, and must be the same set: a missing
 or unlisted image stops the reading. Where every listed file is called `<patient_id>_<eye>`, the unlabelled ones are
 read that way too, so that the fellow eye of a test patient is known to be one.
 """
@@ -12,20 +13,23 @@ read that way too, so that the fellow eye of a test patient is known to be one.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from derm_ml.data.sources.attributes import attributes_of
-from derm_ml.data.sources.class_folders import SPLIT_NAMES
-from derm_ml.data.sources.csv_table import Row, read_csv
+from derm_ml.data.sources.csv_table import Row, columns_of, read_csv
 from derm_ml.data.sources.image_files import distinct_ids, image_files
 from derm_ml.data.sources.labels import LabelMap, normal
+from derm_ml.data.sources.split_names import row_split
 from derm_ml.data.sources.text_files import shown, some
-from derm_ml.files import open_plain
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
 
 UNLABELLED_FOLDERS = frozenset({"unlabeled", "unlabelled"})
-ABOUT = frozenset({"filename", "patient_id", "eye", "age", "sex", "site", "split"})  # columns that are no finding
+NO_CLASS = "none of the classes"
+ABOUT = frozenset(
+    {"filename", "patient_id", "lesion_id", "eye", "age", "sex", "site", "split", "fitzpatrick", "monk", "device"}
+)  # columns that are no finding
 EYES = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right"}
 
 
@@ -33,9 +37,7 @@ def recognise(tree: Tree, labels: LabelMap) -> bool:
     name = _table(tree)
     if name is None:
         return False
-    with open_plain(tree.root / name) as file:
-        header = file.readline(65_536).decode("utf-8-sig", "replace")
-    columns = {column.strip().strip('"').lower() for column in header.split(",")}
+    columns = columns_of(tree.root / name)
     return "filename" in columns and "label" not in columns and len(columns - ABOUT) > 1
 
 
@@ -52,29 +54,53 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     path = tree.root / name
     rows = read_csv(path, ("filename",), unique="filename")
     columns = _findings(path, rows[0], labels)
+    exclusive = bool(labels.labels) and len(columns) > 1
     files, problems = image_files(tree, deep=True)
     unlabelled = [file for file in files if UNLABELLED_FOLDERS & {part.lower() for part in Path(file).parts[:-1]}]
     located = _joined(path, rows, sorted(set(files) - set(unlabelled)))
     names = distinct_ids([*located, *unlabelled])
-    samples = [
-        Sample(
-            name,
-            {"image": file},
-            {finding: _target(row, column) for column, finding in columns.items()},
-            patient=row.get("patient_id"),
-            split=_split(row),
-            attributes=_about(row),
-            listed_in=path.name,
-            row=row.line,
+    samples: list[Sample] = []
+    left_out: Counter[str] = Counter()
+    set_aside: dict[str, str] = {}
+    for row, file, name in zip(rows, located, names[: len(rows)], strict=True):
+        shows = _class(row, list(columns)) if exclusive else ""
+        target = _one_class(row, shows, labels) if exclusive else {f: _target(row, c) for c, f in columns.items()}
+        if target is None:
+            left_out[shows or NO_CLASS] += 1
+            set_aside[file] = f"its label {shows or NO_CLASS} is left out"
+            continue
+        samples.append(
+            Sample(
+                name,
+                {"image": file},
+                target,
+                patient=row.get("patient_id"),
+                lesion=row.get("lesion_id"),
+                split=row_split(row, "split"),
+                attributes=_about(row),
+                listed_in=path.name,
+                row=row.line,
+                named=shows,
+            )
         )
-        for row, file, name in zip(rows, located, names[: len(rows)], strict=True)
-    ]
     named = all(PurePosixPath(row["filename"]).stem == f"{row.get('patient_id')}_{row.get('eye')}" for row in rows)
     for file, name in zip(unlabelled, names[len(rows) :], strict=True):
         patient, _, eye = Path(file).stem.rpartition("_") if named else ("", "", "")
         known = {"eye": EYES[eye.lower()]} if eye.lower() in EYES else {}
         samples.append(Sample(name, {"image": file}, patient=patient if known else "", attributes=known))
-    return Reading(tuple(samples), tuple[Problem, ...](problems))
+    return Reading(tuple(samples), tuple[Problem, ...](problems), dict(left_out), set_aside=set_aside)
+
+
+def _class(row: Row, columns: list[str]) -> str:
+    """The one column that is 1, "" for none. Raises `DataError` for two at once."""
+    there = [column for column in columns if _target(row, column) == 1]
+    if len(there) > 1:
+        raise row.error(f"the image is {' and '.join(there)} at once", "set all but one of them to 0")
+    return there[0] if there else ""
+
+
+def _one_class(row: Row, shows: str, labels: LabelMap) -> dict[str, float] | None:
+    return labels.target_at(row, shows) if shows else None
 
 
 def _table(tree: Tree) -> str | None:
@@ -92,10 +118,11 @@ def _findings(path: Path, row: Row, labels: LabelMap) -> dict[str, str]:
         raise DataError(f"{path}:1: column '{shown(unnamed[0])}' cannot name a finding; use letters, digits and spaces")
     if not labels.labels:
         return found
+    known = {column: name for column, name in found.items() if labels.knows(name)}
     missing = [label for label in labels.labels if label not in found.values()]
-    if missing:
+    if missing and len(known) < 2:  # one class alone excludes nothing
         raise DataError(f"{path}:1: missing column {', '.join(missing)}; the header has: {some(list(row.values))}")
-    return {column: name for column, name in found.items() if name in labels.labels}
+    return known
 
 
 def _joined(path: Path, rows: list[Row], images: list[str]) -> list[str]:
@@ -134,10 +161,3 @@ def _about(row: Row) -> dict[str, str | float]:
     if eye and eye not in EYES:
         raise row.error(f"eye is '{shown(eye)}'", "write left or right, or leave it empty")
     return attributes_of(row) | ({"eye": EYES[eye]} if eye else {})
-
-
-def _split(row: Row) -> str:
-    given = row.get("split").lower()
-    if given and given not in SPLIT_NAMES:
-        raise row.error(f"split is '{shown(given)}'", "write train, validation or test, or leave it empty")
-    return SPLIT_NAMES.get(given, "")

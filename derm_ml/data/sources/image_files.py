@@ -1,6 +1,6 @@
 """The image files of a folder, and the check that the list and the folder tell the same story.
 
-No file is passed over in silence: what is no image but stands among images is a `Problem`.
+No image is passed over in silence: one that is not read is a `Problem`.
 """
 
 from __future__ import annotations
@@ -10,45 +10,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from derm_ml.images.decode import IMAGE_EXTENSIONS
+from derm_ml.images.kinds import what_is
 from derm_ml.records import Problem
 from derm_ml.tree import Tree
 
-# what lies beside images in honest downloads and is none
-_COMPANIONS = frozenset(
-    (".txt", ".md", ".csv", ".json", ".html", ".pdf", ".yaml", ".yml", ".xml", ".dvc", ".db", ".ini")
-)
-
 
 def image_files(tree: Tree, folder: str = "", deep: bool = False) -> tuple[list[str], list[Problem]]:
-    """Paths (in the order of their parts) of the images in `folder` (and below it if `deep`), and the odd files."""
+    """Paths (in the order of their parts) of the images in `folder` (and below it if `deep`), and a problem for each
+    image that is not read. What is no image is in neither: `read_source` accounts for it."""
     images: list[str] = []
     problems: list[Problem] = []
     for name in tree.files(folder, deep=deep):
-        suffix = Path(name).suffix
-        if suffix.lower() in IMAGE_EXTENSIONS:
+        if is_image(name):
             images.append(name)
-        elif suffix.lower() not in _COMPANIONS:
-            problems.append(Problem(name, f"'{suffix}' is no accepted image format; convert it to PNG"))
+        elif (kind := what_is(tree.root / name)).is_a != "no_image":
+            problems.append(Problem(name, kind.reason))
     return images, problems
 
 
-def by_stem(images: list[str]) -> tuple[dict[str, str], list[Problem]]:
-    """Stem → path; of two images with one stem (x.jpg, x.png) the first is taken and the other is a problem."""
-    found: dict[str, str] = {}
-    problems: list[Problem] = []
-    for path in images:
-        stem = Path(path).stem
-        if stem in found:
-            problems.append(Problem(path, f"has the same name as {found[stem]}; keep one of the two"))
-        else:
-            found[stem] = path
-    return found, problems
+def is_image(name: str) -> bool:
+    """Whether a file is read as an image, by its ending."""
+    return Path(name).suffix.lower() in IMAGE_EXTENSIONS
 
 
 def unlisted(images: Mapping[str, str], listed: set[str], where: str) -> list[Problem]:
-    """A problem for each image (id → path) that `where` has no row for."""
+    """A problem for each image (id → path) that `where` has no row for; it may be of another data set beside it."""
     return [
-        Problem(path, f"is not listed in {where}; add a row or remove the image")
+        Problem(path, f"is not listed in {where}; add a row or remove the image", kind="unclaimed")
         for name, path in images.items()
         if name not in listed
     ]

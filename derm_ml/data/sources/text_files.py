@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from derm_ml.data.sources.lists_read import note_list
 from derm_ml.files import NotAFile, open_plain
 from derm_ml.records import DataError
 
@@ -19,6 +20,7 @@ _FEW = 8
 
 def read_bytes(path: Path) -> bytes:
     """The content of a list. Raises `DataError` for one that is no file, cannot be read, or is too large."""
+    note_list(path)
     try:
         with open_plain(path) as file:
             data = file.read(MAX_BYTES + 1)

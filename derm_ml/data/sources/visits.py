@@ -20,22 +20,24 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from derm_ml.asking.pair import ALONE, FIRST, SECOND, said_state
 from derm_ml.data.sources.attributes import attributes_of
-from derm_ml.data.sources.box_files import Boxes, read_boxes, scinet_rows
-from derm_ml.data.sources.class_folders import SPLIT_NAMES
+from derm_ml.data.sources.box_files import read_boxes, scinet_rows
+from derm_ml.data.sources.boxes import Boxes
 from derm_ml.data.sources.csv_table import Row, read_csv
+from derm_ml.data.sources.drawn_boxes import CLASS_LISTS
 from derm_ml.data.sources.image_files import image_files
 from derm_ml.data.sources.labels import LabelMap, LabelNames
-from derm_ml.data.sources.text_files import read_json, shown
+from derm_ml.data.sources.split_names import SPLIT_NAMES, list_split
+from derm_ml.data.sources.text_files import read_bytes, read_json, shown
 from derm_ml.records import DataError, Problem, Reading, Region, Sample
 from derm_ml.tree import Tree
 
 EXPECTED = (
-    "photos with boxes (Pascal VOC .xml, COCO .json, SCINet tables, boxes.csv), and pairs.csv or subjects.csv to say "
-    "which belong together"
+    "photos with boxes (Pascal VOC, COCO, YOLO, LabelMe, CVAT, SCINet tables, boxes.csv), and pairs.csv or "
+    "subjects.csv to say which belong together"
 )
 # what ACNE04's exporter calls them; papules and pustules turn into each other between visits
 DEFAULT_NAMES: LabelNames = {
@@ -70,17 +72,23 @@ class _Pairing:
 
 
 def recognise(tree: Tree, labels: LabelMap) -> bool:
-    """Whether a list, or a file with boxes, lies in this very folder beside pictures (or a folder `images`)."""
+    """Whether a list, or a file with boxes, lies in this very folder beside pictures (or a folder `images`), or its
+    folders are those of Pascal VOC, COCO or YOLO."""
     if any(tree.has_file(name) for name in LISTS):
         return True
-    tables = [*tree.files(deep=False, ending=".xml"), *tree.files(deep=False, ending=".json")]
-    return bool(set(tables) - {"source.json"}) and bool(image_files(tree, deep=True)[0])
+    tables = {*tree.files(deep=False, ending=".xml"), *tree.files(deep=False, ending=".json")} - {"source.json"}
+    if tree.has_folder("Annotations") and tree.has_folder("JPEGImages"):
+        return True
+    coco = tree.has_folder("annotations") and bool(tree.files("annotations", ending=".json"))
+    yolo = any(tree.has_file(name) for name in CLASS_LISTS) and bool(tree.files(ending=".txt"))
+    return bool(tables or coco or yolo) and bool(image_files(tree, deep=True)[0])
 
 
 def read(tree: Tree, labels: LabelMap) -> Reading:
     """Read boxes and pairings. Raises `DataError` for a file that is wrong, naming it and the row."""
     labels = labels.with_default(DEFAULT_NAMES)
-    boxes = read_boxes(tree, labels)
+    boxes, origin = read_boxes(tree, labels)
+    splits = {picture: list_split(Path(file).stem) for picture, file in origin.items()} | _image_sets(tree)
     files, problems = image_files(tree, deep=True)
     there = set(files)
     problems += [
@@ -88,6 +96,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     ]
     samples: list[Sample] = []
     used: set[str] = set()
+    set_aside: dict[str, str] = {}
     for pairing in _pairings(tree, files, boxes):
         missing = next((f for f in (pairing.first, pairing.second) if f not in there), "")
         if missing:
@@ -101,9 +110,36 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     for file in files:
         if file in boxes and file not in used and boxes[file]:
             samples.append(_single(file, boxes[file], labels))
-        elif file not in boxes and file not in used:
-            problems.append(Problem(file, "has no boxes and is in no pair; list it in pairs.csv or remove it"))
-    return Reading(tuple(_named(samples)), tuple(problems))
+        elif file in boxes and file not in used:
+            set_aside[file] = "its list says that it has no boxes, and it is in no pair"
+        elif file not in used:
+            reason = "has no boxes and is in no pair; list it in pairs.csv or remove it"
+            problems.append(Problem(file, reason, kind="unclaimed"))
+    split = [replace(s, split=s.split or _one_split(s, splits)) for s in samples]
+    return Reading(tuple(_named(split)), tuple(problems), set_aside=set_aside)
+
+
+def _image_sets(tree: Tree) -> dict[str, str]:
+    """Picture → its split, from VOC's lists of names (`ImageSets/Main/train.txt`)."""
+    found = {}
+    for name in tree.files(ending=".txt"):
+        path = PurePosixPath(name)
+        if "ImageSets" not in path.parts or path.stem not in SPLIT_NAMES:
+            continue  # trainval.txt is both; pimple_train.txt says what is in a picture
+        above = str(PurePosixPath(*path.parts[: path.parts.index("ImageSets")]) / "JPEGImages")
+        names = {
+            line.split()[0]
+            for line in read_bytes(tree.root / name).decode("utf-8", "replace").splitlines()
+            if line.split()
+        }
+        found |= {f: SPLIT_NAMES[path.stem] for f in tree.files(above, deep=False) if PurePosixPath(f).stem in names}
+    return found
+
+
+def _one_split(sample: Sample, splits: Mapping[str, str]) -> str:
+    """The split of all its pictures; "" where they are in two or none."""
+    found = {splits.get(file, "") for file in sample.files.values()}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _pairings(tree: Tree, files: list[str], boxes: Boxes) -> Iterator[_Pairing]:

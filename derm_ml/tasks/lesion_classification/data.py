@@ -9,16 +9,28 @@ import cv2
 import numpy as np
 
 from derm_ml.data.sources import read_source
+from derm_ml.data.sources.diagnoses import diagnoses
+from derm_ml.data.sources.unmatched import with_unmatched
 from derm_ml.files import replacing_file
 from derm_ml.records import Reading
 from derm_ml.synthetic.lesions import draw_lesion
-from derm_ml.task import PrepareSettings
+from derm_ml.tasks.lesion_classification.settings import LesionSettings
 from derm_ml.tasks.lesion_classification.task import TASK
 
 
-def read(root: Path, settings: PrepareSettings) -> Reading:
-    """Read ISIC 2017 as downloaded, class folders, a CSV list, HAM10000, or a folder of such folders."""
-    return read_source(root, settings.source, labels=TASK.labels, follow_links=settings.follow_links)
+def read(root: Path, settings: LesionSettings) -> Reading:
+    """Read any published set of skin lesions, class folders, a CSV list, or a folder of such folders."""
+    reading = read_source(
+        root,
+        settings.source,
+        labels=TASK.labels,
+        label_map=settings.label_map(),
+        defaults={name: entry.lesion for name, entry in diagnoses().items()},
+        setting=settings.hint,
+        follow_links=settings.follow_links,
+        not_read=settings.not_read,
+    )
+    return with_unmatched(reading, {"labels": [*settings.labels]})
 
 
 def draw(folder: Path, n: int, seed: int = 0) -> None:

@@ -15,9 +15,8 @@ import numpy as np
 from rich.progress import track
 
 from derm_ml.bundles.classifier import Classifier
-from derm_ml.data.sources.attributes import attributes_of
+from derm_ml.data.sources.attributes import read_facts
 from derm_ml.data.sources.image_files import image_files
-from derm_ml.data.sources.isic2017 import metadata_of, read_metadata
 from derm_ml.evaluation.isic import write_submission
 from derm_ml.images.decode import INGEST_FORMATS, decode, read_image_file
 from derm_ml.model_folder import bundle_named
@@ -36,8 +35,8 @@ def submit(predictor: Classifier, folder: Path, path: Path) -> None:
     if not files:
         raise DataError(f"{folder}: there are no pictures in it")
     whole = folder.resolve()
-    metadata = read_metadata([p for name in metadata_of(whole.name) if (p := whole.parent / name).is_file()])
-    facts = {name: attributes_of(row, age="age_approximate") for name, row in metadata.items()}
+    lists = [parent / f"{whole.name}_metadata.csv" for parent in (whole, whole.parent)]
+    facts = next((read_facts(path) for path in lists if path.is_file()), {})
     said = np.concatenate(
         [
             predictor([decode(read_image_file(file), INGEST_FORMATS)], [facts.get(file.stem, {})]).probabilities

@@ -12,6 +12,7 @@ from derm_ml.evaluation.gates import PSEUDO_LABEL_GATE, probabilities_are_calibr
 from derm_ml.task import Artifact, Gate, Task
 from derm_ml.tasks.lesion_classification.asking import ASKING
 from derm_ml.tasks.lesion_classification.recipes import Drawn, Faithful, Strong
+from derm_ml.tasks.lesion_classification.settings import LesionSettings
 
 if TYPE_CHECKING:
     from derm_ml.bundles.classifier import Classifier
@@ -42,4 +43,5 @@ TASK = Task(
         PSEUDO_LABEL_GATE,
     ),
     artifacts=(Artifact("heatmaps", heatmaps), *EMBEDDING_ARTIFACTS),
+    settings=LesionSettings,
 )

@@ -17,7 +17,12 @@ from derm_ml.tasks.lesion_segmentation.task import TASK
 def read(root: Path, settings: PrepareSettings) -> Reading:
     """Read the official ISIC 2017 or 2018 folders, images/ beside masks/, or a folder of such folders."""
     return read_source(
-        root, settings.source, labels=TASK.labels, layouts=MASK_LAYOUTS, follow_links=settings.follow_links
+        root,
+        settings.source,
+        labels=TASK.labels,
+        layouts=MASK_LAYOUTS,
+        follow_links=settings.follow_links,
+        not_read=settings.not_read,
     )
 
 

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from derm_ml.data.sources import read_source
-from derm_ml.data.sources.labels import normal
+from derm_ml.data.sources.diagnoses import diagnoses, meant_by, same_name
+from derm_ml.data.sources.unmatched import with_unmatched
 from derm_ml.files import replacing_file
 from derm_ml.records import DataError, Reading
 from derm_ml.synthetic.lesions import draw_lesion
@@ -17,36 +18,53 @@ from derm_ml.tasks.malignancy_screening.settings import MalignancySettings
 from derm_ml.tasks.malignancy_screening.task import TASK
 
 (LABEL,) = TASK.labels
-# the names the known layouts use: class folders and lists, HAM10000, ISIC 2017
-DIAGNOSES = ("mel", "bcc", "akiec", "nv", "bkl", "vasc", "df", "melanoma", "nevus", "seborrheic_keratosis")
-MELANOMA = ("melanoma", "mel")
+# the default of earlier versions, which params.yaml repeated: no set need have them all
+_ONCE = ["mel", "bcc", "akiec"]
 SPLITS = ("train", "validation", "train", "test")  # of pictures drawn one after another
 _BENIGN_DRAWN, _MALIGNANT_DRAWN = ("nevus", "seborrheic_keratosis"), ("melanoma",)
 
 
 def read(root: Path, settings: MalignancySettings) -> Reading:
-    """Read class folders Benign/Malignant, a CSV list, HAM10000, ISIC 2017, or a folder of such folders."""
-    return read_source(
-        root, settings.source, labels=(LABEL,), label_map=_label_map(settings), follow_links=settings.follow_links
+    """Read any published set of skin lesions, folders Benign and Malignant, a CSV list, or a folder of such folders."""
+    names, defaults = _meanings(settings)
+    reading = read_source(
+        root,
+        settings.source,
+        labels=(LABEL,),
+        label_map=names,
+        defaults=defaults,
+        setting="`malignant`, `benign` or `left_out` in params.yaml",
+        follow_links=settings.follow_links,
+        not_read=settings.not_read,
     )
+    given = {"malignant": settings.malignant, "benign": settings.benign, "left_out": settings.left_out}
+    chosen = {name: values for name, values in given.items() if name in settings.model_fields_set and values != _ONCE}
+    return with_unmatched(reading, chosen)
 
 
-def _label_map(settings: MalignancySettings) -> dict[str, str | None]:
-    """What a name means: `malignant`, "" for benign, None for left out.
+def _meanings(settings: MalignancySettings) -> tuple[dict[str, str | None], dict[str, str | None]]:
+    """What a name means, `malignant`, "" for benign, None for left out: as the settings say, and where they do not.
 
-    Melanoma (`melanoma`, HAM10000's `mel`) is malignant unless `benign` or `left_out` names it; every other known
-    diagnosis that is not said to be malignant or left out is benign. Raises `DataError` for a name in two lists.
+    Where `malignant` is set, it says what is: melanoma is unless `benign` or `left_out` names it, and every other known
+    diagnosis is benign. Raises `DataError` for a name in two lists.
     """
     given = {"malignant": settings.malignant, "benign": settings.benign, "left_out": settings.left_out}
-    listed = [(normal(name), where) for where, names in given.items() for name in names]
-    for name, where in listed:
-        other = next((w for n, w in listed if n == name and w != where), None)
+    listed = [(same_name(name), where, name) for where, names in given.items() for name in names]
+    for name, where, written in listed:
+        other = next((w for n, w, _ in listed if n == name and w != where), None)
         if other:
-            raise DataError(f"'{name}' is listed as {where} and as {other}: leave it in one of the two")
+            raise DataError(f"'{written}' is listed as {where} and as {other}: leave it in one of the two")
     meaning = {"malignant": LABEL, "benign": "", "left_out": None}
-    names: dict[str, str | None] = {"benign": "", LABEL: LABEL, **dict.fromkeys(MELANOMA, LABEL)}
-    names = {**dict.fromkeys(DIAGNOSES, ""), **names, **{name: meaning[where] for name, where in listed}}
-    return names
+    said = {one: meaning[where] for name, where, _ in listed for one in meant_by(name)}
+    said |= {name: meaning[where] for name, where, _ in listed}  # a mixed name that is listed itself
+    known = {
+        name: None if entry.malignant is None else LABEL if entry.malignant else ""
+        for name, entry in diagnoses().items()
+    }
+    defaults = {**known, "benign": "", "indeterminate": None}
+    if "malignant" not in settings.model_fields_set:  # then a publisher's own word counts before our list
+        return {name: meant for name, meant in said.items() if meant != LABEL}, defaults
+    return {**{name: "" for name, meant in known.items() if meant is not None}, "melanoma": LABEL, **said}, defaults
 
 
 def draw(folder: Path, n: int, seed: int = 0) -> None:

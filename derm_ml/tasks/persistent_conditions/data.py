@@ -16,7 +16,7 @@ from derm_ml.records import Reading, Region
 from derm_ml.synthetic.faces import draw_face
 from derm_ml.synthetic.skin import paint, skin, spots
 from derm_ml.synthetic.visits import Change, second_visit
-from derm_ml.task import PrepareSettings
+from derm_ml.task import NamedLabels
 from derm_ml.tasks.persistent_conditions.task import TASK
 from derm_ml.training.seeding import derived
 
@@ -25,10 +25,18 @@ CONDITIONS = 8  # on a drawn face
 DRAWN = Change(rotation=15, scale=1.15, perspective=0.03, mirrored=0.2, occluded=0.3)
 
 
-def read(root: Path, settings: PrepareSettings) -> Reading:
-    """Read pairs or single photos with boxes (VOC, COCO, SCINet tables, boxes.csv), or series of one person."""
+def read(root: Path, settings: NamedLabels) -> Reading:
+    """Read pairs or single photos with boxes, as any of the tools in docs/layouts.md writes them, or series of one
+    person."""
     return read_source(
-        root, settings.source, labels=TASK.labels, layouts=PAIR_LAYOUTS, follow_links=settings.follow_links
+        root,
+        settings.source,
+        labels=TASK.labels,
+        label_map=settings.label_map(),
+        setting=settings.hint,
+        layouts=PAIR_LAYOUTS,
+        follow_links=settings.follow_links,
+        not_read=settings.not_read,
     )
 
 

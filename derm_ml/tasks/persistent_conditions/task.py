@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derm_ml.data.rules import images_decode, no_duplicates_across_splits, patients_do_not_cross_splits
-from derm_ml.task import Artifact, DataRule, Finding, Gate, PrepareSettings, Task
+from derm_ml.task import Artifact, DataRule, Finding, Gate, NamedLabels, Task
 from derm_ml.tasks.persistent_conditions.asking import ASKING
 from derm_ml.tasks.persistent_conditions.recipes import Both, Classical, Drawn, Learned
 from derm_ml.tasks.persistent_conditions.rules import (
@@ -28,7 +28,7 @@ SURE = 0.95  # the bar of refusals, either way
 ENOUGH = 59  # pairs without a failure prove it: 0.95 ** 59 < 0.05
 
 
-class PairPrepareSettings(PrepareSettings):
+class PairPrepareSettings(NamedLabels):
     """Photos are kept larger than elsewhere: a comedone has a hundredth of a face."""
 
     store_side: int = 1024
@@ -86,7 +86,7 @@ def confidence_is_calibrated(evaluation: Evaluation) -> Finding:
 def matched_pairs(predictor: PairPredictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """Pairs of the test split with their matches drawn: lines, and a colour for each state."""
     from derm_ml.pairs.sheets import matched_pair_sheet
-    from derm_ml.tasks.persistent_conditions.predict import numbers_of
+    from derm_ml.tasks.persistent_conditions.visits import numbers_of
 
     return matched_pair_sheet(predictor, dataset, folder, numbers_of)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from derm_ml.data.sources import read_source
+from derm_ml.data.sources import RETINA_LAYOUTS, read_source
+from derm_ml.data.sources.finding_names import FindingMap
+from derm_ml.data.sources.unmatched import with_unmatched
 from derm_ml.files import replacing_file
-from derm_ml.records import Reading
+from derm_ml.records import Reading, Sample
 from derm_ml.synthetic.fundus import FINDINGS as DRAWN
 from derm_ml.synthetic.fundus import draw_fundus
 from derm_ml.tasks.retinal_findings.settings import RetinalSettings
@@ -31,11 +34,22 @@ EYES = (
 
 
 def read(root: Path, settings: RetinalSettings) -> Reading:
-    """Read a table of findings with its images, ODIR-5K for one, or a folder of such folders.
+    """Read any published set of retinal photographs, a table of findings, a list or class folders of one label an
+    image, or a folder of such folders.
 
     A finding that is not modelled, for want of positives or of a wish, is named in `left_out` with its count.
     """
-    reading = read_source(root, settings.source, labels=(), follow_links=settings.follow_links)
+    reading = read_source(
+        root,
+        settings.source,
+        labels=(),
+        meanings=FindingMap((), settings.label_map(), setting=settings.hint),
+        layouts=RETINA_LAYOUTS,
+        follow_links=settings.follow_links,
+        not_read=settings.not_read,
+    )
+    reading = with_unmatched(reading, {"labels": [*settings.labels]})
+    reading = replace(reading, samples=_completed(reading.samples))
     positives = Counter({name: 0 for sample in reading.samples for name in sample.target})
     positives.update(name for s in reading.samples for name, value in s.target.items() if value == 1)
     wanted = settings.findings or [n for n in positives if positives[n] >= settings.minimum_positives]
@@ -44,8 +58,26 @@ def read(root: Path, settings: RetinalSettings) -> Reading:
         replace(s, target={name: s.target.get(name, float("nan")) for name in labels} if s.target else {})
         for s in reading.samples
     )
+    if missed := tuple(n for n in settings.findings if n not in positives and "findings" in settings.model_fields_set):
+        reading = replace(
+            reading,
+            unmatched={**reading.unmatched, "findings": missed},
+            present={**reading.present, "findings": tuple(f"{n} ({positives[n]})" for n in sorted(positives))},
+        )
     others = {name: positives[name] for name in sorted({*wanted, *positives} - set(labels))}
     return replace(reading, samples=samples, labels=labels, left_out={**reading.left_out, **others})
+
+
+def _completed(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Where a list or folder gives each image one name, the others it gives are absent."""
+    given: dict[str, set[str]] = {}
+    for sample in samples:
+        if sample.named:
+            given.setdefault(sample.source, set()).update(name for name, value in sample.target.items() if value == 1)
+    return tuple(
+        replace(s, target={**dict.fromkeys(sorted(given[s.source]), 0.0), **s.target}) if s.named and s.target else s
+        for s in samples
+    )
 
 
 def draw(folder: Path, n: int, seed: int = 0) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from derm_ml.task import PrepareSettings
+from derm_ml.task import NamedLabels
 
 FINDINGS = ("diabetic_retinopathy", "glaucoma", "normal")
 
 
-class RetinalSettings(PrepareSettings):
+class RetinalSettings(NamedLabels):
     """Which of the findings a table has are modelled."""
 
     findings: list[str] = Field(list(FINDINGS), description="columns to model; empty: all with enough positives")

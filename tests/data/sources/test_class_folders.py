@@ -55,7 +55,7 @@ def test_strays_are_problems_and_system_files_are_not(lay):
     root = lay(
         {
             "melanoma/a.jpg": "",
-            "melanoma/movie.heic": "",
+            "melanoma/movie.gif": "",
             "melanoma/Thumbs.db": "",
             "melanoma/.DS_Store": "",
             "melanoma/._a.jpg": "",
@@ -65,4 +65,4 @@ def test_strays_are_problems_and_system_files_are_not(lay):
     )
     reading = read_source(root, labels=LABELS)
     assert [s.id for s in reading.samples] == ["a"]
-    assert [p.file for p in reading.problems] == ["melanoma/movie.heic", "stray.jpg"]
+    assert [p.file for p in reading.problems] == ["melanoma/movie.gif", "stray.jpg"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from derm_ml.data.sources import LAYOUTS, read_source
+from derm_ml.data.sources.split_names import folder_split
 from derm_ml.records import DataError
 
 LABELS = ("melanoma", "nevus")
@@ -64,12 +65,14 @@ def test_unknown_layout_says_what_is_expected(lay):
 
 
 def test_images_beside_sources_are_not_lost(lay):
-    with pytest.raises(DataError, match="images beside folders that are sources"):
+    with pytest.raises(DataError, match=r"of no recognised data set: 1 image in \. \(1, e\.g\. stray\.jpg\)"):
         read_source(lay({**below("one", BATCH), "stray.jpg": ""}), labels=LABELS)
 
 
 def test_a_folder_of_images_beside_sources_is_not_lost(lay):
-    with pytest.raises(DataError, match="holiday: the layout is not recognised"):
+    with pytest.raises(
+        DataError, match=r"of no recognised data set: 1 image in holiday \(1, e\.g\. beach\.jpg\).*not_read"
+    ):
         read_source(lay({**below("one", BATCH), "holiday/beach.jpg": ""}), labels=LABELS)
 
 
@@ -77,7 +80,7 @@ def test_missing_folder_and_unknown_layout_name(lay, tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         read_source(tmp_path / "nowhere", labels=LABELS)
     with pytest.raises(DataError, match="known: auto, isic2017"):
-        read_source(lay(BATCH), "isic2016", labels=LABELS)
+        read_source(lay(BATCH), "isic1999", labels=LABELS)
 
 
 def test_a_named_layout_is_used_as_said(lay):
@@ -89,3 +92,36 @@ def test_a_named_layout_is_used_as_said(lay):
 def test_every_layout_of_an_empty_folder_is_a_clear_error(layout, lay):
     with pytest.raises(DataError):
         read_source(lay({}), layout, labels=LABELS)
+
+
+def test_folders_called_train_and_test_above_lists_are_splits(lay):
+    """Half of the publisher's test images trained the model, and every check was green."""
+    lists = {f"{part}/labels.csv": f"filename,label\n{part}1.jpg,nevus\n" for part in ("train", "test")}
+    files = {**lists, "train/images/train1.jpg": "", "test/images/test1.jpg": ""}
+    assert {s.id: s.split for s in read_source(lay(files), labels=LABELS).samples} == {
+        "train1": "train",
+        "test1": "test",
+    }
+
+
+def test_a_lone_train_folder_is_no_split(lay):
+    files = {"train/labels.csv": "filename,label\na.jpg,nevus\n", "train/a.jpg": ""}
+    assert [s.split for s in read_source(lay(files), labels=LABELS).samples] == [""]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("Training_Set", "train"),
+        ("train2017", "train"),
+        ("a. Training Set", "train"),
+        ("val_images", "validation"),
+        ("Testing", "test"),
+        ("images_test", "test"),
+        ("trainees", ""),
+        ("patient_test_results", ""),
+        ("validity", ""),
+    ],
+)
+def test_which_folders_are_splits(name, split):
+    assert folder_split(name) == split

@@ -57,3 +57,21 @@ def test_a_task_with_labels_of_its_own_takes_those_columns_alone(lay):
     assert set(read_source(root, labels=("glaucoma",)).samples[0].target) == {"glaucoma"}
     with pytest.raises(DataError, match=r"train.csv:1: missing column melanoma"):
         read_source(root, labels=("melanoma",))
+
+
+CLASSES = "filename,melanoma,nevus,bcc,artefact\n"
+
+
+def test_columns_of_classes_that_exclude_each_other_are_one_label_a_row(lay):
+    """Images of no modelled class had joined training with no label at all."""
+    rows = "a.jpg,1,0,0,1\nb.jpg,0,1,0,0\nc.jpg,0,0,1,0\nd.jpg,0,0,0,1\n"
+    files = {"train.csv": CLASSES + rows, **{f"{name}.jpg": "" for name in "abcd"}}
+    reading = read_source(lay(files), labels=("melanoma", "nevus", "seborrheic_keratosis"))
+    assert {s.id: s.label for s in reading.samples} == {"a": "melanoma", "b": "nevus"}
+    assert reading.left_out == {"bcc": 1, "none of the classes": 1}
+
+
+def test_two_classes_at_once_are_refused_by_line(lay):
+    files = {"train.csv": CLASSES + "a.jpg,1,0,0,0\nb.jpg,0,1,1,0\n", "a.jpg": "", "b.jpg": ""}
+    with pytest.raises(DataError, match=r"train\.csv:3: the image is nevus and bcc at once"):
+        read_source(lay(files), labels=("melanoma", "nevus", "seborrheic_keratosis"))

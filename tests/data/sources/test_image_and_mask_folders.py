@@ -6,6 +6,7 @@ import pytest
 
 from derm_ml.data.sources import MASK_LAYOUTS, read_source
 from derm_ml.records import DataError
+from tests.data.sources import published_sets
 
 IN, OUT = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
 
@@ -104,7 +105,7 @@ def test_pictures_without_mask_masks_without_picture_and_second_masks_are_proble
     assert problems["images/a.jpg"] == "has no mask in masks; add one named like a_segmentation.png"
     assert problems["masks/c.png"] == "has no image in images; add it, or remove the mask"
     assert "second mask" in problems["masks/b_segmentation.png"]
-    assert "'.gif' is no accepted image format" in problems["masks/d.gif"]
+    assert "GIF is no accepted image format" in problems["masks/d.gif"]
 
 
 def test_an_official_folder_without_its_partner_stops_with_both_names(lay):
@@ -123,3 +124,63 @@ def test_the_real_download(shared_data):
     assert not reading.problems
     splits = [s.split for s in reading.samples]
     assert (splits.count("train"), splits.count("validation"), splits.count("")) == (1797, 120, 144)
+
+
+def test_pictures_and_masks_in_part_folders_are_all_read(lay):
+    """Half of a set that is unpacked into two folders would train as if it were the whole."""
+    root = lay(
+        {
+            "images/a.jpg": "",
+            "images/part2/b.jpg": "",
+            "images/part2/1.jpg": "",
+            "images/part3/1.jpg": "",
+            "masks/a.png": "",
+            "masks/part2/b.png": "",
+            "masks/part2/1.png": "",
+            "masks/part3/1.png": "",
+        }
+    )
+    reading = read(root)
+    assert not reading.problems
+    assert {s.id: s.files["mask"] for s in reading.samples} == {
+        "a": "masks/a.png",
+        "b": "masks/part2/b.png",
+        "images-part2-1": "masks/part2/1.png",
+        "images-part3-1": "masks/part3/1.png",
+    }
+
+
+def test_split_folders_below_images_and_masks_are_the_publisher_s_splits(lay):
+    files = {f"{kind}/{split}/{split}1.png": "" for kind in ("images", "masks") for split in ("train", "valid", "test")}
+    reading = read(lay(files))
+    assert {s.id: s.split for s in reading.samples} == {"train1": "train", "valid1": "validation", "test1": "test"}
+
+
+def test_ham10000_with_its_masks_keeps_lesions_together(tmp_path):
+    published_sets.ham10000(tmp_path)
+    reading = read(tmp_path)
+    assert not reading.problems
+    assert len(reading.samples) == 7
+    assert len({s.lesion for s in reading.samples}) == 4
+    assert reading.samples[0].attributes == {"age": 50.0, "sex": "male", "site": "back"}
+
+
+def test_ph2_pairs_a_case_s_image_with_its_lesion_alone(tmp_path):
+    published_sets.ph2(tmp_path)
+    reading = read(tmp_path)
+    assert not reading.problems
+    assert {s.id: s.files["mask"].rpartition("/")[2] for s in reading.samples} == {
+        f"IMD{k:03d}": f"IMD{k:03d}_lesion.bmp" for k in range(4)
+    }
+
+
+def test_isic_2016_part_1(lay):
+    root = lay(
+        {
+            "ISBI2016_ISIC_Part1_Training_Data/ISIC_1.jpg": "",
+            "ISBI2016_ISIC_Part1_Training_GroundTruth/ISIC_1_Segmentation.png": "",
+            "ISBI2016_ISIC_Part1_Test_Data/ISIC_2.jpg": "",
+            "ISBI2016_ISIC_Part1_Test_GroundTruth/ISIC_2_Segmentation.png": "",
+        }
+    )
+    assert {s.id: s.split for s in read(root).samples} == {"ISIC_1": "train", "ISIC_2": "test"}
