@@ -93,6 +93,15 @@ def visits_of_coco(root: Path, n: int) -> None:
     (root / "boxes.json").write_text(json.dumps(table))
 
 
+def sets_beside_each_other(root: Path, n: int) -> None:
+    """Two published sets and ten folders of one's own in one folder, with a list and a sidecar each; ids repeat."""
+    ham10000(root, n // 4)
+    isic2017(root, n // 4)
+    for k in range(10):
+        touch(root, (f"clinic_{k}/{CLASSES[j % 3]}/{j}.jpg" for j in range(n // 20)))
+        touch(root, (f"clinic_{k}/notes.csv", f"clinic_{k}/IMG_1.AAE"))
+
+
 CASES: dict[str, tuple[str, Callable[[Path, int], None], tuple[str, ...]]] = {
     "class folders, names repeat": ("class_folders", class_folders, LABELS),
     "CSV list, names repeat": ("csv_list", csv_list, LABELS),
@@ -100,6 +109,7 @@ CASES: dict[str, tuple[str, Callable[[Path, int], None], tuple[str, ...]]] = {
     "HAM10000": ("ham10000", ham10000, CLASSES),
     "ISIC 2017": ("isic2017", isic2017, CLASSES),
     "images and masks": ("image_and_mask_folders", image_and_mask_folders, ("lesion",)),
+    "twelve data sets in one folder": ("auto", sets_beside_each_other, CLASSES),
     "visits, subjects and boxes.csv": ("visits", visits_of_subjects, LABELS),
     "visits, COCO": ("visits", visits_of_coco, LABELS),
 }

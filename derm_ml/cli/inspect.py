@@ -40,9 +40,9 @@ def inspect(
         named = [f"{label} {count}" for label, count in known[:_LABELS]]
         _say(f"  labels: {', '.join(named) or 'none'}{', …' if len(known) > _LABELS else ''}")
         if seen.reading and seen.reading.left_out:
-            _say(f"  left out: {', '.join(f'{name} {count}' for name, count in seen.reading.left_out.items())}")
+            _say(f"  not modelled: {', '.join(f'{name} {count}' for name, count in seen.reading.left_out.items())}")
         for row in file_rows(seen.account):
-            if row["why"]:
+            if row["why"] and row["fate"] != "quarantined":  # that is in the way
                 _say(f"  {row['fate']}: {row['files']}, {row['why']}, e.g. {row['for example']}")
         for line in (*column_lines(seen.account), *seen.account.get("notes", ())):
             _say(f"  {line}")

@@ -36,11 +36,11 @@ def test_it_says_what_is_in_the_way(derm, tmp_path):
     raw = tmp_path / "raw"
     get_task("lesion_classification").draw(raw, 12)
     images = raw / "ISIC-2017_Training_Data"
-    (images / "IMG_1.HEIC").write_bytes(b"x")
+    (images / "IMG_1.jp2").write_bytes(b"x")
     (images / "extra.jpg").write_bytes(next(images.glob("*.jpg")).read_bytes())
     code, out, _ = derm("inspect", raw, "--task", "lesion_classification")
     assert code == 0
-    assert "IMG_1.HEIC: HEIC is no accepted image format" in out
+    assert "IMG_1.jp2: JPEG 2000 is no accepted image format" in out
     assert "extra.jpg: is not listed in" in out
     assert "no list names patients or lesions" in out
 

@@ -35,7 +35,7 @@ from derm_ml.data.sources.every_file import account_for_all, unclaimed_by, witho
 from derm_ml.data.sources.image_files import named_like_images
 from derm_ml.data.sources.labels import LabelMap, LabelNames
 from derm_ml.data.sources.lists_read import lists_read
-from derm_ml.data.sources.published import Published, layouts_about
+from derm_ml.data.sources.published_set import PublishedSet, layouts_about
 from derm_ml.data.sources.split_names import with_folder_splits
 from derm_ml.data.sources.text_files import read_json, shown
 from derm_ml.records import DELIVERIES, DataError, Listed, Origin, Reading, with_prefix
@@ -134,7 +134,7 @@ def _expected(names: LabelMap, layouts: Mapping[str, Layout]) -> str:
         return " or ".join(own)
     known = ", ".join(sorted({*names.labels, *(names.names or {})}))
     return (
-        f"a published set ({', '.join(name for name, layout in layouts.items() if isinstance(layout, Published))}), "
+        f"a published set ({', '.join(name for name, layout in layouts.items() if isinstance(layout, PublishedSet))}), "
         "a list labels.csv with the columns filename and label, a table train.csv with the column filename and one "
         f"column of 0 and 1 for each finding, or a folder for each class{f' ({known})' if known else ''}"
     )

@@ -60,8 +60,8 @@ def unclaimed_by(reading: Reading, here: Tree, folder: str) -> list[str]:
     cut = len(folder) + 1 if folder else 0
     busy = {_top(file[cut:]) for file in placed}
     doubtful = {p.file for p in reading.problems if p.kind == "unclaimed"}
-    lists = {listed.file for listed in reading.lists}
-    rest = [path for file in here.files() if (path := f"{folder}/{file}" if folder else file) not in placed | lists]
+    known = placed | {listed.file for listed in reading.lists}
+    rest = [path for file in here.files() if (path := f"{folder}/{file}" if folder else file) not in known]
     rest = [path for path in rest if path not in doubtful or _top(path[cut:]) not in busy]
     return rest if any(is_image(path) for path in rest) else []
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from derm_ml.data.sources.diagnoses import normal
+from derm_ml.data.diagnoses import normal
 from derm_ml.data.sources.labels import LabelMap
 from derm_ml.data.sources.text_files import shown
 from derm_ml.records import DataError

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from derm_ml.data.diagnoses import diagnoses, normal, same_name
 from derm_ml.data.sources.csv_table import Row
-from derm_ml.data.sources.diagnoses import diagnoses, normal, same_name
 from derm_ml.data.sources.text_files import shown
 from derm_ml.records import DataError, one_hot
 

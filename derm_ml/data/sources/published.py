@@ -6,7 +6,7 @@ column a class, a grade, findings), columns of facts, and folders. One entry of 
 
     layout = layouts()["isic2019"]
     layout.recognise(tree, labels)          whether one of its tables lies in this folder, under its published name
-    layout.read(tree, labels)               → Reading
+    published_set.read_set(layout, tree, labels)       → Reading
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from pydantic import BaseModel, ConfigDict
 
 from derm_ml.data.sources.csv_table import columns_of
 from derm_ml.data.sources.labels import LabelMap
-from derm_ml.records import Reading
 from derm_ml.tree import Tree
 
 _FILE = Path(__file__).with_name("layouts.yaml")
@@ -113,12 +112,6 @@ class Published(_Entry):
     def recognise(self, tree: Tree, labels: LabelMap) -> bool:
         return next(self.found(tree), None) is not None or any(True for _ in self.orphans(tree))
 
-    def read(self, tree: Tree, labels: LabelMap) -> Reading:
-        """Read every table that is there. Raises `DataError` for a table that is wrong, naming file and row."""
-        from derm_ml.data.sources.published_set import read_set  # below: it reads what is declared here
-
-        return read_set(self, tree, labels)
-
     def found(self, tree: Tree) -> Iterator[FoundTable]:
         """The tables that are there, in the order in which they are declared; each file once."""
         seen: set[str] = set()
@@ -163,10 +156,6 @@ def layouts() -> dict[str, Published]:
     """Name → description of every published set, in the order of the file."""
     entries = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
     return {name: Published(name=name, **entry) for name, entry in entries.items()}
-
-
-def layouts_about(what: Literal["skin", "retina"]) -> dict[str, Published]:
-    return {name: layout for name, layout in layouts().items() if layout.about == what}
 
 
 def facts_of(found: FoundTable, tree: Tree) -> Iterator[tuple[Facts, str]]:

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from derm_ml.data.sources.attributes import attributes_of
 from derm_ml.data.sources.csv_table import Row, read_csv
 from derm_ml.data.sources.image_files import distinct_ids, image_files, unlisted
 from derm_ml.data.sources.image_index import ImageIndex, same_bytes, several
 from derm_ml.data.sources.labels import LabelMap
-from derm_ml.data.sources.published import FoundTable, ImageColumn, Published, facts_of
+from derm_ml.data.sources.published import FoundTable, ImageColumn, Published, facts_of, layouts
 from derm_ml.data.sources.split_names import row_split
 from derm_ml.data.sources.table_labels import label_of, named
 from derm_ml.data.sources.text_files import shown
@@ -52,6 +53,26 @@ class _Found:
             raise row.error(f"{shown(image)} is the same image as {first}, with another label", "remove one of the two")
         self.set_aside[image] = f"a copy of an image in {PurePosixPath(first).parent}"
         return True
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """A published set as a layout among others."""
+
+    description: Published
+
+    def recognise(self, tree: Tree, labels: LabelMap) -> bool:
+        """Whether one of its tables lies in this folder, under its published name."""
+        return self.description.recognise(tree, labels)
+
+    def read(self, tree: Tree, labels: LabelMap) -> Reading:
+        """`read_set` of it."""
+        return read_set(self.description, tree, labels)
+
+
+def layouts_about(what: Literal["skin", "retina"]) -> dict[str, PublishedSet]:
+    """Name → layout of every published set about that."""
+    return {name: PublishedSet(found) for name, found in layouts().items() if found.about == what}
 
 
 def read_set(layout: Published, tree: Tree, labels: LabelMap) -> Reading:

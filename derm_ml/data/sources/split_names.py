@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from derm_ml.data.diagnoses import normal
 from derm_ml.data.sources.csv_table import Row
-from derm_ml.data.sources.diagnoses import normal
 from derm_ml.data.sources.text_files import shown
 from derm_ml.records import Sample
 

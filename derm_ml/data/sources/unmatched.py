@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from derm_ml.data.sources.diagnoses import meant_by, same_name
+from derm_ml.data.diagnoses import meant_by, same_name
 from derm_ml.records import Reading
 
 

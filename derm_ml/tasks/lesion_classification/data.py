@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from derm_ml.data.diagnoses import diagnoses
 from derm_ml.data.sources import read_source
-from derm_ml.data.sources.diagnoses import diagnoses
 from derm_ml.data.sources.unmatched import with_unmatched
 from derm_ml.files import replacing_file
 from derm_ml.records import Reading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from derm_ml.data.sources.diagnoses import malignant_diagnoses
+from derm_ml.data.diagnoses import malignant_diagnoses
 from derm_ml.task import PrepareSettings
 
 

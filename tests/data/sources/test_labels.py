@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derm_ml.data.sources.diagnoses import diagnoses, diagnosis_of, meant_by, normal
+from derm_ml.data.diagnoses import diagnoses, diagnosis_of, meant_by, normal
 from derm_ml.data.sources.finding_names import FindingMap
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
