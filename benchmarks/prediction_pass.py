@@ -22,7 +22,7 @@ import onnxruntime as ort
 
 from derm_ml.data.dataset import Dataset
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.model_folder import ModelFolder
+from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.predictions.classifier import keep, predict_rows
 from derm_ml.records import SPLITS
 from derm_ml.registry import get_task
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("prepared", type=Path)
     parser.add_argument("model", type=Path)
     options = parser.parse_args()
-    dataset, bundle = Dataset.open(options.prepared), options.model / "bundle"
+    dataset, bundle = Dataset.open(options.prepared), bundle_named(options.model)
     task = get_task(dataset.task)
     embedded = {artifact.name for artifact in EMBEDDING_ARTIFACTS}
     with tempfile.TemporaryDirectory() as name:

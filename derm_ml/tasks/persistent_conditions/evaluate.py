@@ -13,8 +13,8 @@ from derm_ml.metrics.metric import Metric
 from derm_ml.model_folder import ModelFolder
 from derm_ml.pairs.evaluation import evaluate_pairs, recount_pairs, repeat_pairs
 from derm_ml.pairs.predictor import PairPredictor
-from derm_ml.tasks.persistent_conditions.visits import numbers_of
 from derm_ml.tasks.persistent_conditions.task import TASK
+from derm_ml.tasks.persistent_conditions.visits import numbers_of
 
 
 def evaluate(predictor: PairPredictor, dataset: Dataset, split: str, model_folder: ModelFolder | None) -> Evaluation:
