@@ -117,6 +117,7 @@ def process(folder: Path, seconds: float) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_predicts_and_both_read(tmp_path):
     """Dagster makes evaluation, heatmaps and embeddings at the same time."""
     running = [process(tmp_path, 1.0) for _ in range(3)]
@@ -125,6 +126,7 @@ def test_of_two_processes_one_predicts_and_both_read(tmp_path):
     assert all(words[-1] == "[1.0]" for words in said)
 
 
+@pytest.mark.slow
 def test_a_killed_pass_leaves_nothing_that_is_read_and_keeps_nobody_waiting(tmp_path):
     killed = process(tmp_path, 600)
     assert killed.stdout is not None
