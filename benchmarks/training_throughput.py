@@ -31,7 +31,7 @@ from derm_ml.registry import get_task
 from derm_ml.training import classification, classifier_samples, segmentation
 from derm_ml.training.ema import MovingAverage
 from derm_ml.training.feeding import LoadSample
-from derm_ml.training.loop import fit_network, precision
+from derm_ml.training.loop import fabric_precision, fit_network
 from derm_ml.training.optimisation import optimizer_for
 from derm_ml.training.settings import (
     ClassifierImage,
@@ -100,7 +100,7 @@ def _noise(batch: int, side: int, *channels: int) -> Tensor:
 def bare(subject: Subject, steps: int) -> float:
     """Images per second of forward, loss, backward, clip, step and moving average on tensors already on the device."""
     recipe = subject.recipe
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision(recipe.hardware))
+    fabric = Fabric(accelerator="auto", devices=1, fabric_precision=fabric_precision(recipe.hardware))
     network = subject.network().to(fabric.device)
     average = MovingAverage(network, recipe.optimiser.ema)
     model, optimizer = fabric.setup(network, optimizer_for(network, recipe.optimiser))
@@ -176,7 +176,7 @@ def main() -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     what = f"{task.name} {options.backbone} {options.side} px batch {options.batch}"
     print(
-        f"{what} on {device}, {precision(subject.recipe.hardware)}, {images} images: "
+        f"{what} on {device}, {fabric_precision(subject.recipe.hardware)}, {images} images: "
         f"{shard_speed:.1f} of {random_speed:.1f} img/s, ratio {shard_speed / random_speed:.3f}"
     )
 

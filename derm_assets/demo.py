@@ -41,16 +41,16 @@ def main() -> None:
     places = Places.from_environment()
     delivered = places.incoming(TASK) / BATCH
     if not delivered.exists():
-        say(f"generating {PICTURES} dermoscopy-like images of three classes")
+        announce(f"generating {PICTURES} dermoscopy-like images of three classes")
         TASK.draw(delivered, PICTURES)
     with dg.DagsterInstance.get() as instance:
         run_pipeline(instance, places.here.dagster_log)
-        where = {noun: latest(instance, noun) for noun in ("dataset", "evaluation", "heatmaps")}
+        where = {noun: latest_metadata(instance, noun) for noun in ("dataset", "evaluation", "heatmaps")}
     tag = read_release(TASK.name)
     data = Dataset.open(Path(where["dataset"]["path"]))
     unseen = data.split("test").iloc[0]
     request = {"content": data.read(unseen), "headers": {"content-type": "application/octet-stream"}}
-    say(f"serving {tag} and sending it {unseen['id']}, an image of the test split")
+    announce(f"serving {tag} and sending it {unseen['id']}, an image of the test split")
     explained = places.here.out / "explained.png"
     with running(TASK.name, tag) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         answer = client.post("/predict", **request)
@@ -80,9 +80,9 @@ def run_pipeline(instance: dg.DagsterInstance, log: Path) -> None:
     instance.add_dynamic_partitions(f"{TASK.name}_batches", [BATCH])
     # the small recipe made for synthetic images; real images take the task's default
     recipe = {"ops": {f"{TASK.name}__model": {"config": {"recipe": {"drawn": {}}}}}}
-    say(f"starting Dagster (its log: {log})")
+    announce(f"starting Dagster (its log: {log})")
     with services(log) as dagster:
-        say(f"Dagster UI while this runs: {dagster.url}")
+        announce(f"Dagster UI while this runs: {dagster.url}")
         run(dagster, instance, "prepare", "delivered batch → dataset", partition=BATCH)
         run(dagster, instance, "retrain", "dataset → model → evaluation → challenger", config=recipe)
         if needs_promotion(instance):
@@ -95,7 +95,7 @@ def run(
     """Launch one job of the task and print a line for each of its steps and epochs until it has ended."""
     started = time.monotonic()
     job = f"{TASK.name}_{verb}"
-    say(f"{job}: {what}")
+    announce(f"{job}: {what}")
     run_id = dagster.launch(job, config=QUIET | (config or {}), **options)
     status = follow(
         instance, run_id, lambda line: console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
@@ -111,10 +111,10 @@ def needs_promotion(instance: dg.DagsterInstance) -> bool:
         read_release(TASK.name)
     except NotReleased:
         return True
-    return latest(instance, "registered_model")["version"] != latest(instance, "bento")["version"]
+    return latest_metadata(instance, "registered_model")["version"] != latest_metadata(instance, "bento")["version"]
 
 
-def latest(instance: dg.DagsterInstance, noun: str) -> Mapping[str, Any]:
+def latest_metadata(instance: dg.DagsterInstance, noun: str) -> Mapping[str, Any]:
     """Metadata of an asset's latest materialisation."""
     event = instance.get_latest_materialization_event(dg.AssetKey([TASK.name, noun]))
     if event is None or event.asset_materialization is None:
@@ -122,7 +122,7 @@ def latest(instance: dg.DagsterInstance, noun: str) -> Mapping[str, Any]:
     return {name: value.value for name, value in event.asset_materialization.metadata.items()}
 
 
-def say(text: str) -> None:
+def announce(text: str) -> None:
     console.print(f"[green]•[/green] {text}", soft_wrap=True)
 
 

@@ -125,10 +125,10 @@ def replay(task: str, tag: str, cases: Iterable[Upload]) -> ReplayResult:
     Raises `PackagingError` if it does not start or is not ready (a Bento without a verified model never is).
     """
     with running(task, tag) as port:
-        return compare(port, tag, cases, get_task(task).numbers)
+        return replayed(port, tag, cases, get_task(task).numbers)
 
 
-def compare(port: int, tag: str, cases: Iterable[Upload], numbers: Numbers = numbers_of) -> ReplayResult:
+def replayed(port: int, tag: str, cases: Iterable[Upload], numbers: Numbers = numbers_of) -> ReplayResult:
     """Send the cases to the service on a loopback port and hold the numbers of its answers against what is expected."""
     differences: list[float] = []
     failures: list[str] = []

@@ -139,13 +139,13 @@ def _account(data: Dataset) -> dict[str, Any]:
 
 def _contact_sheet(task: Task, data) -> bytes:
     """Training pictures of every class in turn, spread evenly over the manifest."""
-    from derm_ml.asking.replay import spread
+    from derm_ml.asking.replay import evenly_spaced
     from derm_ml.figures.sheets import contact_sheet
 
     rows = data.split("train")
     labels = sorted(rows["label"].unique())
     each = max(1, SAMPLES // max(1, len(labels)))
-    shown = [row for label in labels for _, row in spread(rows[rows["label"] == label], each).iterrows()]
+    shown = [row for label in labels for _, row in evenly_spaced(rows[rows["label"] == label], each).iterrows()]
     role = next(c.removesuffix(".shard") for c in rows.columns if c.endswith(".shard"))
     return contact_sheet([data.image(row, role) for row in shown], [f"{row['id']}\n{row['label']}" for row in shown])
 
@@ -274,7 +274,7 @@ def compare(
     """The current model, as the reference, beside others measured on the same frozen split."""
     from derm_ml.evaluation.comparison import compare as compare_runs
     from derm_ml.evaluation.comparison import named_apart, others_of, read_run
-    from derm_ml.evaluation.comparison_report import figure
+    from derm_ml.evaluation.comparison_report import difference_figure
     from derm_ml.evaluation.comparison_report import save as save_comparison
 
     current = read_run(evaluation.path)
@@ -295,7 +295,7 @@ def compare(
         data_version=dg.DataVersion("-".join(run.evaluation.model_version[:6] for run in comparison.runs)),
         metadata={
             "path": dg.MetadataValue.path(folder),
-            "differences": picture(figure(comparison)),
+            "differences": picture(difference_figure(comparison)),
             "differences_file": link(places, folder / "comparison.png"),
             "table_file": link(places, folder / "comparison.csv"),
             "table": table([row.plain() for row in comparison.rows]),

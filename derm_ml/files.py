@@ -155,7 +155,7 @@ def kind_of(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a special file")
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+def file_identity(path: Path) -> tuple[int, int] | None:
     """Inode and time of change (ns), which differ after a file was replaced by a rename; None where there is none."""
     try:
         found = path.stat()

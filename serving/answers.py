@@ -36,7 +36,7 @@ class Refusal(Said):
     error: str = Field(description="one sentence: what was wrong, and what is accepted")
 
 
-class Neighbour(Said):
+class SimilarImage(Said):
     """A known image and the cosine of its embedding with that of the image sent."""
 
     id: str
@@ -49,7 +49,7 @@ class Neighbour(Said):
 
 
 _SIMILAR: dict[str, Any] = {
-    "neighbours": (list[Neighbour], Field(description="nearest first")),
+    "neighbours": (list[SimilarImage], Field(description="nearest first")),
     "searched": (int, ...),
     "picture_is_in_the_set": (bool, Field(description="it was recognised by its pixels; its patient is left out")),
     "left_out": (int, Field(description="known images of the same or the named patient")),
@@ -107,7 +107,7 @@ class ServiceCard(Said):
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswerModels:
     """The models of all answers of one task's service."""
 
     answer: type[BaseModel]  # /predict or /match
@@ -116,7 +116,7 @@ class Answers:
     similar: type[BaseModel]
 
     @classmethod
-    def of(cls, task: Task) -> Answers:
+    def of(cls, task: Task) -> AnswerModels:
         own = task.asking.answer
         explained = {**_fields(Explanation), "answer": (own, ...), **_IDENTITY}
         similar = {**_SIMILAR, **_IDENTITY}
@@ -154,7 +154,7 @@ def _batch(own: type[BaseModel]) -> type[BaseModel]:
     )
 
 
-def identity(predictor: Predictor, bento: str) -> dict[str, str]:
+def provenance(predictor: Predictor, bento: str) -> dict[str, str]:
     """Who answers, and the id of this answer."""
     return {
         "model_version": predictor.bundle.version,

@@ -28,18 +28,18 @@ from derm_ml.asking.options import ANSWER, EXPLAIN, AskingError, read_options
 from derm_ml.asking.pair import Pair
 from derm_ml.contract import Predictor
 from derm_ml.embeddings.similar import SimilarImagesError
-from derm_ml.embeddings.similar import answer as find_similar
+from derm_ml.embeddings.similar import similar_answer as find_similar
 from derm_ml.images.decode import UPLOAD_FORMATS, ImageError, decode
 from derm_ml.images.preprocess import limit_side
 from derm_ml.task import Task
-from serving.answers import Answers, enveloped, identity, of_one
+from serving.answers import AnswerModels, enveloped, of_one, provenance
 from serving.card import service_card
 from serving.cost import pixels
 from serving.engine import Engine
 from serving.form import read_form
 from serving.guard import HEADERS, refusal
 from serving.openapi import document
-from serving.options import SIMILAR_OPTIONS, drawing_side, options_of
+from serving.options import SIMILAR_OPTIONS, drawing_side, options_from_query
 from serving.page import docs_page, page_routes, start_page, wants_page
 
 BODIES = ("image/jpeg", "image/png", "application/octet-stream")
@@ -72,7 +72,7 @@ class Question:
 def application(engine: Engine) -> Starlette:
     """The paths of one task's service."""
     task = engine.task
-    models = Answers.of(task)
+    models = AnswerModels.of(task)
 
     async def start(request: Request) -> Response:
         if wants_page(request.headers.get("accept", "")):
@@ -156,7 +156,7 @@ def application(engine: Engine) -> Starlette:
     )
 
 
-async def _batch(engine: Engine, predictor: Predictor, question: Question, models: Answers) -> dict[str, Any]:
+async def _batch(engine: Engine, predictor: Predictor, question: Question, models: AnswerModels) -> dict[str, Any]:
     """Several images: for each its answer, or the status and sentence that it alone would have been refused with."""
     task, results = engine.task, []
     for start in range(0, len(question.parts), TOGETHER):
@@ -222,7 +222,7 @@ async def _read(
         raise HTTPException(415, _wanted([part.name for part in asking.parts], asking.takes_bytes, takes_batch))
     _refuse_encoding(request)
     given = request.query_params.multi_items()
-    options, ignored = options_of(given, engine.task, predictor.card, used_for)
+    options, ignored = options_from_query(given, engine.task, predictor.card, used_for)
     engine.admit()
     if not is_form:
         return Question(options, ignored, [(IMAGE, await _image(request))], is_batch=False)
@@ -274,7 +274,7 @@ def _prefers_json(accept: str) -> bool:
 
 
 def _signed(what: str, predictor: Predictor, engine: Engine) -> dict[str, str]:
-    signed = identity(predictor, engine.bento_of(predictor))
+    signed = provenance(predictor, engine.bento_of(predictor))
     logger.info(f"{what} %(prediction_id)s model %(model_version)s bento %(bento)s", signed)
     return signed
 

@@ -22,7 +22,7 @@ from derm_ml.addresses import is_loopback
 from derm_ml.model_folder import ModelFolder
 from derm_ml.task import Task
 from serving import logs, memory, slow_headers
-from serving.answers import Answers
+from serving.answers import AnswerModels
 from serving.endpoints import application, largest_body
 from serving.engine import SOURCE, Engine, Files
 from serving.follow import CODE, Follower, open_challenger
@@ -127,7 +127,7 @@ def make_service(
         absent={"/match", "/predict"} - {task.asking.path},
     )
     service.mount_asgi_app(application(engine))
-    service.described = document(engine, Answers.of(task))
+    service.described = document(engine, AnswerModels.of(task))
     return service
 
 

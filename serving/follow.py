@@ -22,9 +22,9 @@ from bentoml.exceptions import BentoMLException
 
 from derm_ml import DermError
 from derm_ml.embeddings.similar import SimilarImagesError
-from derm_ml.files import identity
+from derm_ml.files import file_identity
 from serving.engine import Engine, Files, Loaded, load_predictor
-from serving.released import NotReleased, Withdrawn, read_release, release_file
+from serving.released import NotReleased, ReleaseWithdrawn, read_release, release_file
 
 SECONDS = 1.0  # between two looks at the release file: one stat each
 CODE = "code"  # the label of a Bento that names the sources in it
@@ -47,7 +47,7 @@ class Follower:
 
     def look(self) -> None:
         """Serve what is released now, if it is another Bento than the one that answers and is fit to."""
-        if (seen := identity(release_file(self.engine.task.name))) == self._seen:
+        if (seen := file_identity(release_file(self.engine.task.name))) == self._seen:
             return
         self._seen = seen
         tag = ""
@@ -59,7 +59,7 @@ class Follower:
             self.engine.switch(self._opened(tag))
         except OtherCode as error:
             self._refuse(tag, "restart_needed", error)
-        except Withdrawn as error:
+        except ReleaseWithdrawn as error:
             self.engine.withdraw()
             self.engine.metrics.swaps.labels("withdrawn").inc()
             logger.error("nothing is served any more: %s", error)
@@ -88,7 +88,7 @@ class Follower:
         bento = bentoml.get(tag)
         if bento.info.labels.get(CODE, "") != self.code:
             raise OtherCode(f"{tag} was built from other code; start the service again to serve it")
-        return self.engine.open(Files.stored(model_folder(tag, self.engine.task.name)), tag)
+        return self.engine.open(Files.stored(bento_model_folder(tag, self.engine.task.name)), tag)
 
     def _refuse(self, tag: str, outcome: str, error: Exception) -> None:
         self.engine.refused = _SENTENCES[outcome]
@@ -103,7 +103,7 @@ _SENTENCES = {
 }
 
 
-def model_folder(tag: str, task: str) -> Path:
+def bento_model_folder(tag: str, task: str) -> Path:
     """Where the model of a Bento in the store lies. Raises `BentoMLException` if there is no such Bento or model."""
     models = [model.tag for model in bentoml.get(tag).info.all_models if model.tag.name == task]
     if not models:
@@ -114,7 +114,7 @@ def model_folder(tag: str, task: str) -> Path:
 def open_challenger(engine: Engine, tag: str) -> None:
     """Put the model of another Bento into the shadow of `engine`; one that cannot be opened is logged and left out."""
     try:
-        predictor = load_predictor(engine.task, Files.stored(model_folder(tag, engine.task.name)))
+        predictor = load_predictor(engine.task, Files.stored(bento_model_folder(tag, engine.task.name)))
     except (DermError, SimilarImagesError, BentoMLException) as error:
         logger.error("the challenger %s is not asked: %s", tag, error)
         return

@@ -25,7 +25,7 @@ from derm_ml.files import replacing_folder, write_json
 from derm_ml.formats import RELEASE
 from derm_ml.places import installation
 from derm_ml.registry import all_tasks
-from serving.follow import model_folder
+from serving.follow import bento_model_folder
 from serving.released import bento_folder, read_release
 
 RECIPE = Path(__file__).resolve().parents[1] / "deploy" / "image"
@@ -40,7 +40,7 @@ def assemble(task: str, folder: Path) -> str:
     Raises `NotReleased` if nothing is, and `BentoMLException` if the release names what is not in the store.
     """
     tag = read_release(task)
-    bento, model = Path(bentoml.get(tag).path), model_folder(tag, task)
+    bento, model = Path(bentoml.get(tag).path), bento_model_folder(tag, task)
     with replacing_folder(folder) as temporary:
         for file in RECIPE.iterdir():
             shutil.copyfile(file, temporary / file.name)

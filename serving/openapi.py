@@ -19,7 +19,7 @@ from derm_ml.asking.options import ANSWER, EXPLAIN, Option
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.images.decode import UPLOAD_FORMATS
 from derm_ml.task import Task
-from serving.answers import Answers, Refusal, ServiceCard
+from serving.answers import AnswerModels, Refusal, ServiceCard
 from serving.engine import Engine
 from serving.options import SIMILAR_OPTIONS
 
@@ -42,7 +42,7 @@ REFUSALS = {
 }
 
 
-def document(engine: Engine, models: Answers) -> dict[str, Any]:
+def document(engine: Engine, models: AnswerModels) -> dict[str, Any]:
     """The description of one task's service; labels and operating points are those of its model, once there is one."""
     task = engine.task
     card = engine.predictor.card if engine.predictor else None
@@ -66,7 +66,7 @@ def document(engine: Engine, models: Answers) -> dict[str, Any]:
     }
 
 
-def _questions(task: Task, card: BundleCard | None, models: Answers) -> dict[str, Any]:
+def _questions(task: Task, card: BundleCard | None, models: AnswerModels) -> dict[str, Any]:
     asking = task.asking
     answers = [models.answer, models.batch] if asking.takes_batches else [models.answer]
     answer = {"application/json": {"schema": _ref(answers[0]) if len(answers) == 1 else _any_of(answers)}}

@@ -28,7 +28,7 @@ def known_anywhere() -> dict[str, Option]:
     return {option.name: option for task in all_tasks().values() for option in task.asking.options}
 
 
-def options_of(
+def options_from_query(
     pairs: Sequence[tuple[str, str]], task: Task, card: BundleCard, used_for: str
 ) -> tuple[dict[str, str], list[str]]:
     """Query parameters → the options of a question, and the names of those that were sent and have no effect.

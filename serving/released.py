@@ -22,7 +22,7 @@ class NotReleased(DermError):
     """There is no released Bento of a task, or the file that names it cannot be used."""
 
 
-class Withdrawn(NotReleased):
+class ReleaseWithdrawn(NotReleased):
     """What was released was withdrawn with its model, and nothing took its place."""
 
 
@@ -87,7 +87,7 @@ def read_release(task: str) -> str:
     except (ValueError, KeyError, TypeError) as error:
         raise NotReleased(f"{path}: not a release file; release the Bento again") from error
     if tag is None:
-        raise Withdrawn(
+        raise ReleaseWithdrawn(
             f"the Bento of {task} was withdrawn with its model; materialise {task}/bento to release another"
         )
     if not isinstance(tag, str) or not _is_tag(task, tag):

@@ -20,7 +20,7 @@ from collections import deque
 from pathlib import Path
 
 from derm_ml import DermError
-from derm_ml.files import identity
+from derm_ml.files import file_identity
 from derm_ml.places import setting_path
 
 TOKEN, FILE = "DERM_TOKEN", "DERM_TOKENS_FILE"
@@ -54,7 +54,7 @@ class Tokens:
         self._seen: tuple[int, int] | None = None
         if file is not None:
             self._named = read_tokens(file)
-            self._seen = identity(file)
+            self._seen = file_identity(file)
 
     @classmethod
     def from_environment(cls) -> Tokens:
@@ -75,7 +75,7 @@ class Tokens:
         return found
 
     def _refresh(self) -> None:
-        if self._file is None or (seen := identity(self._file)) == self._seen:
+        if self._file is None or (seen := file_identity(self._file)) == self._seen:
             return
         self._seen = seen
         try:

@@ -34,7 +34,7 @@ from derm_ml.evaluation.record import Evaluation
 from derm_ml.files import sha256
 from derm_ml.formats import FORMATS, VERSION, Format
 from derm_ml.images.decode import INGEST_FORMATS, decode
-from derm_ml.predictions.kept import About, read_table
+from derm_ml.predictions.kept import About, read_kept
 from derm_ml.promotion.ledger import Ledger, standing
 from derm_ml.promotion.policy import Policy
 from derm_ml.records import DataError
@@ -92,7 +92,7 @@ def predicted(root: Path) -> pa.Table:
     """The predictions kept of the test split."""
     dataset = Dataset.open(root / "dataset" / TASK)
     about = About.of("classifier", Bundle.open(root / MODEL / "bundle"), dataset, "test")
-    return read_table(root / PREDICTED, about, dataset.split("test")["id"].tolist())
+    return read_kept(root / PREDICTED, about, dataset.split("test")["id"].tolist())
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def image_uploads(asking: Asking, dataset: Dataset, evaluation: Evaluation, n: i
     said = evaluation.predictions.set_index("id")
     answered = [column for column in said.columns if column.startswith(("p.", "answer."))]
     fellows = dict(zip(rows["id"], asking.fellows(dataset, rows), strict=True))
-    for _, row in spread(rows, n).iterrows():
+    for _, row in evenly_spaced(rows, n).iterrows():
         other = fellows[row["id"]]
         image = dataset.read(row)
         parts = {IMAGE: image} if other < 0 else {FIRST: image, SECOND: dataset.read(rows.iloc[other])}
@@ -58,7 +58,7 @@ def numbers_of(answer: Mapping[str, Any]) -> Mapping[str, float]:
     return answer.get("probabilities") or {name: value for name, value in answer.items() if isinstance(value, float)}
 
 
-def spread(rows: pd.DataFrame, n: int) -> pd.DataFrame:
+def evenly_spaced(rows: pd.DataFrame, n: int) -> pd.DataFrame:
     """At most `n` rows, evenly spaced."""
     count = min(n, len(rows))
     return rows.take([i * len(rows) // count for i in range(count)])

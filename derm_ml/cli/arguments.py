@@ -121,7 +121,7 @@ def open_registry() -> Registry:
     return next(iter(found)).load()()
 
 
-def options_of(
+def options_from_flags(
     age: str, sex: str, facts: Path | None, images: Sequence[Path], **wishes: str
 ) -> Callable[[Path], dict[str, str]]:
     """Picture → the options of the task: what was wished, and what is known of the person.
@@ -172,7 +172,7 @@ def fellow_of(task: Task, images: Sequence[Path], path: Path | None) -> Callable
         raise DermError(f"--fellow: {task.name} is asked about {task.asking.about}")
     if len(images) != 1 or images[0].is_dir() or path.is_dir():
         raise DermError("--fellow: give one picture of the eye in question, and one of the other eye")
-    ((_, other),) = pictures([path])
+    ((_, other),) = asked_images([path])
     if isinstance(other, str):
         raise DermError(f"{path}: {other}")
     return lambda image: Pair(image, other)
@@ -185,7 +185,7 @@ def _is_number(text: str, low: float, high: float) -> bool:
         return False
 
 
-def pictures(paths: list[Path]) -> Iterator[tuple[Path, Any]]:
+def asked_images(paths: list[Path]) -> Iterator[tuple[Path, Any]]:
     """(path, RGB array or the sentence why it cannot be read) of every image in the files and folders.
 
     In a folder, an image of a format that is not read (HEIC, DICOM, …) and what is no file (a pipe, a link that leaves

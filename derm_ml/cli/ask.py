@@ -20,10 +20,10 @@ from derm_ml.cli.arguments import (
     PreparedData,
     TaskName,
     asked_by,
+    asked_images,
     dataset_of,
     fellow_of,
-    options_of,
-    pictures,
+    options_from_flags,
     predictor_of,
     task_of,
     wished,
@@ -73,7 +73,7 @@ def predict(
     asked_by(task, "predict")
     if as_json and as_csv:
         raise DermError("--json and --csv exclude each other: choose one")
-    options = options_of(age, sex, facts, images, point=point)
+    options = options_from_flags(age, sex, facts, images, point=point)
     with_fellow = fellow_of(task, images, fellow)
     predictor = predictor_of(task, model)
     wishes = wished(task, option, predictor.card)
@@ -104,7 +104,7 @@ def explain(
     asked_by(task, "predict", " with --picture")
     predictor = predictor_of(task, model)
     wishes = wished(task, option, predictor.card)
-    options = options_of(age, sex, facts, images, label=label)
+    options = options_from_flags(age, sex, facts, images, label=label)
     if label and label not in predictor.labels:
         raise WrongValue(unknown("label", label, predictor.labels, "the model knows"))
     with_fellow = fellow_of(task, images, fellow)
@@ -127,7 +127,7 @@ def similar(
 ) -> None:
     """Find the known images most like each picture. The index is made once a model, from the prepared dataset."""
     from derm_ml.embeddings.made import similar_of
-    from derm_ml.embeddings.similar import answer, names_of
+    from derm_ml.embeddings.similar import names_of, similar_answer
     from derm_ml.neutral_ids import installation_ids
 
     task = task_of(task_name)
@@ -150,7 +150,7 @@ def similar(
     ids, names = installation_ids(), names_of(index)
     try:
         for path, _, image in _readable(images):
-            found = answer(index, predictor, image, options, ids)
+            found = similar_answer(index, predictor, image, options, ids)
             for near in found["neighbours"]:  # here, where the images lie, by their own names
                 near["id"] = names.get(near["id"], near["id"])
             if as_json:
@@ -169,7 +169,7 @@ def _readable(images: list[Path]) -> Iterator[tuple[Path, str, Any]]:
     """
     failed = total = 0
     named: Counter[str] = Counter()
-    for path, image in pictures(images):
+    for path, image in asked_images(images):
         total += 1
         if isinstance(image, str):
             failed += 1

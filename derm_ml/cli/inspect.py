@@ -25,10 +25,10 @@ def inspect(
 
     The exit code is 1 if no task can read it.
     """
-    from derm_ml.data.inspection import look
+    from derm_ml.data.inspection import inspected
 
     tasks = [task_of(task_name)] if task_name else list(all_tasks().values())
-    looks = [look(task, folder, settings_of(task, params).settings) for task in tasks]
+    looks = [inspected(task, folder, settings_of(task, params).settings) for task in tasks]
     for seen in looks:
         if seen.refused:
             continue

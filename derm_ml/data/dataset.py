@@ -30,7 +30,7 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from derm_ml import formats
-from derm_ml.data.splits import Identity, known_again, split_hash
+from derm_ml.data.splits import ImageIdentity, known_again, split_hash
 from derm_ml.files import replacing_folder
 from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, stored_mask
 from derm_ml.records import (
@@ -234,10 +234,10 @@ class Dataset:
         return tuple(Region(*values).scaled(across, down) for values in json.loads(stored))
 
     @property
-    def identities(self) -> dict[Identity, str]:
+    def identities(self) -> dict[ImageIdentity, str]:
         """What each sample is known again by, and its split."""
         rows = self.manifest.to_dict("records")
-        return {Identity(row["source"], row["id"], content_of(row)): row["split"] for row in rows}
+        return {ImageIdentity(row["source"], row["id"], content_of(row)): row["split"] for row in rows}
 
     def learned_from(self, newer: Dataset, split: str) -> list[str]:
         """Ids of a newer dataset's split that lie in the training or validation split of this one."""

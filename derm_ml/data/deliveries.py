@@ -105,7 +105,7 @@ def _read(raw: Path, path: Path) -> Delivery:
         ) from None
 
 
-def accepted(raw: Path, readings: Sequence[tuple[str, Reading]]) -> list[Reading]:
+def accepted_readings(raw: Path, readings: Sequence[tuple[str, Reading]]) -> list[Reading]:
     """(folder, reading) of each source → the readings without what the records leave out, with what they correct.
 
     Deliveries come last and in the order of their acceptance, so that none takes an earlier image's id.

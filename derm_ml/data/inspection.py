@@ -34,7 +34,7 @@ class Look:
     in_the_way: tuple[str, ...] = ()
 
 
-def look(task: Task, folder: Path, settings: PrepareSettings) -> Look:
+def inspected(task: Task, folder: Path, settings: PrepareSettings) -> Look:
     """Read the names and lists of a folder, and decode a few of its images; nothing is written."""
     try:
         reading = task.read(folder, settings)

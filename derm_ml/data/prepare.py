@@ -22,10 +22,10 @@ import pandas as pd
 from derm_ml import formats
 from derm_ml.data.account import account_of, nothing_usable, require_matching
 from derm_ml.data.dataset import ACCOUNT, Dataset, content_of
-from derm_ml.data.splits import Identity, Settled, SplitFractions, known_again, settle, split_hash
+from derm_ml.data.splits import ImageIdentity, Settled, SplitFractions, known_again, settle, split_hash
 from derm_ml.files import replacing_folder, write_json
 from derm_ml.images.containers import ImageError
-from derm_ml.images.decode import INGEST_FORMATS, canonical, canonical_mask, decode, read_image_file
+from derm_ml.images.decode import INGEST_FORMATS, canonical_mask, decode, read_image_file, stored_form
 from derm_ml.images.fingerprints import DuplicatePair, Fingerprint, find_duplicates, fingerprint
 from derm_ml.images.orientation import Frame, WrongFrame, frame_of, turn_of_mask, upright_regions
 from derm_ml.records import (
@@ -184,7 +184,7 @@ def _stored(role: str, data: bytes, side: int, turn: int) -> _Stored:
     if role == "mask":
         png, mask = canonical_mask(data, turn)
         return _Stored(png, *mask.shape, area=float((mask > 0).mean()))
-    stored, (height, width) = canonical(data, side)
+    stored, (height, width) = stored_form(data, side)
     return _Stored(stored, height, width)
 
 
@@ -258,8 +258,8 @@ def _earlier_splits(
     info = formats.DATASET.read(info, out / "dataset.json", DataError, "remove it to deal all splits anew")
     if info["settings"]["seed"] != seed:
         return {}
-    old = {Identity(row["source"], row["id"], content_of(row)): row["split"] for row in table.to_dict("records")}
-    return known_again(old, [Identity(s.source, s.id, content_of(rows[s.id])) for s in samples])
+    old = {ImageIdentity(row["source"], row["id"], content_of(row)): row["split"] for row in table.to_dict("records")}
+    return known_again(old, [ImageIdentity(s.source, s.id, content_of(rows[s.id])) for s in samples])
 
 
 def _manifest(

@@ -271,7 +271,7 @@ def _stratified(
     return drawn
 
 
-class Identity(NamedTuple):
+class ImageIdentity(NamedTuple):
     """What an image is known again by when data are prepared a second time."""
 
     source: str
@@ -279,7 +279,7 @@ class Identity(NamedTuple):
     content: str  # sha256 of its stored pictures
 
 
-def known_again(old: Mapping[Identity, str], new: Sequence[Identity]) -> dict[str, str]:
+def known_again(old: Mapping[ImageIdentity, str], new: Sequence[ImageIdentity]) -> dict[str, str]:
     """Sample id → the split of the old image it is, for those of the new images that are one.
 
     It is known by source, id and content; else by content (it was renamed or moved, or another took its id); else by

@@ -22,7 +22,7 @@ from derm_ml.records import DELIVERIES, DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Withdrawn:
+class WithdrawnDelivery:
     """A delivery that was taken out, and where it lies now."""
 
     delivery: Delivery
@@ -34,7 +34,7 @@ class Withdrawn:
         return f"{self.delivery.taken} images{also} of {self.delivery.name} were withdrawn to {self.folder}"
 
 
-def withdraw(raw: Path, name: str, withdrawn: Path) -> Withdrawn:
+def withdraw(raw: Path, name: str, withdrawn: Path) -> WithdrawnDelivery:
     """Move the delivery called `name` (as delivered, or its folder's name) out of `raw` to `withdrawn`.
 
     Raises `DataError`, naming what there is, for a name that no delivery has, or more than one.
@@ -53,7 +53,7 @@ def withdraw(raw: Path, name: str, withdrawn: Path) -> Withdrawn:
         shutil.move(source, target)
         if not any((raw / DELIVERIES).iterdir()):
             (raw / DELIVERIES).rmdir()
-        return Withdrawn(found[0], target)
+        return WithdrawnDelivery(found[0], target)
 
 
 def models_trained_on(delivery: Delivery, models: Path, versions: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from derm_ml import RESEARCH_USE
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.embeddings.extract import table_of, unit, vectors, write_embeddings
-from derm_ml.embeddings.map import drawn_rows, project, render_map
+from derm_ml.embeddings.map import drawn_rows, render_map, tsne_positions
 from derm_ml.embeddings.quality import K, precision_at_k, quality, retrieve
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError, build_similar
 from derm_ml.figures.embeddings import map_figure, precision_figure
@@ -64,7 +64,7 @@ def make_embeddings(predictor: Classifier, dataset: Dataset, folder: Path) -> Ma
 def make_map(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """`embedding_map.png` and `embedding_map.html`."""
     table = drawn_rows(table_of(predictor, dataset, ModelFolder.holding(folder)))
-    points = project(table)
+    points = tsne_positions(table)
     panels = {"Label": table["label"].tolist(), "Split": table["split"].tolist()}
     if "predicted" in table:
         right = (table["predicted"] == table["label"]).tolist()

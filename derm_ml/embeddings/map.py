@@ -40,7 +40,7 @@ def drawn_rows(table: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[np.linspace(0, len(table) - 1, MOST).astype(int)].reset_index(drop=True)
 
 
-def project(table: pd.DataFrame, seed: int = 0) -> np.ndarray:
+def tsne_positions(table: pd.DataFrame, seed: int = 0) -> np.ndarray:
     """(N, 2) float32 positions of the rows by t-SNE. Raises `ValueError` for fewer than four images."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

@@ -254,7 +254,7 @@ def ship(folder: Path, target: Path, thumbnails: bool) -> None:
     write_json(target / CARD, card)
 
 
-def answer(
+def similar_answer(
     similar: SimilarImages,
     predictor: Classifier,
     image: np.ndarray,

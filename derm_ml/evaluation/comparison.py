@@ -39,7 +39,7 @@ class ComparisonError(DermError, ValueError):
 
 
 @dataclass(frozen=True)
-class Run:
+class MeasuredModel:
     """One model's evaluation, under the name it has in the table."""
 
     name: str
@@ -47,7 +47,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Row:
+class MetricDifference:
     """One metric of one run against the reference: `difference` is run − reference.
 
     It is None, and `remark` says why, where the metric or its interval is undefined for one of the two.
@@ -104,8 +104,8 @@ class Comparison:
     split_hash: str
     n: int
     groups: int
-    runs: tuple[Run, ...]
-    rows: tuple[Row, ...]
+    runs: tuple[MeasuredModel, ...]
+    rows: tuple[MetricDifference, ...]
 
     @property
     def by_chance(self) -> str:
@@ -114,7 +114,7 @@ class Comparison:
         return f"Of {n} differences about {n / 20:.1f} are told apart by chance alone, were all models the same."
 
 
-def compare(runs: Sequence[Run], task: Task) -> Comparison:
+def compare(runs: Sequence[MeasuredModel], task: Task) -> Comparison:
     """The runs against the first of them. Raises `ComparisonError` if they were not measured on the same cases."""
     if len(runs) < 2:
         raise ComparisonError("a comparison needs two runs at least")
@@ -146,7 +146,7 @@ def primary_difference(candidate: Evaluation, champion: Evaluation, task: Task) 
 
     Raises `ComparisonError` if they were not measured on the same cases.
     """
-    runs = (Run("champion", champion), Run("candidate", candidate))
+    runs = (MeasuredModel("champion", champion), MeasuredModel("candidate", candidate))
     base, table = _lined_up(runs)
     measures = measures_of((champion, candidate), (base, table), task)
     measure = next((m for m in measures if m.name == task.primary_metric), None)
@@ -154,7 +154,7 @@ def primary_difference(candidate: Evaluation, champion: Evaluation, task: Task) 
     return row.difference if row else None
 
 
-def _lined_up(runs: Sequence[Run]) -> list[pd.DataFrame]:
+def _lined_up(runs: Sequence[MeasuredModel]) -> list[pd.DataFrame]:
     """The predictions of each run, in the order of the first. Raises `ComparisonError` if the cases differ."""
     order = list(runs[0].evaluation.predictions["id"])
     for run in runs[1:]:
@@ -165,7 +165,7 @@ def _lined_up(runs: Sequence[Run]) -> list[pd.DataFrame]:
     return tables
 
 
-def read_run(path: Path, split: str = "test") -> Run:
+def read_run(path: Path, split: str = "test") -> MeasuredModel:
     """A run by its model folder, its bundle, or its evaluation. Raises `ComparisonError` if it was not evaluated."""
     model = ModelFolder.holding(bundle_named(path))
     place = path if (path / SUMMARY).is_file() else model.evaluation(split)
@@ -173,14 +173,14 @@ def read_run(path: Path, split: str = "test") -> Run:
         raise ComparisonError(f"{path} has no evaluation on {split}: run `derm evaluate` on it first")
     name = (ModelFolder.holding(place).path if is_evaluation(place) else place).name
     try:
-        return Run(name, Evaluation.load(place))
+        return MeasuredModel(name, Evaluation.load(place))
     except EvaluationError as error:
         raise ComparisonError(str(error)) from error
 
 
 def others_of(
-    current: Run, models: Path, primary_metric: str, most: int, note: Callable[[str], object] = lambda _: None
-) -> list[Run]:
+    current: MeasuredModel, models: Path, primary_metric: str, most: int, note: Callable[[str], object] = lambda _: None
+) -> list[MeasuredModel]:
     """The other models below `models` that were measured on the same frozen split, the best of them, best first.
 
     One whose files cannot be read is left out, and `note` is called with a sentence: a neighbour's damage is not this
@@ -202,32 +202,38 @@ def others_of(
     return found[:most]
 
 
-def named_apart(runs: Sequence[Run]) -> list[Run]:
+def named_apart(runs: Sequence[MeasuredModel]) -> list[MeasuredModel]:
     """The runs with distinct names: the model's version is added where two folders are called the same."""
     names = [run.name for run in runs]
     twice = {name for name in names if names.count(name) > 1}
     return [
-        Run(f"{r.name} {r.evaluation.model_version[:6]}" if r.name in twice else r.name, r.evaluation) for r in runs
+        MeasuredModel(f"{r.name} {r.evaluation.model_version[:6]}" if r.name in twice else r.name, r.evaluation)
+        for r in runs
     ]
 
 
 def _measured(
-    measure: Measure, run: Run, reference: Run, table: pd.DataFrame, base: pd.DataFrame, groups: np.ndarray
-) -> Row:
+    measure: Measure,
+    run: MeasuredModel,
+    reference: MeasuredModel,
+    table: pd.DataFrame,
+    base: pd.DataFrame,
+    groups: np.ndarray,
+) -> MetricDifference:
     """The row of one metric of one run; without a difference and with a remark where there is none."""
     a, b = measure.own(table, run.evaluation), measure.own(base, reference.evaluation)
     values = estimate(measure.statistic, a, *measure.shared), estimate(measure.statistic, b, *measure.shared)
     if None in values:
-        return Row(measure.name, run.name, *values, None, remark="undefined on these cases")
+        return MetricDifference(measure.name, run.name, *values, None, remark="undefined on these cases")
     try:
         difference = paired_difference(measure.statistic, groups, a, b, *measure.shared)
     except ValueError as error:  # one patient, or a class that most resamples miss
-        return Row(measure.name, run.name, *values, None, remark=str(error))
+        return MetricDifference(measure.name, run.name, *values, None, remark=str(error))
     try:
         delong = delong_difference(*_of_known(a, b, measure.shared[0])) if measure.is_auc else None
     except ValueError as error:  # one positive: the bootstrap may still say something
-        return Row(measure.name, run.name, *values, difference, remark=str(error))
-    return Row(measure.name, run.name, *values, difference, delong)
+        return MetricDifference(measure.name, run.name, *values, difference, remark=str(error))
+    return MetricDifference(measure.name, run.name, *values, difference, delong)
 
 
 def _of_known(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -235,7 +241,7 @@ def _of_known(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, 
     return a[keep], b[keep], y[keep]
 
 
-def _refuse_other_cases(a: Run, b: Run) -> None:
+def _refuse_other_cases(a: MeasuredModel, b: MeasuredModel) -> None:
     first, second = a.evaluation, b.evaluation
     facts: Mapping[str, tuple[str, str]] = {
         "task": (first.task, second.task),

@@ -38,13 +38,13 @@ def save(comparison: Comparison, folder: Path) -> Path:
             "research_use": RESEARCH_USE,
         }
         write_json(temporary / "comparison.json", formats.COMPARISON.stamped(stored))
-        (temporary / "comparison.png").write_bytes(figure(comparison))
+        (temporary / "comparison.png").write_bytes(difference_figure(comparison))
         with (temporary / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
             write_rows(file, list(rows[0]), rows)
     return folder
 
 
-def figure(comparison: Comparison) -> bytes:
+def difference_figure(comparison: Comparison) -> bytes:
     """One line a metric, one mark a run: run − reference, with the interval from resampled patients.
 
     An interval that does not touch the line at 0 tells the two apart; filled marks do, open ones do not. The thin bar

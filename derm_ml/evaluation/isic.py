@@ -56,7 +56,7 @@ def read_submission(path: Path) -> pd.DataFrame:
     return _check(path, table)
 
 
-def score(submission: Path, truth: Path) -> dict[str, Metric]:
+def score_submission(submission: Path, truth: Path) -> dict[str, Metric]:
     """`auc_melanoma`, `auc_seborrheic_keratosis` and `auc_mean` of a submission against the published truth.
 
     Images are joined by id; both files must hold the same ids, else `DataError` says which are missing. The
@@ -106,5 +106,5 @@ def _same_ids(submission: Path, given: pd.DataFrame, truth: Path, right: pd.Data
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         raise SystemExit(__doc__)
-    for name, metric in score(Path(sys.argv[1]), Path(sys.argv[2])).items():
+    for name, metric in score_submission(Path(sys.argv[1]), Path(sys.argv[2])).items():
         print(f"{name:28s} {metric}")

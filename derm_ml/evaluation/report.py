@@ -62,11 +62,17 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"words": headed, "figure": figure, "cell": cell, "whisker": whisker, "numeric": numeric}
+    environment.filters |= {
+        "words": headed,
+        "figure": three_decimals,
+        "cell": cell,
+        "whisker": whisker,
+        "numeric": numeric,
+    }
     return environment.get_template("report.html.j2")
 
 
-def figure(number: float | None) -> str:
+def three_decimals(number: float | None) -> str:
     """Three decimals, which is what the intervals of such data support; a dash for what is undefined."""
     return "–" if number is None else f"{number:.3f}"
 

@@ -25,7 +25,7 @@ from derm_ml.figures.sheets import contact_sheet
 from derm_ml.images.preprocess import resized_mask
 from derm_ml.metrics.intervals import measured, ratio, weighted_mean
 from derm_ml.metrics.metric import Metric, not_evaluable
-from derm_ml.metrics.segmentation import score
+from derm_ml.metrics.segmentation import mask_scores
 from derm_ml.model_folder import ModelFolder
 from derm_ml.predictions.segmenter import Masks, masks_of, segment_rows
 from derm_ml.task import Task
@@ -142,7 +142,7 @@ def _scored(dataset: Dataset, masks: Masks) -> Iterator[dict[str, Any]]:
             "group": str(row["group"]),
             "source": str(row["source"]),
             "true_area": float(row["mask.area"]),
-            **asdict(score(masks.mask(place), dataset.mask(row))),
+            **asdict(mask_scores(masks.mask(place), dataset.mask(row))),
             # repeated through the built service before it is released
             "answer.area_share": float((masks.answered(place) > 0).mean()),
             "answer.confidence": float(masks.confidence[place]),

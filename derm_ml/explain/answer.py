@@ -10,7 +10,7 @@ from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation
 from derm_ml.bundles.attributes import Attributes
 from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
-from derm_ml.explain.layers import heatmaps, shown
+from derm_ml.explain.layers import heatmap_layers, resized
 from derm_ml.explain.overlay import captioned, overlay
 from derm_ml.sentences import WrongValue, unknown
 
@@ -39,7 +39,7 @@ def explained(predictor: Classifier, image: np.ndarray, options: Mapping[str, st
     outputs = asked(predictor, [image], options)
     label = _label(predictor, outputs, options)
     column = predictor.labels.index(label)
-    drawn = overlay(shown(image, options), predictor.unsquared(outputs.maps[0, column], image))
+    drawn = overlay(resized(image, options), predictor.unsquared(outputs.maps[0, column], image))
     probability = outputs.probabilities[0, column]
     return captioned(drawn, f"{label}: {probability:.1%} (model {predictor.bundle.version})\n{RESEARCH_USE}")
 
@@ -48,7 +48,7 @@ def explanation_of(
     predictor: Classifier, outputs: Outputs, image: np.ndarray, options: Mapping[str, str]
 ) -> Explanation:
     """The Grad-CAM of `options["label"]` (default: the most likely label) as numbers; `outputs` are of `image`."""
-    return heatmaps(predictor, outputs, [_label(predictor, outputs, options)], image, options)
+    return heatmap_layers(predictor, outputs, [_label(predictor, outputs, options)], image, options)
 
 
 def _label(predictor: Classifier, outputs: Outputs, options: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
-from derm_ml.explain.layers import shown
+from derm_ml.explain.layers import resized
 from derm_ml.explain.overlay import captioned, overlay
 from derm_ml.metrics.words import readable
 from derm_ml.sentences import WrongValue, unknown
@@ -36,7 +36,7 @@ def shown_findings(predictor: Classifier, outputs: Outputs, label: str = "") -> 
     return [label] if label else present or [max(p, key=p.__getitem__)]
 
 
-def explained(predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
+def explained_findings(predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
     """RGB (H, W, 3) uint8: a panel for each of the `shown_findings` of `options["label"]`, side by side.
 
     Of a pair it is the first photo; the second, of the person's other eye, only takes part in the probabilities.
@@ -50,7 +50,7 @@ def explained(predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[
         p, threshold = float(outputs.probabilities[0, column]), predictor.card.threshold(name)
         said = "present" if p >= threshold else "not present"
         text = f"{readable(name)}: {p:.1%}, {said} (from {threshold:.1%})"
-        drawn = overlay(shown(image, options), predictor.unsquared(outputs.maps[0, column], image))
+        drawn = overlay(resized(image, options), predictor.unsquared(outputs.maps[0, column], image))
         panels.append(captioned(drawn, f"{text}\n{RESEARCH_USE}"))
     tallest = max(len(panel) for panel in panels)
     white = (255, 255, 255)

@@ -20,7 +20,7 @@ CLAHE_LIMIT, CLAHE_TILES = 2.0, 8  # contrast limit and tiles a side: Zuiderveld
 GRAHAM_GAIN, GRAHAM_BLUR = 4.0, 30  # Graham 2015: four times the difference from a blur of 1/30 of the radius
 
 
-class Box(NamedTuple):
+class Window(NamedTuple):
     """Rows top..bottom and columns left..right (exclusive ends) of a picture."""
 
     top: int
@@ -62,17 +62,17 @@ def conditioned(image: np.ndarray, rule: Preprocessing) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def field_of_view(image: np.ndarray) -> Box:
+def field_of_view(image: np.ndarray) -> Window:
     """The box around what is neither the black frame of a camera nor a white page; all of it if none is found."""
     height, width = image.shape[:2]
     brightest = image.max(axis=2)
     inside = (brightest > DARK) & (image.min(axis=2) < BRIGHT)
     rows = np.flatnonzero(inside.mean(axis=1) > EDGE_SHARE)
     columns = np.flatnonzero(inside.mean(axis=0) > EDGE_SHARE)
-    whole = Box(0, height, 0, width)
+    whole = Window(0, height, 0, width)
     if not len(rows) or not len(columns):
         return whole
-    box = Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    box = Window(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
     area = (box.bottom - box.top) * (box.right - box.left)
     return box if area >= SMALLEST_SHARE * height * width else whole
 

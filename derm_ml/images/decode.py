@@ -52,13 +52,13 @@ __all__ = [
     "UPLOAD_FORMATS",
     "Formats",
     "ImageError",
-    "canonical",
     "canonical_mask",
     "decode",
     "decode_mask",
     "format_of",
     "orientation_and_size",
     "read_image_file",
+    "stored_form",
     "stored_mask",
 ]
 
@@ -113,7 +113,7 @@ def decode(data: bytes, formats: Formats = UPLOAD_FORMATS) -> np.ndarray:
         return _to_rgb(_loaded(image))
 
 
-def canonical(data: bytes, store_side: int) -> tuple[bytes, tuple[int, int]]:
+def stored_form(data: bytes, store_side: int) -> tuple[bytes, tuple[int, int]]:
     """What a dataset stores of a picture, and its original (height, width) after orientation.
 
     A plain upright RGB or grey JPEG that is small enough keeps its compressed scan and loses every metadata

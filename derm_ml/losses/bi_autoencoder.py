@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from derm_ml.losses.choices import CodeDistance
-from derm_ml.nets.bi_autoencoder import Codes, inverse, likeness
+from derm_ml.nets.bi_autoencoder import Codes, code_cosine, inverse
 
 
 def reconstruction_and_latent(said: Codes, first: Tensor, second: Tensor, latent: CodeDistance) -> tuple[Tensor, ...]:
@@ -32,7 +32,7 @@ def code_distance(a: Tensor, b: Tensor, latent: CodeDistance) -> Tensor:
     if latent == "mse":
         return F.mse_loss(a, b)
     if latent == "cosine":
-        return (1 - likeness(a, b)).mean()
+        return (1 - code_cosine(a, b)).mean()
     logs = [torch.log(torch.stack([x, 1 - x]).clamp_min(1e-6)) for x in (a, b)]
     cross = [x * lg[0] + (1 - x) * lg[1] for x, lg in ((b, logs[0]), (a, logs[1]))]
     return -0.5 * (cross[0] + cross[1]).mean()

@@ -44,7 +44,7 @@ class MaskScores:
     tn: int
 
 
-def score(said: np.ndarray, truth: np.ndarray) -> MaskScores:
+def mask_scores(said: np.ndarray, truth: np.ndarray) -> MaskScores:
     """All scores of a mask against the true one. Raises `ValueError` if their shapes differ."""
     if said.shape != truth.shape:
         raise ValueError(f"the masks must have the same shape, got {said.shape} and {truth.shape}")

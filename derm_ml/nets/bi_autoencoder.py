@@ -60,7 +60,7 @@ class SpatialTransformer(nn.Module):
         self.localiser = Localiser(channels, side)
 
     def forward(self, x: Tensor) -> Tensor:
-        return sampled(x, square(self.localiser(x)))
+        return sampled(x, homogeneous(self.localiser(x)))
 
 
 class Branch(nn.Module):
@@ -181,7 +181,7 @@ class BiAutoencoder(nn.Module):
         how much the codes differ (N,)): what matching needs, without the decoders.
         """
         a, b = self.encode(*(x.permute(0, 3, 1, 2).float() / 255 for x in (first, second)))
-        return b.transforms[:, -1] @ inverse(a.transforms[:, -1]), 1 - likeness(a.code, b.code)
+        return b.transforms[:, -1] @ inverse(a.transforms[:, -1]), 1 - code_cosine(a.code, b.code)
 
 
 def _each(transformers: Sequence[SpatialTransformer | None]) -> Callable[[Tensor, Tensor], Maps]:
@@ -189,7 +189,7 @@ def _each(transformers: Sequence[SpatialTransformer | None]) -> Callable[[Tensor
     localisers = [t.localiser for t in transformers if t]
 
     def look(first: Tensor, second: Tensor) -> Maps:
-        a, b = (square(localiser(x)) for localiser, x in zip(localisers, (first, second), strict=True))
+        a, b = (homogeneous(localiser(x)) for localiser, x in zip(localisers, (first, second), strict=True))
         return a, b
 
     return look
@@ -199,7 +199,7 @@ def _composed(before: Maps, then: Maps) -> Maps:
     return before[0] @ then[0], before[1] @ then[1]
 
 
-def likeness(a: Tensor, b: Tensor) -> Tensor:
+def code_cosine(a: Tensor, b: Tensor) -> Tensor:
     """(N,): cosine of two codes (N, C, K, K), each channel's mean taken out: 1 for the same up to contrast.
 
     Without the mean two constant codes would be the most alike of all.
@@ -214,7 +214,7 @@ def sampled(x: Tensor, transform: Tensor) -> Tensor:
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def square(theta: Tensor) -> Tensor:
+def homogeneous(theta: Tensor) -> Tensor:
     last = torch.tensor([0.0, 0, 1], device=theta.device).expand(theta.shape[0], 1, 3)
     return torch.cat([theta, last], dim=1)
 

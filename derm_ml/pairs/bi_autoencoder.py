@@ -23,7 +23,7 @@ from derm_ml.losses.bi_autoencoder import between, misalignment, reconstruction_
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
 from derm_ml.pairs.photo_pairs import training_pairs
-from derm_ml.pairs.registration.learned import Learned
+from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.pairs.settings import BiAutoencoderObjective, BiAutoencoderRecipe
 from derm_ml.pairs.training import seal_pairs
 from derm_ml.progress import OnEpoch
@@ -64,7 +64,7 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
     network.load_state_dict(fitted.state)
     with writing_bundle(model.bundle) as folder:
         export_registration(network, folder)
-        seal_pairs(dataset, recipe, folder, recipe.version, Learned.open(folder / MODEL, side), fitted.epoch)
+        seal_pairs(dataset, recipe, folder, recipe.version, TransformNetwork.open(folder / MODEL, side), fitted.epoch)
     return model.bundle
 
 

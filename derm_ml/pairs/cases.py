@@ -21,7 +21,7 @@ import numpy as np
 from derm_ml.asking.pair import FIRST, SECOND, Pair, Truth, truth_of_ids
 from derm_ml.data.dataset import Dataset
 from derm_ml.records import Region
-from derm_ml.synthetic.visits import Change, second_visit
+from derm_ml.synthetic.visits import VisitChange, second_visit
 from derm_ml.training.seeding import derived
 
 Kind = Literal["delivered", "generated", "same_person", "wrong_person"]
@@ -56,7 +56,7 @@ class Case:
 
 
 def cases(
-    dataset: Dataset, split: str, visits: int = 1, change: Change | None = None, seed: str = "visit"
+    dataset: Dataset, split: str, visits: int = 1, change: VisitChange | None = None, seed: str = "visit"
 ) -> list[Case]:
     """The cases of one split, in the order of the manifest. `visits` are made of each photo that stands alone."""
     rows = dataset.split(split).to_dict("records")
@@ -99,7 +99,7 @@ def _delivered(dataset: Dataset, row: dict[str, Any], known: bool) -> Callable[[
     return load
 
 
-def _generated(dataset: Dataset, row: dict[str, Any], number: int, change: Change | None, seed: str) -> Case:
+def _generated(dataset: Dataset, row: dict[str, Any], number: int, change: VisitChange | None, seed: str) -> Case:
     name = f"{row['id']}~{number}"
 
     def load() -> tuple[Pair, Truth | None]:

@@ -187,7 +187,7 @@ def _ece(table: pd.DataFrame) -> Metric:
     return measured(calibration.ece, [g for g, _, _ in said], p, y, why="nothing was matched")
 
 
-def _tables(rows: Sequence[measure.Row]) -> dict[str, list[Row]]:
+def _tables(rows: Sequence[measure.PairResult]) -> dict[str, list[Row]]:
     methods = [("ours", ""), ("as the original", "original"), ("overlap alone", "unregistered")]
     kinds = ("delivered", "generated", "same_person", "wrong_person")
     states = [s for r in rows for s in r.states]
@@ -216,7 +216,7 @@ def _tables(rows: Sequence[measure.Row]) -> dict[str, list[Row]]:
     }
 
 
-def _figures_of(rows: Sequence[measure.Row], baseline: str = "") -> Row:
+def _figures_of(rows: Sequence[measure.PairResult], baseline: str = "") -> Row:
     known = [counts for r in rows if (counts := r.baselines.get(baseline) if baseline else r.counts)]
     total = {k: sum(getattr(c, k) for c in known) for k in ("right", "said", "there")}
     metric = _f1(_predictions(rows), f"{baseline}." if baseline else "")
@@ -230,7 +230,7 @@ def _figures_of(rows: Sequence[measure.Row], baseline: str = "") -> Row:
     }
 
 
-def _kind_row(rows: Sequence[measure.Row]) -> Row:
+def _kind_row(rows: Sequence[measure.PairResult]) -> Row:
     refused = sum(r.refused for r in rows)
     table = _predictions(rows)
     return {
@@ -244,7 +244,7 @@ def _kind_row(rows: Sequence[measure.Row]) -> Row:
     }
 
 
-def _by_difficulty(rows: Sequence[measure.Row]) -> list[Row]:
+def _by_difficulty(rows: Sequence[measure.PairResult]) -> list[Row]:
     made = [r for r in rows if r.case.kind == "generated"]
     table: list[Row] = []
     for name, (edges, unit) in DIFFICULTIES.items():
@@ -258,7 +258,7 @@ def _by_difficulty(rows: Sequence[measure.Row]) -> list[Row]:
     return table
 
 
-def _figures(predictor: PairPredictor, rows: Sequence[measure.Row]) -> dict[str, bytes]:
+def _figures(predictor: PairPredictor, rows: Sequence[measure.PairResult]) -> dict[str, bytes]:
     tables = _tables(rows)
     figures = {"methods": methods_figure(tables["methods"])}
     if tables["by_difficulty"]:
@@ -286,7 +286,7 @@ def _errors(counts: Counts | None) -> int:
     return counts.said + counts.there - 2 * counts.right + counts.states - counts.states_right
 
 
-def _sheet(rows: Sequence[measure.Row]) -> bytes:
+def _sheet(rows: Sequence[measure.PairResult]) -> bytes:
     pictures, captions = [], []
     for row in rows:
         pictures.append(drawn(row.case, row.said))
@@ -297,7 +297,7 @@ def _sheet(rows: Sequence[measure.Row]) -> bytes:
     return contact_sheet(pictures, captions, columns=3, tile=330)
 
 
-def drawn(case: Case, said: measure.Said, height: int = 300) -> np.ndarray:
+def drawn(case: Case, said: measure.PairAnswer, height: int = 300) -> np.ndarray:
     """A case with what is said of it: lines, colours, wrong matches dashed."""
     pair, truth = case.load()
     matches = [(i, j) for i, j, _ in said.matches]
@@ -305,7 +305,7 @@ def drawn(case: Case, said: measure.Said, height: int = 300) -> np.ndarray:
     return side_by_side(pair, matches, said.states, height, wrong)
 
 
-def _predictions(rows: Sequence[measure.Row], split: str = "") -> pd.DataFrame:
+def _predictions(rows: Sequence[measure.PairResult], split: str = "") -> pd.DataFrame:
     """One row a pair; the counts of a pair whose truth is not known are missing. `confidences`: JSON rows
     [confidence of a match, whether it is right]."""
     counted = ("right", "said", "there", "states_right", "states")

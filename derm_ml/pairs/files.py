@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from derm_ml.asking.pair import FIRST, SECOND, Pair
-from derm_ml.data.sources.text_files import read_json, shown
+from derm_ml.data.sources.text_files import quoted, read_json
 from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, read_image_file
 from derm_ml.records import DataError, Region
 
@@ -37,7 +37,7 @@ def _boxes(path: Path) -> dict[str, tuple[Region, ...]]:
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         said = '{"first": [{"label": "pimple", "box": [x1, y1, x2, y2]}], "second": []}'
         raise DataError(
-            f"{path}: the boxes cannot be read ({shown(repr(error))}); write JSON such as {said}"
+            f"{path}: the boxes cannot be read ({quoted(repr(error))}); write JSON such as {said}"
         ) from error
 
 

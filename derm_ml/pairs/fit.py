@@ -14,7 +14,7 @@ import numpy as np
 
 from derm_ml.asking.pair import Truth
 from derm_ml.pairs.cases import Case, in_parallel
-from derm_ml.pairs.faces.identity import Identity, Likeness, fit_identity, signature
+from derm_ml.pairs.faces.identity import FaceIdentity, Likeness, fit_identity, signature
 from derm_ml.pairs.matching import candidates, evidence, hidden
 from derm_ml.pairs.matching.assign import assign
 from derm_ml.pairs.matching.logistic import Logistic, Rows, fit_and_calibrate, probability
@@ -87,7 +87,7 @@ def fit_numbers(
     registrar: Registrar,
     recognition: Likeness | None = None,
     progress: Progress = lambda *_: None,
-) -> tuple[Numbers, Identity | None]:
+) -> tuple[Numbers, FaceIdentity | None]:
     """Measure both splits and fit: the numbers, and how faces are compared where `recognition` does not know it.
 
     Raises `DataError` if the training pairs hold too little to learn from.
@@ -116,7 +116,7 @@ def _folds(seen: Sequence[Seen]) -> Folds:
     return {one.case.people: frozenset(fold[person] for person in one.case.people) for one in seen}
 
 
-def _identity(seen: Sequence[Seen]) -> Identity | None:
+def _identity(seen: Sequence[Seen]) -> FaceIdentity | None:
     """Learned from the people a source names, and as many again in the mirror: people are few, their photos many."""
     vectors, people, known = [], [], set()
     for one in seen:
@@ -143,7 +143,7 @@ def _fit_same(
     The identity was learned from the training people, so their likeness is measured by one that has not seen them.
     """
     strangers: dict[frozenset[int], Likeness | None] = dict.fromkeys(folds.values(), identity)
-    for mine in strangers if isinstance(identity, Identity) else ():
+    for mine in strangers if isinstance(identity, FaceIdentity) else ():
         strangers[mine] = _identity([s for s in seen if not mine & folds[s.case.people]])
     known = [s for s in seen if s.evidence is not None]
     later = [s for s in held if s.evidence is not None]

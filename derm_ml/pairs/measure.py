@@ -15,14 +15,14 @@ from derm_ml.pairs.cases import Case, in_parallel
 from derm_ml.pairs.matching.matcher import Outcome
 
 
-class Answers(Protocol):
+class AnswersPairs(Protocol):
     """Anything that answers pairs."""
 
     def __call__(self, pair: Pair) -> Outcome: ...
 
 
 @dataclass(frozen=True)
-class Said:
+class PairAnswer:
     """What was said of one case; a refused pair has a reason and neither matches nor states.
 
     `matches`: (box of the first photo, box of the second, confidence); `states` of the boxes of each photo; `errors`
@@ -41,7 +41,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Row:
+class PairResult:
     """One measured case. `counts` is None where the truth is not known; a refused pair has said nothing.
 
     `errors` (N,): how far each lesion is from where it should be, in units; `confidences` pairs (confidence, right).
@@ -49,7 +49,7 @@ class Row:
     """
 
     case: Case
-    said: Said
+    said: PairAnswer
     refused: bool
     reason: str
     same: float | None
@@ -72,23 +72,23 @@ def no_numbers(_pair: Pair, _outcome: Outcome) -> dict[str, float]:
     return {}
 
 
-def measure_cases(predictor: Answers, of: Sequence[Case], baselines: Baselines | None = None) -> list[Row]:
+def measure_cases(predictor: AnswersPairs, of: Sequence[Case], baselines: Baselines | None = None) -> list[PairResult]:
     """Ask every case and hold what is said against its truth. `baselines` are counted on pairs of known truth."""
 
-    def one(case: Case) -> Row:
+    def one(case: Case) -> PairResult:
         pair, truth = case.load()
-        return row_of(case, say(predictor, pair, truth, baselines or {}), truth)
+        return row_of(case, asked(predictor, pair, truth, baselines or {}), truth)
 
     return list(in_parallel(one, of, lambda _: None))
 
 
-def say(
-    predictor: Answers, pair: Pair, truth: Truth | None, baselines: Baselines, numbers: Numbers = no_numbers
-) -> Said:
+def asked(
+    predictor: AnswersPairs, pair: Pair, truth: Truth | None, baselines: Baselines, numbers: Numbers = no_numbers
+) -> PairAnswer:
     """Ask one pair."""
     outcome = predictor(pair)
     first, second = (tuple(fate.state for fate in side) for side in outcome.fates)
-    return Said(
+    return PairAnswer(
         bool(outcome.accepted),
         outcome.reason,
         None if outcome.same is None else float(outcome.same),
@@ -100,17 +100,17 @@ def say(
     )
 
 
-def row_of(case: Case, said: Said, truth: Truth | None) -> Row:
+def row_of(case: Case, said: PairAnswer, truth: Truth | None) -> PairResult:
     """What was said of a case, held against its truth."""
     refused = not said.accepted
     if truth is None:
-        return Row(case, said, refused, said.reason, said.same, None, answer=said.answer)
+        return PairResult(case, said, refused, said.reason, said.same, None, answer=said.answer)
     judged = set(truth.judged((i, j) for i, j, _ in said.matches))
     every = [s for side in truth.states for s in side]
     told = ["refused"] * len(every) if refused else [state for side in said.states for state in side]
     states = [(true, state) for true, state in zip(every, told, strict=True) if true is not None]
     right = set(truth.matches)
-    return Row(
+    return PairResult(
         case,
         said,
         refused,
@@ -146,7 +146,7 @@ def _area_factor(outcome: Outcome) -> float:
     return max(1e-6, abs(float((b - a)[0] * (c - a)[1] - (b - a)[1] * (c - a)[0])) / 64)
 
 
-def summary(rows: Sequence[Row]) -> dict[str, float]:
+def summary(rows: Sequence[PairResult]) -> dict[str, float]:
     """The main figures as bare numbers; what is undefined is left out."""
     known = [r.counts for r in rows if r.counts]
     right, said, there = (sum(getattr(c, k) for c in known) for k in ("right", "said", "there"))

@@ -18,7 +18,7 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.model_folder import ModelFolder
 from derm_ml.pairs.cases import Case, in_parallel
 from derm_ml.pairs.matching.original import original_matches, unregistered_matches
-from derm_ml.pairs.measure import Baselines, Numbers, Said, say
+from derm_ml.pairs.measure import Baselines, Numbers, PairAnswer, asked
 from derm_ml.pairs.predictor import PairPredictor
 from derm_ml.predictions.kept import About, kept_table
 
@@ -32,7 +32,7 @@ def said_of(
     of: Sequence[Case],
     model_folder: ModelFolder | None,
     numbers: Numbers,
-) -> list[Said]:
+) -> list[PairAnswer]:
     """What the predictor, and the baselines, say of the cases of a split.
 
     Read below `model_folder` where it is kept, else asked and kept there; without a folder asked afresh. `numbers` are
@@ -41,7 +41,7 @@ def said_of(
     baselines = baselines_of(predictor)
 
     def ask(case: Case) -> str:
-        return json.dumps(asdict(say(predictor, *case.load(), baselines, numbers)))
+        return json.dumps(asdict(asked(predictor, *case.load(), baselines, numbers)))
 
     table = kept_table(
         model_folder,
@@ -61,10 +61,10 @@ def baselines_of(predictor: PairPredictor) -> Baselines:
     return {"unregistered": unregistered_matches} | ({"original": original} if predictor.faces else {})
 
 
-def _read(text: str) -> Said:
+def _read(text: str) -> PairAnswer:
     stored = json.loads(text)
     first, second = stored["states"]
-    return Said(
+    return PairAnswer(
         accepted=stored["accepted"],
         reason=stored["reason"],
         same=stored["same"],

@@ -17,9 +17,9 @@ from derm_ml.bundles.providers import CPU
 from derm_ml.images.preprocess import limit_side
 from derm_ml.pairs.faces.choice import FILES, LANDMARKS, RECOGNITION, FaceSettings, chosen_faces, chosen_recognition
 from derm_ml.pairs.faces.face import FaceModelError
-from derm_ml.pairs.faces.identity import Identity
+from derm_ml.pairs.faces.identity import FaceIdentity
 from derm_ml.pairs.matching.matcher import Matcher, Numbers, Outcome
-from derm_ml.pairs.registration.learned import Learned
+from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.pairs.registration.register import Registrar
 from derm_ml.pairs.settings import Version
 
@@ -55,7 +55,7 @@ class PairPredictor:
         self.faces = detector
         self._network = None
         if parameters.version != "classical":
-            self._network = Learned.open(self.bundle.model, parameters.side)
+            self._network = TransformNetwork.open(self.bundle.model, parameters.side)
         registrar = Registrar(detector, landmarks, self._network, parameters.version == "learned")
         self.matcher = Matcher(registrar, parameters.numbers, recognition or read_identity(path))
 
@@ -111,9 +111,9 @@ def bring_along(faces: FaceSettings, folder: Path) -> FaceSettings:
     return named.model_copy(update={"weights": Path(named.weights).name if named.weights else ""})
 
 
-def read_identity(folder: Path) -> Identity | None:
+def read_identity(folder: Path) -> FaceIdentity | None:
     """The fitted identity of a bundle, None where it has none."""
     from safetensors.numpy import load_file
 
     path = folder / IDENTITY
-    return Identity.of(load_file(path)) if path.is_file() else None
+    return FaceIdentity.of(load_file(path)) if path.is_file() else None

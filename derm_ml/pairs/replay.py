@@ -11,7 +11,7 @@ from PIL import Image
 from derm_ml.asking.form import form_body
 from derm_ml.asking.kinds import Asking
 from derm_ml.asking.pair import FIRST, SECOND, Pair
-from derm_ml.asking.replay import TEST, Upload, spread
+from derm_ml.asking.replay import TEST, Upload, evenly_spaced
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.pairs.cases import cases
@@ -21,7 +21,7 @@ def pair_uploads(asking: Asking, dataset: Dataset, evaluation: Evaluation, n: in
     """At most `n` of the evaluated pairs, right and wrong ones, as the service takes them."""
     said = evaluation.predictions.set_index("id")
     of = {case.id: case for case in cases(dataset, TEST)}
-    shown = spread(evaluation.predictions.loc[evaluation.predictions["id"].isin(list(of))], n)
+    shown = evenly_spaced(evaluation.predictions.loc[evaluation.predictions["id"].isin(list(of))], n)
     for name in shown["id"]:
         body, content_type = pair_body(of[name].load()[0])
         yield Upload(name, body, json.loads(str(said.at[name, "answer"])), asking.path, content_type)

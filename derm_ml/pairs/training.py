@@ -23,7 +23,7 @@ from derm_ml.pairs.faces.choice import FaceSettings, chosen_faces, chosen_recogn
 from derm_ml.pairs.fit import fit_numbers
 from derm_ml.pairs.measure import measure_cases, summary
 from derm_ml.pairs.predictor import IDENTITY, PairPredictor, Parameters, bring_along
-from derm_ml.pairs.registration.learned import Learned
+from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.pairs.registration.register import WORK_SIDE, Registrar
 from derm_ml.pairs.settings import Faces, PairRecipe, Version
 from derm_ml.progress import EpochReport, OnEpoch
@@ -68,7 +68,7 @@ def seal_pairs(
     recipe: PairRecipe,
     folder: Path,
     version: Version,
-    network: Learned | None = None,
+    network: TransformNetwork | None = None,
     epochs: int = 1,
 ) -> tuple[BundleCard, int]:
     """Fit the numbers of a version, write everything but the network into `folder` and seal it.

@@ -24,7 +24,7 @@ from derm_ml.bundles.calibration import calibrated
 from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
 from derm_ml.data.dataset import Dataset
 from derm_ml.model_folder import ModelFolder
-from derm_ml.predictions.kept import About, kept_table, write_table
+from derm_ml.predictions.kept import About, kept_table, write_kept
 
 CALIBRATED = 1e-5  # float32 probabilities: calibrating again may round the last digit differently
 KIND = "classifier"
@@ -87,7 +87,7 @@ def keep(model_folder: ModelFolder, bundle: Bundle, dataset: Dataset, split: str
     rows = dataset.split(split)
     told = Outputs(outputs.logits, calibrated(bundle.card, outputs.logits), outputs.embedding, outputs.maps)
     about = About.of(KIND, bundle, dataset, split)
-    write_table(about.path(model_folder), about, _as_table(rows, bundle.card.labels, told))
+    write_kept(about.path(model_folder), about, _as_table(rows, bundle.card.labels, told))
 
 
 def require_calibrated(card: BundleCard, ids: Sequence[str], logits: np.ndarray, p: np.ndarray) -> None:

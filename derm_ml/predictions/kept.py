@@ -73,28 +73,28 @@ def kept_table(
         return make()
     path = about.path(model_folder)
     try:
-        return read_table(path, about, ids, check)  # who may only read cannot hold the lock
+        return read_kept(path, about, ids, check)  # who may only read cannot hold the lock
     except PredictionsError:
         pass
     with _one_at_a_time(path):
         try:
-            return read_table(path, about, ids, check)
+            return read_kept(path, about, ids, check)
         except PredictionsError as error:
             if path.exists():
                 _log.warning("%s; predicting again", error)
         table = make()
-        write_table(path, about, table)
+        write_kept(path, about, table)
         return table
 
 
-def write_table(path: Path, about: About, table: pa.Table) -> None:
+def write_kept(path: Path, about: About, table: pa.Table) -> None:
     """Write a table with what it is about, whole or not at all; a checksum guards each page."""
     named = {formats.VERSION: str(formats.PREDICTIONS.version), _ABOUT: json.dumps(asdict(about))}
     with replacing_file(path) as temporary:
         pq.write_table(table.replace_schema_metadata(named), temporary, compression="zstd", write_page_checksum=True)
 
 
-def read_table(
+def read_kept(
     path: Path, about: About, ids: Sequence[str], check: Callable[[pa.Table], None] = lambda _: None
 ) -> pa.Table:
     """The table at `path`. Raises `PredictionsError` naming the first thing about it that is not as asked."""

@@ -194,7 +194,7 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
-class Withdrawn:
+class WithdrawnModel:
     """A model that was taken back: it is not promoted again until somebody reinstates it."""
 
     number: int
@@ -218,10 +218,10 @@ class Standing:
     since: str = ""
     by: str = ""
     earlier: tuple[tuple[int, str], ...] = ()  # (number, model version) of the champions before, oldest first
-    withdrawn: tuple[Withdrawn, ...] = ()
+    withdrawn: tuple[WithdrawnModel, ...] = ()
     pending: Mapping[str, Any] = field(default_factory=dict)
 
-    def is_withdrawn(self, model_version: str, network: str = "") -> Withdrawn | None:
+    def is_withdrawn(self, model_version: str, network: str = "") -> WithdrawnModel | None:
         """Why a model may not be promoted: it, or its network with another calibration, was withdrawn."""
         for one in reversed(self.withdrawn):
             if one.model_version == model_version or (network and one.network == network):
@@ -250,9 +250,9 @@ def _after(now: Standing, entry: Mapping[str, Any], models: dict[int, Mapping[st
         return replace(now, withdrawn=tuple(w for w in now.withdrawn if w.model_version != entry["model_version"]))
     if event not in ("promoted", "rolled_back", "repaired"):
         return replace(now, pending={})
-    withdrawn = (*now.withdrawn, *(Withdrawn(**one) for one in entry.get("carried", ())))
+    withdrawn = (*now.withdrawn, *(WithdrawnModel(**one) for one in entry.get("carried", ())))
     if "withdrawn" in entry:
-        withdrawn = (*withdrawn, Withdrawn(**entry["withdrawn"], at=entry["at"], why=str(entry.get("why", ""))))
+        withdrawn = (*withdrawn, WithdrawnModel(**entry["withdrawn"], at=entry["at"], why=str(entry.get("why", ""))))
     if entry.get("version") == now.champion and now.champion is not None:
         return replace(now, withdrawn=withdrawn, pending={})
     earlier = now.earlier

@@ -28,7 +28,7 @@ Points = np.ndarray  # (N, 2) float64: x, y
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class VisitChange:
     """How much a second visit differs. Angles in degrees, lengths as a share of the photo's longer side."""
 
     healed: float = 0.2  # share of the conditions that are gone
@@ -47,7 +47,7 @@ class Change:
 
 
 def second_visit(
-    photo: np.ndarray, regions: Sequence[Region], seed: int, change: Change | None = None, lesions: int = 10
+    photo: np.ndarray, regions: Sequence[Region], seed: int, change: VisitChange | None = None, lesions: int = 10
 ) -> tuple[Pair, Truth]:
     """The two visits of one photo, RGB (H, W, 3) uint8, and their truth. The same seed gives the same bytes.
 
@@ -55,7 +55,7 @@ def second_visit(
     scale (≥ 1), light (mean absolute change, 0..1), expression (mean shift as a share of the side), changed (share
     of healed and new conditions), mirrored and occluded (0 or 1).
     """
-    change = change or Change()
+    change = change or VisitChange()
     rng = np.random.default_rng(seed)
     side = max(photo.shape[:2])
     before = [replace(r, id=str(k)) for k, r in enumerate(regions)]
@@ -130,7 +130,7 @@ def _with_lesions(photo: np.ndarray, n: int, rng: np.random.Generator) -> tuple[
 
 
 def _a_month_later(
-    photo: np.ndarray, before: Sequence[Region], change: Change, rng: np.random.Generator
+    photo: np.ndarray, before: Sequence[Region], change: VisitChange, rng: np.random.Generator
 ) -> tuple[np.ndarray, list[Region], dict[str, str | float]]:
     """The skin later, the regions on it, and the fate of each that changed: `healed`, `faded`, `new` or a factor."""
     fate: dict[str, str | float] = {}
@@ -164,7 +164,7 @@ def _a_month_later(
     return photo, after, fate
 
 
-def _pose(size: tuple[int, int], change: Change, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, float]]:
+def _pose(size: tuple[int, int], change: VisitChange, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, float]]:
     """A homography (3, 3) about the middle of the picture, and what it does."""
     width, height = size
     angle = rng.uniform(-change.rotation, change.rotation)

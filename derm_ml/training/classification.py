@@ -68,7 +68,7 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
     if model.finished:  # the folder names recipe and data: this is the same model
         return model.bundle
     selected = select(dataset, recipe, aim.training_targets)
-    trained = train(dataset, selected, recipe, aim, out, on_epoch)
+    trained = train_networks(dataset, selected, recipe, aim, out, on_epoch)
     write_json(model.history, [asdict(report) for report in trained.history])
     with writing_bundle(model.bundle) as folder:
         seal_trained(dataset, selected, recipe, aim, trained, folder)
@@ -77,7 +77,7 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
     return model.bundle
 
 
-def train(
+def train_networks(
     dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, out: Path, on_epoch: OnEpoch
 ) -> Trained[ClassifierNetwork]:
     """Train the recipe's network, or each of its members, on the selected rows."""

@@ -78,7 +78,7 @@ def fit_network(
     """
     refuse_several_processes()
     settings, hardware = recipe.optimiser, recipe.hardware
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision(hardware))
+    fabric = Fabric(accelerator="auto", devices=1, precision=fabric_precision(hardware))
     fabric.launch()
     sampler = EpochSampler(n, settings.batch_size, recipe.seed, weights, fabric.global_rank, fabric.world_size)
     if len(sampler) == 0:
@@ -180,7 +180,7 @@ def _kept(epoch: int, path: Path) -> str:
     return f"The last good epoch ({epoch}) is kept in {path}." if epoch else "No epoch was finished, nothing is kept."
 
 
-def precision(hardware: Hardware) -> Any:
+def fabric_precision(hardware: Hardware) -> Any:
     """The precision Fabric uses for `hardware.precision`."""
     if hardware.precision != "auto":
         return hardware.precision

@@ -151,7 +151,7 @@ def audited(given: np.ndarray, true: np.ndarray, groups: np.ndarray, labels: Seq
     return rows
 
 
-def spread(known: np.ndarray, classes: np.ndarray, others: np.ndarray, number: int) -> np.ndarray:
+def label_spreading(known: np.ndarray, classes: np.ndarray, others: np.ndarray, number: int) -> np.ndarray:
     """Label spreading (Zhou et al. 2004) over the k nearest neighbours: class shares (M, number) of `others`.
 
     known (N, D), classes (N,) of 0..number-1, others (M, D); every class occurs in `classes`. A point no label
@@ -169,7 +169,7 @@ def spread(known: np.ndarray, classes: np.ndarray, others: np.ndarray, number: i
     return np.where(reached, shares / np.where(reached, total, 1), 1 / number)
 
 
-def accepted(shares: np.ndarray, priors: np.ndarray) -> np.ndarray:
+def surest_classes(shares: np.ndarray, priors: np.ndarray) -> np.ndarray:
     """The class (M,) of each point, −1 where it is not accepted, from shares (M, K) and class priors (K,) of sum 1.
 
     Accepted is the likeliest class where the entropy (in units of an even guess) is at most `MOST_ENTROPY`, and of a
@@ -320,8 +320,8 @@ def _labels(
     if exclusive:  # one graph, every class in it
         usable = ~np.isnan(targets).any(axis=1)
         classes = targets[usable].argmax(axis=1)
-        shares = spread(known[usable], classes, others, targets.shape[1])
-        chosen = accepted(shares, np.bincount(classes, minlength=targets.shape[1]) / len(classes))
+        shares = label_spreading(known[usable], classes, others, targets.shape[1])
+        chosen = surest_classes(shares, np.bincount(classes, minlength=targets.shape[1]) / len(classes))
         found = np.where(chosen[:, None] < 0, np.nan, np.eye(targets.shape[1])[chosen])
         return found, shares
     columns = [_binary(known, targets[:, k], others) for k in range(targets.shape[1])]
@@ -333,8 +333,8 @@ def _binary(known: np.ndarray, target: np.ndarray, others: np.ndarray) -> tuple[
     classes = target[usable].astype(int)
     if len(np.unique(classes)) < 2:
         raise DataError("a label has no positives or no negatives among the labelled training images")
-    shares = spread(known[usable], classes, others, 2)
-    chosen = accepted(shares, np.array([1 - classes.mean(), classes.mean()]))
+    shares = label_spreading(known[usable], classes, others, 2)
+    chosen = surest_classes(shares, np.array([1 - classes.mean(), classes.mean()]))
     return np.where(chosen < 0, np.nan, chosen).astype(np.float64), shares[:, 1]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from derm_ml import DermError
-from derm_ml.cli.arguments import options_of, pictures
+from derm_ml.cli.arguments import asked_images, options_from_flags
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def image(tmp_path) -> bytes:
 
 def asked(*paths: Path) -> dict[str, str]:
     """Name of each entry → "read", or the sentence why not."""
-    return {path.name: said if isinstance(said, str) else "read" for path, said in pictures(list(paths))}
+    return {path.name: said if isinstance(said, str) else "read" for path, said in asked_images(list(paths))}
 
 
 def test_only_what_is_an_image_of_the_folder_is_read(tmp_path, image):
@@ -78,6 +78,6 @@ def test_facts_that_name_none_of_the_images_are_refused(tmp_path, image):
     facts = tmp_path / "facts.csv"
     facts.write_text("isic_id,age_approx,sex\nISIC_1,50,male\n")
     with pytest.raises(DermError, match=r"names none of these images: it has 'ISIC_1'.* called 'a'"):
-        options_of("", "", facts, [tmp_path])
+        options_from_flags("", "", facts, [tmp_path])
     facts.write_text("isic_id,age_approx,sex\na,50,male\n")
-    assert options_of("", "", facts, [tmp_path])(tmp_path / "a.png") == {"age": "50.0", "sex": "male"}
+    assert options_from_flags("", "", facts, [tmp_path])(tmp_path / "a.png") == {"age": "50.0", "sex": "male"}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derm_ml.data.splits import (
-    Identity,
+    ImageIdentity,
     SplitFractions,
     assign_splits,
     contested,
@@ -396,23 +396,23 @@ def test_what_was_unlabelled_goes_to_training_with_its_label():
 @pytest.mark.parametrize(
     ("now", "found"),
     [
-        (Identity("a", "1", "x"), "test"),
-        (Identity("moved", "renamed", "x"), "test"),
-        (Identity("a", "1", "stored smaller"), "test"),
-        (Identity("b", "1", "y"), None),  # a later source brought the same file name
+        (ImageIdentity("a", "1", "x"), "test"),
+        (ImageIdentity("moved", "renamed", "x"), "test"),
+        (ImageIdentity("a", "1", "stored smaller"), "test"),
+        (ImageIdentity("b", "1", "y"), None),  # a later source brought the same file name
     ],
 )
 def test_an_image_is_known_again(now, found):
-    assert known_again({Identity("a", "1", "x"): "test"}, [now]).get(now.id) == found
+    assert known_again({ImageIdentity("a", "1", "x"): "test"}, [now]).get(now.id) == found
 
 
 def test_an_image_that_took_an_old_ones_id_does_not_take_its_split():
-    old = {Identity("clinic", "IMG_1", "x"): "test"}
-    new = [Identity("batches/a", "IMG_1", "y"), Identity("clinic", "clinic:IMG_1", "x")]
+    old = {ImageIdentity("clinic", "IMG_1", "x"): "test"}
+    new = [ImageIdentity("batches/a", "IMG_1", "y"), ImageIdentity("clinic", "clinic:IMG_1", "x")]
     assert known_again(old, new) == {"clinic:IMG_1": "test"}
 
 
 def test_a_copy_delivered_later_is_a_new_image():
     """Else an official training image that is a copy of a test image would slip into the test set unsaid."""
-    old = {Identity("a", "1", "x"): "test"}
-    assert known_again(old, [Identity("a", "1", "x"), Identity("a", "2", "x")]) == {"1": "test"}
+    old = {ImageIdentity("a", "1", "x"): "test"}
+    assert known_again(old, [ImageIdentity("a", "1", "x"), ImageIdentity("a", "2", "x")]) == {"1": "test"}

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from derm_ml import RESEARCH_USE
-from derm_ml.embeddings.map import project, render_map
+from derm_ml.embeddings.map import render_map, tsne_positions
 
 
 @pytest.fixture(scope="module")
 def points(table) -> np.ndarray:
-    return project(table)
+    return tsne_positions(table)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def page(table, points, drawn_dataset, tmp_path_factory) -> Path:
 
 
 def test_the_map_is_the_same_each_time_and_keeps_neighbours(table, points):
-    np.testing.assert_array_equal(points, project(table))
+    np.testing.assert_array_equal(points, tsne_positions(table))
     labels = table["label"].to_numpy()
     nearest = np.argsort(((points[:, None] - points) ** 2).sum(axis=2), axis=1)[:, 1]
     assert (labels[nearest] == labels).mean() > 0.9
@@ -35,7 +35,7 @@ def test_the_map_is_the_same_each_time_and_keeps_neighbours(table, points):
 
 def test_too_few_images_say_so(table):
     with pytest.raises(ValueError, match="needs four"):
-        project(table.head(3))
+        tsne_positions(table.head(3))
 
 
 def test_the_page_needs_nothing_from_outside(page):

@@ -18,12 +18,12 @@ from derm_ml.predictions.classifier import keep, predictions_of
 from derm_ml.records import DataError
 from derm_ml.training.pseudo_labels import (
     MOST_ENTROPY,
-    accepted,
     audited,
+    label_spreading,
     labelled_rows,
     propose,
     read_pseudo_labels,
-    spread,
+    surest_classes,
     unlabelled_rows,
     write_proposal,
 )
@@ -36,7 +36,9 @@ def test_labels_spread_along_the_points_not_across_the_gap():
     angles = np.linspace(0, np.pi, 60)
     upper = np.stack([np.cos(angles), np.sin(angles)], 1)
     lower = np.stack([1 - np.cos(angles), 0.4 - np.sin(angles)], 1)
-    shares = spread(np.stack([upper[0], lower[0]]), np.array([0, 1]), np.concatenate([upper[1:], lower[1:]]), 2)
+    shares = label_spreading(
+        np.stack([upper[0], lower[0]]), np.array([0, 1]), np.concatenate([upper[1:], lower[1:]]), 2
+    )
     assert (shares[:59, 0] > 0.5).all()
     assert (shares[59:, 1] > 0.5).all()
     assert np.allclose(shares.sum(axis=1), 1)
@@ -44,7 +46,7 @@ def test_labels_spread_along_the_points_not_across_the_gap():
 
 def test_points_no_label_reaches_get_even_shares():
     far = np.random.default_rng(0).normal(100, 0.1, (30, 2))
-    shares = spread(np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([0, 1]), far, 2)
+    shares = label_spreading(np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([0, 1]), far, 2)
     assert np.allclose(shares[5:].sum(axis=1), 1)
     assert np.isfinite(shares).all()
 
@@ -54,7 +56,7 @@ def test_of_no_class_are_there_more_than_its_share_and_only_sure_ones(seed, prio
     rng = np.random.default_rng(seed)
     positive = rng.beta(0.3, 0.3, 200)
     shares, priors = np.stack([1 - positive, positive], 1), np.array([1 - prior, prior])
-    found = accepted(shares, priors)
+    found = surest_classes(shares, priors)
     for k in (0, 1):
         assert (found == k).sum() <= priors[k] * 200 + 1e-6
         chosen, refused = positive[found == k], positive[(found != k) & (shares.argmax(1) == k)]

@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 from derm_ml import DermError, cli
 from derm_ml.evaluation.comparison import (
     ComparisonError,
-    Run,
+    MeasuredModel,
     compare,
     named_apart,
     others_of,
     primary_difference,
     read_run,
 )
-from derm_ml.evaluation.comparison_report import figure
+from derm_ml.evaluation.comparison_report import difference_figure
 from derm_ml.evaluation.comparison_report import save as save_comparison
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.report import save as save_report
@@ -66,7 +66,7 @@ def measured(noise: float, seed: int = 0, version: str = "v1", threshold: float 
 
 def test_a_better_model_is_told_apart_and_a_copy_is_not():
     good, bad = measured(0.1, version="good"), measured(2.5, version="bad")
-    rows = {r.metric: r for r in compare((Run("bad", bad), Run("good", good)), TASK).rows}
+    rows = {r.metric: r for r in compare((MeasuredModel("bad", bad), MeasuredModel("good", good)), TASK).rows}
     area = rows["auc_malignant"]
     assert next(iter(rows)) == "auc_malignant"
     assert area.value == pytest.approx(good.value("auc_malignant"))
@@ -84,14 +84,14 @@ def test_a_better_model_is_told_apart_and_a_copy_is_not():
     gains = [rows[f"specificity_malignant_at_recall_{r}_of_the_curve"].difference.value for r in (0.99, 0.9)]
     assert end == pytest.approx(gains[0] - gains[1])
     assert "precision_malignant_at_recall_0.99_of_the_curve" in rows
-    copies = compare((Run("a", good), Run("b", replace(good))), TASK)
+    copies = compare((MeasuredModel("a", good), MeasuredModel("b", replace(good))), TASK)
     assert {row.verdict for row in copies.rows} == {"not told apart"}
 
 
 def test_order_of_the_rows_of_a_table_does_not_matter():
     good, bad = measured(0.1), measured(2.5)
     shuffled = replace(good, predictions=good.predictions.sample(frac=1, random_state=1))
-    first, second = (compare((Run("a", bad), Run("b", e)), TASK).rows for e in (good, shuffled))
+    first, second = (compare((MeasuredModel("a", bad), MeasuredModel("b", e)), TASK).rows for e in (good, shuffled))
     assert [row.plain() for row in first] == [row.plain() for row in second]
 
 
@@ -105,7 +105,7 @@ def test_order_of_the_rows_of_a_table_does_not_matter():
 )
 def test_runs_on_other_cases_are_refused(change, sentence):
     with pytest.raises(ComparisonError, match=sentence):
-        compare((Run("a", measured(0.1)), Run("b", replace(measured(0.2), **change))), TASK)
+        compare((MeasuredModel("a", measured(0.1)), MeasuredModel("b", replace(measured(0.2), **change))), TASK)
 
 
 def test_runs_against_other_labels_or_with_missing_cases_are_refused():
@@ -113,11 +113,11 @@ def test_runs_against_other_labels_or_with_missing_cases_are_refused():
     other = b.predictions.copy()
     other.loc[3, "target.malignant"] = 1 - other.loc[3, "target.malignant"]
     with pytest.raises(ComparisonError, match="measured against other labels"):
-        compare((Run("a", a), Run("b", replace(b, predictions=other))), TASK)
+        compare((MeasuredModel("a", a), MeasuredModel("b", replace(b, predictions=other))), TASK)
     with pytest.raises(ComparisonError, match="predictions of other cases"):
-        compare((Run("a", a), Run("b", replace(b, predictions=b.predictions.iloc[1:]))), TASK)
+        compare((MeasuredModel("a", a), MeasuredModel("b", replace(b, predictions=b.predictions.iloc[1:]))), TASK)
     with pytest.raises(ComparisonError, match="two runs at least"):
-        compare((Run("a", a),), TASK)
+        compare((MeasuredModel("a", a),), TASK)
 
 
 def test_a_task_without_probabilities_is_compared_by_its_values_of_each_case():
@@ -133,7 +133,8 @@ def test_a_task_without_probabilities_is_compared_by_its_values_of_each_case():
         )
 
     rows = compare(
-        (Run("a", segmenter(0)), Run("b", segmenter(-0.05))), SimpleNamespace(primary_metric="dice", ratios={})
+        (MeasuredModel("a", segmenter(0)), MeasuredModel("b", segmenter(-0.05))),
+        SimpleNamespace(primary_metric="dice", ratios={}),
     ).rows
     assert [row.metric for row in rows] == ["dice"]  # `area` is not the mean of its column: not what was measured
     assert rows[0].verdict == "worse"
@@ -154,11 +155,11 @@ def test_a_ratio_of_counts_over_all_cases_is_compared_too():
         metrics = {"match_f1": Metric(float(f1), 0.0, 1.0, N)}
         return measured(1, labels=(), predictions=table, metrics=metrics, tables={})
 
-    (row,) = compare((Run("a", matcher(0.6)), Run("b", matcher(0.9))), task).rows
+    (row,) = compare((MeasuredModel("a", matcher(0.6)), MeasuredModel("b", matcher(0.9))), task).rows
     assert row.value == pytest.approx(matcher(0.9).value("match_f1"))
     assert row.verdict == "better"
     with pytest.raises(ComparisonError, match="no metric"):  # the saved counts are not those of the metric
-        compare((Run("a", matcher(0.6)), Run("b", matcher(0.9, claimed=0.1))), task)
+        compare((MeasuredModel("a", matcher(0.6)), MeasuredModel("b", matcher(0.9, claimed=0.1))), task)
 
 
 def test_the_paired_difference_of_promotion_is_that_of_the_table():
@@ -214,7 +215,9 @@ def test_delong_s_refusal_leaves_the_bootstrap_and_what_is_dropped_says_why(monk
         raise ValueError("DeLong's test needs two positives")
 
     monkeypatch.setattr("derm_ml.evaluation.comparison.delong_difference", refuse)
-    rows = {r.metric: r for r in compare((Run("a", measured(2.5)), Run("b", measured(0.1))), TASK).rows}
+    rows = {
+        r.metric: r for r in compare((MeasuredModel("a", measured(2.5)), MeasuredModel("b", measured(0.1))), TASK).rows
+    }
     area = rows["auc_malignant"]
     assert (area.verdict, area.delong, area.remark) == ("better", None, "DeLong's test needs two positives")
 
@@ -224,13 +227,13 @@ def test_delong_s_refusal_leaves_the_bootstrap_and_what_is_dropped_says_why(monk
         return paired_difference(statistic, groups, a, b, *arrays)
 
     monkeypatch.setattr("derm_ml.evaluation.comparison.paired_difference", undefined)
-    comparison = compare((Run("a", measured(2.5)), Run("b", measured(0.1))), TASK)
+    comparison = compare((MeasuredModel("a", measured(2.5)), MeasuredModel("b", measured(0.1))), TASK)
     dropped = next(r for r in comparison.rows if r.metric == "partial_auc_malignant")
     assert (dropped.verdict, dropped.remark) == ("not evaluable", "the difference is undefined in most resamples")
     assert dropped.plain()["difference"] is None
     n = len(comparison.rows) - 1
     assert comparison.by_chance.startswith(f"Of {n} differences about {n / 20:.1f} are told apart by chance alone")
-    assert figure(comparison).startswith(b"\x89PNG")
+    assert difference_figure(comparison).startswith(b"\x89PNG")
 
 
 def test_derm_compare_prints_one_table_and_writes_it(models, tmp_path):

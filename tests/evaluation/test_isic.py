@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from derm_ml.evaluation.isic import LABELS, read_submission, score, write_submission
+from derm_ml.evaluation.isic import LABELS, read_submission, score_submission, write_submission
 from derm_ml.records import DataError
 
 
@@ -32,7 +32,7 @@ def test_score_is_that_of_scikit_learn_whatever_the_order_and_the_form(files, fo
     write_submission(folder / "s.csv", np.array(ids)[order].tolist(), scores[order, 0], scores[order, 1], form)
     header = (folder / "s.csv").read_text().splitlines()[0]
     assert header == {"challenge": "image_id,melanoma,seborrheic_keratosis", "tasks": "Id,task_1,task_2"}[form]
-    found = score(folder / "s.csv", folder / "truth.csv")
+    found = score_submission(folder / "s.csv", folder / "truth.csv")
     expected = [roc_auc_score(truth[label], scores[:, k]) for k, label in enumerate(LABELS)]
     assert found["auc_melanoma"].value == pytest.approx(expected[0])
     assert found["auc_seborrheic_keratosis"].value == pytest.approx(expected[1])
@@ -49,10 +49,10 @@ def test_missing_and_unknown_ids_are_named(files):
     folder, ids, _, scores = files
     write_submission(folder / "s.csv", ids[1:], scores[1:, 0], scores[1:, 1])
     with pytest.raises(DataError, match=r"s\.csv: 1 ids of .*truth\.csv are missing, e\.g\. ISIC_0000000"):
-        score(folder / "s.csv", folder / "truth.csv")
+        score_submission(folder / "s.csv", folder / "truth.csv")
     write_submission(folder / "s.csv", [*ids, "other"], np.r_[scores[:, 0], 0.5], np.r_[scores[:, 1], 0.5])
     with pytest.raises(DataError, match=r"truth\.csv: 1 ids of .*s\.csv are missing, e\.g\. other"):
-        score(folder / "s.csv", folder / "truth.csv")
+        score_submission(folder / "s.csv", folder / "truth.csv")
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ from derm_ml.images.decode import (
     INGEST_FORMATS,
     Formats,
     ImageError,
-    canonical,
     canonical_mask,
     decode,
     decode_mask,
     format_of,
     read_image_file,
+    stored_form,
     stored_mask,
 )
 from derm_ml.images.preprocess import limit_side
@@ -307,7 +307,7 @@ def test_broken_bytes_never_raise_anything_but_image_error(seeds, data):
     for _ in range(data.draw(st.integers(1, 6))):
         original[data.draw(st.integers(0, len(original) - 1))] = data.draw(st.integers(0, 255))
     broken = bytes(original[: data.draw(st.integers(1, len(original)))])
-    for read in (lambda b: decode(b, INGEST_FORMATS), lambda b: canonical(b, 8), decode_mask):
+    for read in (lambda b: decode(b, INGEST_FORMATS), lambda b: stored_form(b, 8), decode_mask):
         with contextlib.suppress(ImageError):
             read(broken)
 
@@ -340,12 +340,12 @@ def test_canonical_keeps_the_pixels_exactly(seed, height, width, mode, kind, ori
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(Image.fromarray(rgb).convert(mode), kind, exif=exif)
-    stored, size = canonical(data, side)
+    stored, size = stored_form(data, side)
     original = decode(data, INGEST_FORMATS)
     assert size == original.shape[:2]
     assert np.array_equal(decode(stored, INGEST_FORMATS), limit_side(original, side))
-    assert canonical(data, side) == (stored, size)
-    assert canonical(stored, side)[0] == stored  # storing again changes nothing
+    assert stored_form(data, side) == (stored, size)
+    assert stored_form(stored, side)[0] == stored  # storing again changes nothing
 
 
 def test_a_plain_jpeg_keeps_its_scan_and_loses_everything_about_the_patient():
@@ -354,7 +354,7 @@ def test_a_plain_jpeg_keeps_its_scan_and_loses_everything_about_the_patient():
     exif[0x010F] = "SECRET-MAKER"
     exif[0x8825] = {1: "N"}
     data = jpeg(picture(), exif=exif, comment=b"SECRET-NAME", icc_profile=b"SECRET-PROFILE" * 9, xmp=b"SECRET-XMP")
-    stored, _ = canonical(data + b"SECRET-TAIL", 64)
+    stored, _ = stored_form(data + b"SECRET-TAIL", 64)
     assert format_of(stored) == "JPEG"
     assert b"SECRET" not in stored
     scan = [data[a:b] for marker, a, b in jpeg_segments(data) if marker == 0xDA]
@@ -364,7 +364,7 @@ def test_a_plain_jpeg_keeps_its_scan_and_loses_everything_about_the_patient():
 def test_rgb_coded_jpeg_keeps_its_colours():
     """Its Adobe marker says that there is no YCbCr; dropped with the metadata, the picture would turn green."""
     data = encode(picture(), "JPEG", quality=95, subsampling=0, keep_rgb=True)
-    stored, _ = canonical(data, 64)
+    stored, _ = stored_form(data, 64)
     assert np.abs(decode(stored).astype(int) - picture()).max() <= 12
 
 

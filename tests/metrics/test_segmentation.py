@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_erosion, generate_binary_structure
 from scipy.spatial.distance import cdist
 
-from derm_ml.metrics.segmentation import hd95, score
+from derm_ml.metrics.segmentation import hd95, mask_scores
 
 masks = arrays(np.bool_, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 pairs = st.tuples(st.integers(1, 14), st.integers(1, 14)).flatmap(
@@ -27,7 +27,7 @@ def picture(*boxes, shape=(20, 30)):
 
 def test_scores_of_two_squares_that_overlap_by_half():
     """10 × 10 against 10 × 10 moved by 5: 50 pixels in common, 50 too much, 50 missed, of 600."""
-    scores = score(picture((0, 5, 10, 10)), picture((0, 0, 10, 10)))
+    scores = mask_scores(picture((0, 5, 10, 10)), picture((0, 0, 10, 10)))
     assert (scores.tp, scores.fp, scores.fn, scores.tn) == (50, 50, 50, 450)
     assert scores.dice == pytest.approx(0.5)
     assert scores.jaccard == pytest.approx(1 / 3)
@@ -42,22 +42,22 @@ def test_scores_of_two_squares_that_overlap_by_half():
 def test_the_jaccard_counts_from_0_65_on(common, kept):
     said, truth = np.zeros((10, 10)), np.ones((10, 10))
     said.ravel()[:common] = 1
-    scores = score(said, truth)
+    scores = mask_scores(said, truth)
     assert scores.thresholded_jaccard == (pytest.approx(common / 100) if kept else 0)
 
 
 def test_the_empty_mask_rule():
     """Right only where both are empty; a lesion drawn where none is, or missed, is as wrong as can be."""
     nothing, something = picture(), picture((2, 3, 4, 5))
-    both = score(nothing, nothing)
+    both = mask_scores(nothing, nothing)
     assert (both.dice, both.jaccard, both.thresholded_jaccard, both.hd95) == (1, 1, 1, 0)
     assert both.sensitivity is None
     for said, truth in ((nothing, something), (something, nothing)):
-        scores = score(said, truth)
+        scores = mask_scores(said, truth)
         assert (scores.dice, scores.jaccard, scores.thresholded_jaccard) == (0, 0, 0)
         assert scores.hd95 == pytest.approx(np.hypot(20, 30))
-    assert score(nothing, something).sensitivity == 0
-    assert score(np.ones((4, 4)), np.ones((4, 4))).specificity is None
+    assert mask_scores(nothing, something).sensitivity == 0
+    assert mask_scores(np.ones((4, 4)), np.ones((4, 4))).specificity is None
 
 
 def brute_hd95(a, b):
@@ -71,7 +71,7 @@ def brute_hd95(a, b):
 @given(pairs)
 def test_scores_equal_their_definitions(pair):
     a, b = pair
-    scores = score(a, b)
+    scores = mask_scores(a, b)
     both, either = (a & b).sum(), (a | b).sum()
     assert scores.jaccard == pytest.approx(both / either if either else 1)
     assert scores.dice == pytest.approx(2 * scores.jaccard / (1 + scores.jaccard))  # true of every picture
@@ -84,7 +84,7 @@ def test_scores_equal_their_definitions(pair):
 @given(pairs)
 def test_turning_both_masks_changes_nothing_and_exchanging_them_only_the_errors(pair):
     a, b = pair
-    scores, turned, exchanged = score(a, b), score(a.T[::-1], b.T[::-1]), score(b, a)
+    scores, turned, exchanged = mask_scores(a, b), mask_scores(a.T[::-1], b.T[::-1]), mask_scores(b, a)
     assert turned.dice == scores.dice == exchanged.dice
     assert turned.hd95 == pytest.approx(scores.hd95, abs=1e-4)
     assert exchanged.hd95 == pytest.approx(scores.hd95, abs=1e-4)
@@ -101,4 +101,4 @@ def test_five_per_cent_of_the_edge_may_be_far_away():
 
 def test_masks_of_different_size_are_refused():
     with pytest.raises(ValueError, match="same shape"):
-        score(np.ones((3, 3)), np.ones((3, 4)))
+        mask_scores(np.ones((3, 3)), np.ones((3, 4)))

@@ -9,7 +9,7 @@ import torch
 from derm_ml.images.geometry import project
 from derm_ml.losses.bi_autoencoder import between, code_distance, misalignment, reconstruction_and_latent
 from derm_ml.nets.bi_autoencoder import BiAutoencoder, sampled
-from derm_ml.pairs.registration.learned import Learned
+from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.training.export import export_registration
 
 pytestmark = pytest.mark.slow
@@ -165,7 +165,7 @@ def test_the_exported_graph_compares_as_the_network_does(tmp_path):
     export_registration(network, tmp_path)
     three = photos(n=3)  # exported for two: the number of pairs is free
     pair = [(255 * x.permute(0, 2, 3, 1)).to(torch.uint8) for x in (three, three.flip(2))]
-    session = Learned.open(tmp_path / "model.onnx", 88).session
+    session = TransformNetwork.open(tmp_path / "model.onnx", 88).session
     told = session.run(["transform", "difference"], {"first": pair[0].numpy(), "second": pair[1].numpy()})
     with torch.no_grad():
         wanted = network.registered(*pair)
@@ -180,7 +180,7 @@ def test_the_exported_graph_registers_as_the_network_does(network, tmp_path):
     export_registration(network, tmp_path)
     rng = np.random.default_rng(0)
     a, b = (rng.integers(0, 255, (88, 88, 3), np.uint8) for _ in range(2))
-    matrix, is_mirrored = Learned.open(tmp_path / "model.onnx", 88)(a, b)
+    matrix, is_mirrored = TransformNetwork.open(tmp_path / "model.onnx", 88)(a, b)
     shown = np.ascontiguousarray(b[:, ::-1]) if is_mirrored else b
     wanted = (
         network.registered(torch.from_numpy(a)[None], torch.from_numpy(shown)[None])[0][0].double().detach().numpy()

@@ -17,7 +17,7 @@ from derm_ml.metrics.matching import Counts, count, f1
 from derm_ml.pairs.cases import Case, cases
 from derm_ml.pairs.fit import _threshold
 from derm_ml.pairs.matching.assign import assign
-from derm_ml.pairs.matching.logistic import Rows, calibrated, fit_and_calibrate, fit_logistic
+from derm_ml.pairs.matching.logistic import Rows, fit_and_calibrate, fit_logistic, recalibrated
 from derm_ml.pairs.matching.matcher import Fate, Match, Outcome, common_shift
 from derm_ml.pairs.matching.original import original_matches
 from derm_ml.pairs.measure import measure_cases
@@ -61,7 +61,7 @@ def test_calibration_on_new_cases_brings_the_mean_right():
     x = rng.normal(0, 1, (400, 1))
     sure = fit_logistic(("a",), x, (x[:, 0] > 0).astype(float))
     y = (rng.random(400) < 0.5 + 0.2 * np.sign(x[:, 0])).astype(float)
-    assert abs(calibrated(sure, sure.logits(x), y)(x).mean() - y.mean()) < 0.02
+    assert abs(recalibrated(sure, sure.logits(x), y)(x).mean() - y.mean()) < 0.02
 
 
 def test_what_a_regression_has_seen_does_not_calibrate_it():
@@ -72,7 +72,7 @@ def test_what_a_regression_has_seen_does_not_calibrate_it():
     y = (x[:, 0] + rng.normal(0, 1, 100) > 0).astype(float)
     rows = [Rows(frozenset({k % 5}), x[k : k + 1], y[k : k + 1]) for k in range(100)]
     model, unseen = fit_and_calibrate(names, rows, [])
-    assert calibrated(model.model_copy(update={"slope": 1.0, "offset": 0.0}), model.logits(x), y).slope > 1
+    assert recalibrated(model.model_copy(update={"slope": 1.0, "offset": 0.0}), model.logits(x), y).slope > 1
     assert 0 < model.slope < 0.7
     assert all(said is not None for said in unseen)
 

@@ -12,7 +12,7 @@ import pytest
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.model_folder import ModelFolder
 from derm_ml.predictions.classifier import keep, predict_rows, predictions_of
-from derm_ml.predictions.kept import About, read_table, write_table
+from derm_ml.predictions.kept import About, read_kept, write_kept
 from derm_ml.registry import get_task
 
 TASK = get_task("lesion_classification")
@@ -60,9 +60,9 @@ def test_probabilities_that_were_edited_are_not_believed(classifier, drawn_datas
     said = predictions_of(classifier, drawn_dataset, "test", ModelFolder(tmp_path)).outputs
     about = About.of("classifier", classifier.bundle, drawn_dataset, "test")
     ids = drawn_dataset.split("test")["id"].tolist()
-    table = read_table(about.path(ModelFolder(tmp_path)), about, ids)
+    table = read_kept(about.path(ModelFolder(tmp_path)), about, ids)
     better = table.set_column(1, table.column_names[1], [np.ones(len(ids), np.float32)])
-    write_table(about.path(ModelFolder(tmp_path)), about, better)
+    write_kept(about.path(ModelFolder(tmp_path)), about, better)
     again = predictions_of(classifier, drawn_dataset, "test", ModelFolder(tmp_path)).outputs
     np.testing.assert_array_equal(again.probabilities, said.probabilities)
     assert f"the probabilities of {ids[0]} are not its logits, calibrated; predicting again" in caplog.text

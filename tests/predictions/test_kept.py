@@ -15,7 +15,7 @@ import pytest
 
 from derm_ml.machine import WriteError
 from derm_ml.model_folder import ModelFolder
-from derm_ml.predictions.kept import About, PredictionsError, kept_table, read_table, write_table
+from derm_ml.predictions.kept import About, PredictionsError, kept_table, read_kept, write_kept
 
 ABOUT = About("classifier", "0123456789ab", "d" * 32 + ".dir", "test", "0" * 16)
 IDS = [f"case {i}" for i in range(40)]
@@ -49,7 +49,7 @@ def test_a_table_is_made_once_and_read_by_everybody_after(tmp_path, path):
 )
 def test_a_file_of_something_else_is_named_and_made_again(tmp_path, path, caplog, field, value):
     other = replace(ABOUT, **{field: value})
-    write_table(path, other, TABLE)
+    write_kept(path, other, TABLE)
     made = TABLE.set_column(1, "value", pa.array(np.zeros(40)))
     assert kept_table(ModelFolder(tmp_path), ABOUT, IDS, lambda: made).equals(made)
     assert f"{path} is of {field} {value}, not of {getattr(ABOUT, field)}; predicting again" in caplog.text
@@ -57,10 +57,10 @@ def test_a_file_of_something_else_is_named_and_made_again(tmp_path, path, caplog
 
 
 def test_other_cases_or_another_order_are_not_taken_for_these(path):
-    write_table(path, ABOUT, TABLE)
+    write_kept(path, ABOUT, TABLE)
     for ids in (IDS[:-1], IDS[::-1], [*IDS[:-1], "another"]):
         with pytest.raises(PredictionsError, match="does not hold the cases of the split in their order"):
-            read_table(path, ABOUT, ids)
+            read_kept(path, ABOUT, ids)
 
 
 def test_a_table_that_contradicts_itself_is_made_again(tmp_path, path, caplog):
@@ -68,14 +68,14 @@ def test_a_table_that_contradicts_itself_is_made_again(tmp_path, path, caplog):
         if table["value"][0].as_py() > 1:
             raise ValueError("case 0 has more than 1")
 
-    write_table(path, ABOUT, TABLE.set_column(1, "value", pa.array(np.full(40, 2.0))))
+    write_kept(path, ABOUT, TABLE.set_column(1, "value", pa.array(np.full(40, 2.0))))
     assert kept_table(ModelFolder(tmp_path), ABOUT, IDS, lambda: TABLE, check) == TABLE
     assert f"{path} contradicts itself: case 0 has more than 1" in caplog.text
 
 
 def test_every_flipped_byte_and_every_cut_is_seen_or_does_no_harm(path):
     """A disk that lies would otherwise change a probability, and nobody would know."""
-    write_table(path, ABOUT, TABLE)
+    write_kept(path, ABOUT, TABLE)
     whole = path.read_bytes()
     rng = np.random.default_rng(1)
     damaged = [whole[:size] for size in (0, 3, len(whole) // 2, len(whole) - 1)]
@@ -89,7 +89,7 @@ def test_every_flipped_byte_and_every_cut_is_seen_or_does_no_harm(path):
 def _read_or_refused(path: Path, data: bytes) -> pa.Table | None:
     path.write_bytes(data)
     try:
-        return read_table(path, ABOUT, IDS)
+        return read_kept(path, ABOUT, IDS)
     except PredictionsError:
         return None
 

@@ -22,7 +22,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from derm_assets.packaging import PackagingError, build_bento, compare, release, replay, running
+from derm_assets.packaging import PackagingError, build_bento, release, replay, replayed, running
 from derm_ml.asking.replay import Upload
 from derm_ml.bundles.bundle import LEARNED, LEFT_OUT, MODEL, Bundle, BundleError, copy_to_serve
 from derm_ml.bundles.classifier import Classifier
@@ -85,7 +85,7 @@ def test_a_service_that_answers_otherwise_is_not_released(port, tag, cases):
     wrong = replace(cases[0], expected={label: p + 2e-5 for label, p in cases[0].expected.items()})
     other = replace(cases[1], expected={"wart": 1.0})
     broken = replace(cases[2], body=b"no picture")
-    result = compare(port, tag, [wrong, other, broken, cases[3]])
+    result = replayed(port, tag, [wrong, other, broken, cases[3]])
     assert not result.passed
     assert [failure.split(":")[0] for failure in result.failures] == ["image-20", "image-50", "image-80"]
     assert "400" in result.failures[2]

@@ -19,7 +19,7 @@ from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import SYNTHETIC, Envelope
 from derm_ml.asking.options import Option
 from derm_ml.registry import all_tasks, get_task
-from serving.answers import Answers
+from serving.answers import AnswerModels
 from serving.engine import Engine
 from serving.factory import make_service
 from serving.guard import METHODS, Limits
@@ -43,7 +43,7 @@ def described(client) -> dict:
 @pytest.mark.parametrize("task", all_tasks().values(), ids=lambda task: task.name)
 def test_the_description_of_every_task_is_valid(task):
     """Otherwise no generator makes a client of it."""
-    validate(document(Engine(task, Limits(), Metrics("derm_openapi_tests")), Answers.of(task)))
+    validate(document(Engine(task, Limits(), Metrics("derm_openapi_tests")), AnswerModels.of(task)))
 
 
 def test_it_names_every_path_and_no_other(described, client):

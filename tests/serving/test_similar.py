@@ -13,7 +13,7 @@ import pytest
 from derm_ml import RESEARCH_USE
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.embeddings.extract import table_of
-from derm_ml.embeddings.similar import SimilarImages, answer, build_similar
+from derm_ml.embeddings.similar import SimilarImages, build_similar, similar_answer
 from derm_ml.images.decode import decode
 from derm_ml.model_folder import ModelFolder
 from derm_ml.neutral_ids import installation_ids
@@ -34,7 +34,7 @@ def test_the_endpoint_says_what_the_library_says(client, indexed, encode):
     known = SimilarImages.open(ModelFolder.holding(indexed).index, predictor.bundle.version)
     said = ask(client, body, "?k=7")
     assert said.status_code == 200, said.text
-    expected = answer(known, predictor, decode(body), {"k": "7"})
+    expected = similar_answer(known, predictor, decode(body), {"k": "7"})
     assert said.json()["neighbours"] == expected["neighbours"]
     assert len(expected["neighbours"]) == 7
     assert said.json()["research_use"] == RESEARCH_USE

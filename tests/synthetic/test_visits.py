@@ -14,9 +14,9 @@ from derm_ml.pairs.matching.original import unregistered_matches
 from derm_ml.records import Region
 from derm_ml.synthetic.faces import draw_face
 from derm_ml.synthetic.skin import grow
-from derm_ml.synthetic.visits import Change, second_visit
+from derm_ml.synthetic.visits import VisitChange, second_visit
 
-STILL = Change(healed=0, new=0, changed=0, light=0, softness=0, occluded=0, hand=0, crop=0)
+STILL = VisitChange(healed=0, new=0, changed=0, light=0, softness=0, occluded=0, hand=0, crop=0)
 PHOTO = draw_face(1)
 
 

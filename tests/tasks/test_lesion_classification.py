@@ -87,7 +87,7 @@ def test_a_submission_is_scored_by_the_official_rule(trained, drawn_raw, drawn_d
     predictor = Classifier(trained / "bundle")
     submit(predictor, drawn_raw / "ISIC-2017_Test_Data", tmp_path / "submission.csv")
     assert list(pd.read_csv(tmp_path / "submission.csv").columns) == ["Id", "task_1", "task_2"]
-    scores = isic.score(tmp_path / "submission.csv", drawn_raw / "ISIC-2017_Test_Part3_GroundTruth.csv")
+    scores = isic.score_submission(tmp_path / "submission.csv", drawn_raw / "ISIC-2017_Test_Part3_GroundTruth.csv")
     evaluation = TASK.evaluate(predictor, drawn_dataset, "test")
     values = [m.value for m in scores.values()]
     assert any(v == pytest.approx(evaluation.metrics["auc_mean"].value, abs=1e-6) for v in values)

@@ -17,10 +17,10 @@ from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.cli import app
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
-from derm_ml.evaluation.comparison import Run, compare
+from derm_ml.evaluation.comparison import MeasuredModel, compare
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.report import save as save_report
-from derm_ml.metrics.segmentation import score
+from derm_ml.metrics.segmentation import mask_scores
 from derm_ml.model_folder import ModelFolder
 from derm_ml.promotion.decision import decide
 from derm_ml.promotion.evidence import Evidence
@@ -106,7 +106,7 @@ def test_masks_are_measured_at_the_size_of_the_original(predictor, small):
     assert small.mask(row).shape == (144, 192)
     found = predictor.segment([small.image(row)], [(144, 192)])[0]
     assert found.mask.shape == found.probability.shape == (144, 192)
-    assert table.loc[row["id"], "dice"] == pytest.approx(score(found.mask, small.mask(row)).dice)
+    assert table.loc[row["id"], "dice"] == pytest.approx(mask_scores(found.mask, small.mask(row)).dice)
     assert (table[["tp", "fp", "fn", "tn"]].sum(axis=1) == 144 * 192).all()
     answered = predictor.segment([small.image(row)])[0]
     assert table.loc[row["id"], "answer.area_share"] == pytest.approx((answered.mask > 0).mean())
@@ -163,7 +163,7 @@ def test_a_network_that_may_be_worse_than_the_champion_is_not_promoted(evaluatio
     assert not held.faults
     assert held.repeated == len(dataset.split("test"))
     candidate = replace(held, model_version="other", value=better.metrics["dice"].value)
-    comparison = compare((Run("champion", evaluation), Run("candidate", better)), TASK)
+    comparison = compare((MeasuredModel("champion", evaluation), MeasuredModel("candidate", better)), TASK)
     row = next(row for row in comparison.rows if row.metric == "dice")
     lower = row.difference.low
     assert lower < -Policy.of(TASK).worse_by

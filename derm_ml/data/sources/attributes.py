@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from derm_ml.data.sources.csv_table import UNKNOWN, Row, read_csv
-from derm_ml.data.sources.text_files import shown
+from derm_ml.data.sources.csv_table import UNKNOWN, TableRow, read_csv
+from derm_ml.data.sources.text_files import quoted
 
 _SEXES = {"male": "male", "m": "male", "female": "female", "f": "female"}
 # what publishers write where a person did not say, or is neither
@@ -54,12 +54,12 @@ def read_facts(path: Path) -> dict[str, dict[str, str | float]]:
         if not name:
             raise row.error("no picture is named", "add its name in a column image_id, filename or file")
         if Path(name).stem in found:
-            raise row.error(f"{shown(name)} stands in this list twice", "remove one of the rows")
+            raise row.error(f"{quoted(name)} stands in this list twice", "remove one of the rows")
         found[Path(name).stem] = attributes_of(row)
     return found
 
 
-def attributes_of(row: Row, columns: Mapping[str, str] = MappingProxyType({})) -> dict[str, str | float]:
+def attributes_of(row: TableRow, columns: Mapping[str, str] = MappingProxyType({})) -> dict[str, str | float]:
     """Attributes from the columns a list has for them (`COLUMNS`, or those named): `age` in years 0..120, `sex` `male`
     or `female`, `site` and `device` in lower case, `fitzpatrick` 1..6 (or `1-2`), `monk` 1..10.
 
@@ -76,24 +76,24 @@ def attributes_of(row: Row, columns: Mapping[str, str] = MappingProxyType({})) -
     return found
 
 
-def _age(row: Row, column: str) -> float | None:
+def _age(row: TableRow, column: str) -> float | None:
     return row.number(column, 0, OLDEST)
 
 
-def _sex(row: Row, column: str) -> str | None:
+def _sex(row: TableRow, column: str) -> str | None:
     person = row.get(column).lower()
     if person in _NOT_SAID:
         return None
     if person not in _SEXES:
-        raise row.error(f"{column} is '{shown(person)}'", "write male, female or unknown")
+        raise row.error(f"{column} is '{quoted(person)}'", "write male, female or unknown")
     return _SEXES[person]
 
 
-def _text(row: Row, column: str) -> str:
+def _text(row: TableRow, column: str) -> str:
     return row.get(column).lower()
 
 
-def _fitzpatrick(row: Row, column: str) -> str | None:
+def _fitzpatrick(row: TableRow, column: str) -> str | None:
     """A skin type 1..6 in the ways it is written (`4`, `4.0`, `IV`, `FST4`), `12` for 1-2 (so DDI), or -1: unknown."""
     given = row.get(column).lower()
     if given in ("12", "34", "56"):
@@ -103,15 +103,15 @@ def _fitzpatrick(row: Row, column: str) -> str | None:
     if number == -1 or (number is None and given.replace("_", " ") in ("none identified", "none selected")):
         return None
     if number is None or not 1 <= number <= 6:
-        raise row.error(f"{column} is '{shown(given)}'", "write a skin type from 1 to 6, or leave it empty")
+        raise row.error(f"{column} is '{quoted(given)}'", "write a skin type from 1 to 6, or leave it empty")
     return str(number)
 
 
-def _monk(row: Row, column: str) -> str | None:
+def _monk(row: TableRow, column: str) -> str | None:
     given = row.get(column).lower()
     number = _whole(given.removeprefix("mst").removeprefix("monk").strip(" _"))
     if number is None or not 1 <= number <= 10:
-        raise row.error(f"{column} is '{shown(given)}'", "write a Monk skin tone from 1 to 10, or leave it empty")
+        raise row.error(f"{column} is '{quoted(given)}'", "write a Monk skin tone from 1 to 10, or leave it empty")
     return str(number)
 
 
@@ -120,7 +120,7 @@ def _whole(text: str) -> int | None:
     return int(found[1]) if found and text not in UNKNOWN else None
 
 
-_READ: Mapping[str, Callable[[Row, str], str | float | None]] = {
+_READ: Mapping[str, Callable[[TableRow, str], str | float | None]] = {
     "age": _age,
     "sex": _sex,
     "fitzpatrick": _fitzpatrick,

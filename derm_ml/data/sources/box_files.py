@@ -27,7 +27,7 @@ from derm_ml.data.sources.csv_table import read_csv
 from derm_ml.data.sources.drawn_boxes import is_labelme, read_cvat, read_labelme, read_yolo
 from derm_ml.data.sources.labels import LabelMap
 from derm_ml.data.sources.pictures_of_boxes import Pictures
-from derm_ml.data.sources.text_files import read_bytes, read_json, shown
+from derm_ml.data.sources.text_files import quoted, read_bytes, read_json
 from derm_ml.images.decode import IMAGE_EXTENSIONS
 from derm_ml.records import DataError, Region
 from derm_ml.tree import Tree
@@ -48,7 +48,7 @@ def read_boxes(tree: Tree, labels: LabelMap) -> tuple[Boxes, dict[str, str]]:
         for picture, regions in boxes.items():
             if picture in origin and origin[picture] != file:
                 raise DataError(
-                    f"{tree.root / file}: {shown(picture)} has boxes in {origin[picture]} already; remove one of them"
+                    f"{tree.root / file}: {quoted(picture)} has boxes in {origin[picture]} already; remove one of them"
                 )
             origin[picture] = file
             found[picture] = regions
@@ -84,7 +84,7 @@ def _xml(path: Path) -> ElementTree.Element:
     except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an encoding that is none
         raise DataError(f"{path}: not readable XML ({error}); export it again") from error
     if found.tag not in ("annotation", "annotations"):
-        raise DataError(f"{path}: not a Pascal-VOC or CVAT file (its root is <{shown(found.tag)}>); remove it")
+        raise DataError(f"{path}: not a Pascal-VOC or CVAT file (its root is <{quoted(found.tag)}>); remove it")
     return found
 
 
@@ -130,7 +130,7 @@ def read_coco(pictures: Pictures, name: str, table: Mapping[str, Any], labels: L
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, DataError):  # it says itself where it is wrong
             raise
-        raise DataError(f"{where}: not as COCO writes it ({shown(repr(error))}); export it again") from error
+        raise DataError(f"{where}: not as COCO writes it ({quoted(repr(error))}); export it again") from error
     return {picture: tuple(regions) for picture, regions in boxes.items()}
 
 
@@ -162,7 +162,7 @@ def read_scinet(pictures: Pictures, name: str, rows: Sequence[Mapping[str, Any]]
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             if isinstance(error, DataError):
                 raise
-            said = shown(repr(error))
+            said = quoted(repr(error))
             raise DataError(f"{where}: not as SCINet writes it ({said}); see image_details.annotation") from error
         found[pictures.below(name, row["image_path"], where)] = tuple(regions)
     return found
@@ -179,6 +179,6 @@ def read_boxes_csv(pictures: Pictures, labels: LabelMap) -> Boxes:
         )
         state = row.get("state").strip().lower()
         if state and state not in STATES:
-            raise row.error(f"state is '{shown(state)}'", f"write {', '.join(STATES)}, or leave it empty")
+            raise row.error(f"state is '{quoted(state)}'", f"write {', '.join(STATES)}, or leave it empty")
         boxes[pictures.below("boxes.csv", row["filename"], where)] += [replace(r, state=state) for r in regions]
     return {picture: tuple(regions) for picture, regions in boxes.items()}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from derm_ml.data.sources.labels import LabelMap
-from derm_ml.data.sources.text_files import shown
+from derm_ml.data.sources.text_files import quoted
 from derm_ml.records import DataError, Region
 
 Boxes = dict[str, tuple[Region, ...]]  # picture, relative to the root → its regions
@@ -35,7 +35,7 @@ def region_of(
     Raises `DataError` beginning with `where` for a label that is not known and a box that is none.
     """
     if not isinstance(name, str):
-        raise DataError(f"{where}: its label is {shown(name)}, not a name; correct it")
+        raise DataError(f"{where}: its label is {quoted(name)}, not a name; correct it")
     try:
         target = labels.target(name)
     except DataError as error:
@@ -43,7 +43,7 @@ def region_of(
     try:
         x1, y1, x2, y2 = (float(v) for v in corners)
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{where}: the box is '{shown(corners)}', not four numbers x1, y1, x2, y2") from None
+        raise DataError(f"{where}: the box is '{quoted(corners)}', not four numbers x1, y1, x2, y2") from None
     if not all(map(math.isfinite, (x1, y1, x2, y2))) or x1 >= x2 or y1 >= y2:
         raise DataError(f"{where}: the box is empty: x {x1:g} to {x2:g}, y {y1:g} to {y2:g}; correct or remove it")
     if target is None or not any(target.values()):

@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from derm_ml.data.sources.attributes import attributes_of
-from derm_ml.data.sources.csv_table import Row, columns_of, read_csv
+from derm_ml.data.sources.csv_table import TableRow, columns_of, read_csv
 from derm_ml.data.sources.image_files import distinct_ids, image_files, unlisted
 from derm_ml.data.sources.image_index import ImageIndex, several
 from derm_ml.data.sources.labels import LabelMap
 from derm_ml.data.sources.split_names import folder_split, row_split
-from derm_ml.data.sources.text_files import shown
+from derm_ml.data.sources.text_files import quoted
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
 
@@ -41,7 +41,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     samples: list[Sample] = []
     left_out: Counter[str] = Counter()
     set_aside: dict[str, str] = {}
-    placed: dict[str, Row] = {}
+    placed: dict[str, TableRow] = {}
     for name in lists:
         of_list = folder_split(PurePosixPath(name).stem)
         for row in read_csv(tree.root / name, ("filename", "label"), unique="filename"):
@@ -49,13 +49,13 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
             file = _locate(row, index)
             if file and (before := placed.setdefault(file, row)) is not row:
                 raise row.error(
-                    f"{shown(file)} stands on line {before.line} of {before.path.name} already", "remove one"
+                    f"{quoted(file)} stands on line {before.line} of {before.path.name} already", "remove one"
                 )
             if target is None:
                 left_out[row["label"]] += 1
-                set_aside |= {file: f"its label {shown(row['label'])} is left out"} if file else {}
+                set_aside |= {file: f"its label {quoted(row['label'])} is left out"} if file else {}
             elif not file:
-                problems.append(Problem(name, f"image {shown(row['filename'])} is not there; add it", row.line))
+                problems.append(Problem(name, f"image {quoted(row['filename'])} is not there; add it", row.line))
             else:
                 samples.append(_sample(row, file, target, of_list))
     problems += unlisted({file: file for file in files}, {*placed}, " or ".join(lists))
@@ -64,7 +64,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     return Reading(named, tuple(problems), dict(left_out), set_aside=set_aside)
 
 
-def _sample(row: Row, file: str, target: dict[str, float], of_list: str) -> Sample:
+def _sample(row: TableRow, file: str, target: dict[str, float], of_list: str) -> Sample:
     return Sample(
         file,
         {"image": file},
@@ -88,14 +88,18 @@ def _lists(tree: Tree) -> list[str]:
     return lists if len(lists) == 1 else of_splits if len(of_splits) > 1 else []
 
 
-def _locate(row: Row, index: ImageIndex) -> str:
+def _locate(row: TableRow, index: ImageIndex) -> str:
     """The path of a row's image relative to the root; "" if no image fits."""
     given = row["filename"].replace("\\", "/")
     if ".." in PurePosixPath(given).parts:
-        raise row.error(f"filename '{shown(row['filename'])}' leads out of the folder", "write it relative to the list")
+        raise row.error(
+            f"filename '{quoted(row['filename'])}' leads out of the folder", "write it relative to the list"
+        )
     found = index.find(given)
     if len(found) > 1:
-        raise row.error(f"{shown(row['filename'])} {several(found)}", "write its path, or remove one")
+        raise row.error(f"{quoted(row['filename'])} {several(found)}", "write its path, or remove one")
     if not found and PurePosixPath(given).is_absolute():
-        raise row.error(f"filename '{shown(row['filename'])}' leads out of the folder", "write it relative to the list")
+        raise row.error(
+            f"filename '{quoted(row['filename'])}' leads out of the folder", "write it relative to the list"
+        )
     return found[0] if found else ""

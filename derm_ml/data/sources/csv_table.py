@@ -20,7 +20,7 @@ from pathlib import Path
 
 from derm_ml.data.sources.lists_read import note_list
 from derm_ml.data.sources.spreadsheets import PIPES, excel_as_csv, pipes_as_csv
-from derm_ml.data.sources.text_files import read_bytes, shown, some
+from derm_ml.data.sources.text_files import quoted, read_bytes, some
 from derm_ml.files import open_plain
 from derm_ml.records import DataError
 
@@ -33,7 +33,7 @@ UNKNOWN = frozenset({"", "unknown", "na", "n/a", "nan", "none", "null", "-", "?"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One data row: its values by lower-case column name, stripped, and the line it stands on."""
 
     path: Path
@@ -62,7 +62,7 @@ class Row:
             value = math.nan
         if not low <= value <= high:
             raise self.error(
-                f"{column} is '{shown(text)}', not a number from {low:g} to {high:g}", "correct it, or leave it empty"
+                f"{column} is '{quoted(text)}', not a number from {low:g} to {high:g}", "correct it, or leave it empty"
             )
         return value
 
@@ -78,7 +78,7 @@ def read_csv(
     *,
     any_separator: bool = False,
     header: Sequence[str] = (),
-) -> list[Row]:
+) -> list[TableRow]:
     """Read a comma-separated UTF-8 file (a byte-order mark is fine) or an Excel sheet with the `required` columns.
 
     `unique` names a column whose values must be present and differ. A list as published may have `any_separator` (a
@@ -96,7 +96,7 @@ def read_csv(
             raise row.error(f"{unique} is empty", "fill it in, or remove the row")
         if value in seen:
             raise row.error(
-                f"{unique} '{shown(value)}' stands on line {seen[value]} already", "remove one of the two rows"
+                f"{unique} '{quoted(value)}' stands on line {seen[value]} already", "remove one of the two rows"
             )
         seen[value] = row.line
     return rows
@@ -136,7 +136,7 @@ def _text(path: Path) -> str:
     return pipes_as_csv(text) if text.lstrip().startswith(PIPES) else text
 
 
-def _rows(path: Path, text: str, required: Sequence[str], separator: str, header: Sequence[str]) -> list[Row]:
+def _rows(path: Path, text: str, required: Sequence[str], separator: str, header: Sequence[str]) -> list[TableRow]:
     lines = _Lines(text)
     reader = csv.reader(lines, strict=True, delimiter=separator)
     try:
@@ -148,7 +148,7 @@ def _rows(path: Path, text: str, required: Sequence[str], separator: str, header
             lines.row_ends()
             if not any(value.strip() for value in values):
                 continue  # blank lines, as at the end of many files
-            row = Row(path, reader.line_num, dict(zip(header, (v.strip() for v in values), strict=False)), used)
+            row = TableRow(path, reader.line_num, dict(zip(header, (v.strip() for v in values), strict=False)), used)
             if len(values) != len(header):
                 raise row.error(f"{len(values)} values for {len(header)} columns", "quote values that hold a comma")
             rows.append(row)

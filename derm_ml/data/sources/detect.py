@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from derm_ml.data.deliveries import accepted
+from derm_ml.data.deliveries import accepted_readings
 from derm_ml.data.sources import (
     class_folders,
     csv_list,
@@ -37,7 +37,7 @@ from derm_ml.data.sources.labels import LabelMap, LabelNames
 from derm_ml.data.sources.lists_read import lists_read
 from derm_ml.data.sources.published_set import PublishedSet, layouts_about
 from derm_ml.data.sources.split_names import with_folder_splits
-from derm_ml.data.sources.text_files import read_json, shown
+from derm_ml.data.sources.text_files import quoted, read_json
 from derm_ml.records import DELIVERIES, DataError, Listed, Origin, Reading, with_prefix
 from derm_ml.tree import Tree, files_below
 
@@ -97,7 +97,7 @@ def read_source(
     if not parts:
         raise DataError(_unknown(whole, names, layouts))
     around = replace(left, problems=(*whole.odd, *named_like_images(whole)))
-    joined = account_for_all(tree, _joined([*accepted(root, parts), around]), _expected(names, layouts))
+    joined = account_for_all(tree, _joined([*accepted_readings(root, parts), around]), _expected(names, layouts))
     joined = replace(joined, samples=with_folder_splits(joined.samples))
     if not joined.samples and not joined.problems and not joined.set_aside:
         raise DataError(f"{root}: there are no images; unpack the data set there")
@@ -123,7 +123,7 @@ def _parts(
 def _unknown(tree: Tree, names: LabelMap, layouts: Mapping[str, Layout]) -> str:
     odd = tree.odd
     if odd and not tree.files():  # the reason is what was not read
-        return f"{tree.root}: nothing in it can be read; the first entry, {shown(odd[0].file)}, {odd[0].reason}"
+        return f"{tree.root}: nothing in it can be read; the first entry, {quoted(odd[0].file)}, {odd[0].reason}"
     return f"{tree.root}: the layout is not recognised; expected {_expected(names, layouts)}"
 
 

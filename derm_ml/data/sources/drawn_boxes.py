@@ -18,7 +18,7 @@ import yaml
 from derm_ml.data.sources.boxes import Boxes, frame_said, region_of
 from derm_ml.data.sources.labels import LabelMap
 from derm_ml.data.sources.pictures_of_boxes import Pictures
-from derm_ml.data.sources.text_files import read_bytes, shown
+from derm_ml.data.sources.text_files import quoted, read_bytes
 from derm_ml.images.decode import IMAGE_EXTENSIONS, ImageError, orientation_and_size, read_image_file
 from derm_ml.records import DataError
 from derm_ml.tree import Tree
@@ -76,7 +76,7 @@ def _yolo_regions(tree: Tree, name: str, picture: str, classes: tuple[str, list[
         except (ValueError, IndexError, OverflowError):
             label = ""
         if not label:
-            raise DataError(f"{where}: '{shown(line[0])}' is no class of {classes[0]}; export it again")
+            raise DataError(f"{where}: '{quoted(line[0])}' is no class of {classes[0]}; export it again")
         yield from region_of(where, label, _yolo_corners(where, numbers[1:], width, height), labels)
 
 
@@ -122,7 +122,7 @@ def read_labelme(pictures: Pictures, name: str, table: Mapping[str, Any], labels
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{where}: not as LabelMe writes it ({shown(repr(error))}); export it again") from error
+            raise DataError(f"{where}: not as LabelMe writes it ({quoted(repr(error))}); export it again") from error
     return {picture: tuple(regions)}
 
 
@@ -131,7 +131,7 @@ def read_cvat(pictures: Pictures, name: str, root: Element, labels: LabelMap) ->
     path = pictures.tree.root / name
     found: Boxes = {}
     for image in root.findall("image"):
-        where = f"{path}: image {shown(image.get('name', ''))}"
+        where = f"{path}: image {quoted(image.get('name', ''))}"
         frame = frame_said(image.get("width"), image.get("height"))
         regions = []
         for shape in image:
@@ -150,7 +150,7 @@ def _point(where: str, text: str) -> tuple[float, float]:
     try:
         x, y = (float(value) for value in text.split(","))
     except ValueError:
-        raise DataError(f"{where}: the point is '{shown(text)}', not x,y; export it again") from None
+        raise DataError(f"{where}: the point is '{quoted(text)}', not x,y; export it again") from None
     return x, y
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from derm_ml.data.sources.image_files import is_image
-from derm_ml.data.sources.text_files import shown
+from derm_ml.data.sources.text_files import quoted
 from derm_ml.images.kinds import Kind, what_is
 from derm_ml.records import DataError, Problem, Reading
 from derm_ml.tree import Tree
@@ -105,7 +105,9 @@ def _lost(tree: Tree, lost: Sequence[str], reasons: dict[str, str], expected: st
     folders: dict[str, list[str]] = {}
     for file in lost:
         folders.setdefault(file.rpartition("/")[0] or ".", []).append(file)
-    named = [f"{folder} ({len(files)}, e.g. {shown(files[0].rpartition('/')[2])})" for folder, files in folders.items()]
+    named = [
+        f"{folder} ({len(files)}, e.g. {quoted(files[0].rpartition('/')[2])})" for folder, files in folders.items()
+    ]
     more = f" and {len(named) - _FEW} more folders" if len(named) > _FEW else ""
     return (
         f"{tree.root}: of no recognised data set: {len(lost)} image{'s' * (len(lost) > 1)} in "

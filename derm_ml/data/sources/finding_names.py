@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from derm_ml.data.diagnoses import normal
 from derm_ml.data.sources.labels import LabelMap
-from derm_ml.data.sources.text_files import shown
+from derm_ml.data.sources.text_files import quoted
 from derm_ml.records import DataError
 
 DIABETIC, NORMAL = "diabetic_retinopathy", "normal"
@@ -57,5 +57,5 @@ class FindingMap(LabelMap):
             return {DIABETIC: 0.0}
         finding = _FINDING.get(plain, plain)
         if not re.fullmatch(r"[a-z][a-z0-9_]*", finding):
-            raise DataError(f"'{shown(name)}' cannot name a finding; use letters, digits and spaces")
+            raise DataError(f"'{quoted(name)}' cannot name a finding; use letters, digits and spaces")
         return {finding: 1.0} if finding in (NORMAL, plain) or finding != DIABETIC else {DIABETIC: 1.0, NORMAL: 0.0}

@@ -17,11 +17,11 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from derm_ml.data.sources.attributes import attributes_of
-from derm_ml.data.sources.csv_table import Row, columns_of, read_csv
+from derm_ml.data.sources.csv_table import TableRow, columns_of, read_csv
 from derm_ml.data.sources.image_files import distinct_ids, image_files
 from derm_ml.data.sources.labels import LabelMap, normal
 from derm_ml.data.sources.split_names import row_split
-from derm_ml.data.sources.text_files import shown, some
+from derm_ml.data.sources.text_files import quoted, some
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
 
@@ -91,7 +91,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     return Reading(tuple(samples), tuple[Problem, ...](problems), dict(left_out), set_aside=set_aside)
 
 
-def _class(row: Row, columns: list[str]) -> str:
+def _class(row: TableRow, columns: list[str]) -> str:
     """The one column that is 1, "" for none. Raises `DataError` for two at once."""
     there = [column for column in columns if _target(row, column) == 1]
     if len(there) > 1:
@@ -99,7 +99,7 @@ def _class(row: Row, columns: list[str]) -> str:
     return there[0] if there else ""
 
 
-def _one_class(row: Row, shows: str, labels: LabelMap) -> dict[str, float] | None:
+def _one_class(row: TableRow, shows: str, labels: LabelMap) -> dict[str, float] | None:
     return labels.target_at(row, shows) if shows else None
 
 
@@ -110,12 +110,14 @@ def _table(tree: Tree) -> str | None:
     return tables[0] if len(tables) == 1 else None
 
 
-def _findings(path: Path, row: Row, labels: LabelMap) -> dict[str, str]:
+def _findings(path: Path, row: TableRow, labels: LabelMap) -> dict[str, str]:
     """Column → finding. With labels given, exactly those; else every column that is not about the image."""
     found = {column: normal(column) for column in row.values if column not in ABOUT}
     unnamed = [column for column, name in found.items() if not re.fullmatch(r"[a-z][a-z0-9_]*", name)]
     if unnamed:
-        raise DataError(f"{path}:1: column '{shown(unnamed[0])}' cannot name a finding; use letters, digits and spaces")
+        raise DataError(
+            f"{path}:1: column '{quoted(unnamed[0])}' cannot name a finding; use letters, digits and spaces"
+        )
     if not labels.labels:
         return found
     known = {column: name for column, name in found.items() if labels.knows(name)}
@@ -125,7 +127,7 @@ def _findings(path: Path, row: Row, labels: LabelMap) -> dict[str, str]:
     return known
 
 
-def _joined(path: Path, rows: list[Row], images: list[str]) -> list[str]:
+def _joined(path: Path, rows: list[TableRow], images: list[str]) -> list[str]:
     """The image of each row, by path or by name. Raises `DataError` unless rows and images are the same set."""
     by_name: dict[str, list[str]] = {}
     there = set(images)
@@ -136,9 +138,11 @@ def _joined(path: Path, rows: list[Row], images: list[str]) -> list[str]:
         given = row["filename"].replace("\\", "/")
         found = [given] if given in there else by_name.get(given, [])
         if not found:
-            raise row.error(f"there is no image {shown(row['filename'])}", "add it, or remove the row")
+            raise row.error(f"there is no image {quoted(row['filename'])}", "add it, or remove the row")
         if len(found) > 1:
-            raise row.error(f"{shown(row['filename'])} is there twice ({some(found)})", "write its path, or remove one")
+            raise row.error(
+                f"{quoted(row['filename'])} is there twice ({some(found)})", "write its path, or remove one"
+            )
         located.append(found[0])
     unlisted = sorted(there - set(located))
     if unlisted:
@@ -149,15 +153,15 @@ def _joined(path: Path, rows: list[Row], images: list[str]) -> list[str]:
     return located
 
 
-def _target(row: Row, column: str) -> float:
+def _target(row: TableRow, column: str) -> float:
     value = row.number(column, 0, 1)
     if value not in (None, 0, 1):
-        raise row.error(f"{column} is '{shown(row[column])}'", "write 1, 0, or leave it empty if it is not known")
+        raise row.error(f"{column} is '{quoted(row[column])}'", "write 1, 0, or leave it empty if it is not known")
     return float("nan") if value is None else value
 
 
-def _about(row: Row) -> dict[str, str | float]:
+def _about(row: TableRow) -> dict[str, str | float]:
     eye = row.get("eye").lower()
     if eye and eye not in EYES:
-        raise row.error(f"eye is '{shown(eye)}'", "write left or right, or leave it empty")
+        raise row.error(f"eye is '{quoted(eye)}'", "write left or right, or leave it empty")
     return attributes_of(row) | ({"eye": EYES[eye]} if eye else {})

@@ -30,12 +30,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from derm_ml.data.sources.attributes import attributes_of
-from derm_ml.data.sources.csv_table import Row, read_csv
+from derm_ml.data.sources.csv_table import TableRow, read_csv
 from derm_ml.data.sources.image_files import distinct_ids, image_files
 from derm_ml.data.sources.image_index import same_bytes
 from derm_ml.data.sources.labels import LabelMap, normal
 from derm_ml.data.sources.split_names import SPLIT_NAMES, folder_split
-from derm_ml.data.sources.text_files import shown, some
+from derm_ml.data.sources.text_files import quoted, some
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
 
@@ -110,7 +110,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
         ]
     known = {sample.id for sample in samples} | {Path(problem.file).stem for problem in problems}
     problems += [
-        Problem(list_name, f"image {shown(name)} is listed but not there") for name in sorted(listed.keys() - known)
+        Problem(list_name, f"image {quoted(name)} is listed but not there") for name in sorted(listed.keys() - known)
     ]
     ids = distinct_ids([sample.files["image"] for sample in samples])
     named = tuple(replace(sample, id=name) for sample, name in zip(samples, ids, strict=True))
@@ -155,7 +155,7 @@ def _ham10000(tree: Tree) -> _Pair | None:
     return _Pair(images, masks, "") if masks and images else None
 
 
-def _lesions(tree: Tree) -> dict[str, Row]:
+def _lesions(tree: Tree) -> dict[str, TableRow]:
     """Image id → its row in HAM10000's list, where that lies beside the folders."""
     name = next((name for name in _HAM_LISTS if tree.has_file(name)), "")
     rows = read_csv(tree.root / name, ("image_id",), unique="image_id", any_separator=True) if name else []
@@ -242,6 +242,6 @@ def _listed_splits(tree: Tree) -> tuple[dict[str, str], str]:
         column = list(row.values)[-1]
         value = row.get(column)  # "" for none
         if value and normal(value) not in SPLIT_NAMES:
-            raise row.error(f"{column} is '{shown(value)}'", "write train, val, test or none")
+            raise row.error(f"{column} is '{quoted(value)}'", "write train, val, test or none")
         splits[row["image_id"]] = SPLIT_NAMES[normal(value)] if value else ""
     return splits, lists[0]

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from derm_ml.data.diagnoses import diagnoses, normal, same_name
-from derm_ml.data.sources.csv_table import Row
-from derm_ml.data.sources.text_files import shown
+from derm_ml.data.sources.csv_table import TableRow
+from derm_ml.data.sources.text_files import quoted
 from derm_ml.records import DataError, one_hot
 
 LabelNames = Mapping[str, str | None]
@@ -73,7 +73,7 @@ class LabelMap:
         return same_name(name) in self._known
 
     def target_at(
-        self, row: Row, name: str, *, publisher_says: str = "", open_ended: bool = False
+        self, row: TableRow, name: str, *, publisher_says: str = "", open_ended: bool = False
     ) -> dict[str, float] | None:
         """`target(name)`; its error points at `row`.
 
@@ -96,7 +96,7 @@ class LabelMap:
         """
         if not self.knows(name):
             known = ", ".join(sorted({*self.labels, *(self.names or {})}))
-            raise DataError(f"unknown label '{shown(name)}'; correct it, or add it to {self.setting} (known: {known})")
+            raise DataError(f"unknown label '{quoted(name)}'; correct it, or add it to {self.setting} (known: {known})")
         label = self._known[same_name(name)]
         if label is None:
             return None

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from derm_ml.data.sources.split_names import list_split, path_split
-from derm_ml.data.sources.text_files import shown
+from derm_ml.data.sources.text_files import quoted
 from derm_ml.records import DataError
 from derm_ml.tree import Tree
 
@@ -30,11 +30,11 @@ class Pictures:
         """
         if not isinstance(name, str):
             raise DataError(
-                f"{where}: the image's name is {shown(name)}, not a text; write its path relative to the file"
+                f"{where}: the image's name is {quoted(name)}, not a text; write its path relative to the file"
             )
         relative = PurePosixPath(name.replace("\\", "/"))
         if not relative.name or relative.is_absolute() or ".." in relative.parts:
-            raise DataError(f"{where}: '{shown(name)}' is no path below it; write image paths relative to the file")
+            raise DataError(f"{where}: '{quoted(name)}' is no path below it; write image paths relative to the file")
         base = PurePosixPath(file).parent
         places = [base / relative, base / "images" / relative, base / relative.name, base / "images" / relative.name]
         found = next((str(place) for place in places if self.tree.has_file(str(place))), "")

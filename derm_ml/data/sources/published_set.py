@@ -14,14 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from derm_ml.data.sources.attributes import attributes_of
-from derm_ml.data.sources.csv_table import Row, read_csv
+from derm_ml.data.sources.csv_table import TableRow, read_csv
 from derm_ml.data.sources.image_files import distinct_ids, image_files, unlisted
 from derm_ml.data.sources.image_index import ImageIndex, same_bytes, several
 from derm_ml.data.sources.labels import LabelMap
 from derm_ml.data.sources.published import FoundTable, ImageColumn, Published, facts_of, layouts
 from derm_ml.data.sources.split_names import row_split
 from derm_ml.data.sources.table_labels import label_of, named
-from derm_ml.data.sources.text_files import shown
+from derm_ml.data.sources.text_files import quoted
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
 
@@ -40,7 +40,7 @@ class _Found:
     claimed: dict[str, str] = field(default_factory=dict)  # image → the table that listed it
     targets: dict[str, tuple[str, Mapping[str, float]]] = field(default_factory=dict)  # stem → image, what it shows
 
-    def has(self, tree: Tree, image: str, target: Mapping[str, float], row: Row) -> bool:
+    def has(self, tree: Tree, image: str, target: Mapping[str, float], row: TableRow) -> bool:
         """Whether another table has listed the same image, in another folder; it is counted.
 
         Raises `DataError` if the two say different things of it.
@@ -50,7 +50,9 @@ class _Found:
         if first == image or not same_bytes(tree, first, image):
             return False
         if repr(said) != repr(target):  # NaN is like NaN here
-            raise row.error(f"{shown(image)} is the same image as {first}, with another label", "remove one of the two")
+            raise row.error(
+                f"{quoted(image)} is the same image as {first}, with another label", "remove one of the two"
+            )
         self.set_aside[image] = f"a copy of an image in {PurePosixPath(first).parent}"
         return True
 
@@ -191,13 +193,13 @@ def _read_table(
                 found.set_aside |= dict.fromkeys(image, label.reason)
                 continue
             if len(image) > 1:
-                raise row.error(f"{shown(given)} {several(image)}", "write its path, or remove one")
+                raise row.error(f"{quoted(given)} {several(image)}", "write its path, or remove one")
             if not image:
                 _missing(layout, found_table, given, row, where, found)
                 continue
             if image[0] in found.claimed:
                 raise row.error(
-                    f"image {shown(given)} stands in {found.claimed[image[0]]} already", "remove one of the two rows"
+                    f"image {quoted(given)} stands in {found.claimed[image[0]]} already", "remove one of the two rows"
                 )
             found.claimed[image[0]] = found_table.path
             if found.has(tree, image[0], label.target, row):
@@ -223,58 +225,58 @@ def _read_table(
     found.problems += facts.unknown({Path(r[columns[0].column.lower()]).stem for r in rows if len(columns) == 1})
 
 
-def _once(rows: list[Row], column: str) -> list[Row]:
+def _once(rows: list[TableRow], column: str) -> list[TableRow]:
     return list({row.get(column.lower()): row for row in reversed(rows)}.values())[::-1] if column else rows
 
 
-def _cell(row: Row, column: str) -> str:
+def _cell(row: TableRow, column: str) -> str:
     return row.get(column.lower()) if column else ""
 
 
-def _missing(layout: Published, table: FoundTable, given: str, row: Row, where: str, found: _Found) -> None:
+def _missing(layout: Published, table: FoundTable, given: str, row: TableRow, where: str, found: _Found) -> None:
     if layout.incomplete:  # the publisher gives addresses, of which some are dead
         found.left_out[NO_IMAGE] += 1
         return
-    found.problems.append(Problem(table.path, f"image {shown(given)} is not in {where}; add it", row.line))
+    found.problems.append(Problem(table.path, f"image {quoted(given)} is not in {where}; add it", row.line))
 
 
 class _Facts:
     """The tables of facts beside a table, joined by the image's name."""
 
     def __init__(self, found: FoundTable, tree: Tree) -> None:
-        self._tables: list[tuple[str, str, dict[str, Row]]] = []
+        self._tables: list[tuple[str, str, dict[str, TableRow]]] = []
         self._codes = {column.lower(): codes for column, codes in found.table.values.items()}
         for facts, path in facts_of(found, tree):
             column = facts.image.lower()
             rows = read_csv(tree.root / path, (column,), unique=column, any_separator=True)
             self._tables.append((path, column, {Path(row[column]).stem: row for row in rows}))
 
-    def joined(self, row: Row, column: str) -> Row:
+    def joined(self, row: TableRow, column: str) -> TableRow:
         """The row with the columns of its facts, and with publishers' codes in words."""
         values = dict(self._in_words(row).values)
         for other in self._of(row, column):
             values = {**other.values, **values}
         return replace(row, values=values)
 
-    def about(self, row: Row, column: str, columns: Mapping[str, str]) -> dict[str, str | float]:
+    def about(self, row: TableRow, column: str, columns: Mapping[str, str]) -> dict[str, str | float]:
         """The attributes of an image; a value that is wrong is named where it stands."""
         found: dict[str, str | float] = {}
         for one in (self._in_words(row), *self._of(row, column)):
             found = attributes_of(one, {name: c for name, c in columns.items() if c in one.values}) | found
         return found
 
-    def note_used(self, rows: list[Row]) -> None:
+    def note_used(self, rows: list[TableRow]) -> None:
         """What was asked of a joined row was asked of the list that had it."""
         for row in rows[:1]:
             for _, _, others in self._tables:
                 for other in itertools.islice(others.values(), 1):
                     other.used.update(row.used - row.values.keys())
 
-    def _of(self, row: Row, column: str) -> list[Row]:
+    def _of(self, row: TableRow, column: str) -> list[TableRow]:
         keys = [(rows, row.values.get(key if key in row.values else column, "")) for _, key, rows in self._tables]
         return [rows[stem] for rows, name in keys if (stem := Path(name).stem) in rows]
 
-    def _in_words(self, row: Row) -> Row:
+    def _in_words(self, row: TableRow) -> TableRow:
         codes = {name: known[value] for name, known in self._codes.items() if (value := row.get(name)) in known}
         return replace(row, values={**row.values, **codes}) if codes else row
 
@@ -283,7 +285,7 @@ class _Facts:
         if not listed:
             return []
         return [
-            Problem(path, f"image {shown(name)} has no ground truth", row.line)
+            Problem(path, f"image {quoted(name)} has no ground truth", row.line)
             for path, _, rows in self._tables
             for name, row in rows.items()
             if name not in listed

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from derm_ml.data.diagnoses import normal
-from derm_ml.data.sources.csv_table import Row
-from derm_ml.data.sources.text_files import shown
+from derm_ml.data.sources.csv_table import TableRow
+from derm_ml.data.sources.text_files import quoted
 from derm_ml.records import Sample
 
 SPLIT_NAMES = {
@@ -52,14 +52,14 @@ def list_split(name: str) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def row_split(row: Row, column: str) -> str:
+def row_split(row: TableRow, column: str) -> str:
     """The split a row says in `column`; "" where there is none, or its value is one of `UNKNOWN`.
 
     Raises `DataError` for a value that names no split.
     """
     given = row.get(column).lower() if column else ""
     if given and given not in SPLIT_NAMES:
-        raise row.error(f"{column} is '{shown(given)}'", "write train, validation or test, or leave it empty")
+        raise row.error(f"{column} is '{quoted(given)}'", "write train, validation or test, or leave it empty")
     return SPLIT_NAMES.get(given, "")
 
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from derm_ml.data.sources.csv_table import Row
+from derm_ml.data.sources.csv_table import TableRow
 from derm_ml.data.sources.labels import LabelMap
 from derm_ml.data.sources.published import ImageColumn, Published, Table
-from derm_ml.data.sources.text_files import shown
+from derm_ml.data.sources.text_files import quoted
 
 NO_LABEL = "without a label"
 MALIGNANT, BENIGN, NEITHER = "malignant", "benign", "indeterminate"
@@ -27,7 +27,7 @@ _NO = {"0", "0.0", "false", "no"}
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class LabelSaid:
     """A target (empty: unlabelled), or the name under which the image is left out; and attributes that go with it."""
 
     target: Mapping[str, float] = field(default_factory=dict)
@@ -38,19 +38,19 @@ class Said:
     @property
     def reason(self) -> str:
         """Why the image takes no part, where it does not."""
-        return "has no label" if self.left_out == NO_LABEL else f"its label {shown(self.left_out)} is left out"
+        return "has no label" if self.left_out == NO_LABEL else f"its label {quoted(self.left_out)} is left out"
 
 
-def label_of(layout: Published, table: Table, labels: LabelMap, row: Row, column: ImageColumn) -> Said:
+def label_of(layout: Published, table: Table, labels: LabelMap, row: TableRow, column: ImageColumn) -> LabelSaid:
     """What a row says of the image in one of its columns. Raises `DataError` naming the row."""
     if layout.about == "retina":
         about = _eye(table, row, column)
-        return Said({} if table.unlabelled else _findings(table, row, column), about=about)
+        return LabelSaid({} if table.unlabelled else _findings(table, row, column), about=about)
     if table.unlabelled:
-        return Said(left_out=NO_LABEL)
+        return LabelSaid(left_out=NO_LABEL)
     name, malignancy = _diagnosis(table, row), _malignancy(table, row)
     if not name and not malignancy:
-        return Said(left_out=NO_LABEL)
+        return LabelSaid(left_out=NO_LABEL)
     target = labels.target_at(
         row,
         name or malignancy,
@@ -58,10 +58,10 @@ def label_of(layout: Published, table: Table, labels: LabelMap, row: Row, column
         open_ended=layout.open_ended,
     )
     said = name or malignancy
-    return Said(left_out=said) if target is None else Said(target, about={"diagnosis": said}, named=said)
+    return LabelSaid(left_out=said) if target is None else LabelSaid(target, about={"diagnosis": said}, named=said)
 
 
-def _diagnosis(table: Table, row: Row) -> str:
+def _diagnosis(table: Table, row: TableRow) -> str:
     """The publisher's name of what the image shows; "" where the row does not say."""
     if table.one_hot:
         name = one_of(row, table.one_hot) or table.neither
@@ -72,17 +72,17 @@ def _diagnosis(table: Table, row: Row) -> str:
     return table.names.get(name.lower(), name)
 
 
-def _first(row: Row, columns: list[str]) -> str:
+def _first(row: TableRow, columns: list[str]) -> str:
     return next((value for column in columns if (value := row.get(column.lower()))), "")
 
 
-def one_of(row: Row, columns: list[str]) -> str:
+def one_of(row: TableRow, columns: list[str]) -> str:
     """The one column that is 1; "" if none is. Raises `DataError` for two at once, and for what is neither 0 nor 1."""
     there = []
     for column in columns:
         value = row.number(column.lower(), 0, 1)
         if value not in (0, 1):
-            raise row.error(f"{column} is '{shown(row[column.lower()])}'", "write 0 or 1")
+            raise row.error(f"{column} is '{quoted(row[column.lower()])}'", "write 0 or 1")
         if value:
             there.append(column)
     if len(there) > 1:
@@ -90,7 +90,7 @@ def one_of(row: Row, columns: list[str]) -> str:
     return there[0] if there else ""
 
 
-def _heaviest(row: Row, column: str) -> str:
+def _heaviest(row: TableRow, column: str) -> str:
     """`{'Eczema': 0.67, 'Psoriasis': 0.33}` → `Eczema`; of equals the first."""
     text = row.get(column)
     if not text:
@@ -100,11 +100,11 @@ def _heaviest(row: Row, column: str) -> str:
         return max(weights, key=weights.get) if weights else ""
     except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError) as error:
         raise row.error(
-            f"{column} is '{shown(text)}', not names with weights", "supply the file as published"
+            f"{column} is '{quoted(text)}', not names with weights", "supply the file as published"
         ) from error
 
 
-def _malignancy(table: Table, row: Row) -> str:
+def _malignancy(table: Table, row: TableRow) -> str:
     given = _first(row, table.malignancy).lower()
     if not given:
         return ""
@@ -112,20 +112,20 @@ def _malignancy(table: Table, row: Row) -> str:
     return MALIGNANT if word in table.malignant else BENIGN if word in table.benign else NEITHER
 
 
-def _eye(table: Table, row: Row, column: ImageColumn) -> dict[str, str | float]:
+def _eye(table: Table, row: TableRow, column: ImageColumn) -> dict[str, str | float]:
     given = column.eye or (row.get(table.eye.lower()).lower() if table.eye else "") or named(table, row, column, "eye")
     if given and given not in EYES:
-        raise row.error(f"{table.eye} is '{shown(given)}'", "write left or right, or leave it empty")
+        raise row.error(f"{table.eye} is '{quoted(given)}'", "write left or right, or leave it empty")
     return {"eye": EYES[given]} if given else {}
 
 
-def named(table: Table, row: Row, column: ImageColumn, what: str) -> str:
+def named(table: Table, row: TableRow, column: ImageColumn, what: str) -> str:
     """What the name of an image says by itself: `10_left` is patient 10, left eye."""
     found = re.fullmatch(table.name, Path(row.get(column.column.lower())).stem) if table.name else None
     return found[what] if found else ""
 
 
-def _findings(table: Table, row: Row, column: ImageColumn) -> dict[str, float]:
+def _findings(table: Table, row: TableRow, column: ImageColumn) -> dict[str, float]:
     """Finding → 1, 0, or NaN where the row does not say."""
     target: dict[str, float] = {}
     for name, finding in table.findings.items():
@@ -143,16 +143,16 @@ def _findings(table: Table, row: Row, column: ImageColumn) -> dict[str, float]:
     return target
 
 
-def _flag(row: Row, column: str) -> float:
+def _flag(row: TableRow, column: str) -> float:
     given = row.get(column).lower()
     if given in _YES or given in _NO:
         return float(given in _YES)
     if not given:
         return math.nan
-    raise row.error(f"{column} is '{shown(row[column])}'", "write 1, 0, or leave it empty if it is not known")
+    raise row.error(f"{column} is '{quoted(row[column])}'", "write 1, 0, or leave it empty if it is not known")
 
 
-def _of_this_eye(target: Mapping[str, float], table: Table, row: Row, column: ImageColumn) -> dict[str, float]:
+def _of_this_eye(target: Mapping[str, float], table: Table, row: TableRow, column: ImageColumn) -> dict[str, float]:
     """The findings of a patient that this eye's keywords name; one that they do not name is absent here, unless the
     other eye's do not name it either: then nobody has said whose it is."""
     eyes = [c for c in table.image if isinstance(c, ImageColumn)]

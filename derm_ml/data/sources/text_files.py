@@ -48,7 +48,7 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: holds a number that cannot be read ({error}); export it again") from error
 
 
-def shown(value: object) -> str:
+def quoted(value: object) -> str:
     """A value as an error quotes it: on one line, shortened, control characters visible."""
     text = value if isinstance(value, str) else repr(value)[: 2 * _SHOWN]
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: 2 * _SHOWN])
@@ -57,7 +57,7 @@ def shown(value: object) -> str:
 
 def some(values: list[str]) -> str:
     """The first of many values, for an error: `a, b, c, … (41 in all)`."""
-    few = ", ".join(shown(value) for value in values[:_FEW])
+    few = ", ".join(quoted(value) for value in values[:_FEW])
     return few if len(values) <= _FEW else f"{few}, … ({len(values)} in all)"
 
 

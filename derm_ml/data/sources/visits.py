@@ -26,12 +26,12 @@ from derm_ml.asking.pair import ALONE, FIRST, SECOND, said_state
 from derm_ml.data.sources.attributes import attributes_of
 from derm_ml.data.sources.box_files import read_boxes, scinet_rows
 from derm_ml.data.sources.boxes import Boxes
-from derm_ml.data.sources.csv_table import Row, read_csv
+from derm_ml.data.sources.csv_table import TableRow, read_csv
 from derm_ml.data.sources.drawn_boxes import CLASS_LISTS
 from derm_ml.data.sources.image_files import image_files
 from derm_ml.data.sources.labels import LabelMap, LabelNames
 from derm_ml.data.sources.split_names import SPLIT_NAMES, list_split
-from derm_ml.data.sources.text_files import read_bytes, read_json, shown
+from derm_ml.data.sources.text_files import quoted, read_bytes, read_json
 from derm_ml.records import DataError, Problem, Reading, Region, Sample
 from derm_ml.tree import Tree
 
@@ -66,7 +66,7 @@ class _Pairing:
     patient: str = ""
     second_patient: str = ""
     split: str = ""
-    row: Row | None = None
+    row: TableRow | None = None
     by_order: bool = False  # box i of one is box i of the other
     lesion: str = ""
 
@@ -102,7 +102,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
         if missing:
             listed = pairing.row.path.name if pairing.row else missing
             problems.append(
-                Problem(listed, f"photo {shown(missing)} is not there", pairing.row.line if pairing.row else None)
+                Problem(listed, f"photo {quoted(missing)} is not there", pairing.row.line if pairing.row else None)
             )
             continue
         used |= {pairing.first, pairing.second}
@@ -160,7 +160,7 @@ def _listed(tree: Tree, files: Collection[str]) -> Iterator[_Pairing]:
     for row in read_csv(tree.root / "pairs.csv", ("first", "second")):
         split = row.get("split").lower()
         if split and split not in SPLIT_NAMES:
-            raise row.error(f"split is '{shown(split)}'", "write train, validation or test, or leave it empty")
+            raise row.error(f"split is '{quoted(split)}'", "write train, validation or test, or leave it empty")
         if not row["first"] or not row["second"] or row["first"] == row["second"]:
             raise row.error("a pair needs two different photos", "correct the row, or remove it")
         yield _Pairing(
@@ -175,7 +175,7 @@ def _listed(tree: Tree, files: Collection[str]) -> Iterator[_Pairing]:
 
 def _series(tree: Tree, files: Collection[str]) -> Iterator[_Pairing]:
     """Each photo of a person with their next one, and the last with the first: they differ most."""
-    people: dict[str, list[Row]] = defaultdict(list)
+    people: dict[str, list[TableRow]] = defaultdict(list)
     for row in read_csv(tree.root / "subjects.csv", ("filename", "subject"), unique="filename"):
         people[row["subject"]].append(row)
     for person, rows in people.items():

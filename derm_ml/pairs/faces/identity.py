@@ -21,7 +21,7 @@ import numpy as np
 from scipy.linalg import svd
 
 from derm_ml.pairs.faces.face import EYES, Face
-from derm_ml.pairs.faces.upright import CANONICAL, canonical, face_oval, upright
+from derm_ml.pairs.faces.upright import CANONICAL, face_oval, to_canonical, upright
 from derm_ml.pairs.registration.features import dense
 from derm_ml.pairs.registration.flow import as_grey, even_light
 
@@ -41,7 +41,7 @@ class Likeness(Protocol):
 
 
 @dataclass(frozen=True)
-class Identity:
+class FaceIdentity:
     """`local` (128, KEPT) reduces a descriptor, `mean` (D,) and `whole` (K, D) a face."""
 
     local: np.ndarray
@@ -65,7 +65,7 @@ class Identity:
         return {f"identity.{name}": np.ascontiguousarray(getattr(self, name)) for name in ("local", "mean", "whole")}
 
     @classmethod
-    def of(cls, tensors: Mapping[str, np.ndarray]) -> Identity | None:
+    def of(cls, tensors: Mapping[str, np.ndarray]) -> FaceIdentity | None:
         """What `tensors` gave, or None where it is not among them."""
         if "identity.whole" not in tensors:
             return None
@@ -80,7 +80,7 @@ def signature(photo: np.ndarray, face: Face, is_mirrored: bool = False) -> np.nd
     if not all(name in face.landmarks for name in EYES):
         return None
     grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
-    even = as_grey(even_light(upright(grey, canonical(face), CANONICAL, is_mirrored)))
+    even = as_grey(even_light(upright(grey, to_canonical(face), CANONICAL, is_mirrored)))
     oval = face_oval() > 0
     parts = []
     for reach, step in SCALES:
@@ -90,7 +90,7 @@ def signature(photo: np.ndarray, face: Face, is_mirrored: bool = False) -> np.nd
     return np.concatenate(parts).ravel()
 
 
-def fit_identity(vectors: np.ndarray, people: Sequence[str]) -> Identity | None:
+def fit_identity(vectors: np.ndarray, people: Sequence[str]) -> FaceIdentity | None:
     """Learn from signatures (N, G · 128) and who each shows; None with fewer than `FEWEST` people with two photos."""
     names = np.asarray(people)
     several = [name for name in np.unique(names) if (names == name).sum() > 1]
@@ -108,7 +108,7 @@ def fit_identity(vectors: np.ndarray, people: Sequence[str]) -> Identity | None:
     within = np.sum(scatter, axis=0) / len(codes)
     ridge = RIDGE * np.trace(within) / len(within) * np.eye(len(within))
     whiten = np.linalg.inv(np.linalg.cholesky(within + ridge))
-    return Identity(*(a.astype(np.float32) for a in (local, mean, whiten @ basis)))
+    return FaceIdentity(*(a.astype(np.float32) for a in (local, mean, whiten @ basis)))
 
 
 def _directions(rows: np.ndarray, n: int) -> np.ndarray:

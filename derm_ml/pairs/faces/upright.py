@@ -26,7 +26,7 @@ PLACES = {  # the average upright face in the canonical frame, as shares of its 
 }
 
 
-def canonical(face: Face) -> np.ndarray:
+def to_canonical(face: Face) -> np.ndarray:
     """The similarity (3, 3) from a photo's pixels to the canonical frame in which its face stands upright."""
     names = [name for name in face.anchors if name in PLACES]
     source = np.array([face.anchors[name] for name in names])

@@ -44,7 +44,7 @@ def signatures(
     return None if found[0] is None or found[1] is None else (found[0], found[1])
 
 
-def likeness(pair: Pair, registration: Registration, identity: Likeness | None) -> float | None:
+def face_likeness(pair: Pair, registration: Registration, identity: Likeness | None) -> float | None:
     """How alike the two faces are, -1..1; None without faces or without a way to compare them."""
     found = signatures(identity.signature, pair, registration) if identity else None
     return identity.alike(*found) if identity and found else None

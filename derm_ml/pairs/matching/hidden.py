@@ -20,7 +20,7 @@ SIDE = 320  # the comparison is of areas, not of details
 DIFFERENT = 0.25  # of the logarithm: a quarter brighter or darker after the light is evened out
 
 
-class Comparison:
+class PhotoDifference:
     """What differs between a photo and the other as seen from there, beyond the light."""
 
     def __init__(self, first: np.ndarray, second: np.ndarray, registration: Registration) -> None:

@@ -109,7 +109,7 @@ def fit_and_calibrate(
     known = [(said, rows.y) for (rows, _), said in zip(asked, unseen, strict=True) if said is not None]
     if known:
         said, y = (np.concatenate(part) for part in zip(*known, strict=True))
-        model = calibrated(model, said, y, balanced)
+        model = recalibrated(model, said, y, balanced)
     return model, [None if said is None else model.slope * said + model.offset for said in unseen]
 
 
@@ -119,7 +119,7 @@ def _joined(names: Sequence[str], rows: Sequence[Rows]) -> tuple[np.ndarray, np.
     )
 
 
-def calibrated(model: Logistic, logits: np.ndarray, y: np.ndarray, balanced: bool = False) -> Logistic:
+def recalibrated(model: Logistic, logits: np.ndarray, y: np.ndarray, balanced: bool = False) -> Logistic:
     """The same order of cases with probabilities that mean what they say. `logits` (N,) are what the model, or one
     fitted alike, says of cases it was not fitted on, `y` (N,) the truth.
 

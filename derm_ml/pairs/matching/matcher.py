@@ -86,7 +86,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Measured:
+class PairFeatures:
     """A registered pair and the features of everything that is decided about it."""
 
     registration: Registration
@@ -97,16 +97,16 @@ class Measured:
     inside: tuple[np.ndarray, np.ndarray]  # (N,), (M,): share of each box that the other photo's frame holds
 
 
-def measure(pair: Pair, registration: Registration, any_label: bool = False) -> Measured:
+def measure(pair: Pair, registration: Registration, any_label: bool = False) -> PairFeatures:
     """The features of a registered pair."""
     shift = common_shift(pair, registration)
     numbers, table = candidates.candidate_table(pair, registration, shift, any_label)
-    compared = hidden.Comparison(pair.first, pair.second, registration)
+    compared = hidden.PhotoDifference(pair.first, pair.second, registration)
     sizes = [(p.shape[1], p.shape[0]) for p in pair.pictures]
     ends = [registration.forward(outline(r)) + shift for r in pair.first_regions]
     starts = [registration.backward(outline(r) - shift) for r in pair.second_regions]
     of_second = [_bounds(start, r) for start, r in zip(starts, pair.second_regions, strict=True)]
-    return Measured(
+    return PairFeatures(
         registration,
         shift,
         numbers,
@@ -159,13 +159,13 @@ class Matcher:
             registration = self.registrar(pair.first, pair.second)
         except NoRegistration as error:
             return Outcome(False, str(error))
-        alike = evidence.likeness(pair, registration, self.identity)
+        alike = evidence.face_likeness(pair, registration, self.identity)
         same = float(self.numbers.same(evidence.features(registration.evidence, alike)[None])[0])
         if not same >= self.numbers.same_threshold:  # what is no number refuses too
             return Outcome(False, _reason(registration, same), same, registration)
         return self.decide(pair, measure(pair, registration), same)
 
-    def decide(self, pair: Pair, measured: Measured, same: float) -> Outcome:
+    def decide(self, pair: Pair, measured: PairFeatures, same: float) -> Outcome:
         """Matches and states of a pair that is not refused."""
         shape = (len(pair.first_regions), len(pair.second_regions))
         logits = np.full(shape, -np.inf)

@@ -15,7 +15,7 @@ import numpy as np
 from derm_ml.asking.pair import Pair
 from derm_ml.images.geometry import outline, overlap, project
 from derm_ml.pairs.faces.face import Face, FaceDetector, find_face
-from derm_ml.pairs.faces.upright import canonical
+from derm_ml.pairs.faces.upright import to_canonical
 from derm_ml.records import Region
 
 
@@ -26,7 +26,7 @@ def original_matches(pair: Pair, detector: FaceDetector) -> list[tuple[int, int,
         return []
     faces = one, other
     stacked = [
-        [project(canonical(face), outline(region)) for region in regions]
+        [project(to_canonical(face), outline(region)) for region in regions]
         for face, regions in zip(faces, pair.regions, strict=True)
     ]
     found = []

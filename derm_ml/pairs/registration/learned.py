@@ -16,14 +16,14 @@ from derm_ml.images.preprocess import to_square
 
 
 @dataclass(frozen=True)
-class Learned:
+class TransformNetwork:
     """The network of a bundle. Thread-safe."""
 
     session: Session
     side: int
 
     @classmethod
-    def open(cls, path: Path, side: int) -> Learned:
+    def open(cls, path: Path, side: int) -> TransformNetwork:
         """Raises `BundleError` for a graph that cannot be run."""
         return cls(Session(path), side)
 

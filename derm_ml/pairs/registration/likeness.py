@@ -11,7 +11,7 @@ from derm_ml.pairs.registration.flow import as_grey, even_light, flow_between, r
 LEAST = 0.05  # of the frame; where both show less of it, nothing speaks for them
 
 
-def likeness(first: np.ndarray, second: np.ndarray, there: np.ndarray) -> dict[str, float]:
+def alignment_evidence(first: np.ndarray, second: np.ndarray, there: np.ndarray) -> dict[str, float]:
     """Evidence that two aligned grey pictures (H, W) uint8 show the same skin where `there` (H, W) uint8 is not 0.
 
     detail: features found again within 8 % of the frame, per 100 of the fewer; returns: share of pixels that come

@@ -19,11 +19,11 @@ import numpy as np
 from derm_ml.images.geometry import flip, project, resized, scale_of, similarity
 from derm_ml.images.preprocess import limit_side
 from derm_ml.pairs.faces.face import Face, FaceDetector, LandmarkModel, find_face, mirrored
-from derm_ml.pairs.faces.upright import CANONICAL, EYES_APART, canonical, face_oval, head_mask
+from derm_ml.pairs.faces.upright import CANONICAL, EYES_APART, face_oval, head_mask, to_canonical
 from derm_ml.pairs.registration.features import Features, agreed_homography, find_features, flipped, match_features
 from derm_ml.pairs.registration.flow import as_grey, even_light, flow_between, round_trip, smoothed
-from derm_ml.pairs.registration.learned import Learned
-from derm_ml.pairs.registration.likeness import likeness
+from derm_ml.pairs.registration.learned import TransformNetwork
+from derm_ml.pairs.registration.likeness import alignment_evidence
 from derm_ml.pairs.registration.registration import Registration
 
 WORK_SIDE = 640  # features and flow are found at this size; lesions of 2 % of a face still have several pixels
@@ -62,7 +62,7 @@ class Registrar:
 
     detector: FaceDetector | None = None
     landmarks: LandmarkModel | None = None
-    learned: Learned | None = None  # version 2's network, as one more hypothesis
+    learned: TransformNetwork | None = None  # version 2's network, as one more hypothesis
     only_learned: bool = False  # or as the only one, without flow: version 2 by itself
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> Registration:
@@ -164,7 +164,7 @@ def _from_features(a: Features, b: Features, is_mirrored: bool) -> _Hypothesis |
     return _Hypothesis(matrix, is_mirrored, "features", int(inliers.sum()), float(inliers.mean()))
 
 
-def _from_network(learned: Learned, first: np.ndarray, second: np.ndarray, a: _View, b: _View) -> _Hypothesis:
+def _from_network(learned: TransformNetwork, first: np.ndarray, second: np.ndarray, a: _View, b: _View) -> _Hypothesis:
     matrix, is_mirrored = learned(first, second)
     return _Hypothesis(b.shrink @ matrix @ np.linalg.inv(a.shrink), is_mirrored, "learned")
 
@@ -173,14 +173,14 @@ def _face_to_face(a: Face, b: Face) -> np.ndarray:
     of_a, of_b = a.anchors, b.anchors
     names = [name for name in of_a if name in of_b]
     if len(names) < 2:  # landmarks in one, a box alone in the other
-        return np.linalg.inv(canonical(b)) @ canonical(a)
+        return np.linalg.inv(to_canonical(b)) @ to_canonical(a)
     return similarity(np.array([of_a[n] for n in names]), np.array([of_b[n] for n in names]))
 
 
 def _frame(view: _View) -> tuple[np.ndarray, tuple[int, int]]:
     """The canonical frame of the first photo: its face, or the whole of it; and that frame's (height, width)."""
     if view.face:
-        return canonical(view.face), (CANONICAL, CANONICAL)
+        return to_canonical(view.face), (CANONICAL, CANONICAL)
     height, width = view.grey.shape
     scale = CANONICAL / max(height, width)
     return np.diag([scale, scale, 1.0]), (max(16, round(height * scale)), max(16, round(width * scale)))
@@ -202,7 +202,7 @@ def _aligned(a: _View, b: _View, h: _Hypothesis, frame: np.ndarray, size: tuple[
 def _measure(a: _View, b: _View, h: _Hypothesis) -> dict[str, float]:
     """`likeness` where both photos show the skin, in the canonical frame."""
     first, second, there = _aligned(a, b, h, *_frame(a))
-    return likeness(first, second, cv2.bitwise_and(there, face_oval()) if a.face else there)
+    return alignment_evidence(first, second, cv2.bitwise_and(there, face_oval()) if a.face else there)
 
 
 def _refine(a: _View, b: _View, h: _Hypothesis) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ class PointDecision(Said):
     positives: int = Field(description="validation images with the label, on which the sensitivity rests")
 
 
-class Diagnosis(Answer):
+class DiagnosisAnswer(Answer):
     """The most likely class, the probability of each, and the decision at each operating point."""
 
     predicted: str
@@ -30,4 +30,4 @@ class Diagnosis(Answer):
     operating_points: list[PointDecision]
 
 
-ASKING = OneImage(answer=Diagnosis, options=(AGE, SEX, LABEL, SIZE))
+ASKING = OneImage(answer=DiagnosisAnswer, options=(AGE, SEX, LABEL, SIZE))

@@ -11,7 +11,7 @@ from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.explain.answer import asked, explained, explanation_of
-from derm_ml.tasks.lesion_classification.asking import Diagnosis, PointDecision
+from derm_ml.tasks.lesion_classification.asking import DiagnosisAnswer, PointDecision
 from derm_ml.tasks.lesion_classification.task import TASK
 
 
@@ -20,7 +20,7 @@ def load(bundle: Path) -> Classifier:
     return Classifier(model_of(TASK.name, bundle))
 
 
-def answer(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> Diagnosis:
+def answer(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> DiagnosisAnswer:
     """Calibrated probabilities, the most likely class, and the decision at each operating point.
 
     `options` may give `age` (years) and `sex`, used if the bundle was trained with them.
@@ -29,7 +29,7 @@ def answer(predictor: Classifier, image: np.ndarray, options: Mapping[str, str])
     return answers(predictor, [image], options)[0]
 
 
-def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[Diagnosis]:
+def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[DiagnosisAnswer]:
     """The answers to several images, predicted together."""
     outputs = asked(predictor, images, options)
     return [_diagnosis(predictor, outputs, row) for row in range(len(images))]
@@ -48,13 +48,15 @@ def explain(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]
     return explained(predictor, image, options)
 
 
-def explanation(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> tuple[Diagnosis, Explanation]:
+def explanation(
+    predictor: Classifier, image: np.ndarray, options: Mapping[str, str]
+) -> tuple[DiagnosisAnswer, Explanation]:
     """The answer, and the Grad-CAM that `explain` shows as numbers."""
     outputs = asked(predictor, [image], options)
     return _diagnosis(predictor, outputs, 0), explanation_of(predictor, outputs, image, options)
 
 
-def _diagnosis(predictor: Classifier, outputs: Outputs, row: int) -> Diagnosis:
+def _diagnosis(predictor: Classifier, outputs: Outputs, row: int) -> DiagnosisAnswer:
     probabilities = {n: float(p) for n, p in zip(predictor.labels, outputs.probabilities[row], strict=True)}
     points = [
         PointDecision(
@@ -69,7 +71,7 @@ def _diagnosis(predictor: Classifier, outputs: Outputs, row: int) -> Diagnosis:
         )
         for point in predictor.card.operating_points
     ]
-    return Diagnosis(
+    return DiagnosisAnswer(
         predicted=max(probabilities, key=probabilities.__getitem__),
         probabilities=probabilities,
         operating_points=points,

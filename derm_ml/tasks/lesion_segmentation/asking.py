@@ -13,7 +13,7 @@ from derm_ml.asking.options import SIZE, Option
 MASK = Option("mask", "the form of the mask", choices=("png", "rle", "polygon"), default="png", for_programs=True)
 
 
-class Box(Said):
+class BoundingBox(Said):
     """The smallest upright box around the mask, in pixels."""
 
     left: int
@@ -52,7 +52,7 @@ class Outline(Answer):
     width: int
     height: int
     area_share: float = Field(description="of the image, 0 to 1")
-    bounding_box: Box | None = Field(description="null where there is no lesion")
+    bounding_box: BoundingBox | None = Field(description="null where there is no lesion")
     confidence: float = Field(description="the Dice that the network expects of its mask, 0 to 1")
     mask: Annotated[PngMask | RunLengths | Polygons, Field(discriminator="format")]
 

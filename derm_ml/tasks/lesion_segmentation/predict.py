@@ -14,10 +14,10 @@ from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.segmenter import Segmentation, Segmenter
-from derm_ml.explain.layers import outline, shown
+from derm_ml.explain.layers import outline_layer, resized
 from derm_ml.explain.overlay import captioned, outlined
 from derm_ml.images.masks import bounding_box, png, polygons, run_lengths
-from derm_ml.tasks.lesion_segmentation.asking import MASK, Box, Outline, PngMask, Polygons, RunLengths
+from derm_ml.tasks.lesion_segmentation.asking import MASK, BoundingBox, Outline, PngMask, Polygons, RunLengths
 from derm_ml.tasks.lesion_segmentation.task import TASK
 
 
@@ -38,7 +38,7 @@ def answer(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str]) 
 
 def columns(card: BundleCard) -> list[str]:
     """The columns `derm predict --csv` writes of an answer; without a lesion the bounding box is empty."""
-    box = [f"bounding_box.{side}" for side in Box.model_fields]
+    box = [f"bounding_box.{side}" for side in BoundingBox.model_fields]
     return ["task", "width", "height", "area_share", *box, "confidence", "mask", *FOOT, "overlay"]
 
 
@@ -47,14 +47,14 @@ def explain(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str])
     found = predictor.segment([image])[0]
     share = (found.mask > 0).mean()
     said = f"lesion: {share:.1%} of the image, confidence {found.confidence:.0%}" if share else "no lesion found"
-    drawn = outlined(shown(image, options), shown(found.mask, options))
+    drawn = outlined(resized(image, options), resized(found.mask, options))
     return captioned(drawn, f"{said} (model {predictor.bundle.version})\n{RESEARCH_USE}")
 
 
 def explanation(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str]) -> tuple[Outline, Explanation]:
     """The answer, and its mask at the size asked for."""
     found = predictor.segment([image])[0]
-    return _outline(found, options), outline(predictor.labels[0], found.mask, options)
+    return _outline(found, options), outline_layer(predictor.labels[0], found.mask, options)
 
 
 def drawings(image: np.ndarray, answer: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -76,7 +76,7 @@ def _outline(found: Segmentation, options: Mapping[str, str]) -> Outline:
         width=width,
         height=height,
         area_share=float((found.mask > 0).mean()),
-        bounding_box=Box(left=box[0], top=box[1], width=box[2], height=box[3]) if box else None,
+        bounding_box=BoundingBox(left=box[0], top=box[1], width=box[2], height=box[3]) if box else None,
         confidence=found.confidence,
         mask=_encoded(found.mask, form),
     )

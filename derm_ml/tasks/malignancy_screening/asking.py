@@ -9,7 +9,7 @@ from derm_ml.asking.kinds import OneImage
 from derm_ml.asking.options import AGE, LABEL, POINT, SEX, SIZE
 
 
-class Decision(Said):
+class ScreeningDecision(Said):
     """The decision at an operating point with its evidence; all but `point` and `why` are null where there is none."""
 
     point: str
@@ -33,7 +33,7 @@ class Screening(Answer):
     prevalence: float | None = Field(
         description="share of cancers in the validation split; where cancers are rarer, the probability is too high"
     )
-    decision: Decision
+    decision: ScreeningDecision
 
 
 ASKING = OneImage(answer=Screening, options=(AGE, SEX, POINT, LABEL, SIZE))

@@ -14,7 +14,7 @@ from derm_ml.explain.answer import asked, explained, explanation_of
 from derm_ml.metrics.points import OperatingPoint
 from derm_ml.promotion.policy import Policy
 from derm_ml.sentences import WrongValue, unknown
-from derm_ml.tasks.malignancy_screening.asking import Decision, Screening
+from derm_ml.tasks.malignancy_screening.asking import Screening, ScreeningDecision
 from derm_ml.tasks.malignancy_screening.task import TASK
 
 LABEL = TASK.labels[0]
@@ -45,7 +45,7 @@ def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mappin
 
 def columns(card: BundleCard) -> list[str]:
     """The columns `derm predict --csv` writes of an answer; without a decision those of its evidence are empty."""
-    evidence = (f"decision.{name}" for name in Decision.model_fields)
+    evidence = (f"decision.{name}" for name in ScreeningDecision.model_fields)
     return ["task", "predicted", f"probabilities.{LABEL}", "prevalence", *evidence, *FOOT]
 
 
@@ -71,11 +71,11 @@ def _screening(predictor: Classifier, outputs: Outputs, row: int, options: Mappi
     )
 
 
-def _decision(card: BundleCard, asked: str | None, probability: float) -> Decision:
+def _decision(card: BundleCard, asked: str | None, probability: float) -> ScreeningDecision:
     name = asked or Policy.of(TASK).operating_point
     point = next((p for p in card.operating_points if p.name == name), None)
     if point:
-        return Decision(
+        return ScreeningDecision(
             point=name,
             positive=probability >= point.threshold,
             threshold=point.threshold,
@@ -92,7 +92,7 @@ def _decision(card: BundleCard, asked: str | None, probability: float) -> Decisi
     if short is None and asked:
         raise WrongValue(unknown("operating point", name, card.point_names, "the model has"))
     why = f"no decision: the policy decides at {name}, the model has {', '.join(card.point_names) or 'no point'}"
-    return Decision(
+    return ScreeningDecision(
         point=name,
         positive=None,
         threshold=None,

@@ -9,7 +9,7 @@ from derm_ml.asking.kinds import PairWithBoxes
 from derm_ml.asking.pair import State
 
 
-class Registration(Said):
+class RegistrationFacts(Said):
     """How the photos were laid over each other."""
 
     method: str
@@ -52,7 +52,7 @@ class Visits(Answer):
     accepted: bool
     reason: str = Field(description="of a refusal")
     probability_same_skin: float | None = Field(description="calibrated; null if nothing could be registered")
-    registration: Registration | None
+    registration: RegistrationFacts | None
     matches: list[BoxMatch]
     first: list[BoxState]
     second: list[BoxState]

@@ -15,14 +15,14 @@ from derm_ml.files import replacing_file
 from derm_ml.records import Reading, Region
 from derm_ml.synthetic.faces import draw_face
 from derm_ml.synthetic.skin import paint, skin, spots
-from derm_ml.synthetic.visits import Change, second_visit
+from derm_ml.synthetic.visits import VisitChange, second_visit
 from derm_ml.task import NamedLabels
 from derm_ml.tasks.persistent_conditions.task import TASK
 from derm_ml.training.seeding import derived
 
 CONDITIONS = 8  # on a drawn face
 # every drawn pair is two files: gentle enough that a small set teaches something
-DRAWN = Change(rotation=15, scale=1.15, perspective=0.03, mirrored=0.2, occluded=0.3)
+DRAWN = VisitChange(rotation=15, scale=1.15, perspective=0.03, mirrored=0.2, occluded=0.3)
 
 
 def read(root: Path, settings: NamedLabels) -> Reading:

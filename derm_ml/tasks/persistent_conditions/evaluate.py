@@ -14,7 +14,7 @@ from derm_ml.model_folder import ModelFolder
 from derm_ml.pairs.evaluation import evaluate_pairs, recount_pairs, repeat_pairs
 from derm_ml.pairs.predictor import PairPredictor
 from derm_ml.tasks.persistent_conditions.task import TASK
-from derm_ml.tasks.persistent_conditions.visits import numbers_of
+from derm_ml.tasks.persistent_conditions.visits import visit_numbers
 
 
 def evaluate(predictor: PairPredictor, dataset: Dataset, split: str, model_folder: ModelFolder | None) -> Evaluation:
@@ -22,7 +22,7 @@ def evaluate(predictor: PairPredictor, dataset: Dataset, split: str, model_folde
 
     Every pair is asked as the endpoint would be.
     """
-    return evaluate_pairs(TASK, predictor, dataset, split, numbers_of, model_folder)
+    return evaluate_pairs(TASK, predictor, dataset, split, visit_numbers, model_folder)
 
 
 def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:

@@ -86,9 +86,9 @@ def confidence_is_calibrated(evaluation: Evaluation) -> Finding:
 def matched_pairs(predictor: PairPredictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """Pairs of the test split with their matches drawn: lines, and a colour for each state."""
     from derm_ml.pairs.sheets import matched_pair_sheet
-    from derm_ml.tasks.persistent_conditions.visits import numbers_of
+    from derm_ml.tasks.persistent_conditions.visits import visit_numbers
 
-    return matched_pair_sheet(predictor, dataset, folder, numbers_of)
+    return matched_pair_sheet(predictor, dataset, folder, visit_numbers)
 
 
 TASK = Task(

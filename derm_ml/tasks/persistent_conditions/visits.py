@@ -11,7 +11,7 @@ from derm_ml.asking.pair import Pair
 from derm_ml.images.geometry import resized
 from derm_ml.pairs.matching.matcher import Fate, Outcome
 from derm_ml.records import Region
-from derm_ml.tasks.persistent_conditions.asking import BoxMatch, BoxState, Registration, Visits
+from derm_ml.tasks.persistent_conditions.asking import BoxMatch, BoxState, RegistrationFacts, Visits
 
 
 def visits_of(pair: Pair, outcome: Outcome) -> Visits:
@@ -52,7 +52,7 @@ def numbers_in(answer: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def numbers_of(pair: Pair, outcome: Outcome) -> dict[str, float]:
+def visit_numbers(pair: Pair, outcome: Outcome) -> dict[str, float]:
     """The numbers of the answer to a pair, of whose outcome they are made."""
     return numbers_in(visits_of(pair, outcome).model_dump(mode="json", exclude_unset=True))
 
@@ -67,13 +67,13 @@ def _boxes(regions: tuple[Region, ...], fates: Sequence[Fate]) -> list[BoxState]
     ]
 
 
-def _registration(pair: Pair, outcome: Outcome) -> Registration | None:
+def _registration(pair: Pair, outcome: Outcome) -> RegistrationFacts | None:
     found = outcome.registration
     if found is None:
         return None
     shrunk = [resized(sent, looked_at) for sent, looked_at in zip(pair.sizes, found.sizes, strict=True)]
     matrix = np.linalg.inv(shrunk[1]) @ found.matrix @ shrunk[0]
-    return Registration(
+    return RegistrationFacts(
         method=found.method,
         mirrored=found.is_mirrored,
         faces=all(found.faces),

@@ -9,7 +9,7 @@ from derm_ml.asking.kinds import ImageWithFellow
 from derm_ml.asking.options import LABEL, SIZE
 
 
-class PointDecision(Said):
+class FindingDecision(Said):
     """The decision at one operating point of one finding, and what that point reached on the validation split."""
 
     name: str
@@ -33,7 +33,7 @@ class Findings(Answer):
     probabilities: dict[str, float] = Field(description="calibrated, by finding")
     thresholds: dict[str, float]
     decisions: dict[str, bool]
-    operating_points: list[PointDecision]
+    operating_points: list[FindingDecision]
 
 
 ASKING = ImageWithFellow(answer=Findings, options=(LABEL, SIZE))

@@ -12,9 +12,9 @@ from derm_ml.asking.pair import Pair
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.explain.answer import asked as ask_all
-from derm_ml.explain.findings import explained, finding_of, shown_findings
-from derm_ml.explain.layers import heatmaps
-from derm_ml.tasks.retinal_findings.asking import Findings, PointDecision
+from derm_ml.explain.findings import explained_findings, finding_of, shown_findings
+from derm_ml.explain.layers import heatmap_layers
+from derm_ml.tasks.retinal_findings.asking import FindingDecision, Findings
 from derm_ml.tasks.retinal_findings.task import TASK
 
 
@@ -50,7 +50,7 @@ def explain(predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[st
 
     Where no finding is present, that of the most likely. Raises `ValueError` for a label the model does not know.
     """
-    return explained(predictor, asked, options)
+    return explained_findings(predictor, asked, options)
 
 
 def explanation(
@@ -61,7 +61,7 @@ def explanation(
     image = asked.first if isinstance(asked, Pair) else asked
     labels = shown_findings(predictor, outputs, options.get("label", ""))
     said = _findings(predictor, outputs, 0, isinstance(asked, Pair))
-    return said, heatmaps(predictor, outputs, labels, image, options)
+    return said, heatmap_layers(predictor, outputs, labels, image, options)
 
 
 def _findings(predictor: Classifier, outputs: Outputs, row: int, with_fellow: bool) -> Findings:
@@ -76,7 +76,7 @@ def _findings(predictor: Classifier, outputs: Outputs, row: int, with_fellow: bo
         thresholds=thresholds,
         decisions=decisions,
         operating_points=[
-            PointDecision(
+            FindingDecision(
                 **point.model_dump(exclude={"split", "split_hash"}),
                 positive=probabilities[point.label] >= point.threshold,
             )

@@ -11,7 +11,7 @@ import pytest
 from derm_ml.pairs.faces.choice import FaceSettings, resolved
 from derm_ml.pairs.faces.dlib_faces import DlibRecognition
 from derm_ml.pairs.faces.face import Face, FaceModelError, mirrored
-from derm_ml.pairs.faces.identity import FEWEST, Identity, fit_identity, signature
+from derm_ml.pairs.faces.identity import FEWEST, FaceIdentity, fit_identity, signature
 from derm_ml.synthetic.faces import draw_face
 
 CELLS = 40
@@ -62,7 +62,7 @@ def test_too_few_people_teach_no_identity():
 def test_an_identity_comes_back_from_its_tensors():
     identity = fit_identity(*photos(8, 4, seed=4))
     assert identity is not None
-    again = Identity.of(identity.tensors())
+    again = FaceIdentity.of(identity.tensors())
     assert again is not None
     (a, b), _ = photos(1, 2, seed=5)
     assert again.alike(a, b) == identity.alike(a, b)

@@ -11,7 +11,7 @@ import pytest
 from derm_ml.pairs.faces.dlib_faces import DlibHog
 from derm_ml.pairs.registration.register import NoRegistration, Registrar
 from derm_ml.synthetic.faces import draw_face
-from derm_ml.synthetic.visits import Change, second_visit
+from derm_ml.synthetic.visits import VisitChange, second_visit
 
 PHOTO = draw_face(2)
 
@@ -24,7 +24,7 @@ def error(registration, truth) -> float:
 
 @pytest.mark.parametrize("mirrored", [0.0, 1.0])
 def test_a_warped_and_relit_photo_is_registered(mirrored):
-    pair, truth = second_visit(PHOTO, (), 3, Change(mirrored=mirrored))
+    pair, truth = second_visit(PHOTO, (), 3, VisitChange(mirrored=mirrored))
     registration = Registrar()(pair.first, pair.second)
     assert registration.is_mirrored is bool(mirrored)
     assert error(registration, truth) < 0.03
