@@ -219,7 +219,7 @@ class Task:
     settings: type[PrepareSettings] = PrepareSettings
     negative: str = "none"  # what a case without any label is called: `benign`
     # metrics that are a ratio of sums over columns of the predictions, so that runs can be compared by them:
-    # {"match_f1": ({"right": 2}, {"said": 1, "there": 1})}
+    # {"match_f1": ({"n_matched": 2}, {"n_predicted": 1, "n_true": 1})}
     ratios: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]] = field(default_factory=dict)
     serving_packages: tuple[str, ...] = ()  # what its service needs beside numpy, OpenCV and ONNX Runtime
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -348,3 +349,18 @@ def test_a_file_without_names_is_refused_in_a_sentence():
 
 def pixels(name: str) -> np.ndarray:
     return decode((OLD / f"{name}.png").read_bytes(), INGEST_FORMATS)
+
+
+def test_counts_of_pairs_are_read_under_the_names_they_have_now(old):
+    """A champion of persistent_conditions whose evaluation is of version 1 must be comparable with a new one."""
+    folder = old / MODEL / "evaluation_test"
+    table = pd.read_parquet(folder / "predictions.parquet")
+    for name in ("right", "said", "there", "states_right", "states", "original.right"):
+        table[name] = 3.0
+    table.to_parquet(folder / "predictions.parquet", index=False)
+    stored = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    stored["predictions_sha256"] = sha256(folder / "predictions.parquet")
+    (folder / "evaluation.json").write_text(json.dumps(stored), encoding="utf-8")
+    columns = set(Evaluation.load(folder).predictions.columns)
+    assert {"n_matched", "n_predicted", "n_true", "n_states_correct", "n_states", "original.n_matched"} <= columns
+    assert not {"right", "said", "there"} & columns

@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
 
 SUMMARY = "evaluation.json"
+_COUNTS = {  # of matched pairs, as version 1 called them
+    "right": "n_matched",
+    "said": "n_predicted",
+    "there": "n_true",
+    "states_right": "n_states_correct",
+    "states": "n_states",
+}
+_METHODS = ("", "original.", "unregistered.")  # in front of the counts: the task's own method, and those beside it
 Row = dict[str, Any]
 
 
@@ -188,9 +196,11 @@ def _read_predictions(path: Path) -> pd.DataFrame:
 
     data = io.BytesIO(path.read_bytes())
     try:
-        return pd.read_parquet(data)
+        table = pd.read_parquet(data)
     except ArrowInvalid as error:
         raise EvaluationError(f"{path}: not a readable Parquet file: {error}") from error
+    before = {f"{method}{old}": f"{method}{new}" for method in _METHODS for old, new in _COUNTS.items()}
+    return table.rename(columns=before) if set(_COUNTS) <= set(table.columns) else table
 
 
 _PLAIN = (

@@ -32,7 +32,8 @@ from derm_ml.pairs.predictor import PairPredictor
 from derm_ml.task import Task
 
 BASELINES = ("original", "unregistered")  # matchings without refusal, counted on the same pairs
-REPEATED = ("refused", "same", "right", "said", "there", "states_right", "states", "registration_error")
+COUNTS = ("n_matched", "n_predicted", "n_true", "n_states_correct", "n_states")
+REPEATED = ("refused", "same", *COUNTS, "registration_error")
 FAILURES = 9  # the pairs with most wrong matches and states
 # (parameter, edges of the bins, how they are written)
 DIFFICULTIES: dict[str, tuple[tuple[float, ...], str]] = {
@@ -116,14 +117,16 @@ def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
     kind = table["kind"]
     found = {
         "match_f1": _f1(table),
-        "match_precision": _ratio(table, matching.precision, "right", "said", "nothing was matched"),
-        "match_recall": _ratio(table, matching.recall, "right", "there", "there is nothing to match"),
-        "state_accuracy": _ratio(table, matching.share, "states_right", "states", "no state is known"),
+        "match_precision": _ratio(table, matching.precision, "n_matched", "n_predicted", "nothing was matched"),
+        "match_recall": _ratio(table, matching.recall, "n_matched", "n_true", "there is nothing to match"),
+        "state_accuracy": _ratio(table, matching.share, "n_states_correct", "n_states", "no state is known"),
     }
     for name in ("delivered", "generated"):
         of_kind = table.loc[kind == name]
         found[f"match_f1_{name}"] = _f1(of_kind)
-        found[f"state_accuracy_{name}"] = _ratio(of_kind, matching.share, "states_right", "states", "no such pair")
+        found[f"state_accuracy_{name}"] = _ratio(
+            of_kind, matching.share, "n_states_correct", "n_states", "no such pair"
+        )
     found["registration_error"] = _registration_error(table)
     found["right_refused"] = _refused(table.loc[kind != "wrong_person"], "no pair of one person")
     found["same_person_refused"] = _refused(table.loc[kind == "same_person"], "no such pair")
@@ -136,7 +139,7 @@ def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
 
 def _f1(table: pd.DataFrame, prefix: str = "") -> Metric:
     """F1 over the pairs of known truth; `prefix` names a baseline."""
-    columns = [f"{prefix}{k}" for k in ("right", "said", "there")]
+    columns = [f"{prefix}{k}" for k in ("n_matched", "n_predicted", "n_true")]
     return _of_known(table, matching.f1, columns, "there is nothing to match")
 
 
@@ -218,15 +221,15 @@ def _tables(rows: Sequence[measure.PairResult]) -> dict[str, list[Row]]:
 
 def _figures_of(rows: Sequence[measure.PairResult], baseline: str = "") -> Row:
     known = [counts for r in rows if (counts := r.baselines.get(baseline) if baseline else r.counts)]
-    total = {k: sum(getattr(c, k) for c in known) for k in ("right", "said", "there")}
+    total = {k: sum(getattr(c, k) for c in known) for k in ("n_matched", "n_predicted", "n_true")}
     metric = _f1(_predictions(rows), f"{baseline}." if baseline else "")
     return {
         "n": len(known),
         "f1": metric.value,
         "low": metric.low,
         "high": metric.high,
-        "precision": total["right"] / total["said"] if total["said"] else None,
-        "recall": total["right"] / total["there"] if total["there"] else None,
+        "precision": total["n_matched"] / total["n_predicted"] if total["n_predicted"] else None,
+        "recall": total["n_matched"] / total["n_true"] if total["n_true"] else None,
     }
 
 
@@ -238,7 +241,7 @@ def _kind_row(rows: Sequence[measure.PairResult]) -> Row:
         "refused": refused,
         "refused_share": refused / len(rows),
         "f1": _f1(table).value,
-        "state_accuracy": _ratio(table, matching.share, "states_right", "states", "unknown").value,
+        "state_accuracy": _ratio(table, matching.share, "n_states_correct", "n_states", "unknown").value,
         "registration_error": _registration_error(table).value,
         "boxes_left_out": sum(r.unknown for r in rows),
     }
@@ -283,7 +286,7 @@ def _figures(predictor: PairPredictor, rows: Sequence[measure.PairResult]) -> di
 
 def _errors(counts: Counts | None) -> int:
     assert counts
-    return counts.said + counts.there - 2 * counts.right + counts.states - counts.states_right
+    return counts.n_predicted + counts.n_true - 2 * counts.n_matched + counts.n_states - counts.n_states_correct
 
 
 def _sheet(rows: Sequence[measure.PairResult]) -> bytes:
@@ -291,7 +294,9 @@ def _sheet(rows: Sequence[measure.PairResult]) -> bytes:
     for row in rows:
         pictures.append(drawn(row.case, row.said))
         counts = row.counts
-        said = f"{counts.right} right, {counts.said} said, {counts.there} there" if counts else row.case.kind
+        said = (
+            f"{counts.n_matched} of {counts.n_true} found, {counts.n_predicted} predicted" if counts else row.case.kind
+        )
         same = "" if row.same is None else f"same skin {row.same:.2f}"
         captions.append(f"{row.case.id}\n{'refused' if row.refused else said}\n{same}")
     return contact_sheet(pictures, captions, columns=3, tile=330)
@@ -308,7 +313,6 @@ def drawn(case: Case, said: measure.PairAnswer, height: int = 300) -> np.ndarray
 def _predictions(rows: Sequence[measure.PairResult], split: str = "") -> pd.DataFrame:
     """One row a pair; the counts of a pair whose truth is not known are missing. `confidences`: JSON rows
     [confidence of a match, whether it is right]."""
-    counted = ("right", "said", "there", "states_right", "states")
     return pd.DataFrame(
         [
             {
@@ -320,11 +324,11 @@ def _predictions(rows: Sequence[measure.PairResult], split: str = "") -> pd.Data
                 "refused": r.refused,
                 "reason": r.reason,
                 "same": r.same,
-                **{k: getattr(r.counts, k) if r.counts else None for k in counted},
+                **{k: getattr(r.counts, k) if r.counts else None for k in COUNTS},
                 **{
                     f"{name}.{k}": getattr(r.baselines[name], k) if name in r.baselines else None
                     for name in BASELINES
-                    for k in ("right", "said", "there")
+                    for k in ("n_matched", "n_predicted", "n_true")
                 },
                 "registration_error": float(np.mean(r.errors)) if r.errors else None,
                 "confidences": json.dumps(r.confidences),

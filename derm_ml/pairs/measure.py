@@ -149,12 +149,12 @@ def _area_factor(outcome: Outcome) -> float:
 def summary(rows: Sequence[PairResult]) -> dict[str, float]:
     """The main figures as bare numbers; what is undefined is left out."""
     known = [r.counts for r in rows if r.counts]
-    right, said, there = (sum(getattr(c, k) for c in known) for k in ("right", "said", "there"))
-    states_right, states = (sum(getattr(c, k) for c in known) for k in ("states_right", "states"))
+    matched, predicted, true = (sum(getattr(c, k) for c in known) for k in ("n_matched", "n_predicted", "n_true"))
+    correct, states = (sum(getattr(c, k) for c in known) for k in ("n_states_correct", "n_states"))
     of_one, of_two = ([r.refused for r in rows if r.case.is_right is is_right] for is_right in (True, False))
     figures = {
-        "match_f1": 2 * right / (said + there) if said + there else math.nan,
-        "state_accuracy": states_right / states if states else math.nan,
+        "match_f1": 2 * matched / (predicted + true) if predicted + true else math.nan,
+        "state_accuracy": correct / states if states else math.nan,
         "right_answered": 1 - float(np.mean(of_one)) if of_one else math.nan,
         "wrong_refused": float(np.mean(of_two)) if of_two else math.nan,
     }

@@ -142,15 +142,19 @@ def test_a_task_without_probabilities_is_compared_by_its_values_of_each_case():
 
 
 def test_a_ratio_of_counts_over_all_cases_is_compared_too():
-    """F1 of matched lesions: right, said and there are counts of each pair, not means; unknown pairs count nowhere."""
-    task = SimpleNamespace(primary_metric="match_f1", ratios={"match_f1": ({"right": 2}, {"said": 1, "there": 1})})
+    """F1 of matched lesions: its parts are counts of each pair, not means; unknown pairs count nowhere."""
+    task = SimpleNamespace(
+        primary_metric="match_f1", ratios={"match_f1": ({"n_matched": 2}, {"n_predicted": 1, "n_true": 1})}
+    )
 
     def matcher(chance: float, claimed: float | None = None) -> Evaluation:
         rng = np.random.default_rng(7)
         there = rng.integers(1, 9, N).astype(float)
         there[0] = np.nan
         right = np.floor(there * chance)
-        table = measured(1).predictions[["id", "group", "split"]].assign(right=right, said=there, there=there)
+        table = (
+            measured(1).predictions[["id", "group", "split"]].assign(n_matched=right, n_predicted=there, n_true=there)
+        )
         f1 = 2 * np.nansum(right) / (2 * np.nansum(there)) if claimed is None else claimed
         metrics = {"match_f1": Metric(float(f1), 0.0, 1.0, N)}
         return measured(1, labels=(), predictions=table, metrics=metrics, tables={})

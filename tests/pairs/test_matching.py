@@ -114,8 +114,8 @@ def test_two_people_are_two_only_if_their_list_names_both():
 
 def test_f1_by_hand():
     counts = count([(0, 0), (1, 2)], [(0, 0), (1, 1), (2, 2)], ["persistent"], ["persistent"])
-    assert (counts.right, counts.said, counts.there, counts.states_right) == (1, 2, 3, 1)
-    table = [np.array([float(v)]) for v in (counts.right, counts.said, counts.there)]
+    assert (counts.n_matched, counts.n_predicted, counts.n_true, counts.n_states_correct) == (1, 2, 3, 1)
+    table = [np.array([float(v)]) for v in (counts.n_matched, counts.n_predicted, counts.n_true)]
     assert f1(*table, np.ones((1, 1)))[0] == pytest.approx(2 / 5)
 
 
@@ -161,7 +161,7 @@ def test_what_nobody_has_said_is_neither_right_nor_wrong():
     outcome = Outcome(True, "", 0.9, None, (Match(0, 1, 0.9, 1, 0, 1), Match(1, 0, 0.9, 1, 0, 1)), fates)
     case = Case("x", "x", "x", "delivered", lambda: (Pair(photo, photo, (kept, box), (box, kept)), truth), ("p", "p"))
     (row,) = measure_cases(lambda _: outcome, [case])
-    assert row.counts == Counts(right=1, said=1, there=1, states_right=4, states=4)
+    assert row.counts == Counts(n_matched=1, n_predicted=1, n_true=1, n_states_correct=4, n_states=4)
     assert (row.unknown, row.confidences) == (3, ((0.9, True),))
 
 

@@ -82,6 +82,6 @@ def test_it_refuses_to_be_easy():
     for seed in range(10):
         pair, truth = second_visit(PHOTO, (), seed)
         counts = count(unregistered_matches(pair), truth.matches)
-        right, there = right + counts.right, there + counts.there
+        right, there = right + counts.n_matched, there + counts.n_true
     assert there > 40
     assert right / there < 0.3

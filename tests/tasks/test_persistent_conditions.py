@@ -184,7 +184,7 @@ def test_its_evidence_is_good_enough_to_be_promoted(model, evaluation, dataset, 
 def test_matches_written_by_hand_are_asked_again(model, evaluation, dataset, tmp_path):
     """One lesion more in each pair, and all of them found, said the table; and the metrics fitted it."""
     table = evaluation.predictions.copy()
-    table["right"] = table["said"] = table["there"] = table["there"] + 1
+    table["n_matched"] = table["n_predicted"] = table["n_true"] = table["n_true"] + 1
     metrics = TASK.recount(Bundle.open(model / "bundle").card, table, dataset)
     assert metrics["match_f1"].value == 1
     save_report(replace(evaluation, predictions=table, metrics=metrics), tmp_path / "forged")

@@ -115,8 +115,8 @@ TASK = Task(
     artifacts=(Artifact("matched_pairs", matched_pairs),),
     settings=PairPrepareSettings,
     ratios={
-        "match_f1": ({"right": 2}, {"said": 1, "there": 1}),
-        "state_accuracy": ({"states_right": 1}, {"states": 1}),
+        "match_f1": ({"n_matched": 2}, {"n_predicted": 1, "n_true": 1}),
+        "state_accuracy": ({"n_states_correct": 1}, {"n_states": 1}),
     },
     serving_packages=("dlib-bin", "safetensors", "scipy"),
 )
