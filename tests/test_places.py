@@ -69,6 +69,7 @@ def derm(*arguments: str) -> tuple[str, ...]:
     return (str(Path(sys.executable).with_name("derm")), *arguments)
 
 
+@pytest.mark.slow
 def test_the_three_entrances_read_the_same_settings_from_any_folder(project, outside, tmp_path):
     kept = project / "kept"
     drawn = outside(*derm("draw", TASK, "--n", "1"))
@@ -89,6 +90,7 @@ def test_the_three_entrances_read_the_same_settings_from_any_folder(project, out
     assert not list((tmp_path / "elsewhere").iterdir()), "something was written beside whoever asked"
 
 
+@pytest.mark.slow
 def test_what_is_set_already_wins_at_every_entrance(project, outside, tmp_path):
     mine = {f"DERM_{name.upper()}": str(tmp_path / "mine" / name) for name in ("data", "out", "home")}
     assert f" into {tmp_path}/mine/data/raw/{TASK}" in outside(*derm("draw", TASK, "--n", "1"), **mine).stderr
@@ -126,6 +128,7 @@ def test_a_file_that_cannot_be_read_is_a_sentence_and_none_is_fine(tmp_path):
         read_env_file(tmp_path / "latin")
 
 
+@pytest.mark.slow
 def test_every_entrance_says_which_line_is_wrong(project, outside):
     (project / ".env").write_text("DERM_OUT=out\nDERM_HOME\n")
     sentence = f"{project}/.env, line 2: write NAME=value, and close every quote"

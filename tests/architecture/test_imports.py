@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
 def imports(path: Path, everywhere: bool = True) -> set[str]:
     """Dotted modules a file imports: at import time, and with `everywhere` inside functions and for types too."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

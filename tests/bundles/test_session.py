@@ -52,6 +52,7 @@ def test_a_provider_that_is_not_there_is_one_sentence_on_the_command_line(traine
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_known_of_a_person_stays_with_their_image_in_every_view(tmp_path, monkeypatch):
     """All views of few images are one run: were ages laid out otherwise than squares, they would change owners."""
     from derm_ml.nets.classifier import ClassifierNetwork

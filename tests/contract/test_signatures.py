@@ -10,6 +10,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -56,12 +57,15 @@ def _differences(name: str, wanted: Callable, given: Callable) -> list[str]:
 
 def imported_from(module: str) -> frozenset[str]:
     """The names other modules of the project import from `module`."""
-    names: set[str] = set()
-    for path in (ROOT / "derm_ml").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == module:
-                names |= {alias.name for alias in node.names}
-    return frozenset(names)
+    return frozenset(name for source, name in imported() if source == module)
+
+
+@cache
+def imported() -> frozenset[tuple[str, str]]:
+    """Every (module, name) that a module of the library imports."""
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "derm_ml").rglob("*.py"))
+    nodes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    return frozenset((node.module or "", alias.name) for node in nodes for alias in node.names)
 
 
 @pytest.mark.parametrize(("task", "part"), MODULES, ids=lambda value: value)

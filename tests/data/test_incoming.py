@@ -358,6 +358,7 @@ def test_applied_corrections_change_exactly_what_they_say_and_withdrawing_takes_
     assert facts_of(raw, settings) == before
 
 
+@pytest.mark.slow
 def test_from_a_terminal_a_delivery_is_taken_corrected_and_withdrawn(tmp_path):
     """As a user without Dagster does it, in processes of their own."""
     (tmp_path / "params.yaml").write_text("tasks: {malignancy_screening: {}}\n")

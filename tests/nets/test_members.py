@@ -14,6 +14,8 @@ from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.nets.members import Members
 from derm_ml.training.export import export_classifier
 
+pytestmark = pytest.mark.slow
+
 SIDE, LABELS = 64, 8
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
@@ -11,6 +12,8 @@ from derm_ml.pairs.bi_autoencoder import bi_autoencoder_loss
 from derm_ml.pairs.photo_pairs import training_pairs
 from derm_ml.pairs.settings import BiAutoencoderObjective
 from derm_ml.training.feeding import EpochSampler, training_loader
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_loss_of_made_and_real_pairs_falls():
