@@ -23,7 +23,7 @@ RECORD = ".dagster.yaml.installed"
 BEFORE = "40fc9395be79ec46cc2783009cb7c0b1c442bb727cc92db66d8beeff28172a41"
 
 
-def install(settings: Path, home: Path) -> str:
+def write_settings(settings: Path, home: Path) -> str:
     """Returns what an operator has to know, or "": the project's settings changed beside their own."""
     present, record = home / NAME, home / RECORD
     own = present.exists() and not _is_ours(present, record, settings)
@@ -51,7 +51,7 @@ def use_home() -> Path:
 def main() -> None:
     try:
         enter()
-        said = install(PROJECT / NAME, use_home())
+        said = write_settings(PROJECT / NAME, use_home())
     except DermError as error:
         print(f"derm: {error}", file=sys.stderr)
         sys.exit(2)

@@ -35,8 +35,8 @@ from serving.sources import code, sources
 
 # BentoML adds itself; httptools and uvloop are what its server parses and waits with where they are installed
 PACKAGES = (
-    "cryptography", "faiss-cpu", "httptools", "jinja2", "numpy", providers.package(), "opencv-python-headless",
-    "pillow", "pydantic", "pyyaml", "uvloop",
+    "cryptography", "faiss-cpu", "httptools", "jinja2", "numpy", "opencv-python-headless", "pillow", "pydantic",
+    "pyyaml", "uvloop", providers.installed_package(),
 )  # fmt: skip
 
 

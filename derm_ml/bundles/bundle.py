@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from derm_ml import RESEARCH_USE, DermError, formats
 from derm_ml.bundles import signing
-from derm_ml.bundles.network_format import NetworkDataFormat, difference, network_data_format
+from derm_ml.bundles.network_format import NetworkDataFormat, mismatch, network_data_format
 from derm_ml.bundles.onnx_file import GraphError, refuse_external_data
 from derm_ml.files import replacing_folder, sha256, write_json
 from derm_ml.images.settings import MaskRule, Preprocessing, Views
@@ -178,7 +178,7 @@ class Bundle:
         found = _graphs_of(path, card)
         if card.network_data_format is None:
             return cls(path, card.model_copy(update={"network_data_format": found}))
-        if wrong := difference(card.network_data_format, found):
+        if wrong := mismatch(card.network_data_format, found):
             raise BundleError(f"{card_path} {wrong}: it was not sealed with this graph; train the model again")
         return cls(path, card)
 

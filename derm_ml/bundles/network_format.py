@@ -88,7 +88,7 @@ def network_data_format(folder: Path, graphs: Sequence[str], head: str, own: str
     return found
 
 
-def difference(said: NetworkDataFormat, found: NetworkDataFormat) -> str:
+def mismatch(said: NetworkDataFormat, found: NetworkDataFormat) -> str:
     """What a card says otherwise than the graphs, as half a sentence; "" where it says the same."""
     if set(said) != set(found):
         return f"describes the graphs {_names(said)}, the bundle has {_names(found)}"

@@ -48,6 +48,6 @@ def with_options(provider: str) -> list[tuple[str, dict[str, str]]]:
     return [(name, _OPTIONS.get(name, {})) for name in names]
 
 
-def package() -> str:
+def installed_package() -> str:
     """The installed package that holds ONNX Runtime: `onnxruntime`, `onnxruntime-gpu`, …"""
     return packages_distributions()[ort.__name__][0]

@@ -10,7 +10,7 @@ from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation
 from derm_ml.bundles.attributes import Attributes
 from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
-from derm_ml.explain.layers import heatmap_layers, resized
+from derm_ml.explain.layers import at_size, heatmap_layers
 from derm_ml.explain.overlay import captioned, overlay
 from derm_ml.sentences import WrongValue, unknown
 
@@ -39,7 +39,7 @@ def explained(predictor: Classifier, image: np.ndarray, options: Mapping[str, st
     outputs = asked(predictor, [image], options)
     label = _label(predictor, outputs, options)
     column = predictor.labels.index(label)
-    drawn = overlay(resized(image, options), predictor.unsquared(outputs.maps[0, column], image))
+    drawn = overlay(at_size(image, options), predictor.unsquared(outputs.maps[0, column], image))
     probability = outputs.probabilities[0, column]
     return captioned(drawn, f"{label}: {probability:.1%} (model {predictor.bundle.version})\n{RESEARCH_USE}")
 

@@ -10,7 +10,7 @@ import numpy as np
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
-from derm_ml.explain.layers import resized
+from derm_ml.explain.layers import at_size
 from derm_ml.explain.overlay import captioned, overlay
 from derm_ml.metrics.words import readable
 from derm_ml.sentences import WrongValue, unknown
@@ -50,7 +50,7 @@ def explained_findings(predictor: Classifier, asked: np.ndarray | Pair, options:
         p, threshold = float(outputs.probabilities[0, column]), predictor.card.threshold(name)
         said = "present" if p >= threshold else "not present"
         text = f"{readable(name)}: {p:.1%}, {said} (from {threshold:.1%})"
-        drawn = overlay(resized(image, options), predictor.unsquared(outputs.maps[0, column], image))
+        drawn = overlay(at_size(image, options), predictor.unsquared(outputs.maps[0, column], image))
         panels.append(captioned(drawn, f"{text}\n{RESEARCH_USE}"))
     tallest = max(len(panel) for panel in panels)
     white = (255, 255, 255)

@@ -14,7 +14,7 @@ from derm_ml.explain.overlay import heat
 from derm_ml.images.preprocess import limit_side
 
 
-def resized(image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
+def at_size(image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
     """The image (H, W, 3) at the size that was asked for: its longer side at most `options["size"]` pixels."""
     return limit_side(image, int(options.get("size") or 0))
 
@@ -23,7 +23,7 @@ def heatmap_layers(
     predictor: Classifier, outputs: Outputs, labels: Sequence[str], image: np.ndarray, options: Mapping[str, str]
 ) -> Explanation:
     """The Grad-CAM of some labels of the first image of `outputs`; `image` (H, W, 3) is that image as it was asked."""
-    height, width = resized(image, options).shape[:2]
+    height, width = at_size(image, options).shape[:2]
     layers = []
     for label in labels:
         column = predictor.labels.index(label)
@@ -43,7 +43,7 @@ def heatmap_layers(
 
 def outline_layer(label: str, mask: np.ndarray, options: Mapping[str, str]) -> Explanation:
     """A mask (H, W) uint8 of 0 and 255, in the frame of the image that was asked about."""
-    small = np.where(resized(mask, options) > 127, np.uint8(255), np.uint8(0))
+    small = np.where(at_size(mask, options) > 127, np.uint8(255), np.uint8(0))
     layer = Layer(label=label, overlay=png_of(small))
     return Explanation(kind="outline", width=mask.shape[1], height=mask.shape[0], layers=[layer])
 

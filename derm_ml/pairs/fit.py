@@ -18,7 +18,7 @@ from derm_ml.pairs.faces.identity import FaceIdentity, Likeness, fit_identity, s
 from derm_ml.pairs.matching import candidates, evidence, hidden
 from derm_ml.pairs.matching.assign import assign
 from derm_ml.pairs.matching.logistic import Logistic, Rows, fit_and_calibrate, probability
-from derm_ml.pairs.matching.matcher import Numbers, measure
+from derm_ml.pairs.matching.matcher import Numbers, pair_features
 from derm_ml.pairs.registration.register import NoRegistration, Registrar
 from derm_ml.records import DataError
 
@@ -68,7 +68,7 @@ def look(case: Case, registrar: Registrar, recognition: Likeness | None = None) 
         return Seen(case)
     lesions = None
     if truth:
-        known = measure(pair, registration)
+        known = pair_features(pair, registration)
         numbers, table = candidates.candidate_table(pair, registration, known.shift, any_label=True)
         labels = [np.array([r.label for r in regions]) for regions in pair.regions]
         other = [labels[0][i] != labels[1][j] for i, j in numbers]
@@ -162,7 +162,7 @@ def _fit_same(
 def _same_rows(one: Seen, folds: frozenset[int], identity: Likeness | None) -> Rows:
     assert one.evidence is not None
     alike = identity.alike(*one.signatures) if identity and one.signatures else None
-    return Rows(folds, evidence.features(one.evidence, alike)[None], np.array([float(one.case.is_right)]))
+    return Rows(folds, evidence.evidence_vector(one.evidence, alike)[None], np.array([float(one.case.is_right)]))
 
 
 def _threshold(p: np.ndarray, kinds: Sequence[str]) -> float:

@@ -77,12 +77,12 @@ def measure_cases(predictor: AnswersPairs, of: Sequence[Case], baselines: Baseli
 
     def one(case: Case) -> PairResult:
         pair, truth = case.load()
-        return row_of(case, asked(predictor, pair, truth, baselines or {}), truth)
+        return row_of(case, pair_answered(predictor, pair, truth, baselines or {}), truth)
 
     return list(in_parallel(one, of, lambda _: None))
 
 
-def asked(
+def pair_answered(
     predictor: AnswersPairs, pair: Pair, truth: Truth | None, baselines: Baselines, numbers: Numbers = no_numbers
 ) -> PairAnswer:
     """Ask one pair."""

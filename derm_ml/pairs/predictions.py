@@ -18,7 +18,7 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.model_folder import ModelFolder
 from derm_ml.pairs.cases import Case, in_parallel
 from derm_ml.pairs.matching.original import original_matches, unregistered_matches
-from derm_ml.pairs.measure import Baselines, Numbers, PairAnswer, asked
+from derm_ml.pairs.measure import Baselines, Numbers, PairAnswer, pair_answered
 from derm_ml.pairs.predictor import PairPredictor
 from derm_ml.predictions.kept import About, kept_table
 
@@ -41,7 +41,7 @@ def said_of(
     baselines = baselines_of(predictor)
 
     def ask(case: Case) -> str:
-        return json.dumps(asdict(asked(predictor, *case.load(), baselines, numbers)))
+        return json.dumps(asdict(pair_answered(predictor, *case.load(), baselines, numbers)))
 
     table = kept_table(
         model_folder,

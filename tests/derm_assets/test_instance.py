@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from derm_assets.instance import install
+from derm_assets.instance import write_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,27 +27,27 @@ def home(tmp_path) -> Path:
 
 
 def test_a_fresh_home_gets_the_settings_and_follows_the_project(settings, home):
-    assert install(settings, home) == ""
+    assert write_settings(settings, home) == ""
     settings.write_text("second: 2\n")
-    assert install(settings, home) == ""
+    assert write_settings(settings, home) == ""
     assert (home / "dagster.yaml").read_text() == "second: 2\n"
 
 
 def test_an_operator_s_settings_are_kept_and_told_of_news_once(settings, home):
-    install(settings, home)
+    write_settings(settings, home)
     (home / "dagster.yaml").write_text("storage: {postgres: {}}\n")
-    assert install(settings, home) == ""  # nothing new
+    assert write_settings(settings, home) == ""  # nothing new
     settings.write_text("second: 2\n")
     os.utime(settings, (2e9, 2e9))  # newer, as after a git pull
-    assert "was changed by hand and is kept" in install(settings, home)
-    assert install(settings, home) == ""
+    assert "was changed by hand and is kept" in write_settings(settings, home)
+    assert write_settings(settings, home) == ""
     assert (home / "dagster.yaml").read_text() == "storage: {postgres: {}}\n"
 
 
 def test_settings_from_before_there_was_a_record_are_kept(settings, home):
     home.mkdir(parents=True)
     (home / "dagster.yaml").write_text("storage: {postgres: {}}\n")
-    assert "compare it with" in install(settings, home)
+    assert "compare it with" in write_settings(settings, home)
     assert (home / "dagster.yaml").read_text() == "storage: {postgres: {}}\n"
 
 

@@ -20,7 +20,7 @@ from derm_ml.data.sources.image_index import ImageIndex, same_bytes, several
 from derm_ml.data.sources.labels import LabelMap
 from derm_ml.data.sources.published import FoundTable, ImageColumn, Published, facts_of, layouts
 from derm_ml.data.sources.split_names import row_split
-from derm_ml.data.sources.table_labels import label_of, named
+from derm_ml.data.sources.table_labels import label_of, said_by_name
 from derm_ml.data.sources.text_files import quoted
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
@@ -211,7 +211,7 @@ def _read_table(
                     given,
                     {"image": image[0]},
                     label.target,
-                    patient=_cell(row_of, table.patient) or named(table, row_of, column, "patient"),
+                    patient=_cell(row_of, table.patient) or said_by_name(table, row_of, column, "patient"),
                     lesion=_cell(row_of, table.lesion),
                     split=split if label.target else "",
                     attributes=about,

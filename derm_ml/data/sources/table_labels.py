@@ -113,13 +113,17 @@ def _malignancy(table: Table, row: TableRow) -> str:
 
 
 def _eye(table: Table, row: TableRow, column: ImageColumn) -> dict[str, str | float]:
-    given = column.eye or (row.get(table.eye.lower()).lower() if table.eye else "") or named(table, row, column, "eye")
+    given = (
+        column.eye
+        or (row.get(table.eye.lower()).lower() if table.eye else "")
+        or said_by_name(table, row, column, "eye")
+    )
     if given and given not in EYES:
         raise row.error(f"{table.eye} is '{quoted(given)}'", "write left or right, or leave it empty")
     return {"eye": EYES[given]} if given else {}
 
 
-def named(table: Table, row: TableRow, column: ImageColumn, what: str) -> str:
+def said_by_name(table: Table, row: TableRow, column: ImageColumn, what: str) -> str:
     """What the name of an image says by itself: `10_left` is patient 10, left eye."""
     found = re.fullmatch(table.name, Path(row.get(column.column.lower())).stem) if table.name else None
     return found[what] if found else ""

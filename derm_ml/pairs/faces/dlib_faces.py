@@ -85,7 +85,7 @@ class DlibLandmarks:
         import dlib
 
         shape = self._predictor(np.ascontiguousarray(image), dlib.rectangle(*(round(v) for v in face.box)))
-        return named(np.array([[p.x, p.y] for p in shape.parts()], float))
+        return landmarks_by_name(np.array([[p.x, p.y] for p in shape.parts()], float))
 
 
 class DlibRecognition:
@@ -121,7 +121,7 @@ class DlibRecognition:
         return 1 - float(np.linalg.norm(a - b))
 
 
-def named(points: np.ndarray) -> dict[str, Point]:
+def landmarks_by_name(points: np.ndarray) -> dict[str, Point]:
     """dlib's 5 or 68 points (N, 2) by name. Raises `ValueError` for another number.
 
     Of 68 (iBUG 300-W): 36-41 right eye, 42-47 left eye, 33 base of the nose, 48 and 54 corners of the mouth.

@@ -15,7 +15,7 @@ Signer = Callable[[np.ndarray, Face, bool], np.ndarray | None]
 NAMES = ("agreeing", "returns", "alike", "identity", "has_identity")
 
 
-def features(said: Mapping[str, float], identity: float | None) -> np.ndarray:
+def evidence_vector(said: Mapping[str, float], identity: float | None) -> np.ndarray:
     """What a registration's evidence comes to, (5,) by `NAMES`: features that agree (logarithm), share of the flow that
     returns, how alike the skin is after it, and how alike the faces are (0 where that is not known).
     """

@@ -97,7 +97,7 @@ class PairFeatures:
     inside: tuple[np.ndarray, np.ndarray]  # (N,), (M,): share of each box that the other photo's frame holds
 
 
-def measure(pair: Pair, registration: Registration, any_label: bool = False) -> PairFeatures:
+def pair_features(pair: Pair, registration: Registration, any_label: bool = False) -> PairFeatures:
     """The features of a registered pair."""
     shift = common_shift(pair, registration)
     numbers, table = candidates.candidate_table(pair, registration, shift, any_label)
@@ -160,10 +160,10 @@ class Matcher:
         except NoRegistration as error:
             return Outcome(False, str(error))
         alike = evidence.face_likeness(pair, registration, self.identity)
-        same = float(self.numbers.same(evidence.features(registration.evidence, alike)[None])[0])
+        same = float(self.numbers.same(evidence.evidence_vector(registration.evidence, alike)[None])[0])
         if not same >= self.numbers.same_threshold:  # what is no number refuses too
             return Outcome(False, _reason(registration, same), same, registration)
-        return self.decide(pair, measure(pair, registration), same)
+        return self.decide(pair, pair_features(pair, registration), same)
 
     def decide(self, pair: Pair, measured: PairFeatures, same: float) -> Outcome:
         """Matches and states of a pair that is not refused."""

@@ -14,7 +14,7 @@ from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.segmenter import Segmentation, Segmenter
-from derm_ml.explain.layers import outline_layer, resized
+from derm_ml.explain.layers import at_size, outline_layer
 from derm_ml.explain.overlay import captioned, outlined
 from derm_ml.images.masks import bounding_box, png, polygons, run_lengths
 from derm_ml.tasks.lesion_segmentation.asking import MASK, BoundingBox, Outline, PngMask, Polygons, RunLengths
@@ -47,7 +47,7 @@ def explain(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str])
     found = predictor.segment([image])[0]
     share = (found.mask > 0).mean()
     said = f"lesion: {share:.1%} of the image, confidence {found.confidence:.0%}" if share else "no lesion found"
-    drawn = outlined(resized(image, options), resized(found.mask, options))
+    drawn = outlined(at_size(image, options), at_size(found.mask, options))
     return captioned(drawn, f"{said} (model {predictor.bundle.version})\n{RESEARCH_USE}")
 
 

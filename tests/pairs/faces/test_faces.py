@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from derm_ml.pairs.faces.choice import FaceSettings, chosen_faces, resolved
-from derm_ml.pairs.faces.dlib_faces import DlibCnn, DlibHog, DlibLandmarks, named
+from derm_ml.pairs.faces.dlib_faces import DlibCnn, DlibHog, DlibLandmarks, landmarks_by_name
 from derm_ml.pairs.faces.face import Face, FaceModelError, find_face, mirrored
 from derm_ml.pairs.faces.yunet import YuNet
 
@@ -73,10 +73,15 @@ def test_mirroring_swaps_the_patient_s_sides():
 
 
 def test_dlib_s_points_by_name():
-    assert set(named(np.zeros((68, 2)))) >= {"right_eye_corner", "left_eye_corner", "nose_base", "right_mouth"}
-    assert named(np.arange(10.0).reshape(5, 2))["left_eye"] == (1.0, 2.0)
+    assert set(landmarks_by_name(np.zeros((68, 2)))) >= {
+        "right_eye_corner",
+        "left_eye_corner",
+        "nose_base",
+        "right_mouth",
+    }
+    assert landmarks_by_name(np.arange(10.0).reshape(5, 2))["left_eye"] == (1.0, 2.0)
     with pytest.raises(ValueError, match="5 or 68"):
-        named(np.zeros((7, 2)))
+        landmarks_by_name(np.zeros((7, 2)))
 
 
 @pytest.mark.parametrize("kind", [YuNet, DlibCnn, DlibLandmarks])
