@@ -16,6 +16,8 @@ import pytest
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import SYNTHETIC
 
+pytestmark = pytest.mark.slow
+
 TASKS = ("lesion_classification", "malignancy_screening", "retinal_findings", "lesion_segmentation")
 BOX = ("left", "top", "width", "height")
 
@@ -76,7 +78,6 @@ def test_people_get_the_table_of_what_was_answered(derm, models, images):
 
 
 @pytest.mark.parametrize("form", ["--csv", "--json", "table"])
-@pytest.mark.slow
 def test_an_interruption_keeps_what_was_answered(models, images, tmp_path, form):
     """Ctrl-C in the middle of a night's folder: one line, exit status 130, and the answers until then."""
     many = tmp_path / "many"

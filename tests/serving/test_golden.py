@@ -15,6 +15,8 @@ from derm_ml.registry import get_task
 from serving import golden
 from serving.golden import GOLDEN, GoldenError, difference, verify, write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["lesion_classification", "lesion_segmentation", "persistent_conditions"])
 def model(request, bundle, write_segmenter, write_pair_bundle, tmp_path):

@@ -13,6 +13,8 @@ from derm_ml.pairs.registration.register import NoRegistration, Registrar
 from derm_ml.synthetic.faces import draw_face
 from derm_ml.synthetic.visits import VisitChange, second_visit
 
+pytestmark = pytest.mark.slow
+
 PHOTO = draw_face(2)
 
 
