@@ -7,7 +7,7 @@ Source of the scores: Codella et al. 2019, arXiv 1902.03368 (task 1); of HD95: H
 95th percentile as in the BraTS challenge (Menze et al. 2015).
 
 Example:
-    >>> scores = score(np.array([[1, 1, 0, 0]]), np.array([[1, 1, 1, 0]]))
+    >>> scores = mask_scores(np.array([[1, 1, 0, 0]]), np.array([[1, 1, 1, 0]]))
     >>> scores.dice, scores.tp, scores.fn
     (0.8, 2, 1)
 """
