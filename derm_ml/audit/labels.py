@@ -4,10 +4,10 @@
     doubts.score, doubts.flagged, doubts.suggested
 
 Each label is predicted by a model that has not seen the image, its patient, its lesion or its duplicates (logistic
-regression, out of fold). Where that model is surer of another label than it is on average of the images that carry that
-label, the image is in doubt. The score is the margin: probability of the other label minus that of the given one.
+regression, out of fold). Where that model is surer of another label than it is on average of the images that carry
+it, the image is in doubt. The score is the margin: probability of the other label minus that of the given one.
 
-The method is these few lines of numpy; `cleanlab`, by the same authors, would add a package for what is used of it here.
+The method is these few lines of numpy; `cleanlab`, by the same authors, would add a package for the little that is used.
 
 How far to trust it is measured on the data themselves: a twentieth of the labels is changed at random, the same is
 done again, and `found` says with what average precision the changed ones come first.

@@ -4,11 +4,12 @@
     look.vector        (D,) float64: colour, texture at four scales, the largest object and its outline
     look.brightness    and more single numbers in words of their own, each with its unit below
 
-The vector is compared (which images are alike, does the label follow from it), the single numbers are judged one by one.
+The vector is compared (which images are alike, does the label follow from it), the single numbers are judged alone.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -157,7 +158,7 @@ def _spot(lab: np.ndarray) -> np.ndarray:
     down, across = np.ogrid[: lab.shape[0], : lab.shape[1]]
     away = np.hypot(down - top, across - left)
     edges = (0, 2, 4, 6, 9, 13, 18)  # pixels of 128: a disc is some 12 to 20 across
-    rings = [lab[(away >= low) & (away < high)] for low, high in zip(edges, edges[1:], strict=False)]
+    rings = [lab[(away >= low) & (away < high)] for low, high in itertools.pairwise(edges)]
     means = np.array([ring.mean(axis=0) for ring in rings])
     return np.concatenate([means.ravel(), np.diff(means[:, 0]), [ring[:, 0].std() for ring in rings]])
 
@@ -179,7 +180,7 @@ def _corners(lab: np.ndarray) -> np.ndarray:
 
 
 def _plainness(lab: np.ndarray) -> float:
-    """What is left of the image, shrunk to 32 × 32, when a surface of second order (light falling off) is taken away."""
+    """What is left of the image, shrunk to 32 × 32, without a surface of second order (light that falls off)."""
     small = cv2.resize(lab, (PLAIN_SIDE, PLAIN_SIDE), interpolation=cv2.INTER_AREA).reshape(-1, 3)
     y, x = (axis.ravel() for axis in np.mgrid[-1 : 1 : PLAIN_SIDE * 1j, -1 : 1 : PLAIN_SIDE * 1j])
     surface = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)

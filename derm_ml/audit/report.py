@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from derm_ml import RESEARCH_USE
-from derm_ml.audit.audit import KINDS, Audit
+from derm_ml.audit.findings import KINDS, Audit
 from derm_ml.audit.labels import TRUSTED
 from derm_ml.audit.shortcuts import SOURCE, STRONG, Shortcut
 from derm_ml.data.dataset import Dataset
@@ -30,6 +30,7 @@ from derm_ml.tables import write_table
 if TYPE_CHECKING:
     import jinja2
 
+FOLDER = "data_audit"  # below the results of the task
 REPORT, NUMBERS, REVIEW = "report.html", "audit.json", "review.csv"
 SHOWN = 24  # images on a sheet: three rows of eight
 ROWS = 24  # rows of a table on the page: those that are on the sheet
@@ -99,7 +100,10 @@ def limits(found: Audit) -> list[str]:
     value = found.found.value
     if value is None:
         return [*said, f"No label was judged: {found.found.note}."]
-    measured = f"Of labels that were changed at random on trial (1 in 20), the ranking finds the changed ones with an average precision of {value:.2f}"  # noqa: E501
+    measured = (
+        "One label in twenty was changed at random, on trial: the ranking finds the changed ones with an average "
+        f"precision of {value:.2f}"
+    )
     if value < TRUSTED:
         said.append(
             f"{measured}, below {TRUSTED:g}: by {found.judged_by} the labels of these images cannot be judged, so none "

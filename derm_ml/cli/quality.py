@@ -33,14 +33,15 @@ def audit(
 ) -> None:
     """Look for label errors, off-topic, blank, dark, blurred or tiny images, contradictions and shortcuts.
 
-    Nothing is changed. Prints the verdict and the path of the report; `review.csv` beside it is what `derm relabel` reads.
+    Nothing is changed. Prints the verdict and the path of the report. For `derm relabel` fill in its `review.csv`.
     """
     from derm_ml.audit import report
-    from derm_ml.audit.audit import HAND_MADE, audit as look_through
+    from derm_ml.audit.findings import HAND_MADE
+    from derm_ml.audit.findings import audit as look_through
 
     task = task_of(task_name)
     dataset = dataset_of(task, data)
-    folder = replaceable(out or out_root() / task.name / "data_audit", report.NUMBERS)
+    folder = replaceable(out or out_root() / task.name / report.FOLDER, report.NUMBERS)
     vectors, judged_by = None, HAND_MADE
     if model:
         if not task.has_embedding:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from derm_ml.audit.labels import CLEAR_MARGIN, Doubts, doubt
+from derm_ml.audit.labels import Doubts, doubt
 from derm_ml.audit.looks import Look, look_at
 from derm_ml.audit.outliers import strangeness
 from derm_ml.audit.shortcuts import MEASURES, Shortcut, shortcuts
@@ -32,6 +32,7 @@ DARK = 25.0  # L* that 98 % of the pixels do not reach: nothing in the image can
 SMALL = 64  # pixels of the shorter side of the original: the least a network of this project is trained with
 BLURRED = 0.5  # log10 of the Laplacian's variance: nothing in the image is finer than a tenth of its side
 STRANGE = 4.0  # robust standard deviations: the farthest of clean sets lie at 3.5, foreign images from 4.5 on
+FEW = 0.02  # share of images with a finding; of clean synthetic sets fewer are flagged
 KINDS = {
     "blank": "Nothing is to be seen: one colour, or light falling off.",
     "too_dark": "Underexposed: hardly a pixel is brighter than dark grey.",
@@ -73,6 +74,11 @@ class Audit:
     @property
     def suspicious(self) -> tuple[Shortcut, ...]:
         return tuple(s for s in self.shortcuts if s.suspicious)
+
+    @property
+    def clean(self) -> bool:
+        """Whether so little was found that nobody need look before training."""
+        return self.share < FEW and not self.suspicious
 
     @property
     def verdict(self) -> str:
@@ -185,8 +191,8 @@ def _quality(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "blank": (BLANK - images["plainness"], "{:.1f} colour units of detail", images["plainness"]),
         "too_dark": (DARK - images["brightest"], "98 % of it is darker than L* {:.0f} of 100", images["brightest"]),
         "too_small": (SMALL - shorter, "{:.0f} pixels on the shorter side", shorter),
-        "blurred": (BLURRED - images["sharpness"], "sharpness {:.2f} (log10 of the Laplacian's variance)", images["sharpness"]),
-    }  # fmt: skip
+        "blurred": (BLURRED - images["sharpness"], "sharpness {:.2f} (log10 of edge energy)", images["sharpness"]),
+    }
     found, seen = {}, pd.Series(False, images.index)
     for kind, (score, words, value) in tests.items():
         images[kind] = score
