@@ -131,7 +131,7 @@ def audit(
 
     dataset = Dataset.open(data.path)
     found = look_through(dataset, task.negative)
-    folder = report.save(found, dataset, Path(places.out) / task.name / report.FOLDER)
+    folder = report.save(found, dataset, places.here.data_audit(task.name))
     sheets = {path.stem: picture(path.read_bytes()) for path in sorted(folder.glob("*.png"))}
     listed = [
         {"finding": kind, **{name: row[name] for name in ("id", "label", "split", "why")}}

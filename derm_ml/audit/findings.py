@@ -27,11 +27,12 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.data.rules import contradictions
 from derm_ml.metrics.metric import Metric
 
-BLANK = 3.0  # Lab units of plainness: noise of 8 grey levels on one colour gives 2.5, a pale nevus 5
+BLANK = 6.5  # Lab units of plainness: noise of 8 grey levels on one colour gives 6, the palest nevus of ISIC 2017 7.3
+LIT, LEAST_LIGHT = 50.0, 0.3  # L* from which BLANK counts in full, and its share that counts in the dark
 DARK = 25.0  # L* that 98 % of the pixels do not reach: nothing in the image can be made out
 SMALL = 64  # pixels of the shorter side of the original: the least a network of this project is trained with
 BLURRED = 0.5  # log10 of the Laplacian's variance: nothing in the image is finer than a tenth of its side
-STRANGE = 4.0  # robust standard deviations: the farthest of clean sets lie at 3.5, foreign images from 4.5 on
+STRANGE = 4.0  # standard deviations: the farthest of clean sets lie at 3.5, foreign images from 4.6 on
 FEW = 0.02  # share of images with a finding; of clean synthetic sets fewer are flagged
 KINDS = {
     "blank": "Nothing is to be seen: one colour, or light falling off.",
@@ -50,7 +51,7 @@ HAND_MADE = "colour, texture and shape"
 class Audit:
     """`images` one row an image (its place, measures and scores), `findings` by kind, the likeliest first.
 
-    `judged_by` says what the images were compared by, `doubts` how far its judgement of the labels goes.
+    `judged_by` says what the images were compared by, `separated` how well labels follow from that (out-of-fold AUC).
     """
 
     task: str
@@ -59,7 +60,7 @@ class Audit:
     images: pd.DataFrame
     findings: dict[str, pd.DataFrame]
     shortcuts: tuple[Shortcut, ...]
-    found: Metric
+    separated: dict[str, Metric]
     unjudged: tuple[str, ...]
 
     @property
@@ -92,14 +93,14 @@ class Audit:
     @property
     def numbers(self) -> dict[str, float]:
         """Bare numbers: how many of what, and how far the judgement of the labels goes."""
-        found = {"label_errors_average_precision": self.found.value} if self.found.value is not None else {}
+        told = {f"auc_{name}": metric.value for name, metric in self.separated.items() if metric.value is not None}
         return {
             "images": float(self.images["id"].nunique()),
             "flagged": float(len(self.flagged)),
             "flagged_share": self.share,
             **{kind: float(len(table)) for kind, table in self.findings.items()},
             "suspicious_shortcuts": float(len(self.suspicious)),
-            **found,
+            **told,
         }
 
 
@@ -130,7 +131,7 @@ def audit(
     images["off_topic"] = np.nan
     images.loc[fit, "off_topic"] = strangeness(compared[fit])
     strange = images[images["off_topic"] >= STRANGE]
-    why = [f"{score:.1f} times as far from its neighbours as usual" for score in strange["off_topic"]]
+    why = [f"its neighbours are {score:.1f} standard deviations farther than usual" for score in strange["off_topic"]]
     findings = {**quality, "off_topic": _found(strange, strange["off_topic"], why)}
     rows = pd.DataFrame([row for row, _ in places])
     labelled = fit & ~(images["off_topic"] >= STRANGE).to_numpy() & bool(len(roles) == 1)
@@ -146,7 +147,7 @@ def audit(
         images,
         {kind: findings[kind] for kind in KINDS},
         tuple(_shortcuts(dataset, rows, images)),
-        doubts.found,
+        doubts.separated,
         doubts.unjudged,
     )
 
@@ -187,14 +188,16 @@ def _table(places: list[tuple[dict[Any, Any], str]], looks: list[Look]) -> pd.Da
 def _quality(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Images on which nothing can be judged, each under the first reason that holds; a high score is a bad image."""
     shorter = images[["height", "width"]].min(axis=1)
+    light = (images["brightest"] / LIT).clip(LEAST_LIGHT, 1)  # in a dark image what there is differs less
+    plain, bright, sharp = images["plainness"], images["brightest"], images["sharpness"]
     tests = {
-        "blank": (BLANK - images["plainness"], "{:.1f} colour units of detail", images["plainness"]),
-        "too_dark": (DARK - images["brightest"], "98 % of it is darker than L* {:.0f} of 100", images["brightest"]),
-        "too_small": (SMALL - shorter, "{:.0f} pixels on the shorter side", shorter),
-        "blurred": (BLURRED - images["sharpness"], "sharpness {:.2f} (log10 of edge energy)", images["sharpness"]),
+        "blank": (BLANK * light - plain, plain, "it differs from one smooth colour by {:.1f} Lab units"),
+        "too_dark": (DARK - bright, bright, "98 % of it is darker than L* {:.0f} of 100"),
+        "too_small": (SMALL - shorter, shorter, "{:.0f} pixels on the shorter side"),
+        "blurred": (BLURRED - sharp, sharp, "sharpness {:.2f} (log10 of edge energy)"),
     }
     found, seen = {}, pd.Series(False, images.index)
-    for kind, (score, words, value) in tests.items():
+    for kind, (score, value, words) in tests.items():
         images[kind] = score
         here = (score > 0) & ~seen
         seen |= here
@@ -212,8 +215,7 @@ def _doubts(dataset: Dataset, rows: pd.DataFrame, compared: np.ndarray, labelled
 
 
 def _doubtful(images: pd.DataFrame, doubts: Doubts) -> pd.DataFrame:
-    """The labels in doubt, none where the data show that such doubts would be guesses."""
-    flagged = doubts.flagged if doubts.trusted else np.zeros(len(images), bool)
+    flagged = doubts.flagged
     suggested, given = np.array(doubts.suggested, object)[flagged], np.array(doubts.given, object)[flagged]
     score = pd.Series(doubts.score[flagged], images.index[flagged])
     why = [

@@ -39,7 +39,7 @@ class Look:
     brightest: float  # 98 % of the pixels are darker than this L*
     contrast: float  # standard deviation of L*
     sharpness: float  # log10 of the variance of the Laplacian of grey (0..255), longer side at most 256
-    plainness: float  # what a smooth surface does not explain: standard deviation in Lab units, low = blank
+    plainness: float  # Lab units that the most conspicuous hundredth differs from a smooth surface, low = blank
     redness: float  # mean a*
     yellowness: float  # mean b*
     corner_brightness: float  # mean L* of the four corners
@@ -185,4 +185,4 @@ def _plainness(lab: np.ndarray) -> float:
     y, x = (axis.ravel() for axis in np.mgrid[-1 : 1 : PLAIN_SIDE * 1j, -1 : 1 : PLAIN_SIDE * 1j])
     surface = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
     fitted, *_ = np.linalg.lstsq(surface, small, rcond=None)
-    return float(np.sqrt(((small - surface @ fitted) ** 2).sum(axis=1).mean()))
+    return float(np.quantile(np.linalg.norm(small - surface @ fitted, axis=1), 0.99))

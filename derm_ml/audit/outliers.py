@@ -1,6 +1,6 @@
 """Images that are like none of the others: of something else, or of the right thing but broken.
 
-    scores = strangeness(vectors)        (N,) float, in robust standard deviations of the set's own distances
+    scores = strangeness(vectors)        (N,) float, in standard deviations of the set's own distances
 
 An image is strange if its distance to its k-th nearest neighbour is large (Ramaswamy et al. 2000). k is a twentieth of
 the set, so that a batch of strange images does not vouch for itself.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from derm_ml.audit.numbers import robust_scores, standardised
+from derm_ml.audit.numbers import standardised, upper_scores
 
 CLUSTER = 0.05  # share of the set below which a group of like images is not taken for a kind of its own
 FEWEST, MOST = 3, 25  # neighbours: a rare but real class of a large set has more than 25 images
@@ -30,4 +30,4 @@ def strangeness(vectors: np.ndarray) -> np.ndarray:
         part = points[start : start + _BLOCK]
         gaps = squares[start : start + len(part), None] + squares - 2 * part @ points.T
         distances[start : start + len(part)] = np.partition(gaps, k, axis=1)[:, k]  # its own distance is the 0th
-    return robust_scores(0.5 * np.log(distances.clip(1e-12)))
+    return upper_scores(0.5 * np.log(distances.clip(1e-12)))

@@ -2,7 +2,7 @@
 
 save(found, dataset, folder)
     report.html          needs no network; all figures are in it
-    audit.json           the verdict and every number
+    data_audit.json      the verdict and every number
     images.csv           every image with its measures and scores
     <kind>.csv, .png     the findings of a kind and a sheet of the first of them
     shortcuts.csv, .png  what tells a label without showing the disease
@@ -20,7 +20,7 @@ import pandas as pd
 
 from derm_ml import RESEARCH_USE
 from derm_ml.audit.findings import KINDS, Audit
-from derm_ml.audit.labels import TRUSTED
+from derm_ml.audit.labels import SEPARATED, judged
 from derm_ml.audit.shortcuts import SOURCE, STRONG, Shortcut
 from derm_ml.data.dataset import Dataset
 from derm_ml.figures.sheets import contact_sheet
@@ -30,8 +30,7 @@ from derm_ml.tables import write_table
 if TYPE_CHECKING:
     import jinja2
 
-FOLDER = "data_audit"  # below the results of the task
-REPORT, NUMBERS, REVIEW = "report.html", "audit.json", "review.csv"
+REPORT, NUMBERS, REVIEW = "report.html", "data_audit.json", "review.csv"
 SHOWN = 24  # images on a sheet: three rows of eight
 ROWS = 24  # rows of a table on the page: those that are on the sheet
 _ENDS = 8  # images of either end of a shortcut
@@ -97,20 +96,17 @@ def shortcut_rows(found: tuple[Shortcut, ...]) -> list[dict[str, Any]]:
 def limits(found: Audit) -> list[str]:
     """What the audit could not judge, or not well, in sentences."""
     said = [f"Labels not judged: {why}." for why in found.unjudged]
-    value = found.found.value
-    if value is None:
-        return [*said, f"No label was judged: {found.found.note}."]
-    measured = (
-        "One label in twenty was changed at random, on trial: the ranking finds the changed ones with an average "
-        f"precision of {value:.2f}"
-    )
-    if value < TRUSTED:
-        said.append(
-            f"{measured}, below {TRUSTED:g}: by {found.judged_by} the labels of these images cannot be judged, so none "
-            "is listed; images.csv has all scores, and a trained model's embeddings may tell more (`--model`)."
-        )
-    else:
-        said.append(f"{measured} (0.05 by chance).")
+    for name, metric in found.separated.items():
+        told = f"By {found.judged_by} the {name} of an image is predicted out of fold with AUC {metric}"
+        if metric.value is None:
+            said.append(f"No {name} was judged: {metric.note}.")
+        elif judged(metric):
+            said.append(f"{told}.")
+        else:
+            said.append(
+                f"{told}, below {SEPARATED:g}: too poorly to call one wrong, so none is listed. images.csv ranks them "
+                "all; the embeddings of a trained model may tell more (`derm audit --model`)."
+            )
     return said
 
 

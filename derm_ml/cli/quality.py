@@ -12,15 +12,14 @@ from derm_ml import DermError
 from derm_ml.cli.arguments import (
     PreparedData,
     TaskName,
-    data_root,
     dataset_of,
-    out_root,
     predictor_of,
     replaceable,
     task_of,
 )
 from derm_ml.cli.settings import settings_of
 from derm_ml.cli.terminal import notes, print_result, print_table, progress_bar
+from derm_ml.places import installation
 
 
 def audit(
@@ -41,7 +40,7 @@ def audit(
 
     task = task_of(task_name)
     dataset = dataset_of(task, data)
-    folder = replaceable(out or out_root() / task.name / report.FOLDER, report.NUMBERS)
+    folder = replaceable(out or installation().data_audit(task.name), report.NUMBERS)
     vectors, judged_by = None, HAND_MADE
     if model:
         if not task.has_embedding:
@@ -90,9 +89,8 @@ def relabel(
     from derm_ml.data.relabel import relabel as record
 
     task = task_of(task_name)
-    delivery = record(
-        task, corrections, author, raw or data_root() / "raw" / task.name, settings_of(task, params).settings
-    )
+    folder = raw or installation().raw(task.name)
+    delivery = record(task, corrections, author, folder, settings_of(task, params).settings)
     for correction in delivery.corrections:
         notes.print(f"corrected: {correction}", soft_wrap=True)
     notes.print(
@@ -100,4 +98,4 @@ def relabel(
         f"`derm withdraw {task.name} {delivery.folder.rpartition('/')[2]}` undoes them",
         soft_wrap=True,
     )
-    print_result((raw or data_root() / "raw" / task.name) / delivery.folder)
+    print_result(folder / delivery.folder)

@@ -112,13 +112,13 @@ def _read(raw: Path, path: Path) -> Delivery:
                     tuple(e["by"]),
                     tuple(Change(**c) for c in e["changes"]),
                     e["row"],
-                    dict(e.get("target", {})),  # records before there were corrections by hand have none
-                    e.get("remark", ""),
+                    dict(e["target"]),
+                    e["remark"],
                 )
                 for e in stored["corrections"]
             ),
-            stored.get("author", ""),
-            stored.get("date", ""),
+            stored["author"],
+            stored["date"],
         )
     except DataError:
         raise
