@@ -24,7 +24,7 @@ from derm_ml.data.sources.text_files import shown
 from derm_ml.data.staging import only_one
 from derm_ml.escape import csv_original
 from derm_ml.files import replacing_folder
-from derm_ml.records import DELIVERIES, UNLABELLED, DataError, Sample
+from derm_ml.records import DELIVERIES, DataError, Sample
 from derm_ml.sentences import unknown
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def relabel(task: Task, corrections: Path, author: str, raw: Path, settings: Pre
 
     An id is that of the dataset, a label one of the task's, several joined by `+`, or the task's word for none. A row
     whose label is empty was not decided and stays as it is. Nothing is recorded unless every row can be. Raises
-    `DataError` naming file and line for an unknown id or label, a label the image has already, a repeated id, or a list
-    that decides nothing, and for a task whose truth is no label.
+    `DataError` naming file and line for an unknown id or label, an image without a label or with this one, a repeated
+    id, or a list that decides nothing, and for a task whose truth is no label.
     """
     if not author.strip():
         raise DataError("a correction needs its author: give a name with --author")
@@ -105,8 +105,7 @@ class _Truth:
         if len(said) > 1 and (self.exclusive or self.negative in said):
             raise row.error(f"'{shown(row['label'])}' names several labels of which an image has one", "keep one")
         chosen = {word for word in said if word != self.negative or word in self.labels}
-        before = sample.target if sample.labelled else dict.fromkeys(self.labels, 0.0)
-        values = {name: before.get(name, float("nan")) for name in self.labels}
+        values = {name: sample.target.get(name, float("nan")) for name in self.labels}
         return {name: float(name in chosen) for name, value in values.items() if name in chosen or value == value}
 
 
@@ -115,11 +114,13 @@ def _correction(row: Row, known: dict[str, Sample], truth: _Truth) -> Correction
     sample = known.get(name)
     if sample is None:
         raise row.error(f"there is no image '{shown(name)}'", "give an id of the dataset, as `derm audit` lists it")
+    if not sample.labelled:  # a label makes another image of it: one that is learned from and in a split
+        raise row.error(f"'{shown(name)}' has no label to correct", "deliver it with its label (`derm deliver`)")
     target = truth.target(row, sample)
     old, new = truth.label(sample), row["label"]
     if all(sample.target.get(label) == value for label, value in target.items()):
         raise row.error(f"'{shown(name)}' is {shown(old)} already", "remove the row, or leave its label empty")
-    change = Change("label", old or UNLABELLED, new)
+    change = Change("label", old, new)
     return Correction(files_of(sample), (), (change,), row.line, target, csv_original(row.values.get("remark", "")))
 
 
