@@ -137,6 +137,9 @@ def _out_of_fold(points: np.ndarray, classes: np.ndarray, groups: np.ndarray) ->
     for repeat in range(REPEATS):
         folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=SEED + repeat)
         for learn, ask in folds.split(points, classes, groups):
+            if len(np.unique(classes[learn])) < 2:  # all groups of a class fell into one fold
+                found[ask, classes[learn][0]] += 1 / REPEATS
+                continue
             model = LogisticRegression(C=STRENGTH, max_iter=500).fit(points[learn], classes[learn])
             found[np.ix_(ask, model.classes_)] += model.predict_proba(points[ask]) / REPEATS
     return found

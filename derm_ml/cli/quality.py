@@ -19,6 +19,7 @@ from derm_ml.cli.arguments import (
 )
 from derm_ml.cli.settings import settings_of
 from derm_ml.cli.terminal import notes, print_result, print_table, progress_bar
+from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
 
 
@@ -39,18 +40,18 @@ def audit(
     from derm_ml.audit.findings import audit as look_through
 
     task = task_of(task_name)
+    if model and not task.has_embedding:
+        raise DermError(f"the models of {task.name} give no embedding: leave --model out")
     dataset = dataset_of(task, data)
     folder = replaceable(out or installation().data_audit(task.name), report.NUMBERS)
     vectors, judged_by = None, HAND_MADE
     if model:
-        if not task.has_embedding:
-            raise DermError(f"the models of {task.name} give no embedding: leave --model out")
-        from derm_ml.embeddings.extract import embed
+        from derm_ml.embeddings.extract import table_of
         from derm_ml.embeddings.extract import vectors as stacked
 
         predictor = predictor_of(task, model)
         with notes.status("embedding the images"):
-            vectors = stacked(embed(predictor, dataset, dataset.manifest))
+            vectors = stacked(table_of(predictor, dataset, ModelFolder.holding(bundle_named(model))))
         judged_by = f"the embeddings of {predictor.bundle.version}"
     with progress_bar("audit") as bar:
         step = bar.add_task("look", total=len(dataset.manifest))
