@@ -72,7 +72,8 @@ def labels_found(dataset: Dataset, vectors: np.ndarray, seed: int) -> tuple[floa
 def images_found(raw: Path, out: Path, name: str, seed: int) -> tuple[float, float, Audit]:
     """Average precision of finding planted off-topic and blank images in a raw folder, which is changed."""
     rng = np.random.default_rng(seed)
-    paths = rng.permutation(sorted(raw.rglob("*.jpg")))[: STRANGERS + BLANKS]
+    images = sorted(raw.rglob("*.jpg"))
+    paths = [images[k] for k in rng.permutation(len(images))[: STRANGERS + BLANKS]]
     for k, path in enumerate(paths):
         height, width = cv2.imread(str(path)).shape[:2]
         cv2.imwrite(

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from derm_ml.audit.labels import Doubts, doubt
-from derm_ml.audit.looks import Look, look_at
+from derm_ml.audit.looks import Appearance, look_at
 from derm_ml.audit.outliers import strangeness
 from derm_ml.audit.shortcuts import MEASURES, Shortcut, shortcuts
 from derm_ml.data.dataset import Dataset
@@ -69,8 +69,13 @@ class Audit:
         return {str(name) for table in self.findings.values() for name in table["id"]}
 
     @property
+    def n(self) -> int:
+        """How many samples there are; a pair of images is one."""
+        return len(set(self.images["id"]))
+
+    @property
     def share(self) -> float:
-        return len(self.flagged) / max(1, self.images["id"].nunique())
+        return len(self.flagged) / max(1, self.n)
 
     @property
     def suspicious(self) -> tuple[Shortcut, ...]:
@@ -83,10 +88,9 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        n = self.images["id"].nunique()
         counts = [f"{len(table)} {_words(kind)}" for kind, table in self.findings.items() if len(table)]
-        images = f"{len(self.flagged)} of {n} images ({self.share:.1%}) deserve a look: {', '.join(counts)}"
-        said = images if counts else f"None of the {n} images stands out"
+        images = f"{len(self.flagged)} of {self.n} images ({self.share:.1%}) deserve a look: {', '.join(counts)}"
+        said = images if counts else f"None of the {self.n} images stands out"
         told = [f"{s.label} is told by {_words(s.measure)} alone (AUC {s.auc.value:.2f})" for s in self.suspicious]
         return f"{said}. {'; '.join(told) if told else 'No shortcut to a label was found'}."
 
@@ -95,7 +99,7 @@ class Audit:
         """Bare numbers: how many of what, and how far the judgement of the labels goes."""
         told = {f"auc_{name}": metric.value for name, metric in self.separated.items() if metric.value is not None}
         return {
-            "images": float(self.images["id"].nunique()),
+            "images": float(self.n),
             "flagged": float(len(self.flagged)),
             "flagged_share": self.share,
             **{kind: float(len(table)) for kind, table in self.findings.items()},
@@ -127,18 +131,19 @@ def audit(
     images = _table(places, looks)
     compared = np.stack([look.vector for look in looks]) if vectors is None else vectors
     quality = _quality(images)
-    fit = ~images["id"].isin({name for table in quality.values() for name in table["id"]}).to_numpy()
-    images["off_topic"] = np.nan
-    images.loc[fit, "off_topic"] = strangeness(compared[fit])
-    strange = images[images["off_topic"] >= STRANGE]
-    why = [f"its neighbours are {score:.1f} standard deviations farther than usual" for score in strange["off_topic"]]
-    findings = {**quality, "off_topic": _found(strange, strange["off_topic"], why)}
+    fit = ~images["id"].isin([name for table in quality.values() for name in table["id"]]).to_numpy()
+    scores = np.full(len(images), np.nan)
+    scores[fit] = strangeness(compared[fit])
+    strange = scores >= STRANGE
+    images["off_topic"] = scores
+    why = [f"its neighbours are {score:.1f} standard deviations farther than usual" for score in scores[strange]]
+    findings = {**quality, "off_topic": _found(images.loc[strange], scores[strange], why)}
     rows = pd.DataFrame([row for row, _ in places])
-    labelled = fit & ~(images["off_topic"] >= STRANGE).to_numpy() & bool(len(roles) == 1)
+    labelled = fit & ~strange & (len(roles) == 1)  # of a pair, no image has a label of its own
     doubts = _doubts(dataset, rows, compared, labelled, negative)
     images["label_error"] = np.nan
     images.loc[labelled, "label_error"] = doubts.score
-    findings["label_errors"] = _doubtful(images[labelled], doubts)
+    findings["label_errors"] = _doubtful(images.loc[labelled], doubts)
     findings["two_labels"] = _two_labels(dataset, images)
     return Audit(
         dataset.task,
@@ -154,7 +159,7 @@ def audit(
 
 def _looked_at(
     dataset: Dataset, places: list[tuple[dict[Any, Any], str]], progress: Callable[[int, int], None]
-) -> list[Look]:
+) -> list[Appearance]:
     """In the order of the manifest; OpenCV lets other threads run."""
     looks = []
     with ThreadPoolExecutor() as pool:
@@ -164,7 +169,7 @@ def _looked_at(
     return looks
 
 
-def _table(places: list[tuple[dict[Any, Any], str]], looks: list[Look]) -> pd.DataFrame:
+def _table(places: list[tuple[dict[Any, Any], str]], looks: list[Appearance]) -> pd.DataFrame:
     records = []
     for (row, role), look in zip(places, looks, strict=True):
         height, width = int(row[f"{role}.height"]), int(row[f"{role}.width"])
@@ -201,12 +206,14 @@ def _quality(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
         images[kind] = score
         here = (score > 0) & ~seen
         seen |= here
-        found[kind] = _found(images[here], score[here], [words.format(v) for v in value[here]])
+        found[kind] = _found(images.loc[here], score[here].to_numpy(), [words.format(v) for v in value[here]])
     return found
 
 
-def _found(rows: pd.DataFrame, score: pd.Series, why: list[str]) -> pd.DataFrame:
-    return rows.assign(score=score, why=why)[COLUMNS].sort_values(["score", "id"], ascending=[False, True])
+def _found(rows: pd.DataFrame, score: np.ndarray, why: list[str], more: dict[str, Any] | None = None) -> pd.DataFrame:
+    """The table of a kind of finding: `COLUMNS`, then what else there is; the likeliest first."""
+    table = rows.assign(score=score, why=why, **(more or {})).loc[:, [*COLUMNS, *(more or {})]]
+    return table.sort_values(by=["score", "id"], ascending=[False, True])
 
 
 def _doubts(dataset: Dataset, rows: pd.DataFrame, compared: np.ndarray, labelled: np.ndarray, negative: str) -> Doubts:
@@ -217,13 +224,12 @@ def _doubts(dataset: Dataset, rows: pd.DataFrame, compared: np.ndarray, labelled
 def _doubtful(images: pd.DataFrame, doubts: Doubts) -> pd.DataFrame:
     flagged = doubts.flagged
     suggested, given = np.array(doubts.suggested, object)[flagged], np.array(doubts.given, object)[flagged]
-    score = pd.Series(doubts.score[flagged], images.index[flagged])
+    score = doubts.score[flagged]
     why = [
         f"{other} is likelier than {own} by {margin:.2f}"
         for other, own, margin in zip(suggested, given, score, strict=True)
     ]
-    rows = images[flagged].assign(score=score, why=why, suggested=suggested)
-    return rows[[*COLUMNS, "suggested"]].sort_values(["score", "id"], ascending=[False, True])
+    return _found(images.loc[flagged], score, why, {"suggested": suggested})
 
 
 def _two_labels(dataset: Dataset, images: pd.DataFrame) -> pd.DataFrame:

@@ -51,7 +51,7 @@ class Doubts:
     unjudged: tuple[str, ...]
 
 
-def judged(separated: Metric) -> bool:
+def is_separable(separated: Metric) -> bool:
     """Whether labels follow from what is compared, so that one that does not is in doubt."""
     return separated.value is not None and separated.value >= SEPARATED
 
@@ -128,7 +128,7 @@ def _answered(points: np.ndarray, question: _Question, groups: np.ndarray) -> _A
     probabilities = _out_of_fold(points[rows], places, groups[rows])
     score, other, flagged = confident_learning(probabilities, places)
     separated = mean_roc_auc(probabilities, np.eye(len(names))[places], groups[rows])
-    return _Answer(question, score, flagged & judged(separated), names[other], separated, unjudged)
+    return _Answer(question, score, flagged & is_separable(separated), names[other], separated, unjudged)
 
 
 def _out_of_fold(points: np.ndarray, classes: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ _LEAST_CONTRAST = 8.0  # CIE Lab units: less than this from the border's colour 
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """Numbers of one image; luminances and colours are CIE Lab: L* in 0..100, a* green to red, b* blue to yellow."""
 
     vector: np.ndarray
@@ -48,7 +48,7 @@ class Look:
     border: float  # share of the image that is a black frame or a white page around the field of view
 
 
-def look_at(rgb: np.ndarray) -> Look:
+def look_at(rgb: np.ndarray) -> Appearance:
     """The look of an RGB image (H, W, 3) uint8 of any size."""
     lab = _lab(_fitted(rgb))
     luminance = lab[..., 0]
@@ -56,7 +56,7 @@ def look_at(rgb: np.ndarray) -> Look:
     box = field_of_view(rgb)
     inside = (box.bottom - box.top) * (box.right - box.left) / (rgb.shape[0] * rgb.shape[1])
     grey = cv2.cvtColor(limit_side(rgb, SHARP_SIDE), cv2.COLOR_RGB2GRAY)
-    return Look(
+    return Appearance(
         vector=np.nan_to_num(
             np.concatenate([_colours(lab), _bands(lab), _patterns(luminance), _object(lab), _spot(lab)])
         ),

@@ -20,7 +20,7 @@ import pandas as pd
 
 from derm_ml import RESEARCH_USE
 from derm_ml.audit.findings import KINDS, Audit
-from derm_ml.audit.labels import SEPARATED, judged
+from derm_ml.audit.labels import SEPARATED, is_separable
 from derm_ml.audit.shortcuts import SOURCE, STRONG, Shortcut
 from derm_ml.data.dataset import Dataset
 from derm_ml.figures.sheets import contact_sheet
@@ -100,7 +100,7 @@ def limits(found: Audit) -> list[str]:
         told = f"By {found.judged_by} the {name} of an image is predicted out of fold with AUC {metric}"
         if metric.value is None:
             said.append(f"No {name} was judged: {metric.note}.")
-        elif judged(metric):
+        elif is_separable(metric):
             said.append(f"{told}.")
         else:
             said.append(

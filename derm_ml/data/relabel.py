@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derm_ml.data.deliveries import Change, Correction, Delivery, deliveries, files_of
-from derm_ml.data.sources.csv_table import Row, read_csv
-from derm_ml.data.sources.text_files import shown
+from derm_ml.data.sources.csv_table import TableRow, read_csv
+from derm_ml.data.sources.text_files import quoted
 from derm_ml.data.staging import only_one
 from derm_ml.escape import csv_original
 from derm_ml.files import replacing_folder
@@ -95,31 +95,31 @@ class _Truth:
         """A sample's label in the task's words."""
         return self.negative if sample.label == "none" else sample.label
 
-    def target(self, row: Row, sample: Sample) -> dict[str, float]:
+    def target(self, row: TableRow, sample: Sample) -> dict[str, float]:
         """The target of the label a row gives; what was not known of a sample, and is not said now, stays so."""
         said = row["label"].split("+")
         for word in said:
             if word not in self.words:
-                problem = unknown("label", shown(word), self.words, "labels are")
+                problem = unknown("label", quoted(word), self.words, "labels are")
                 raise row.error(problem, "correct it")
         if len(said) > 1 and (self.exclusive or self.negative in said):
-            raise row.error(f"'{shown(row['label'])}' names several labels of which an image has one", "keep one")
+            raise row.error(f"'{quoted(row['label'])}' names several labels of which an image has one", "keep one")
         chosen = {word for word in said if word != self.negative or word in self.labels}
         values = {name: sample.target.get(name, float("nan")) for name in self.labels}
         return {name: float(name in chosen) for name, value in values.items() if name in chosen or value == value}
 
 
-def _correction(row: Row, known: dict[str, Sample], truth: _Truth) -> Correction:
+def _correction(row: TableRow, known: dict[str, Sample], truth: _Truth) -> Correction:
     name = csv_original(row["id"])
     sample = known.get(name)
     if sample is None:
-        raise row.error(f"there is no image '{shown(name)}'", "give an id of the dataset, as `derm audit` lists it")
+        raise row.error(f"there is no image '{quoted(name)}'", "give an id of the dataset, as `derm audit` lists it")
     if not sample.labelled:  # a label makes another image of it: one that is learned from and in a split
-        raise row.error(f"'{shown(name)}' has no label to correct", "deliver it with its label (`derm deliver`)")
+        raise row.error(f"'{quoted(name)}' has no label to correct", "deliver it with its label (`derm deliver`)")
     target = truth.target(row, sample)
     old, new = truth.label(sample), row["label"]
     if all(sample.target.get(label) == value for label, value in target.items()):
-        raise row.error(f"'{shown(name)}' is {shown(old)} already", "remove the row, or leave its label empty")
+        raise row.error(f"'{quoted(name)}' is {quoted(old)} already", "remove the row, or leave its label empty")
     change = Change("label", old, new)
     return Correction(files_of(sample), (), (change,), row.line, target, csv_original(row.values.get("remark", "")))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from derm_ml.audit.labels import confident_learning, doubt, judged
+from derm_ml.audit.labels import confident_learning, doubt, is_separable
 
 CLASSES = ("melanoma", "nevus", "keratosis")
 
@@ -46,7 +46,7 @@ def test_where_labels_do_not_follow_from_the_images_none_is_called_wrong():
     rare = targets.argmax(axis=1) == 0
     kept = ~rare | (rng.random(300) < 0.15)  # as melanomas are among nevi
     doubts = doubt(vectors[kept], targets[kept], CLASSES, groups[kept])
-    assert not judged(doubts.separated["label"])
+    assert not is_separable(doubts.separated["label"])
     assert (doubts.score > 0.5).any()  # they are ranked
     assert not doubts.flagged.any()  # and no more
 
@@ -83,7 +83,7 @@ def test_a_class_of_a_few_images_is_named_and_not_judged():
     doubts = doubt(vectors[few], targets[few], CLASSES, groups[few])
     assert doubts.unjudged == ("keratosis: 4 images in 4 groups, at least 10 in 5 are needed",)
     assert np.isnan(doubts.score[targets[few][:, 2] == 1]).all()
-    assert judged(doubts.separated["label"])
+    assert is_separable(doubts.separated["label"])
 
 
 def test_one_class_alone_gives_no_doubts_and_says_why():
