@@ -1,7 +1,7 @@
 """The straight line from delivered images to a released service, the same for every task. Read it top to bottom.
 
     incoming_batch → raw_images → dataset → model → evaluation → registered_model → promoted_model → bento
-                                            └ heatmaps, …  └ comparison
+                                └ data_audit └ heatmaps, …  └ comparison
 
 The group `<task>` is what "Materialize all" makes from the raw images. Outside it are what only a delivery starts
 (`<task>_deliveries`: one partition for each batch) and what trains for hours without being needed for a champion
@@ -31,6 +31,7 @@ from derm_ml.task import Artifact, Task
 from derm_ml.training.autoencoder_recipes import AUTOENCODERS
 
 PARITY = "endpoint_reproduces_evaluation"
+FEW_LOOKS = "few_images_deserve_a_look"
 
 
 def line(task: Task) -> dg.Definitions:
@@ -61,6 +62,17 @@ def line(task: Task) -> dg.Definitions:
     def dataset(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult:
         """Manifest and shards with frozen splits; the data version is the md5 in dvc.lock."""
         return steps.prepare(context, task, store)
+
+    few = dg.AssetCheckSpec(
+        FEW_LOOKS,
+        asset=[task.name, "data_audit"],
+        description="Fewer than 2 % of the images have a finding, and nothing but the image tells its label.",
+    )
+
+    @asset(kinds={"python"}, deps=[dataset], check_specs=[few])
+    def data_audit(context: dg.AssetExecutionContext, places: Places) -> dg.MaterializeResult:
+        """Likely label errors, off-topic, blank, dark, blurred or tiny images, and shortcuts, for a person to see."""
+        return steps.audit(context, task, FEW_LOOKS, latest(context.instance, dataset.key), places)
 
     @asset(kinds={"pytorch", "onnx", "mlflow"}, deps=[dataset], pool="gpu", config_schema=model_form(task))
     def model(
@@ -133,7 +145,7 @@ def line(task: Task) -> dg.Definitions:
         recipe = chosen_recipe(AUTOENCODERS, context.op_execution_context.op_config)
         return steps.autoencode(context, task, recipe, data, places, registry)
 
-    beside = [comparison, autoencoder] if task.has_embedding else [comparison]
+    beside = [data_audit, comparison, *([autoencoder] if task.has_embedding else [])]
     extras = [artifact_of_model(artifact) for artifact in task.artifacts]
     straight = [incoming_batch, raw_images, dataset, model, evaluation, registered_model, promoted_model, bento]
     checks = [data_rules(task, dataset.key), gates(task, evaluation.key)]

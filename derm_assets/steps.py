@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from derm_assets.display import facts, numbers, picture, pictures, problem_table, say, table, text
+from derm_assets.display import described, facts, numbers, picture, pictures, problem_table, say, table, text
 from derm_assets.lineage import Upstream, UpstreamError
 from derm_assets.reports import link
 from derm_assets.resources.data_store import DataStore
@@ -118,6 +118,46 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
             "test_split_hash": data.split_hashes[SPLIT],
             "licences": facts(data.licences),
         },
+    )
+
+
+def audit(
+    context: dg.AssetExecutionContext, task: Task, check: str, data: Upstream, places: Places
+) -> dg.MaterializeResult:
+    """Look through the dataset and report what deserves a look; the check warns where that is much."""
+    from derm_ml.audit import report
+    from derm_ml.audit.findings import audit as look_through
+    from derm_ml.data.dataset import Dataset
+
+    dataset = Dataset.open(data.path)
+    found = look_through(dataset, task.negative)
+    folder = report.save(found, dataset, places.here.data_audit(task.name))
+    sheets = {path.stem: picture(path.read_bytes()) for path in sorted(folder.glob("*.png"))}
+    listed = [
+        {"finding": kind, **{name: row[name] for name in ("id", "label", "split", "why")}}
+        for kind, rows in found.findings.items()
+        for row in rows.to_dict("records")
+    ]
+    say(context, found.verdict)
+    result = dg.AssetCheckResult(
+        check_name=check,
+        passed=found.clean,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=described(found.verdict),
+    )
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(data.version),
+        metadata={
+            "path": dg.MetadataValue.path(folder),
+            "report": link(places, folder / report.REPORT),
+            "verdict": text(found.verdict),
+            "limits": facts(report.limits(found)),
+            **numbers(found.numbers),
+            **({"findings": table(listed)} if listed else {}),
+            "shortcut_aucs": table(report.shortcut_rows(found.shortcuts)),
+            **sheets,
+        },
+        check_results=[result],
     )
 
 

@@ -84,6 +84,12 @@ def _one_sentence(content: Content) -> Content:
     return {"research_use" if name == "note" else name: value for name, value in content.items()}
 
 
+def _without_author(content: Content) -> Content:
+    """To a version that also records labels that a person has corrected."""
+    corrections = [{"target": {}, "remark": "", **correction} for correction in content["corrections"]]
+    return {**content, "corrections": corrections, "author": "", "date": ""}
+
+
 BUNDLE = Format("bundle", 2, "train the model again", {1: _one_sentence})  # 2: describes what its graphs take and give
 LEARNED = Format("learned-from", 1, "train the model again")
 DATASET = Format("dataset", 1, "run `derm prepare` again")
@@ -94,7 +100,7 @@ EMBEDDINGS = Format("embeddings", 1, "remove the file, and it is computed again"
 SIMILAR_IMAGES = Format("similar-images", 3, "make the index again", {2: _one_sentence})  # 1 held names of patients
 PSEUDO_LABELS = Format("pseudo-labels", 1, "run `derm pseudo-label` again")
 CHECKPOINT = Format("checkpoint", 1, "remove it, and training begins anew")
-DELIVERY = Format("delivery", 1, "withdraw the delivery and deliver it again")
+DELIVERY = Format("delivery", 2, "withdraw the delivery and deliver it again", {1: _without_author})
 LEDGER = Format("ledger", 1, "leave the ledger to the version that wrote it")  # a repair would begin a new one
 RELEASE = Format("release", 1, "release the Bento again")
 GOLDEN = Format("golden-answers", 1, "build the Bento again")

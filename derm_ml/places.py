@@ -165,6 +165,10 @@ class Installation:
         """What became of a batch: its list of left-out files."""
         return self.models(task) / "incoming" / batch
 
+    def data_audit(self, task: str) -> Path:
+        """What deserves a look in the dataset as it was at the last audit."""
+        return self.models(task) / "data_audit"
+
     def comparison(self, task: str) -> Path:
         """The last comparison of models of a task."""
         return self.models(task) / "comparison"

@@ -5,6 +5,7 @@ One task from pictures to answers:
     derm draw lesion_classification --n 240         draw a small labelled set
     derm inspect FOLDER                             what a folder is, and what is in the way
     derm prepare lesion_classification              raw folder → dataset
+    derm audit lesion_classification                label errors, off-topic images, shortcuts
     derm fit lesion_classification                  dataset → bundle
     derm evaluate lesion_classification MODEL       report with intervals
     derm compare lesion_classification A B          models side by side
@@ -22,13 +23,14 @@ import sys
 import typer
 
 from derm_ml import DermError
-from derm_ml.cli import ask, champion, data, ids, inspect, measure, pairs, train
+from derm_ml.cli import ask, champion, data, ids, inspect, measure, pairs, quality, train
 from derm_ml.cli.terminal import notes
 from derm_ml.entrance import enter
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 VERBS = (
     data.tasks, data.draw, train.demo, data.fetch, inspect.inspect, data.prepare, data.deliver, data.withdraw,
+    quality.audit, quality.relabel,
     train.fit,
     measure.evaluate, measure.compare,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from derm_ml import formats
@@ -35,12 +35,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What one delivered sample changes of a known one. Both are named by their files, relative to the raw folder."""
+    """What one delivered sample changes of a known one. Both are named by their files, relative to the raw folder.
+
+    Where a person has corrected a label (derm_ml/data/relabel.py), `by` is empty and `target` says what counts.
+    """
 
     of: Files
     by: Files
     changes: tuple[Change, ...]
     row: int | None = None
+    target: Mapping[str, float] = field(default_factory=dict)
+    remark: str = ""
 
     def __str__(self) -> str:
         return f"{self.of[0]}: " + ", ".join(f"{c.what} {c.old} → {c.new}" for c in self.changes)
@@ -56,7 +61,10 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An accepted delivery: its folder relative to the raw folder, its number in the order of acceptance, from 1."""
+    """An accepted delivery: its folder relative to the raw folder, its number in the order of acceptance, from 1.
+
+    One of corrected labels has an `author` and a `date` (ISO 8601), and takes no image.
+    """
 
     folder: str
     name: str
@@ -65,10 +73,16 @@ class Delivery:
     taken: int
     left_out: tuple[LeftOut, ...] = ()
     corrections: tuple[Correction, ...] = ()
+    author: str = ""
+    date: str = ""
 
     def write(self, raw: Path) -> None:
+        self.write_record(raw / self.folder)
+
+    def write_record(self, folder: Path) -> None:
+        """Write the record into a folder that becomes the delivery's."""
         stored = {key: value for key, value in asdict(self).items() if key != "folder"}
-        write_json(raw / self.folder / RECORD, formats.DELIVERY.stamped(stored))
+        write_json(folder / RECORD, formats.DELIVERY.stamped(stored))
 
 
 def files_of(sample: Sample) -> Files:
@@ -93,9 +107,18 @@ def _read(raw: Path, path: Path) -> Delivery:
             stored["taken"],
             tuple(LeftOut(Problem(**e["problem"]), tuple(e["files"])) for e in stored["left_out"]),
             tuple(
-                Correction(tuple(e["of"]), tuple(e["by"]), tuple(Change(**c) for c in e["changes"]), e["row"])
+                Correction(
+                    tuple(e["of"]),
+                    tuple(e["by"]),
+                    tuple(Change(**c) for c in e["changes"]),
+                    e["row"],
+                    dict(e["target"]),
+                    e["remark"],
+                )
                 for e in stored["corrections"]
             ),
+            stored["author"],
+            stored["date"],
         )
     except DataError:
         raise
@@ -132,7 +155,12 @@ def accepted_readings(raw: Path, readings: Sequence[tuple[str, Reading]]) -> lis
         for delivery in known
         for entry in delivery.left_out
     }
-    return [_without(reading, corrected, out, said) for reading in ordered]
+    by_hand = tuple(
+        f"{len(delivery.corrections)} labels were corrected by {delivery.author} on {delivery.date} ({delivery.folder})"
+        for delivery in known
+        if delivery.author
+    )
+    return [*(_without(reading, corrected, out, said) for reading in ordered), Reading((), notes=by_hand)]
 
 
 def _without(
@@ -165,7 +193,9 @@ def _corrected(readings: Sequence[Reading], known: Sequence[Delivery]) -> dict[F
     for delivery in known:
         for correction in delivery.corrections:
             old, new = result.get(correction.of) or samples.get(correction.of), samples.get(correction.by)
-            if old and new:  # else one of the two was withdrawn
+            if old and correction.target:
+                result[correction.of] = replace(old, target={**old.target, **correction.target})
+            elif old and new:  # else one of the two was withdrawn
                 result[correction.of] = merged(old, new, any(c.what == MASK for c in correction.changes))
     return result
 
