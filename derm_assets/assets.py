@@ -13,29 +13,37 @@ Annotations are evaluated here (no `from __future__ import annotations`): Dagste
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
 from derm_assets import releasing, steps
 from derm_assets.automation import automation
+from derm_assets.automation_settings import Automation
 from derm_assets.checks import data_rules, gates
+from derm_assets.conditions import following, promoting, retraining
 from derm_assets.config import ComparedRuns, chosen_recipe, model_form, recipe_form
 from derm_assets.failures import told
 from derm_assets.lineage import latest
+from derm_assets.recipe_of_run import recipe_of_run
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
+from derm_ml.places import installation
 from derm_ml.task import Artifact, Task
 from derm_ml.training.autoencoder_recipes import AUTOENCODERS
+from derm_ml.training.code_version import training_code
 
 PARITY = "endpoint_reproduces_evaluation"
 FEW_LOOKS = "few_images_deserve_a_look"
 
 
 def line(task: Task) -> dg.Definitions:
-    """All definitions of one task: assets, checks, jobs, the inbox sensor and the weekly schedule."""
+    """All definitions of one task: assets, checks, jobs, sensors and the weekly schedule."""
+    settings = Automation.of(task, installation().params)
+    trained = following("the model is being trained")
     batches = dg.DynamicPartitionsDefinition(name=f"{task.name}_batches")
 
     def asset(group: str = task.name, **options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
@@ -74,7 +82,14 @@ def line(task: Task) -> dg.Definitions:
         """Likely label errors, off-topic, blank, dark, blurred or tiny images, and shortcuts, for a person to see."""
         return steps.audit(context, task, FEW_LOOKS, latest(context.instance, dataset.key), places)
 
-    @asset(kinds={"pytorch", "onnx", "mlflow"}, deps=[dataset], pool="gpu", config_schema=model_form(task))
+    @asset(
+        kinds={"pytorch", "onnx", "mlflow"},
+        deps=[dataset],
+        pool="gpu",
+        config_schema=model_form(task),
+        code_version=training_code(task.name),
+        automation_condition=retraining(task, settings),
+    )
     def model(
         context: dg.AssetExecutionContext,
         places: Places,
@@ -83,23 +98,29 @@ def line(task: Task) -> dg.Definitions:
     ) -> dg.MaterializeResult:
         """A trained bundle: weights, graph, card. A run that was killed goes on from its last finished epoch."""
         data = latest(context.instance, dataset.key)
-        recipe = chosen_recipe(task.recipes, context.op_execution_context.op_config)
+        recipe = recipe_of_run(context, task, registry)
         return steps.train(context, task, recipe, data, places, trainer, registry)
 
-    @asset(kinds={"onnx"}, deps=[model])
+    @asset(kinds={"onnx"}, deps=[model], automation_condition=trained)
     def evaluation(context: dg.AssetExecutionContext, places: Places, registry: ModelRegistry) -> dg.MaterializeResult:
         """Metrics with intervals, figures and an HTML report on the test split the model was trained beside."""
         return steps.evaluate(context, task, latest(context.instance, model.key), places, registry)
 
-    @asset(kinds={"mlflow"}, deps=[model, evaluation])
+    @asset(kinds={"mlflow"}, deps=[model, evaluation], automation_condition=trained)
     def registered_model(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
         """A version in the registry, alias `challenger`."""
         trained, measured = latest(context.instance, model.key), latest(context.instance, evaluation.key)
         return steps.register(context, task, trained, measured, registry)
 
-    @asset(kinds={"mlflow"}, deps=[registered_model])
+    @asset(
+        kinds={"mlflow"},
+        deps=[registered_model],
+        automation_condition=promoting(task, settings),
+        freshness_policy=dg.FreshnessPolicy.time_window(timedelta(days=settings.stale_after)),
+    )
     def promoted_model(context: dg.AssetExecutionContext, registry: ModelRegistry) -> dg.MaterializeResult:
-        """The challenger becomes `champion` if its evidence, read again now, beats the champion's."""
+        """The approved version, else the challenger, becomes `champion` if its evidence, read again now, beats the
+        champion's."""
         return steps.promote(context, task, registry)
 
     parity = dg.AssetCheckSpec(
@@ -109,7 +130,9 @@ def line(task: Task) -> dg.Definitions:
         description="The built service answers held-out images as the evaluation did, to 1e-5.",
     )
 
-    @asset(kinds={"bentoml"}, deps=[promoted_model], check_specs=[parity])
+    released = following("a champion is being promoted")
+
+    @asset(kinds={"bentoml"}, deps=[promoted_model], check_specs=[parity], automation_condition=released)
     def bento(context: dg.AssetExecutionContext, places: Places, registry: ModelRegistry) -> dg.MaterializeResult:
         """The champion as a service, released once it has reproduced the evaluation."""
         return releasing.package(context, task, PARITY, places, registry)
@@ -122,7 +145,13 @@ def line(task: Task) -> dg.Definitions:
     def artifact_of_model(artifact: Artifact) -> dg.AssetsDefinition:
         before = [model, *(dg.AssetKey([task.name, name]) for name in artifact.after)]
 
-        @asset(name=artifact.name, description=artifact.description, kinds={"onnx"}, deps=before)
+        @asset(
+            name=artifact.name,
+            description=artifact.description,
+            kinds={"onnx"},
+            deps=before,
+            automation_condition=trained,
+        )
         def extra(context: dg.AssetExecutionContext, places: Places) -> dg.MaterializeResult:
             return steps.make_artifact(task, artifact, latest(context.instance, model.key), places)
 
@@ -151,5 +180,5 @@ def line(task: Task) -> dg.Definitions:
     checks = [data_rules(task, dataset.key), gates(task, evaluation.key)]
     return dg.Definitions.merge(
         dg.Definitions(assets=[*straight, *beside, *extras], asset_checks=checks),
-        automation(task, batches, [a.key for a in extras]),
+        automation(task, settings, batches, [a.key for a in extras]),
     )

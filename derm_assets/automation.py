@@ -1,8 +1,13 @@
-"""What starts by itself: three jobs, a sensor that sees delivered batches, a schedule that retrains each week.
+"""What starts by itself, all of it off until `make automate TASK=…`: two sensors and a schedule; and the jobs.
 
-<task>_prepare   incoming_batch → dataset                    by the sensor, once for each batch
+<task>_new_images   sensor: `<task>_prepare`, once for each delivered batch
+<task>_automation   sensor: asks the conditions (conditions.py) of everything from the model to the Bento
+<task>_weekly_retrain   schedule: `<task>_retrain`, where params.yaml switches it on
+
+<task>_prepare   incoming_batch → dataset                    by the sensor
 <task>_withdraw  an accepted batch out of the raw folder     by a person
-<task>_retrain   dataset → model → evaluation → challenger   by the schedule, off until it is switched on
+<task>_retrain   dataset → model → evaluation → challenger   by the schedule, or a person
+<task>_approve   a person approves a challenger              by a person, as `derm approve`
 <task>_promote   champion → Bento                            by a person
 """
 
@@ -15,18 +20,19 @@ from pathlib import Path
 
 import dagster as dg
 
+from derm_assets.approval import approval
+from derm_assets.automation_settings import Automation, tags_of
 from derm_assets.resources.places import Places
 from derm_assets.withdrawal import withdrawal
 from derm_ml.data.deliveries import REJECTED
 from derm_ml.escape import visible
 from derm_ml.task import Task
 
-WEEKLY = "0 3 * * 1"  # Monday 03:00: the machine is idle, and people are there when it is done
-LOOK_EVERY = 30  # seconds between two looks into the inbox; a batch is taken at the second look
 
-
-def automation(task: Task, batches: dg.DynamicPartitionsDefinition, extras: Sequence[dg.AssetKey]) -> dg.Definitions:
-    """Jobs, sensor and schedule of one task."""
+def automation(
+    task: Task, settings: Automation, batches: dg.DynamicPartitionsDefinition, extras: Sequence[dg.AssetKey]
+) -> dg.Definitions:
+    """Jobs, sensors and schedule of one task."""
 
     def job(verb: str, keys: Sequence[dg.AssetKey], description: str) -> dg.UnresolvedAssetJobDefinition:
         return dg.define_asset_job(
@@ -49,19 +55,33 @@ def automation(task: Task, batches: dg.DynamicPartitionsDefinition, extras: Sequ
     weekly = dg.ScheduleDefinition(
         name=f"{task.name}_weekly_retrain",
         job=retrain,
-        cron_schedule=WEEKLY,
+        cron_schedule=settings.schedule.cron,
+        execution_timezone=settings.schedule.time_zone,
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        tags={"task": task.name},
+        tags=tags_of(task, "schedule", settings.schedule.recipe),
+    )
+    conditions = dg.AutomationConditionSensorDefinition(
+        f"{task.name}_automation",
+        target=[*keys("model", "evaluation", "registered_model", "promoted_model", "bento"), *extras],
+        description="Asks what is to be trained, promoted or released by itself; the assets' conditions say why.",
+        run_tags=tags_of(task, "automation", settings.recipe),
+        minimum_interval_seconds=settings.look_every,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        emit_backfills=False,  # nothing here has partitions: a run, which shows its tags
+        use_user_code_server=True,  # the conditions are our own
     )
     return dg.Definitions(
-        jobs=[prepare, withdrawal(task), retrain, promote],
+        jobs=[prepare, withdrawal(task), retrain, approval(task), promote],
         schedules=[weekly],
-        sensors=[inbox_sensor(task, batches, prepare)],
+        sensors=[inbox_sensor(task, settings, batches, prepare), conditions],
     )
 
 
 def inbox_sensor(
-    task: Task, batches: dg.DynamicPartitionsDefinition, prepare: dg.UnresolvedAssetJobDefinition
+    task: Task,
+    settings: Automation,
+    batches: dg.DynamicPartitionsDefinition,
+    prepare: dg.UnresolvedAssetJobDefinition,
 ) -> dg.SensorDefinition:
     """Asks for one run of `<task>_prepare` for each new folder below `data/incoming/<task>/`.
 
@@ -74,7 +94,7 @@ def inbox_sensor(
     @dg.sensor(
         name=f"{task.name}_new_images",
         job=prepare,
-        minimum_interval_seconds=LOOK_EVERY,
+        minimum_interval_seconds=settings.look_every,
         default_status=dg.DefaultSensorStatus.STOPPED,
     )
     def new_images(context: dg.SensorEvaluationContext, places: dg.ResourceParam[Places]) -> dg.SensorResult:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.promotions import Promotions
 from derm_assets.resources.trainer import Trainer
+from derm_ml import DermError
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.escape import visible
 from derm_ml.evaluation.report import PAGE
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
 
 SAMPLES = 24  # pictures on the contact sheet of a dataset: three rows of eight
+VERDICT = "would_be_promoted"  # metadata of a registered version; `promotion` beside it says why
 COMPARED = 6  # other models beside the current one: more marks on a line are not told apart
 
 
@@ -382,24 +384,35 @@ def make_artifact(task: Task, artifact: Artifact, model: Upstream, places: Place
 def register(
     context: dg.AssetExecutionContext, task: Task, model: Upstream, evaluation: Upstream, registry: ModelRegistry
 ) -> dg.MaterializeResult:
-    """Store bundle and evaluation in the registry as the challenger."""
+    """Store bundle and evaluation in the registry as the challenger, and say what its promotion would decide."""
     version = registry.register(task, model.path, evaluation.path, {"dagster_run_id": context.run_id})
-    return _version_result(task, version, model.version, registry)
+    try:
+        decision = Promotions(registry).preview(task, version.number)
+        would = "would be granted" if decision.promote else "would be refused"
+        said = {VERDICT: decision.promote, "promotion": text(f"{would}: {'; '.join(decision.reasons)}")}
+    except DermError as error:  # the version is there all the same, and its promotion will say it again
+        said = {VERDICT: False, "promotion": text(f"cannot be decided: {error}")}
+    say(context, f"promotion of version {version.number} {said['promotion'].value}")
+    return _version_result(task, version, model.version, registry, said)
 
 
 def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegistry) -> dg.MaterializeResult:
-    """Make the challenger the champion if the evidence, read again now, allows it; else fail with the reasons."""
-    number = registry.alias(task, CHALLENGER)
+    """Make the version somebody approved, else the challenger, the champion if the evidence, read again now, allows it;
+    else fail with the reasons."""
+    promotions = Promotions(registry)
+    approved = promotions.standing(task).approved
+    number = approved.number if approved else registry.alias(task, CHALLENGER)
     if number is None:
         raise UpstreamError(f"{task.name} has no challenger: materialise {task.name}/registered_model first")
-    decision = Promotions(registry).promote_version(task, number)
+    decision = promotions.promote_version(task, number)
     for reason in decision.reasons:
         say(context, reason)
     reasons = "; ".join(decision.reasons)
     if not decision.promote:
         raise dg.Failure(visible(f"version {number} was refused: {reasons}"), allow_retries=False)
     candidate = registry.read(task, number)
-    return _version_result(task, candidate, _bundle_version(candidate), registry, reasons)
+    said = {"reasons": text(reasons), **({"approved_by": text(approved.by)} if approved else {})}
+    return _version_result(task, candidate, _bundle_version(candidate), registry, said)
 
 
 def _bundle_version(version: ModelVersion) -> str:
@@ -408,7 +421,7 @@ def _bundle_version(version: ModelVersion) -> str:
 
 
 def _version_result(
-    task: Task, version: ModelVersion, data_version: str, registry: ModelRegistry, reasons: str = ""
+    task: Task, version: ModelVersion, data_version: str, registry: ModelRegistry, said: Mapping[str, Any]
 ) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         data_version=dg.DataVersion(data_version),
@@ -417,6 +430,6 @@ def _version_result(
             "version": version.number,
             "evaluation": dg.MetadataValue.path(version.evaluation),
             "mlflow_version": dg.MetadataValue.url(registry.link(task, version)),
-            **({"reasons": text(reasons)} if reasons else {}),
+            **said,
         },
     )

@@ -19,6 +19,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -187,6 +188,11 @@ class ModelRegistry(dg.ConfigurableResource):
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             raise RegistryError(f"the registry has no version {number} of {task.name}") from None
+
+    def registered_at(self, task: Task, number: int) -> datetime:
+        """When a version was registered, in UTC: the end of its training, to a few minutes."""
+        stored = self.client.get_model_version(task.name, str(number))
+        return datetime.fromtimestamp(int(stored.creation_timestamp) / 1000, UTC)
 
     def version(self, task: Task, alias: str) -> ModelVersion | None:
         """The version an alias points to, its files on this machine; None if there is no such alias."""

@@ -18,6 +18,7 @@ from derm_assets.resources.mlflow_client import RegistryError
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.promotion import ModelVersion
+from derm_ml.promotion.approval import approve
 from derm_ml.promotion.decision import Decision, evidence_of, weigh
 from derm_ml.promotion.doctor import Check, examine
 from derm_ml.promotion.ledger import Ledger, Standing, standing
@@ -56,15 +57,28 @@ class Promotions:
         evaluation = evaluation_of(bundle)
         if not dry_run:
             return self.promote_version(task, self.registry.register(task, bundle, evaluation).number)
-        now = champion_of(task, self.registry, self.ledger(task))
-        if why := withdrawn_because(task, Bundle.open_trusted(bundle), now):
-            return Decision(False, (why,))
-        evidence = evidence_of(task, ModelVersion(0, bundle, evaluation), self._data)
-        return weigh(task, evidence, read_champion(task, self.registry, now), self._data)
+        return self._weighed(task, ModelVersion(0, bundle, evaluation))
 
     def promote_version(self, task: Task, number: int) -> Decision:
         """Decide on a registered version, move the aliases, write the ledger."""
         return promote(task, number, self.registry, self.ledger(task), self._data)
+
+    def preview(self, task: Task, number: int) -> Decision:
+        """What a promotion of a registered version would decide now; changes nothing."""
+        return self._weighed(task, self.registry.read(task, number))
+
+    def _weighed(self, task: Task, candidate: ModelVersion) -> Decision:
+        now = champion_of(task, self.registry, self.ledger(task))
+        if candidate.number and candidate.number == now.champion:
+            return Decision(True, (f"version {candidate.number} is the champion already",))
+        if why := withdrawn_because(task, Bundle.open_trusted(candidate.bundle), now):
+            return Decision(False, (why,))
+        evidence = evidence_of(task, candidate, self._data)
+        return weigh(task, evidence, read_champion(task, self.registry, now), self._data)
+
+    def approve(self, task: Task, number: int | None, by: str) -> str:
+        """Write into the ledger that a person approves a version (None: the challenger)."""
+        return approve(task, number, self.registry, self.ledger(task), by)
 
     def rollback(self, task: Task, why: str, *, leave_empty: bool = False) -> str:
         """Withdraw the champion and restore the one before; its Bento is released again, if it is still there."""

@@ -34,8 +34,8 @@ VERBS = (
     train.fit,
     measure.evaluate, measure.compare,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
-    train.sign, champion.promote, champion.rollback, champion.reinstate, champion.champion, champion.history,
-    champion.doctor, ids.neutral_id,
+    train.sign, champion.promote, champion.approve, champion.rollback, champion.reinstate, champion.champion,
+    champion.history, champion.doctor, ids.neutral_id,
 )  # fmt: skip
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")

@@ -31,6 +31,24 @@ def promote(
         raise typer.Exit(1)
 
 
+def approve(
+    task_name: TaskName,
+    version: Annotated[
+        int | None, typer.Argument(help="number of a registered version; default: the challenger", show_default=False)
+    ] = None,
+    by: Annotated[str, typer.Option(metavar="NAME", help="who approves it; the name goes into the ledger")] = "",
+) -> None:
+    """Approve a challenger that waits for a person; Dagster then promotes it if its evidence still holds."""
+    task = task_of(task_name)
+    print_result(open_registry().approve(task, version, by))
+    notes.print(
+        f"Dagster promotes and releases it at its next look where the automation of {task.name} is on "
+        f"(`make automate TASK={task.name}`); otherwise launch the job {task.name}_promote",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 def rollback(
     task_name: TaskName,
     why: Why = "",

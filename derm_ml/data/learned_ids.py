@@ -80,6 +80,18 @@ class LearnedIds:
             if names
         ]
 
+    def new_patients(self, dataset: Dataset) -> int:
+        """How many independent groups (a patient, a lesion, or an image where neither is known) of the training and
+        validation splits hold nothing this model learned from."""
+        secret, apart = installation_ids(), [dataset.info["settings"].get("patients", "per_source")]
+        rows = dataset.manifest.loc[dataset.manifest["split"].isin(LEARNED_SPLITS)]
+        known = {
+            str(row["group"])
+            for row in rows.to_dict("records")
+            if any(secret.of(kind, value) in self.ids[kind] for kind, value in _keys(row, apart))
+        }
+        return len(set(rows["group"].astype(str)) - known)
+
 
 def learned_from(dataset: Dataset, extra: pd.DataFrame | None = None, ancestors: Iterable[Path] = ()) -> LearnedIds:
     """The ids of the training and validation splits, of `extra` rows that are learned from (pseudo-labelled images),

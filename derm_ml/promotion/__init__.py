@@ -4,6 +4,7 @@
     evidence.py     what the files of one model say now: metrics recounted, cases predicted again, checks run again
     decision.py     pure: the same evidence, the same decision
     ledger.py       every decision, chained; who is champion, who was, what was withdrawn
+    approval.py     a person approves a challenger
     transaction.py  promote, roll back, reinstate: decide → alias → ledger, finished by the next call after a crash
     doctor.py       do ledger, registry and files agree, and if not: repair
 

@@ -80,6 +80,10 @@ class Registry(Protocol):
         """Register the bundle and its evaluation, decide, and move the alias if the decision says so."""
         ...
 
+    def approve(self, task: Task, number: int | None, by: str) -> str:
+        """Write down that a person approves a version (None: the challenger); returns a sentence."""
+        ...
+
     def rollback(self, task: Task, why: str, *, leave_empty: bool = False) -> str:
         """Withdraw the champion and restore the one before, with its Bento; returns a sentence."""
         ...

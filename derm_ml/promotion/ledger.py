@@ -205,10 +205,21 @@ class WithdrawnModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Approved:
+    """A version that a person has approved and that is not decided on yet."""
+
+    number: int
+    model_version: str
+    by: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """What the ledger says at one moment: the champion (None: nobody), since when and by whom, who was before it.
 
     `pending` is an intention whose end is not written: it is being carried out, or a crash cut it short.
+    `approved` waits for its promotion; the decision on it, either way, uses the approval up.
     """
 
     champion: int | None = None
@@ -220,6 +231,7 @@ class Standing:
     earlier: tuple[tuple[int, str], ...] = ()  # (number, model version) of the champions before, oldest first
     withdrawn: tuple[WithdrawnModel, ...] = ()
     pending: Mapping[str, Any] = field(default_factory=dict)
+    approved: Approved | None = None
 
     def is_withdrawn(self, model_version: str, network: str = "") -> WithdrawnModel | None:
         """Why a model may not be promoted: it, or its network with another calibration, was withdrawn."""
@@ -236,8 +248,16 @@ def standing(entries: Sequence[Mapping[str, Any]], until: str = "") -> Standing:
     for entry in entries:
         if until and str(entry["at"]) > until:
             break
-        found = _after(found, entry, models)
+        found = replace(_after(found, entry, models), approved=_approved_after(found.approved, entry))
     return found
+
+
+def _approved_after(before: Approved | None, entry: Mapping[str, Any]) -> Approved | None:
+    if entry["event"] == "approved":
+        return Approved(entry["version"], entry["model_version"], entry["approved_by"], entry["at"])
+    decided = entry["event"] in ("promoted", "refused", "rolled_back", "repaired")
+    concerned = before is not None and before.number in (entry.get("version"), entry.get("withdrawn", {}).get("number"))
+    return None if decided and concerned else before
 
 
 def _after(now: Standing, entry: Mapping[str, Any], models: dict[int, Mapping[str, Any]]) -> Standing:

@@ -83,6 +83,8 @@ def promote(task: Task, number: int, versions: Versions, ledger: Ledger, data: D
         if now.champion == number:
             return Decision(True, (f"version {number} is the champion already",))
         entry |= {"champion_before": now.champion, "policy": Policy.of(task).model_dump()}
+        if now.approved and now.approved.number == number:
+            entry |= {"approved_by": now.approved.by}
         try:
             decision, evidence = _decided(task, number, versions, now, data)
         except DermError as error:
