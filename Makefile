@@ -19,7 +19,7 @@ export BENTOML_DO_NOT_TRACK := True
 export DVC_NO_ANALYTICS := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help install demo test test-fast lint format dev train serve mlflow lock clean audit licences sbom
+.PHONY: help install demo test test-fast lint format dev train automate serve mlflow lock clean audit licences sbom
 
 help:
 	@echo "make demo    install, draw pictures, run the whole line, serve and call the endpoint"
@@ -27,6 +27,7 @@ help:
 	@echo "make lint    formatting, lint and types"
 	@echo "make dev     the Dagster UI with everything in it"
 	@echo "make train   TASK=$(TASK): Materialize all of a task, without the UI"
+	@echo "make automate TASK=$(TASK): retrain on new data by itself; DO=off, DO=status"
 	@echo "make serve   TASK=$(TASK): serve the champion on 127.0.0.1:3000"
 	@echo "make mlflow  the MLflow UI on 127.0.0.1:5000"
 	@echo "make audit | licences | sbom    known vulnerabilities, licences, CycloneDX bills of materials"
@@ -70,6 +71,9 @@ dev: install
 # the name is checked first: Dagster takes a group that does not exist for "everything"
 train: install
 	@$(BIN)/python -m derm_assets.launching $(TASK)
+
+automate: install
+	@$(PRIVATE) $(BIN)/python -m derm_assets.automate $(TASK) $(DO)
 
 serve: install
 	$(PRIVATE) $(BIN)/python -m serving $(TASK)

@@ -172,8 +172,7 @@ def _checks(instance: dg.DagsterInstance, task: Task, dataset: AssetKey) -> Foun
         event = record.event.dagster_event if record is not None and record.event is not None else None
         evaluated = event is not None and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
         found = event.asset_check_evaluation_data if event is not None and evaluated else None
-        target = found.target_materialization_data if found is not None else None
-        if found is None or target is None or not made or target.storage_id != made[0].storage_id:
+        if found is None or record is None or not made or record.event.timestamp < made[0].timestamp:
             missing.append(name)
         elif not found.passed and found.severity == dg.AssetCheckSeverity.ERROR:
             red.append(name)
@@ -181,7 +180,7 @@ def _checks(instance: dg.DagsterInstance, task: Task, dataset: AssetKey) -> Foun
         return Found(False, f"{', '.join(red)} failed")
     if missing:
         return Found(False, f"{', '.join(missing)} did not run on this dataset yet")
-    return Found(True, f"{len(keys)} of {len(keys)}")
+    return Found(True, f"none of {len(keys)} failed")
 
 
 def _approved(task: Task) -> Found:

@@ -1,10 +1,11 @@
-"""What every pipeline shares: the resources, as the environment sets them (.env.example), how a run is executed, and
-what is tidied up after a run that was killed."""
+"""What every pipeline shares: the resources, as the environment sets them (.env.example), how a run is executed, who
+is told of it, and what is tidied up after one that was killed."""
 
 from __future__ import annotations
 
 import dagster as dg
 
+from derm_assets.notices import notices_sensor
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
@@ -21,7 +22,7 @@ def outside() -> dg.Definitions:
             "trainer": Trainer(),
             "registry": ModelRegistry.from_environment(),
         },
-        sensors=[killed_trainings],
+        sensors=[killed_trainings, notices_sensor()],
         # one process a run: a process a step costs some 8 s of start each, and a line is straight anyway
         executor=dg.in_process_executor,
     )

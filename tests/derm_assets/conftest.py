@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
 from derm_assets.assets import line
+from derm_assets.launching import Dagster, follow, services
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.promotions import Promotions
 from derm_assets.resources.trainer import Trainer
+from derm_ml.places import PROJECT
 from derm_ml.registry import get_task
 
+ALL = "__ASSET_JOB"  # what the button "Materialize" launches
 TASK = get_task("lesion_classification")
 
 
@@ -62,3 +72,80 @@ def definitions(resources) -> dg.Definitions:
 def instance():
     with dg.instance_for_test() as instance:
         yield instance
+
+
+@dataclass
+class Installation:
+    """A Dagster of its own below a folder; `start` runs it as `make dev` does."""
+
+    places: Places
+    instance: dg.DagsterInstance
+    log: Path
+    said: list[str] = field(default_factory=list)
+    running: ExitStack = field(default_factory=ExitStack)
+    dagster: Dagster | None = None
+
+    def start(self) -> None:
+        self.running = ExitStack()
+        self.dagster = self.running.enter_context(services(self.log))
+
+    def power_cut(self) -> None:
+        assert self.dagster is not None
+        os.killpg(self.dagster.process_group, signal.SIGKILL)
+        self.running.close()
+
+    def launch(self, *nouns: str, task: str, recipe: Mapping[str, Any] | None = None, op: str = "model") -> str:
+        assert self.dagster is not None
+        config = {"ops": {f"{task}__{op}": {"config": {"recipe": recipe}}}} if recipe else {}
+        return self.dagster.launch(ALL, config, [dg.AssetKey([task, noun]) for noun in nouns])
+
+    def end(self, run_id: str) -> dg.DagsterRunStatus:
+        self.said.clear()
+        return follow(self.instance, run_id, self.said.append)
+
+    def succeed(self, run_id: str) -> None:
+        assert self.end(run_id) == dg.DagsterRunStatus.SUCCESS, "\n".join(self.said)
+
+    def metadata(self, task: str, noun: str) -> dict[str, Any]:
+        event = self.instance.get_latest_materialization_event(dg.AssetKey([task, noun]))
+        assert event is not None
+        assert event.asset_materialization is not None
+        return dict(event.asset_materialization.metadata)
+
+
+@pytest.fixture(scope="module")
+def operator() -> tuple[dict[str, str], str]:
+    """What is set before Dagster starts: variables, and lines of params.yaml. A module that needs some has its own."""
+    return {}, ""
+
+
+@pytest.fixture(scope="module")
+def installation(slow, tmp_path_factory, fresh_database, operator) -> Iterator[Installation]:
+    root = tmp_path_factory.mktemp("installation")
+    settings = yaml.safe_load((PROJECT / "dagster.yaml").read_text(encoding="utf-8"))
+    settings["run_monitoring"] |= {"poll_interval_seconds": 1, "free_slots_after_run_end_seconds": 1}
+    (root / "dagster").mkdir()
+    (root / "dagster" / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    (root / "home" / "mlflow").mkdir(parents=True)
+    shutil.copyfile(fresh_database, root / "home" / "mlflow" / "mlflow.db")
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("data", "out", "home"):
+            environment.setenv(f"DERM_{name.upper()}", str(root / name))
+        environment.setenv("DAGSTER_HOME", str(root / "dagster"))
+        environment.setenv("BENTOML_HOME", str(root / "bentoml"))
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        environment.setenv("OMP_NUM_THREADS", "1")
+        environment.setenv("MKL_NUM_THREADS", "1")
+        variables, params = operator
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        if params:
+            text = (PROJECT / "params.yaml").read_text(encoding="utf-8")
+            (root / "params.yaml").write_text(f"{text}\n{params}\n", encoding="utf-8")
+        with dg.DagsterInstance.get() as instance:
+            made = Installation(Places.from_environment(), instance, root / "dagster.log")
+            made.start()
+            try:
+                yield made
+            finally:
+                made.running.close()
