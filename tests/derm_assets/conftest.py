@@ -114,9 +114,9 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def operator() -> tuple[dict[str, str], str]:
-    """What is set before Dagster starts: variables, and lines of params.yaml. A module that needs some has its own."""
-    return {}, ""
+def operator() -> tuple[dict[str, str], dict[str, Any]]:
+    """What is set before Dagster starts: variables, and sections of params.yaml."""
+    return {}, {}
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +139,8 @@ def installation(slow, tmp_path_factory, fresh_database, operator) -> Iterator[I
         variables, params = operator
         for name, value in variables.items():
             environment.setenv(name, value)
-        if params:
-            text = (PROJECT / "params.yaml").read_text(encoding="utf-8")
-            (root / "params.yaml").write_text(f"{text}\n{params}\n", encoding="utf-8")
+        project = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+        (root / "params.yaml").write_text(yaml.safe_dump(project | params), encoding="utf-8")
         with dg.DagsterInstance.get() as instance:
             made = Installation(Places.from_environment(), instance, root / "dagster.log")
             made.start()
