@@ -116,7 +116,9 @@ class Automation(Settings):
             for choice in (found.recipe, found.schedule.recipe):
                 fixed_recipe(task, choice)
         except ValidationError as error:
-            raise AutomationError(f"{place}: {of_values(error, cls.model_fields)}") from error
+            raise AutomationError(
+                f"{place}: {of_values(error, [*cls.model_fields, *Schedule.model_fields])}"
+            ) from error
         except RecipeError as error:
             raise AutomationError(f"{place}: {error}") from error
         return found

@@ -22,6 +22,16 @@ def test_a_bundle_says_what_it_learned_from(trained, drawn_dataset):
     assert said.startswith(f"{counted['train']} of the {counted['train']} train images")
 
 
+def test_only_patients_it_never_saw_are_new(retinal_dataset):
+    """Ten more photos of one patient are no reason to train again."""
+    table = retinal_dataset.manifest
+    rows = table.loc[table["split"] == "train"]
+    gone = rows["group"].iloc[0]
+    before = type(retinal_dataset)(retinal_dataset.path, retinal_dataset.info, table.loc[table["group"] != gone])
+    assert learned_from(before).new_patients(retinal_dataset) == 1
+    assert learned_from(retinal_dataset).new_patients(retinal_dataset) == 0
+
+
 def test_a_patient_is_known_again_however_the_id_is_typed(retinal_trained, retinal_dataset):
     """Another photo of a patient in training is not a new patient."""
     learned = LearnedIds.of(Bundle.open(retinal_trained / "bundle"))

@@ -9,6 +9,10 @@ from dagster import AssetCheckEvaluation
 
 from derm_assets.assets import line
 from derm_assets.automation_settings import Automation, AutomationError
+from derm_assets.resources.data_store import DataStore
+from derm_assets.resources.model_registry import ModelRegistry
+from derm_assets.resources.places import Places
+from derm_assets.resources.trainer import Trainer
 from derm_ml.places import PROJECT
 from derm_ml.promotion.ledger import Ledger
 from derm_ml.registry import get_task
@@ -30,7 +34,11 @@ class Days:
         (self.root / "params.yaml").write_text(text)
 
     def look(self) -> set[str]:
-        result = dg.evaluate_automation_conditions(line(TASK), self.instance, cursor=self.cursor)
+        places = Places.from_environment()
+        resources = {"places": places, "store": DataStore(places=places), "trainer": Trainer()}
+        resources |= {"registry": ModelRegistry(places=places)}
+        definitions = dg.Definitions.merge(line(TASK), dg.Definitions(resources=resources))
+        result = dg.evaluate_automation_conditions(definitions, self.instance, cursor=self.cursor)
         self.cursor = result.cursor
         return {r.key.path[-1] for r in result.results if r.true_subset.size}
 

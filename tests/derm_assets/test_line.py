@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from derm_assets import packaging
+from derm_assets.automation_settings import RECIPE as RECIPE_TAG
 from derm_assets.packaging import ReplayResult
 from derm_ml.data.dataset import Dataset, freeze
 from derm_ml.evaluation.report import save as save_report
@@ -151,7 +152,8 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
     assert released == [f"{NAME}:made-of-1-2"] * 2  # released once more, no second one is built
     assert latest(instance, "bento")["built"] is False
 
-    again = only(definitions, instance, "model", "registered_model", run_config=TRAIN)  # same recipe, same data
+    # what automation launches: the champion's recipe and the same data
+    again = only(definitions, instance, "model", "registered_model", tags={RECIPE_TAG: "champion"})
     assert again.success
     assert not [e for e in again.all_events if e.event_type_value == "ASSET_OBSERVATION"]  # nothing is trained twice
     assert registry.version(TASK, CHALLENGER).number == 1

@@ -11,7 +11,8 @@ import pytest
 
 from derm_ml import DermError
 from derm_ml.evaluation.comparison import ComparisonError
-from derm_ml.promotion import CHAMPION, PREVIOUS, ModelVersion, PromotionError, transaction
+from derm_ml.promotion import CHALLENGER, CHAMPION, PREVIOUS, ModelVersion, PromotionError, approval, transaction
+from derm_ml.promotion.approval import approve
 from derm_ml.promotion.doctor import examine
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.ledger import Ledger, standing
@@ -96,6 +97,8 @@ def values(monkeypatch) -> dict[int, float]:
 
     monkeypatch.setattr(transaction, "evidence_of", evidence)
     monkeypatch.setattr(transaction, "Bundle", Opened)
+    monkeypatch.setattr(approval, "Bundle", Opened)
+    monkeypatch.setattr(approval, "network_of", lambda card: card)
     monkeypatch.setattr("derm_ml.promotion.doctor.Bundle", Opened)
     monkeypatch.setattr(transaction, "network_of", lambda card: card)
     monkeypatch.setattr("derm_ml.promotion.doctor.network_of", lambda card: card)
@@ -388,3 +391,49 @@ def test_a_ledger_from_before_the_chain_goes_on(values, shelf, ledger):
     ledger.path.write_text(text.replace("2026-11-01T10:00:01", "2026-11-01T10:00:02"))
     with pytest.raises(PromotionError, match="line 3 does not follow"):
         champion_of(TASK, shelf, ledger)
+
+
+def test_an_approval_names_a_person_and_is_used_up_by_the_decision(values, shelf, ledger):
+    """An old approval must not promote what is registered years later."""
+    shelf.aliases[CHALLENGER] = 1
+    assert approve(TASK, None, shelf, ledger, " Dr Ada\x1b  Example ").endswith("approved by Dr Ada\\x1b Example")
+    found = standing(ledger.entries()).approved
+    assert found is not None
+    assert (found.number, found.model_version) == (1, "m1")
+    go(4, shelf, ledger)  # a decision on another version
+    assert standing(ledger.entries()).approved is not None
+    rollback(TASK, shelf, ledger, WHY, leave_empty=True)
+    go(1, shelf, ledger)
+    assert standing(ledger.entries()).approved is None
+    assert ledger.entries()[-2]["approved_by"] == "Dr Ada\\x1b Example"
+    approve(TASK, 3, shelf, ledger, "Dr Ada Example")
+    assert not go(3, shelf, ledger).promote, "an approval does not overrule the evidence"
+    assert standing(ledger.entries()).approved is None
+
+
+def test_what_cannot_be_approved(values, shelf, ledger):
+    with pytest.raises(PromotionError, match="--by NAME"):
+        approve(TASK, 1, shelf, ledger, "  ")
+    with pytest.raises(PromotionError, match="has no challenger"):
+        approve(TASK, None, shelf, ledger, "Dr Ada Example")
+    for number in (1, 2):
+        go(number, shelf, ledger)
+    with pytest.raises(PromotionError, match="is the champion of lesion_classification already"):
+        approve(TASK, 2, shelf, ledger, "Dr Ada Example")
+    rollback(TASK, shelf, ledger, WHY)
+    with pytest.raises(PromotionError, match="was withdrawn"):
+        approve(TASK, 2, shelf, ledger, "Dr Ada Example")
+
+
+@pytest.mark.parametrize("moves_left", [0, 1])
+def test_an_approval_finishes_a_promotion_that_a_crash_cut_short(values, shelf, ledger, moves_left):
+    """Written behind an intention it would hide it: champion and previous would stay as the crash left them."""
+    go(1, shelf, ledger)
+    shelf.moves_left = moves_left
+    with pytest.raises(KeyboardInterrupt):
+        go(2, shelf, ledger)
+    shelf.moves_left = 99
+    approve(TASK, 4, shelf, ledger, "Dr Ada Example")
+    now = standing(ledger.entries())
+    assert now.champion == shelf.alias(TASK, CHAMPION)
+    assert not now.pending
