@@ -4,8 +4,8 @@
     python -m derm_assets.automate lesion_classification off
     python -m derm_assets.automate lesion_classification status
 
-What is switched are the task's sensors (and its schedule, where params.yaml says `schedule: {on: true}`). Dagster keeps
-that in its instance: it survives restarts, whether the daemon runs at the moment or not, and the UI shows it.
+What is switched are the task's sensors, and its schedule where params.yaml says `schedule: {enabled: true}`. Dagster
+keeps that in its instance: it survives restarts, whether the daemon runs at the moment or not, and the UI shows it.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def switch(task: Task, settings: Automation, wish: str) -> list[str]:
             found = repository.get_sensor(name)
             lines.append(f"{name} is {_sensor(instance, found, wish)}")
         schedule = repository.get_schedule(f"{task.name}_weekly_retrain")
-        wanted = OFF if wish == ON and not settings.schedule.on else wish
-        why = " (params.yaml: schedule.on is false)" if wanted != wish else ""
+        wanted = OFF if wish == ON and not settings.schedule.enabled else wish
+        why = " (params.yaml: schedule.enabled is false)" if wanted != wish else ""
         return [*lines, f"{schedule.name} is {_schedule(instance, schedule, wanted)}{why}"]
 
 

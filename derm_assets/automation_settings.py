@@ -40,12 +40,12 @@ class AutomationError(DermError, ValueError):
 class Schedule(Settings):
     """A retraining at fixed times, whether data arrived or not."""
 
-    on: bool = Field(False, description="whether `make automate` starts it")
+    enabled: bool = Field(default=False, description="whether `make automate` starts it")
     cron: str = Field(
-        "0 3 * * 1", description="when, as cron writes it; Monday 03:00: people are there when it is done"
+        default="0 3 * * 1", description="when, as cron writes it; Monday 03:00: people are there when it is done"
     )
-    time_zone: str = Field("UTC", description="the time zone of `cron`, such as Europe/Berlin")
-    recipe: Choice = Field(CHAMPIONS, description="as `recipe` of the task")
+    time_zone: str = Field(default="UTC", description="the time zone of `cron`, such as Europe/Berlin")
+    recipe: Choice = Field(default=CHAMPIONS, description="as `recipe` of the task")
 
     @field_validator("cron")
     @classmethod

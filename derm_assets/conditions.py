@@ -169,12 +169,19 @@ def _checks(instance: dg.DagsterInstance, task: Task, dataset: AssetKey) -> Foun
     red, missing = [], []
     for name, key in keys.items():
         record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
-        event = record.event.dagster_event if record is not None and record.event is not None else None
-        evaluated = event is not None and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
-        found = event.asset_check_evaluation_data if event is not None and evaluated else None
-        if found is None or record is None or not made or record.event.timestamp < made[0].timestamp:
+        entry = record.event if record is not None else None
+        event = entry.dagster_event if entry is not None else None
+        if (
+            entry is None
+            or event is None
+            or event.event_type != dg.DagsterEventType.ASSET_CHECK_EVALUATION
+            or not made
+            or entry.timestamp < made[0].timestamp
+        ):
             missing.append(name)
-        elif not found.passed and found.severity == dg.AssetCheckSeverity.ERROR:
+            continue
+        found = event.asset_check_evaluation_data
+        if not found.passed and found.severity == dg.AssetCheckSeverity.ERROR:
             red.append(name)
     if red:
         return Found(False, f"{', '.join(red)} failed")

@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from email.message import EmailMessage
+from typing import Any
 from urllib.parse import urlsplit
 
 from derm_ml import DermError
@@ -65,7 +66,7 @@ def channels() -> dict[str, Send]:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A POST that is redirected would arrive elsewhere, as a GET without its text."""
 
-    def redirect_request(self, *_: object) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 

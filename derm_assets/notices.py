@@ -151,7 +151,8 @@ def _failure(instance: dg.DagsterInstance, run: dg.DagsterRun, task: Task) -> tu
 def _waiting(instance: dg.DagsterInstance, run: dg.DagsterRun, task: Task) -> tuple[str, str] | None:
     """Title and text of a challenger that a run nobody launched has registered, if a person has to decide on it."""
     entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-    made = {e.dagster_event.asset_key.path[-1]: e.dagster_event for e in entries if e.dagster_event}
+    events = [entry.dagster_event for entry in entries if entry.dagster_event]
+    made = {event.asset_key.path[-1]: event for event in events if event.asset_key}
     if "registered_model" not in made or "promoted_model" in made:
         return None
     metadata = made["registered_model"].step_materialization_data.materialization.metadata

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 from derm_assets.automation_settings import RECIPE, choice_in, fixed_recipe
@@ -37,5 +39,5 @@ def champions_recipe(context: dg.AssetExecutionContext, task: Task, registry: Mo
 
 def _was_filled(context: dg.AssetExecutionContext) -> bool:
     """Whether the run was given a recipe: somebody started a run again that nobody had launched, with another one."""
-    ops = context.run.run_config.get("ops", {})
+    ops: Any = context.run.run_config.get("ops", {})
     return "recipe" in (ops.get(context.op_execution_context.op.name) or {}).get("config", {})

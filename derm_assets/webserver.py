@@ -35,13 +35,15 @@ from dagster_shared.ipc import get_ipc_shutdown_pipe, open_ipc_subprocess, send_
 from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__
 
+from derm_assets.automation_settings import Automation
 from derm_assets.guard import Guard, Rules
 from derm_assets.instance import use_home
 from derm_assets.reports import reports_app
 from derm_ml import DermError
 from derm_ml.entrance import enter
 from derm_ml.machine import writing
-from derm_ml.places import PROJECT, python_path
+from derm_ml.places import PROJECT, installation, python_path
+from derm_ml.registry import all_tasks
 
 ENDING = 60.0  # seconds the daemon gets to finish a tick, as `dg dev` gives it
 POLL = 1.0  # seconds between two looks whether the daemon lives
@@ -59,6 +61,8 @@ def main() -> None:
     given = parser.parse_args()
     try:
         enter()
+        for task in all_tasks().values():  # in one sentence here, in a trace where the definitions load
+            Automation.of(task, installation().params)
         os.environ["PYTHONPATH"] = python_path()  # of the code server and the runs, which work in another folder
         workspace = given.workspace.absolute()
         home = use_home()

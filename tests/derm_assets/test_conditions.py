@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import dagster as dg
 import pytest
 import yaml
@@ -192,6 +196,27 @@ def test_a_wrong_setting_is_one_sentence(tmp_path, section, said):
         Automation.of(TASK, path)
     assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_the_documented_settings_are_read(tmp_path):
+    """YAML reads some words as something else: a setting called `on` became `true`."""
+    page = (PROJECT / "docs" / "automation.md").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    found = Automation.of(TASK, tmp_path / "params.yaml")
+    assert found.schedule.enabled
+    assert found.model_copy(update={"schedule": Automation().schedule}) == Automation()
+
+
+def test_a_wrong_setting_ends_the_server_with_a_sentence(tmp_path):
+    (tmp_path / "params.yaml").write_text("automation: {lesion_classification: {days: never}}")
+    command = [sys.executable, "-m", "derm_assets.webserver", "--port", "0"]
+    variables = {"DERM_DATA": tmp_path / "data", "DERM_HOME": tmp_path, "DAGSTER_HOME": tmp_path, "PYTHONPATH": PROJECT}
+    done = subprocess.run(
+        command, env=os.environ | {k: str(v) for k, v in variables.items()}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "days: input should be a valid number" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_settings_of_before_there_was_automation_are_read(tmp_path):

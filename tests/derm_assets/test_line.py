@@ -118,8 +118,12 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
 
     trained = run(definitions, instance, "retrain", run_config=TRAIN)
     assert trained.success, trained.get_step_failure_events()
-    # calibration, evaluation, heatmaps and three artifacts of embeddings: each image went through the graph once
-    assert set(predicted.values()) == {1}
+    # calibration, evaluation, heatmaps and three artifacts of embeddings: each image went through the graph once; and
+    # the test images again, when registration said what a promotion would decide
+    n = latest(instance, "evaluation")["n"]
+    assert Counter(predicted.values()) == {1: len(predicted) - n, 2: n}
+    assert latest(instance, "registered_model")["would_be_promoted"] is True
+    assert "there is no champion yet" in latest(instance, "registered_model")["promotion"]
     assert len(predicted) == len(Dataset.open(prepared).manifest)
     told = [e for e in trained.all_events if e.event_type_value == "ASSET_OBSERVATION"]
     assert len(told) == RECIPE["epochs"]  # told while the training went on
