@@ -139,6 +139,19 @@ def test_what_ended_before_is_not_told(hook, look, instance):
     assert [look(), look()] == ["0 sent", "0 sent"]
 
 
+def test_a_stale_champion_is_told_once(hook, look, monkeypatch, tmp_path):
+    """A model of three years ago, of another camera, goes on answering while everybody thinks it is looked after."""
+    monkeypatch.setenv("DERM_HOME", str(tmp_path))
+    path = tmp_path / "ledger" / f"{TASK.name}.jsonl"
+    path.parent.mkdir()
+    old = {"at": "2023-01-01T00:00:00.000+00:00", "event": "promoted", "version": 7, "model_version": "m7"}
+    path.write_text(json.dumps(old) + "\n")
+    assert [look(), look()] == ["1 sent", "0 sent"]
+    (notice,) = hook.received
+    assert notice["kind"] == "champion_stale"
+    assert "Version 7 has been champion since 2023-01-01" in notice["text"]
+
+
 class Mailbox(ThreadingTCPServer):
     """A mail server without encryption, as far as smtplib speaks to it."""
 
