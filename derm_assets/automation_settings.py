@@ -37,7 +37,7 @@ class AutomationError(DermError, ValueError):
     """The section `automation` of params.yaml cannot be read; the message names file, task and setting."""
 
 
-class Schedule(Settings):
+class FixedTimes(Settings):
     """A retraining at fixed times, whether data arrived or not."""
 
     enabled: bool = Field(default=False, description="whether `make automate` starts it")
@@ -87,7 +87,7 @@ class Automation(Settings):
     promotion: Literal["approval", "automatic"] = Field(
         "approval", description="`approval`: a challenger waits for `derm approve`; `automatic`: the evidence decides"
     )
-    schedule: Schedule = Schedule()
+    schedule: FixedTimes = FixedTimes()
     stale_after: float = Field(180, ge=1, description="days after which the champion counts as stale")
     look_every: int = Field(30, ge=1, description="seconds between two looks into the inbox and at the conditions")
 
@@ -117,7 +117,7 @@ class Automation(Settings):
                 fixed_recipe(task, choice)
         except ValidationError as error:
             raise AutomationError(
-                f"{place}: {of_values(error, [*cls.model_fields, *Schedule.model_fields])}"
+                f"{place}: {of_values(error, [*cls.model_fields, *FixedTimes.model_fields])}"
             ) from error
         except RecipeError as error:
             raise AutomationError(f"{place}: {error}") from error

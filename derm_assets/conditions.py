@@ -37,8 +37,8 @@ class Found:
     matter: str = ""
 
 
-class Part(dg.AutomationCondition[AssetKey]):
-    """A part of a condition that a function answers; its label in the UI is what the function said last.
+class Clause(dg.AutomationCondition[AssetKey]):
+    """One part of a condition, which a function answers; its label in the UI is what the function said last.
 
     One that names a `matter` is true until a run was requested for it, and again for another matter: a training that
     failed is not repeated for the same data every half minute.
@@ -105,19 +105,19 @@ def retraining(task: Task, settings: Automation) -> dg.AutomationCondition:
         said = "there is no champion" if days is None else f"trained {days:.0f} days ago"
         return Found(days is not None and settings.days is not None and days >= settings.days, said)
 
-    enough = Part(f"at least {settings.new_patients} patients the champion did not learn from", new_patients)
+    enough = Clause(f"at least {settings.new_patients} patients the champion did not learn from", new_patients)
     either: dg.AutomationCondition = enough
     if settings.days is not None:
-        either = (enough | Part(f"the champion is {settings.days:g} days old", old)).with_label(
+        either = (enough | Clause(f"the champion is {settings.days:g} days old", old)).with_label(
             "enough new patients, or an old champion"
         )
-    data = Part("the dataset changed", new_data)
-    free = Part("nothing of this task is running", lambda instance: _running(instance, task))
-    green = Part("blocking checks of the dataset are green", lambda instance: _checks(instance, task, dataset))
+    data = Clause("the dataset changed", new_data)
+    free = Clause("nothing of this task is running", lambda instance: _running(instance, task))
+    green = Clause("blocking checks of the dataset are green", lambda instance: _checks(instance, task, dataset))
     due = data & green & free & either
     if not settings.on_new_code:
         return due.with_label("retrain on new data")
-    code = Part("the code that trains changed", new_code) & green & free
+    code = Clause("the code that trains changed", new_code) & green & free
     return (due.with_label("new data") | code.with_label("new code")).with_label("retrain on new data or new code")
 
 
@@ -128,8 +128,8 @@ def following(words: str) -> dg.AutomationCondition:
 
 def promoting(task: Task, settings: Automation) -> dg.AutomationCondition:
     """When `<task>/promoted_model` is tried by itself. A person's approval counts whatever the setting."""
-    approved = Part("a person approved the challenger", lambda instance: _approved(task))
-    free = Part("nothing of this task is running", lambda instance: _running(instance, task))
+    approved = Clause("a person approved the challenger", lambda instance: _approved(task))
+    free = Clause("nothing of this task is running", lambda instance: _running(instance, task))
     by_approval = (approved & free).with_label("promote what was approved")
     if settings.promotion == "approval":
         return by_approval

@@ -10,8 +10,8 @@ from derm_ml import contract
 
 ROOT = Path(__file__).parents[2]
 # the verb a user types, the asset of the same name, and what both call
-VERBS = {"audit", "autoencode", "compare", "draw", "evaluate", "explain", "fit", "prepare", "promote", "reinstate",
-         "relabel", "rollback", "sign", "withdraw"}  # fmt: skip
+VERBS = {"approve", "audit", "autoencode", "compare", "draw", "evaluate", "explain", "fit", "prepare", "promote",
+         "reinstate", "relabel", "rollback", "sign", "withdraw"}  # fmt: skip
 # what each of several modules of one kind must hold
 PARTS = {
     "read": "the sources: one module a layout",
