@@ -115,7 +115,7 @@ def test_a_red_data_rule_stops_training(derm, drawn_raw, tmp_path):
     params = tmp_path / "params.yaml"
     params.write_text(f"tasks:\n  {TASK}:\n    duplicates: stop\n")
     code, _, err = derm("prepare", TASK, "--raw", raw, "--params", params)
-    assert code == 0
+    assert code == 1
     assert "✗ no_duplicates_across_splits" in err
     code, _, err = derm("fit", TASK, "--recipe", "drawn")
     assert code != 0

@@ -83,8 +83,8 @@ def nothing_usable(raw: object, reading: Reading, problems: Sequence[Any]) -> Da
     said = "it holds no labelled image"
     if first:
         where = f"{first.file}, line {first.row}" if first.row else first.file
-        most = f" (so {reasons.most_common(1)[0][1]} times)" if len(problems) > 1 else ""
-        said = f"{where}: {first.reason}{most}"
+        alike = reasons[first.reason.partition(";")[0]]
+        said = f"{where}: {first.reason}" + (f" ({alike} alike)" if alike > 1 else "")
     counted = f"{len(reading.samples)} listed images" if reading.samples else "no image and its label belong together"
     return DataError(f"{raw}: nothing can be used, {counted}. The first problem: {said}")
 

@@ -10,6 +10,7 @@ at. Of two processes that want the same table the second waits and reads what th
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import json
 import logging
@@ -29,7 +30,8 @@ from derm_ml.files import replacing_file
 from derm_ml.machine import writing
 from derm_ml.model_folder import ModelFolder
 
-_ABOUT = b"derm_predictions"  # key of the Parquet file's own metadata
+_ABOUT = b"derm_predictions"  # keys of the Parquet file's own metadata
+_DIGEST = b"derm_sha256"
 _log = logging.getLogger(__name__)
 
 
@@ -88,8 +90,15 @@ def kept_table(
 
 
 def write_kept(path: Path, about: About, table: pa.Table) -> None:
-    """Write a table with what it is about, whole or not at all; a checksum guards each page."""
-    named = {formats.VERSION: str(formats.PREDICTIONS.version), _ABOUT: json.dumps(asdict(about))}
+    """Write a table with what it is about, whole or not at all.
+
+    A checksum guards each page, and a hash of the content what no page holds: the names and kinds of the columns.
+    """
+    named = {
+        formats.VERSION: str(formats.PREDICTIONS.version),
+        _ABOUT: json.dumps(asdict(about)),
+        _DIGEST: _digest(table),
+    }
     with replacing_file(path) as temporary:
         pq.write_table(table.replace_schema_metadata(named), temporary, compression="zstd", write_page_checksum=True)
 
@@ -105,6 +114,8 @@ def read_kept(
     except (pa.ArrowException, OSError, KeyError, AttributeError, ValueError) as error:  # Arrow says OSError of a page
         raise PredictionsError(f"{path} cannot be read as a table of predictions: {error}") from error
     formats.PREDICTIONS.check_text(version, path, PredictionsError)
+    if metadata.get(_DIGEST, b"").decode() != _digest(table):
+        raise PredictionsError(f"{path} is damaged: its content is not what its sha256 says")
     for name, wanted in asdict(about).items():
         if said.get(name) != wanted:
             raise PredictionsError(f"{path} is of {name} {said.get(name)}, not of {wanted}")
@@ -115,6 +126,18 @@ def read_kept(
     except (KeyError, ValueError) as error:
         raise PredictionsError(f"{path} contradicts itself: {error}") from error
     return table
+
+
+def _digest(table: pa.Table) -> str:
+    """sha256 of names, types and values, whatever the chunks the table lies in."""
+    hashed = hashlib.sha256()
+    for field, column in zip(table.schema, table.columns, strict=True):
+        kind = str(field.type).replace("<item:", "<element:")  # what Arrow calls an item, Parquet calls an element
+        hashed.update(f"{field.name} {kind} {len(column)}".encode())
+        whole = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], field.type)
+        batch = pa.record_batch([whole], names=["values"])
+        hashed.update(batch.serialize())
+    return hashed.hexdigest()
 
 
 @contextmanager

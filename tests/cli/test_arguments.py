@@ -92,7 +92,7 @@ WRONG = [
     (f"match {PC} IMAGE IMAGE --model nowhere --picture x.jpg", "choose a name that ends in .png"),
     (f"draw {LC} --n 0", "greater than or equal to 1"),
     (f"draw {LC} --into FILE", "is not an empty folder"),
-    ("fetch isic2016", "no data set 'isic2016' in the catalogue"),
+    ("fetch isic1999", "no data set 'isic1999' in the catalogue"),
     (f"prepare {LC} --raw nowhere", "nowhere: there is no such folder"),
     (f"prepare {LC} --raw EMPTY", "the layout is not recognised"),
     (f"prepare {LC} --params nowhere.yaml", "nowhere.yaml cannot be read"),

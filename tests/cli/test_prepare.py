@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from derm_ml.data.dataset import Dataset
+from derm_ml.places import PROJECT
 from derm_ml.registry import get_task
 from derm_ml.synthetic.lesions import draw_lesion
 
@@ -49,7 +50,7 @@ def test_the_account_names_sources_labels_splits_files_columns_and_where_the_set
     code, out, said = prepare(derm, raw)
     assert code == 0, said
     assert out.strip() == str(tmp_path / "prepared")
-    assert f"no params.yaml here ({tmp_path})" in said
+    assert f"settings of {PROJECT / 'params.yaml'}" in said
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines() if line.startswith("│")]
     assert ["source", "read as", "publisher", "label", "train", "validation", "test", "left out"] in [
         [cell.strip() for cell in line.split("┃")[1:-1]] for line in said.splitlines()

@@ -166,7 +166,7 @@ def test_nothing_usable_is_an_error_and_leaves_the_old_dataset(raw, drawn_datase
     out = Path(shutil.copytree(drawn_dataset.path, tmp_path / "out"))
     for picture in raw.rglob("*.jpg"):
         picture.write_bytes(b"")
-    with pytest.raises(DataError, match="none of its"):
+    with pytest.raises(DataError, match="nothing can be used"):
         prepare(task, raw, task.settings(), out)
     assert Dataset.open(out).md5 == drawn_dataset.md5
 

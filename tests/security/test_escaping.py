@@ -197,7 +197,8 @@ def test_every_csv_is_written_in_one_place():
         if re.search(r"\.to_csv\(|csv\.(writer|DictWriter)\(", path.read_text(encoding="utf-8"))
     ]
     drawn = [name for name in others if name.startswith("derm_ml/tasks/")]
-    assert sorted(set(others) - set(drawn)) == ["derm_ml/tables.py"]
+    read = ["derm_ml/data/sources/spreadsheets.py"]  # a sheet as text in memory, for the one reader of lists
+    assert sorted(set(others) - set(drawn) - set(read)) == ["derm_ml/tables.py"]
 
 
 @hostile
