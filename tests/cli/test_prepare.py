@@ -70,7 +70,7 @@ def test_the_account_names_sources_labels_splits_files_columns_and_where_the_set
         "its label bcc is left out": {"files": 1, "example": "HAM10000_images_part_1/ISIC_0000003.png"}
     }
     settings(tmp_path, "lesion_classification", "{seed: 3}")
-    assert "settings of params.yaml: seed 3; all others are defaults" in prepare(derm, raw)[2]
+    assert f"settings of {tmp_path / 'params.yaml'}: seed 3; all others are defaults" in prepare(derm, raw)[2]
 
 
 @pytest.mark.parametrize(
