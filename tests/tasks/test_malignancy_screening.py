@@ -170,7 +170,7 @@ def test_a_collapsed_model_is_red_not_a_crash(bundle, dataset):
 
         card, bundle, unsquared, labels = predictor.card, predictor.bundle, predictor.unsquared, predictor.labels
 
-        def batches(self, images):
+        def batches(self, images, progress=None):
             return (same for _ in images)
 
     measured = TASK.evaluate(Constant(), dataset, "test")

@@ -146,7 +146,7 @@ def test_every_recipe_trains_and_serves_what_it_was_trained_on(recipe, values, r
     chosen = TASK.recipe(recipe, epochs=1, workers=0, views="none", **values)
     predictor = Classifier(TASK.fit(retinal_dataset, chosen, tmp_path))
     rule = predictor.card.preprocessing
-    assert (rule.channel, rule.contrast) == (chosen.channel, chosen.contrast)
+    assert (rule.channel, rule.contrast) == (chosen.image.channel, chosen.image.contrast)
     assert predictor([retinal_dataset.image(retinal_dataset.split("test").iloc[0])]).maps.shape[1] == len(LABELS)
 
 
