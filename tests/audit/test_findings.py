@@ -21,6 +21,8 @@ from derm_ml.registry import get_task
 from derm_ml.tables import read_table
 from tests.audit.conftest import blank, off_topic
 
+pytestmark = pytest.mark.slow  # every case audits a few hundred images
+
 NAME = "lesion_classification"
 N, FLIPPED, STRANGERS, BLANKS = 240, 12, 10, 5
 
