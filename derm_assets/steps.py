@@ -416,7 +416,6 @@ def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegist
 
 
 def _bundle_version(version: ModelVersion) -> str:
-
     return Bundle.open(version.bundle).version
 
 

@@ -74,8 +74,6 @@ def stored(path: Path) -> tuple[dict[str, Tensor], bool]:
     except SafetensorError as error:
         raise PretrainedError(f"{path} is no .safetensors file or is damaged ({error}): get it again") from error
     state = {key.removeprefix("members.0."): value for key, value in found.items()}
-    if not any(key.startswith(("head.layers.", "features.")) for key in state) or not any(
-        key.startswith("head.") for key in state
-    ):
+    if not any(key.startswith("head.layers.") for key in state):  # the head of our networks, and of no published one
         return state, False
     return {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}, True
