@@ -19,12 +19,12 @@ from plain_script import train_and_predict
 
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
-from derm_ml.explain.findings import findings_of
 from derm_ml.files import replacing_file
 from derm_ml.images.preprocess import to_square
 from derm_ml.metrics.classification import auc, mean_auc
 from derm_ml.metrics.intervals import estimate, paired_difference
 from derm_ml.model_folder import bundle_named
+from derm_ml.predictions.classifier import predict_rows
 
 SPLITS = (["validation"], ["test"], ["validation", "test"])
 
@@ -41,7 +41,9 @@ def by_script(dataset: Dataset, unseen: pd.DataFrame, weights: str) -> np.ndarra
 
 def by_model(dataset: Dataset, unseen: pd.DataFrame, bundle: Path) -> np.ndarray:
     """Probabilities (M, L) of the bundle, with the photo of the other eye as its card says."""
-    return findings_of(Classifier(bundle), dataset, unseen).probabilities
+    classifier = Classifier(bundle)
+    said = predict_rows(classifier, dataset, unseen)
+    return classifier.with_fellows(said, dataset.fellows(unseen)).probabilities
 
 
 def main() -> None:

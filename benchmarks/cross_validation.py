@@ -28,11 +28,11 @@ from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.splits import split_hash
 from derm_ml.evaluation.isic import LABELS as SCORED
-from derm_ml.explain.findings import findings_of
 from derm_ml.files import replacing_file
 from derm_ml.images.preprocess import to_square
 from derm_ml.metrics.classification import auc, mean_auc
 from derm_ml.metrics.intervals import bootstrap, estimate, paired_difference
+from derm_ml.predictions.classifier import predictions_of
 from derm_ml.recipe import Recipe
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import get_task
@@ -74,7 +74,8 @@ def by_recipe(task: Task, recipe: Recipe, dataset: Dataset, out: Path) -> np.nda
     bundle = task.fit(
         dataset, recipe, out, lambda r: print(f"  epoch {r.epoch}/{r.epochs} {r.metrics} {r.seconds:.0f} s", flush=True)
     )
-    return findings_of(Classifier(bundle), dataset, dataset.split("test")).probabilities
+    classifier = Classifier(bundle)
+    return predictions_of(classifier, dataset, "test").with_fellows(classifier).outputs.probabilities
 
 
 def by_script(weights: str, dataset: Dataset, everything: bool) -> np.ndarray:
@@ -84,7 +85,7 @@ def by_script(weights: str, dataset: Dataset, everything: bool) -> np.ndarray:
         return np.stack([to_square(dataset.image(r), 224, "squash") for _, r in rows.iterrows()])
 
     learned = ["train", "validation"] if everything else ["train"]
-    rows = dataset.manifest[dataset.manifest["split"].isin(learned)]
+    rows = dataset.manifest.loc[dataset.manifest["split"].isin(learned)]
     targets = dataset.targets(rows)
     aims = targets.argmax(1) if (targets.sum(1) == 1).all() else targets  # labels that exclude each other: classes
     return train_and_predict(squares(rows), aims, squares(dataset.split("test")), weights, **SCRIPT[dataset.task])

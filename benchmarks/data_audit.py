@@ -75,7 +75,7 @@ def images_found(raw: Path, out: Path, name: str, seed: int) -> tuple[float, flo
     images = sorted(raw.rglob("*.jpg"))
     paths = [images[k] for k in rng.permutation(len(images))[: STRANGERS + BLANKS]]
     for k, path in enumerate(paths):
-        height, width = cv2.imread(str(path)).shape[:2]
+        height, width = np.asarray(cv2.imread(str(path))).shape[:2]
         cv2.imwrite(
             str(path), (foreign if k < STRANGERS else blank)(rng, height, width), [cv2.IMWRITE_JPEG_QUALITY, 95]
         )

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.model_folder import ModelFolder, bundle_named
@@ -70,7 +71,7 @@ def made(
         folder.mkdir(parents=True)
         artifact.make(predictor, dataset, folder)
 
-    predictor = task.load(bundle)
+    predictor = Classifier(bundle)
     with counted() as cost:
         outputs = predict_rows(predictor, dataset, dataset.split("validation"))  # as calibration does
         if shared:

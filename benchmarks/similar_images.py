@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from derm_ml.embeddings.extract import unit
-from derm_ml.images.index import VectorIndex
+from derm_ml.images.index import Kind, VectorIndex
 from derm_ml.places import installation
 
 QUERIES, ALONE, K = 1000, 200, 10
@@ -45,7 +45,7 @@ def draw(n: int, dimension: int, seed: int) -> Iterator[np.ndarray]:
         yield unit((inner @ frame).astype(np.float32) + 0.02 * rng.standard_normal((count, dimension), np.float32))
 
 
-def measure(n: int, dimension: int, kind: str, truth: Path) -> dict[str, float]:
+def measure(n: int, dimension: int, kind: Kind, truth: Path) -> dict[str, float]:
     """Build one index, ask it, compare with `truth` (which the exact one writes)."""
     faiss.omp_set_num_threads(1)
     vectors = np.empty((n, dimension), np.float32)
@@ -89,7 +89,8 @@ def main() -> None:
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     if given.one:
-        n, kind = int(given.one[0]), given.one[1]
+        n = int(given.one[0])
+        kind: Kind = "exact" if given.one[1] == "exact" else "approximate"
         print(json.dumps(measure(n, given.dimension, kind, given.folder / f"neighbours-{n}-{given.dimension}.npy")))
         return
     table = Table("vectors", "index", "build s", "memory MB", "one query ms", "in a batch ms", "recall@10")

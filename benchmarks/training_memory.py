@@ -21,7 +21,6 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
 from derm_ml.registry import get_task
 from derm_ml.task import PrepareSettings
-from derm_ml.training.classification import Aim, fit_classifier
 
 TASK = get_task("lesion_classification")
 
@@ -33,9 +32,7 @@ def train(prepared: Path, images: int) -> None:
     dataset = Dataset(prepared, drawn.info, repeated)
     values = {"backbone": "mobilenet_v3_small", "side": 64, "epochs": 1, "batch_size": 64, "precision": "32-true"}
     with tempfile.TemporaryDirectory() as out:
-        fit_classifier(
-            dataset, TASK.recipe("drawn", **values), Aim("softmax", ("melanoma",)), Path(out), lambda _: None
-        )
+        TASK.fit(dataset, TASK.recipe("drawn", **values), Path(out), lambda _: None)
     sizes = (resource.getrusage(who).ru_maxrss / 2**10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print("{:8d} images: main process {:7.1f} MiB, worker {:7.1f} MiB".format(images, *sizes), flush=True)
 

@@ -100,7 +100,7 @@ def _noise(batch: int, side: int, *channels: int) -> Tensor:
 def bare(subject: Subject, steps: int) -> float:
     """Images per second of forward, loss, backward, clip, step and moving average on tensors already on the device."""
     recipe = subject.recipe
-    fabric = Fabric(accelerator="auto", devices=1, fabric_precision=fabric_precision(recipe.hardware))
+    fabric = Fabric(accelerator="auto", devices=1, precision=fabric_precision(recipe.hardware))
     network = subject.network().to(fabric.device)
     average = MovingAverage(network, recipe.optimiser.ema)
     model, optimizer = fabric.setup(network, optimizer_for(network, recipe.optimiser))

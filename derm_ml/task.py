@@ -65,49 +65,53 @@ if TYPE_CHECKING:
 class PrepareSettings(Settings):
     """How a raw folder becomes a dataset: one section of params.yaml, repeated in the dataset's own dataset.json."""
 
-    source: str = Field("auto", description="layout of the raw folder, or 'auto' to recognise it")
-    training_only: list[str] = Field([], description="sub-folders of extra data that are used for training only")
+    source: str = Field(default="auto", description="layout of the raw folder, or 'auto' to recognise it")
+    training_only: list[str] = Field(
+        default=[], description="sub-folders of extra data that are used for training only"
+    )
     not_read: list[str] = Field(
-        [],
+        default=[],
         description="files and folders of the raw folder that take no part, by path or pattern (`old`, `*/thumbs`); "
         "they are counted",
     )
-    store_side: int = Field(512, ge=64, le=4096, description="longer side of a stored image, in pixels")
-    validation: float = Field(0.15, ge=0, lt=1, description="share drawn for validation where no official split exists")
-    test: float = Field(0.15, ge=0, lt=1, description="share drawn for test where no official split exists")
-    seed: int = Field(0, description="seed of the drawn splits; a new one creates new splits for all images")
+    store_side: int = Field(default=512, ge=64, le=4096, description="longer side of a stored image, in pixels")
+    validation: float = Field(
+        default=0.15, ge=0, lt=1, description="share drawn for validation where no official split exists"
+    )
+    test: float = Field(default=0.15, ge=0, lt=1, description="share drawn for test where no official split exists")
+    seed: int = Field(default=0, description="seed of the drawn splits; a new one creates new splits for all images")
     test_grows: bool = Field(
-        False,
+        default=False,
         description="whether new images may join a test split that is there already; scores before and after are then "
         "not comparable. Without it a new image of a test patient is held back and listed",
     )
     patients: str = Field(
-        "shared",
+        default="shared",
         pattern="^(shared|per_source)$",
         description="'shared': a patient or lesion ID means the same in every source; 'per_source': only within its "
         "source, all deliveries together being one. Set it where two sources number different people alike",
     )
     duplicates: str = Field(
-        "quarantine",
+        default="quarantine",
         pattern="^(stop|quarantine)$",
         description="near-duplicates across splits: 'quarantine' keeps the test image, else the validation image, and "
         "lists the others; 'stop' fails the check, so that somebody decides",
     )
     believe_splits: bool = Field(
-        False,
+        default=False,
         description="whether a delivery's own split column or split folders count; those of the images the task was "
         "set up with always do",
     )
     corrections: str = Field(
-        "refuse",
+        default="refuse",
         pattern="^(refuse|apply)$",
         description="a delivery that says something else of known images (labels, masks, age, patient): 'refuse' it "
         "with the list of differences, or 'apply' what it says from then on",
     )
     follow_links: bool = Field(
-        False, description="also read links that lead out of the raw folder; a delivery's are never followed"
+        default=False, description="also read links that lead out of the raw folder; a delivery's are never followed"
     )
-    licence: str = Field("unknown", description="licence of the images where the source does not say")
+    licence: str = Field(default="unknown", description="licence of the images where the source does not say")
 
 
 LEFT_OUT = "left_out"
@@ -117,7 +121,7 @@ class NamedLabels(PrepareSettings):
     """Settings of a task whose sources may call its labels by other names."""
 
     labels: dict[str, str | None] = Field(
-        {},
+        default={},
         description="what a name of your lists or folders means: a label of the task, or left_out, whose images are "
         "not used but counted",
     )

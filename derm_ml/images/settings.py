@@ -30,7 +30,7 @@ class Preprocessing(BaseModel, extra="forbid", frozen=True):
     side: int = Field(gt=0, le=LARGEST_SIDE)
     store_side: int = Field(ge=0, le=4096)
     fit: Squaring = "squash"
-    smallest_side: int = Field(0, ge=0, le=LARGEST_SIDE)
+    smallest_side: int = Field(default=0, ge=0, le=LARGEST_SIDE)
     field_of_view: bool = False
     channel: Channel = "rgb"
     contrast: Contrast = "none"
