@@ -9,6 +9,8 @@ import pytest
 from derm_ml.audit import report
 from derm_ml.registry import get_task
 
+pytestmark = pytest.mark.slow  # computes for long
+
 NAME = "lesion_classification"
 
 

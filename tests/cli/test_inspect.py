@@ -9,6 +9,8 @@ import pytest
 from derm_ml.registry import get_task
 from derm_ml.tree import folder_md5
 
+pytestmark = pytest.mark.slow  # computes for long
+
 
 @pytest.mark.parametrize(
     ("task", "layout"),

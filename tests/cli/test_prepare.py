@@ -15,6 +15,8 @@ from derm_ml.places import PROJECT
 from derm_ml.registry import get_task
 from derm_ml.synthetic.lesions import draw_lesion
 
+pytestmark = pytest.mark.slow  # computes for long
+
 KINDS = ("melanoma", "nevus", "seborrheic_keratosis")
 
 

@@ -24,6 +24,8 @@ from derm_ml.records import DataError
 from derm_ml.registry import get_task
 from derm_ml.tree import folder_md5
 
+pytestmark = pytest.mark.slow  # computes for long
+
 task = get_task("lesion_classification")
 
 

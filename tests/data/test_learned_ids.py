@@ -12,6 +12,8 @@ from derm_ml.bundles.bundle import LEARNED, Bundle, BundleError, seal
 from derm_ml.data.learned_ids import LearnedIds, learned_from, started_from
 from derm_ml.registry import get_task
 
+pytestmark = pytest.mark.slow  # computes for long
+
 
 def test_a_bundle_says_what_it_learned_from(trained, drawn_dataset):
     learned = LearnedIds.of(Bundle.open(trained / "bundle"))

@@ -17,6 +17,8 @@ from derm_ml.data.withdrawal import withdraw
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
 
+pytestmark = pytest.mark.slow  # computes for long
+
 TASK = get_task("lesion_classification")
 AUTHOR = "A. Author"
 

@@ -22,6 +22,8 @@ from derm_ml.promotion.ledger import Ledger
 from derm_ml.registry import get_task
 from derm_ml.training.code_version import training_code
 
+pytestmark = pytest.mark.slow  # computes for long
+
 TASK = get_task("lesion_classification")
 RETRAINED = {"model", "evaluation", "registered_model", *(artifact.name for artifact in TASK.artifacts)}
 DATASET, MODEL = (dg.AssetKey([TASK.name, noun]) for noun in ("dataset", "model"))

@@ -6,10 +6,13 @@ import base64
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from derm_assets.display import LARGEST, numbers, picture, problem_table, table
 from derm_ml.records import Problem
+
+pytestmark = pytest.mark.slow  # computes for long
 
 
 def png(side: int) -> bytes:

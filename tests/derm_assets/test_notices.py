@@ -16,6 +16,8 @@ from derm_assets.notice_channels import MAIL, SLACK, SMTP, USER, VARIABLES, WEBH
 from derm_assets.notices import notices_sensor
 from derm_ml.registry import get_task
 
+pytestmark = pytest.mark.slow  # computes for long
+
 TASK = get_task("lesion_classification")
 SECRET_NAMES = ("Smith", "smith_1970.jpg", "ward7")
 

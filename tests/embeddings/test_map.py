@@ -12,6 +12,8 @@ import pytest
 from derm_ml import RESEARCH_USE
 from derm_ml.embeddings.map import render_map, tsne_positions
 
+pytestmark = pytest.mark.slow  # computes for long
+
 
 @pytest.fixture(scope="module")
 def points(table) -> np.ndarray:

@@ -25,6 +25,8 @@ from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 from derm_ml.predictions.classifier import Predictions
 from derm_ml.registry import get_task
 
+pytestmark = pytest.mark.slow  # computes for long
+
 LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
 TASK = SimpleNamespace(name="lesion_classification", title="Lesions", negative="none")
 HASH = "0" * 16

@@ -36,6 +36,8 @@ from derm_ml.promotion.decision import weigh
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.registry import get_task
 
+pytestmark = pytest.mark.slow  # computes for long
+
 N = 400
 TASK = get_task("malignancy_screening")
 

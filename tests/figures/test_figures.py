@@ -17,6 +17,8 @@ from derm_ml.figures.sheets import LIMIT, contact_sheet, heatmap_sheet
 from derm_ml.figures.style import blank
 from derm_ml.metrics.metric import Metric
 
+pytestmark = pytest.mark.slow  # computes for long
+
 LABELS = ("melanoma", "nevus")
 
 

@@ -22,6 +22,8 @@ from derm_ml.promotion.policy import Policy
 from derm_ml.registry import get_task
 from derm_ml.task import Task
 
+pytestmark = pytest.mark.slow  # computes for long
+
 TASK = get_task("lesion_classification")
 
 
