@@ -145,6 +145,13 @@ def slow() -> None:
     """Needed by what trains or serves: a test that uses it, through any fixture, is not in `make test-fast`."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import a module that is slow as a whole where `-m "not slow"` would leave it out."""
+    if config.getoption("markexpr") != "not slow" or collection_path.suffix != ".py":
+        return None
+    return True if "\npytestmark = pytest.mark.slow" in collection_path.read_text(encoding="utf-8") else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items) -> None:
     """Mark as slow what uses a fixture that trains or serves; begin with the modules that have such tests.

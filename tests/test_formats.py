@@ -45,6 +45,8 @@ from derm_ml.training.pseudo_labels import read_pseudo_labels
 from serving import golden, sessions
 from serving.released import read_release, remembered_of, write_release
 
+pytestmark = pytest.mark.slow  # imports torch
+
 OLD = Path(__file__).parent / "fixtures" / "format_1"
 MODEL = "out/lesion_classification/drawn-0"
 TASK = "lesion_classification"

@@ -9,15 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
 from derm_ml import cli
 from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
 from derm_ml.images.settings import MaskRule, Preprocessing
 from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 from derm_ml.registry import get_task
-from derm_ml.training.export import export_graph
 
 SIDE = 32
 
@@ -48,24 +45,27 @@ def derm(tmp_path, home, monkeypatch, capfd) -> Callable[..., tuple[int, str, st
     return run
 
 
-class _Dark(nn.Module):
-    """A pixel is lesion where it is dark."""
+def write_graph(head: str, labels: int, folder: Path) -> None:
+    """The graph of a model that calls dark what is dark: a pixel lesion, or an image its first label."""
+    import torch  # which takes seconds: only where a model is made
+    from torch import Tensor, nn
 
-    def forward(self, image: Tensor) -> Tensor:
-        return (100 - image.float().mean(dim=3))[:, None] / 10
+    from derm_ml.training.export import export_graph
 
+    class Dark(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return (100 - image.float().mean(dim=3))[:, None] / 10
 
-class _Darkness(nn.Module):
-    """The darker the image, the likelier the first label."""
+    class Darkness(nn.Module):
+        def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            grey = image.float().mean(dim=(1, 2, 3))[:, None]
+            logits = torch.cat([(100 - grey) / 10 - 3 * k for k in range(labels)], dim=1)
+            return logits, grey.repeat(1, 4), logits[:, :, None, None].relu().repeat(1, 1, 2, 2)
 
-    def __init__(self, labels: int) -> None:
-        super().__init__()
-        self.labels = labels
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        grey = image.float().mean(dim=(1, 2, 3))[:, None]
-        logits = torch.cat([(100 - grey) / 10 - 3 * k for k in range(self.labels)], dim=1)
-        return logits, grey.repeat(1, 4), logits[:, :, None, None].relu().repeat(1, 1, 2, 2)
+    of_pixels = head in ("mask", "reconstruction")
+    image = torch.zeros(2, SIDE, SIDE, 3, dtype=torch.uint8)
+    outputs = ["logits"] if of_pixels else ["logits", "embedding", "maps"]
+    export_graph(nn.Linear(1, 1), Dark() if of_pixels else Darkness(), {"image": image}, outputs, folder)
 
 
 def sealed(folder: Path, name: str, head: str, points: bool = True) -> Path:
@@ -82,17 +82,14 @@ def sealed(folder: Path, name: str, head: str, points: bool = True) -> Path:
         split_hashes={"validation": "v", "test": "t"}, backbone="none", pretrained="none", epochs=1,
         operating_points=(balanced,) if points else (), unclaimed_points=(short,) if points else (),
     )  # fmt: skip
-    graph = _Dark() if head in ("mask", "reconstruction") else _Darkness(len(labels))
-    outputs = ["logits"] if head in ("mask", "reconstruction") else ["logits", "embedding", "maps"]
     with writing_bundle(folder / "bundle") as place:
-        image = torch.zeros(2, SIDE, SIDE, 3, dtype=torch.uint8)
-        export_graph(nn.Linear(1, 1), graph, {"image": image}, outputs, place)
+        write_graph(head, len(labels), place)
         seal(place, card)
     return folder
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory) -> dict[str, Path]:
+def models(slow, tmp_path_factory) -> dict[str, Path]:
     """A model folder a task that is asked about one image, and `autoencoder`."""
     heads = {
         "lesion_classification": "softmax",

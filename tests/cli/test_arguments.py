@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # computes for long
+
 LC, LS, MS, RF = "lesion_classification", "lesion_segmentation", "malignancy_screening", "retinal_findings"
 PC = "persistent_conditions"
 

@@ -16,6 +16,8 @@ from derm_ml.data.rules import few_masks_are_empty, lesions_in_every_split, mask
 from derm_ml.registry import get_task
 from derm_ml.synthetic.lesions import draw_lesion
 
+pytestmark = pytest.mark.slow  # computes for long
+
 TASK = get_task("lesion_segmentation")
 
 

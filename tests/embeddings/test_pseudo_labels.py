@@ -28,6 +28,8 @@ from derm_ml.training.pseudo_labels import (
     write_proposal,
 )
 
+pytestmark = pytest.mark.slow  # imports torch
+
 SHARE, SEED = 0.4, 0
 
 

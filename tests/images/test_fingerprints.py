@@ -12,6 +12,8 @@ from derm_ml.images.decode import decode
 from derm_ml.images.fingerprints import Fingerprint, find_duplicates, fingerprint
 from derm_ml.synthetic.lesions import CLASSES, draw_lesion
 
+pytestmark = pytest.mark.slow  # computes for long
+
 
 def turned(rgb: np.ndarray, turn: int) -> np.ndarray:
     rgb = np.rot90(rgb, turn % 4)

@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from derm_ml.losses.classification import asymmetric_loss, sigmoid_loss
 
+pytestmark = pytest.mark.slow  # imports torch
+
 
 def batch(seed: int, n: int = 7, labels: int = 3):
     generator = torch.Generator().manual_seed(seed)

@@ -9,6 +9,8 @@ import torch
 
 from derm_ml.losses.segmentation import dice_bce_loss, soft_dice_loss
 
+pytestmark = pytest.mark.slow  # imports torch
+
 
 def logit(p):
     return math.log(p / (1 - p))

@@ -10,6 +10,8 @@ from derm_ml.losses.reconstruction import reconstruction_loss, structural_simila
 from derm_ml.metrics.reconstruction import checkerboard_energy, psnr, ssim
 from derm_ml.synthetic.lesions import draw_lesion
 
+pytestmark = pytest.mark.slow  # imports torch
+
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,8 @@ import torch
 from derm_ml.metrics.reconstruction import checkerboard_energy
 from derm_ml.nets.autoencoder import Autoencoder, autoencoder
 
+pytestmark = pytest.mark.slow  # imports torch
+
 SIDE = 96  # 224 says the same and takes five times as long
 
 

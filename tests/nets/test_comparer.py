@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from derm_ml.nets.bi_autoencoder import inverse, sampled
 from derm_ml.nets.comparer import Comparer, inverse3
 
+pytestmark = pytest.mark.slow  # computes for long
+
 TURNED = torch.tensor([[0.95, 0.2, 0.1], [-0.2, 0.95, -0.05], [0, 0, 1.0]])
 
 

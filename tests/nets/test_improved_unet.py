@@ -9,6 +9,8 @@ import torch
 
 from derm_ml.nets.improved_unet import Context, ImprovedUNet, Localisation, Upsampling
 
+pytestmark = pytest.mark.slow  # imports torch
+
 
 def test_every_level_of_both_pathways_has_the_shape_of_the_paper():
     network = ImprovedUNet(width=16).eval()

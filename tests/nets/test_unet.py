@@ -11,6 +11,8 @@ from derm_ml.nets.backbones import pyramid
 from derm_ml.nets.segmenter import SegmenterNetwork
 from derm_ml.nets.unet import UNet
 
+pytestmark = pytest.mark.slow  # computes for long
+
 CHANNELS = {
     "mobilenet_v2": (16, 24, 32, 96, 1280),
     "resnet18": (64, 64, 128, 256, 512),

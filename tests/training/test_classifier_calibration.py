@@ -10,6 +10,8 @@ from derm_ml.bundles.calibration import calibrated
 from derm_ml.bundles.classifier import Classifier, concatenate
 from derm_ml.training.classifier_calibration import ValidationLogits, calibrated_card
 
+pytestmark = pytest.mark.slow  # imports torch
+
 
 @pytest.fixture(scope="module")
 def said(trained, drawn_dataset) -> ValidationLogits:
