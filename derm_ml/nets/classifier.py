@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from derm_ml.nets import alexnet
 from derm_ml.nets.backbones import backbone
 from derm_ml.nets.choices import HeadInit
+from derm_ml.nets.pretrained import AUTO
 
 
 class Head(nn.Module):
@@ -91,7 +92,7 @@ class ClassifierNetwork(nn.Module):
         self,
         backbone_name: str,
         labels: int,
-        pretrained: str = "torchvision",
+        pretrained: str = AUTO,
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
         attributes: int = 0,

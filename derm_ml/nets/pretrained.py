@@ -14,6 +14,7 @@ from torch import Tensor
 from derm_ml import DermError
 from derm_ml.files import sha256
 
+AUTO = "auto"
 BUNDLED = "bundled"
 LIBRARIES = ("torchvision", "timm")
 
@@ -41,6 +42,11 @@ _WHEELS = {
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
+
+
+def is_bundled(name: str) -> bool:
+    """Whether weights of a backbone are installed."""
+    return name in _WHEELS and find_spec(_WHEELS[name].module) is not None
 
 
 def bundled(name: str) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from derm_ml.nets.backbones import pyramid
+from derm_ml.nets.pretrained import AUTO
 
 WIDTHS = (128, 64, 32, 16)  # maps of the decoder from the deepest level up; the shallowest width repeats
 
@@ -43,7 +44,7 @@ class Up(nn.Module):
 class UNet(nn.Module):
     """(N, 3, H, W) float → logits (N, 1, H, W). H and W are multiples of 32."""
 
-    def __init__(self, backbone_name: str, pretrained: str = "torchvision") -> None:
+    def __init__(self, backbone_name: str, pretrained: str = AUTO) -> None:
         super().__init__()
         found = pyramid(backbone_name, pretrained)
         self.encoder, self.mean, self.std = found.levels, found.mean, found.std

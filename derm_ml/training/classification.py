@@ -127,7 +127,7 @@ def seal_trained(
         split_hashes=dataset.split_hashes,
         licences=dataset.licences,
         backbone=recipe.network.backbone,
-        pretrained=describe_weights(recipe.network.pretrained),
+        pretrained=describe_weights(recipe.network.backbone, recipe.network.pretrained),
         git_commit=git_commit(),
         epochs=trained.epoch,
         validation=trained.validation,

@@ -95,7 +95,7 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
         split_hashes=dataset.split_hashes,
         licences=dataset.licences,
         backbone=" + ".join(kinds),
-        pretrained=describe_weights(net.pretrained) if net.backbone in kinds else "none",
+        pretrained=describe_weights(net.backbone, net.pretrained) if net.backbone in kinds else "none",
         git_commit=git_commit(),
         epochs=trained.epoch,
         validation=trained.validation,

@@ -85,11 +85,12 @@ class Network(Group):
     """The pretrained part of the network."""
 
     backbone: str = Field(
-        default="mobilenet_v2", description="a classification model of torchvision or timm, without its head"
+        default="tf_efficientnet_lite0", description="a classification model of torchvision or timm, without its head"
     )
     pretrained: str = Field(
-        default="torchvision",
-        description="'none', 'torchvision' or 'timm' (downloads once), 'bundled' or a .safetensors path",
+        default="auto",
+        description="'none', 'torchvision' or 'timm' (downloads once), 'bundled' (installed), a .safetensors path; "
+        "'auto': bundled where the backbone has such weights, else its library's",
     )
 
 
@@ -211,11 +212,11 @@ class Networks(Network):
         default=("unet",), min_length=1, description="see derm_ml/nets; several: the members are these by turns"
     )
     backbone: str = Field(
-        default="mobilenet_v2", description="of the unet: a model of torchvision or timm as its encoder"
+        default="tf_efficientnet_lite0", description="of the unet: a model of torchvision or timm as its encoder"
     )
     pretrained: str = Field(
-        default="torchvision",
-        description="of the unet: 'none', 'torchvision' or 'timm' (downloads once), 'bundled' or a .safetensors path",
+        default="auto",
+        description="of the unet: 'auto', 'none', 'torchvision', 'timm', 'bundled' or a .safetensors path",
     )
     width: int = Field(
         default=16, ge=1, le=128, description="of the improved_unet: maps at full resolution, 16 in the paper"

@@ -9,7 +9,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from derm_ml.nets import pretrained
+from derm_ml.nets import backbones, pretrained
 from derm_ml.nets.backbones import backbone, describe_weights, pyramid
 from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.nets.pretrained import PretrainedError
@@ -40,7 +40,7 @@ def test_a_file_of_the_whole_model_gives_its_features_and_its_colours(name, tmp_
     torch.testing.assert_close(maps, expected)
     assert maps.shape[1] == found.channels
     assert found.mean == tuple(whole.pretrained_cfg["mean"])
-    assert describe_weights(path).startswith(f"file:{name}.safetensors sha256:")
+    assert describe_weights(name, path).startswith(f"file:{name}.safetensors sha256:")
 
 
 def test_the_network_normalises_as_its_encoder_was_trained():
@@ -123,6 +123,13 @@ def test_the_bundled_weights_are_imagenets_and_need_no_download(name, monkeypatc
         maps = features(torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64))
     assert maps.isfinite().all()
     assert float(maps.std()) > 0.05  # a fresh network's are a hundredth of it
+
+
+def test_without_a_wish_the_installed_weights_are_taken_else_the_librarys(monkeypatch):
+    """A machine without internet trains the default recipes; the card says what was taken."""
+    monkeypatch.setattr(backbones, "is_bundled", lambda name: name == "tf_efficientnet_lite0")
+    chosen = [describe_weights(name, "auto") for name in ("tf_efficientnet_lite0", "timm/resnet18", "resnet18")]
+    assert chosen == ["bundled", "timm", "torchvision"]
 
 
 def test_a_bundled_file_that_was_replaced_is_not_read(monkeypatch, tmp_path):

@@ -271,7 +271,7 @@ def test_the_faithful_recipes_are_the_original_to_the_number(recipe):
     chosen = TASK.recipe(recipe).flat()
     values = {
         "epochs": 20, "optimizer": "adam", "learning_rate": 2e-4, "warmup_epochs": 2.0, "schedule": "cosine",
-        "head_init": "xavier", "hidden": [], "side": 224, "squaring": "crop", "pretrained": "torchvision",
+        "head_init": "xavier", "hidden": [], "side": 224, "squaring": "crop", "pretrained": "auto",
         "class_balance": "none", "label_smoothing": 0.0, "weight_decay": 0.0, "views": "none",
         "smallest_side": 232 if "resnext" in recipe else 256,
         "backbone": "resnext50_32x4d" if "resnext" in recipe else "resnet18",
