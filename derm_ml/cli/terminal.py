@@ -81,6 +81,11 @@ def print_table(table: Table, note: bool = False) -> None:
     LiteralConsole(stderr=note, width=max(out_console.width, needed)).print(table)
 
 
+def print_narrow(table: Table) -> None:
+    """The table within 80 columns, long cells on several lines: for a list that is read on any terminal."""
+    LiteralConsole(width=80).print(table)
+
+
 def print_finding(name: str, finding: Finding) -> None:
     """A check's answer on one line, after a mark: passed, failed, or not evaluable."""
     mark = Text("✗", "red") if finding.evaluable else Text("⚠", "yellow")

@@ -352,8 +352,11 @@ def test_which_diagnoses_are_malignant_is_a_setting(tmp_path):
     without = TASK.read(tmp_path, TASK.settings(malignant=["mel", "bcc"], left_out=["akiec"]))
     assert without.left_out == {"akiec": 1}
     assert {s.attributes["diagnosis"] for s in without.samples} == {"mel", "bcc", "nv", "bkl", "vasc", "df"}
+    # what a setting names needs no list of everything else beside it
+    assert malignant(TASK.read(tmp_path, TASK.settings(benign=["akiec"]))) == {"mel", "bcc"}
+    assert TASK.read(tmp_path, TASK.settings(left_out=["akiec"])).left_out == {"akiec": 1}
     with pytest.raises(DataError, match="'mel' is listed as"):
-        TASK.read(tmp_path, TASK.settings(benign=["mel"]))
+        TASK.read(tmp_path, TASK.settings(malignant=["mel"], benign=["mel"]))
 
 
 def test_the_real_ham10000_holds_1954_malignant_images(shared_data):

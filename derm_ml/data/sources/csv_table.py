@@ -78,15 +78,18 @@ def read_csv(
     *,
     any_separator: bool = False,
     header: Sequence[str] = (),
+    titled: bool = False,
 ) -> list[TableRow]:
     """Read a comma-separated UTF-8 file (a byte-order mark is fine) or an Excel sheet with the `required` columns.
 
     `unique` names a column whose values must be present and differ. A list as published may have `any_separator` (a
-    comma, a tab, a semicolon) and no header line: then `header` names its columns. Raises `DataError` for any other
+    comma, a tab, a semicolon) and no header line: then `header` names its columns. One that is `titled` has other lines
+    above its header, which is the first that holds all `required` columns. Raises `DataError` for any other
     encoding, missing or repeated columns, rows of the wrong length, a repeated or empty `unique` value, an empty file.
     """
     text = _text(path)
-    rows = _rows(path, text, required, _separator(text) if any_separator else ",", header)
+    separator = _separator(text) if any_separator else ","
+    rows = _rows(path, _without_title(text, required, separator) if titled else text, required, separator, header)
     if not rows:
         raise DataError(f"{path}:1: there is no row below the header; supply a list of images")
     seen: dict[str, int] = {}
@@ -160,6 +163,16 @@ def _rows(path: Path, text: str, required: Sequence[str], separator: str, header
 def _first(reader: Iterator[list[str]]) -> list[str]:
     """The header: the first line that is not blank."""
     return next(values for values in reader if any(value.strip() for value in values))
+
+
+def _without_title(text: str, required: Sequence[str], separator: str) -> str:
+    """The text with blank lines for those above its header, so that a row keeps its number; as it is without one."""
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        cells = {name.strip().lower() for values in csv.reader([line], delimiter=separator) for name in values}
+        if cells.issuperset(required):
+            return "\n" * number + "".join(lines[number:])
+    return text
 
 
 class _Lines:
