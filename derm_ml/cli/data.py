@@ -94,7 +94,7 @@ def fetch(
 
     `derm fetch list` shows what there is, `derm fetch list NAME` licence, citation and size of one.
     """
-    from derm_ml.data.catalogue import catalogue, described
+    from derm_ml.data.catalogue import catalogue, catalogue_lines
     from derm_ml.data.fetch import fetch_data_set
 
     entries = catalogue()
@@ -103,7 +103,7 @@ def fetch(
     if of and of not in entries:
         raise WrongValue(unknown("data set", of, entries, "the catalogue has"))
     if of:
-        for line in described(entries[of]):
+        for line in catalogue_lines(entries[of]):
             out_console.print(line)
     elif name == "list":
         _print_catalogue(list(entries.values()))

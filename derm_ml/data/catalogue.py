@@ -1,7 +1,7 @@
 """The public data sets and model weights that are known by name: whose they are, under which licence, how large.
 
 catalogue()               name → Entry, from catalogue.yaml
-described(entry)          an entry in full, as lines for a person
+catalogue_lines(entry)          an entry in full, as lines for a person
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def catalogue(path: Path = CATALOGUE) -> dict[str, Entry]:
     return {name: Entry.model_validate({"name": name, **facts}) for name, facts in entries.items()}
 
 
-def described(entry: Entry) -> list[str]:
+def catalogue_lines(entry: Entry) -> list[str]:
     """What the catalogue says of an entry, one fact a line."""
     seen = ", ".join(entry.checked) or "nothing"
     return [

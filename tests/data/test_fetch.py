@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from derm_ml.data.catalogue import Entry, File, catalogue, described
+from derm_ml.data.catalogue import Entry, File, catalogue, catalogue_lines
 from derm_ml.data.fetch import Downloader, fetch_data_set
 from derm_ml.data.sources import read_source
 from derm_ml.data.sources.published import layouts
@@ -303,7 +303,7 @@ def test_licence_citation_and_size_of_whatever_is_read_as_published(name):
     assert entry.size_from
     assert entry.gigabytes > 0 or re.search(r"gives bytes|shows the size", entry.size_from)
     assert "gigabytes" not in entry.checked or entry.gigabytes
-    assert any(entry.size in line for line in described(entry))
+    assert any(entry.size in line for line in catalogue_lines(entry))
 
 
 def test_a_size_is_said_as_far_as_it_is_known():
