@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from derm_ml.data.sources.lists_read import note_list
+from derm_ml.data.sources.renaming import renamed
 from derm_ml.data.sources.spreadsheets import PIPES, excel_as_csv, pipes_as_csv
 from derm_ml.data.sources.text_files import quoted, read_bytes, some
 from derm_ml.files import open_plain
@@ -210,6 +211,8 @@ def _check_header(path: Path, header: Sequence[str], required: Sequence[str]) ->
     if missing:
         separator = next((s for s in (";", "\t") if len(header) == 1 and s in header[0]), "")
         remedy = "separate the columns by commas" if separator else f"the header has: {some(list(header))}"
+        if change := renamed(header, required):
+            remedy = f"{change} in this line"
         raise DataError(f"{path}:1: missing column {', '.join(missing)}; {remedy}")
     # columns without a name are what spreadsheets append and pandas calls its index
     repeated = sorted(name for name, times in Counter(header).items() if times > 1 and name)
