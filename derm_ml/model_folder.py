@@ -119,6 +119,16 @@ def model_folders(models: Path) -> Iterator[ModelFolder]:
         yield ModelFolder(card.parents[1])
 
 
+def trainings(models: Path) -> Iterator[ModelFolder]:
+    """The folders below `models` in which something was trained or is being trained, by name."""
+    for path in sorted(models.glob("*/")):
+        folder = ModelFolder(path)
+        if any(
+            part.exists() for part in (folder.bundle / CARD, folder.history, folder.checkpoint, folder.member(1).path)
+        ):
+            yield folder
+
+
 def is_evaluation(path: Path) -> bool:
     """Whether a folder is called as the evaluation in a model folder is."""
     return path.name.startswith(_EVALUATION)

@@ -17,7 +17,9 @@ from derm_assets.resources.datasets import Datasets, evaluation_of
 from derm_assets.resources.mlflow_client import RegistryError
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_ml.bundles.bundle import Bundle
-from derm_ml.promotion import ModelVersion
+from derm_ml.evaluation.record import SUMMARY
+from derm_ml.files import sha256
+from derm_ml.promotion import CHALLENGER, CHAMPION, ModelVersion
 from derm_ml.promotion.approval import approve
 from derm_ml.promotion.decision import Decision, evidence_of, weigh
 from derm_ml.promotion.doctor import Check, examine
@@ -69,12 +71,31 @@ class Promotions:
 
     def _weighed(self, task: Task, candidate: ModelVersion) -> Decision:
         now = champion_of(task, self.registry, self.ledger(task))
-        if candidate.number and candidate.number == now.champion:
-            return Decision(True, (f"version {candidate.number} is the champion already",))
+        model = Bundle.open_trusted(candidate.bundle).version
+        if now.champion is not None and (candidate.number == now.champion or self._is_champion(task, model, candidate)):
+            return Decision(True, (f"version {now.champion} is the champion already",))
         if why := withdrawn_because(task, Bundle.open_trusted(candidate.bundle), now):
             return Decision(False, (why,))
         evidence = evidence_of(task, candidate, self._data)
         return weigh(task, evidence, read_champion(task, self.registry, now), self._data)
+
+    def _is_champion(self, task: Task, model: str, candidate: ModelVersion) -> bool:
+        """Whether a folder holds what registering would find to be the champion: its model and its evaluation."""
+        champion = self.champion_version(task)
+        return (
+            champion is not None
+            and Bundle.open(champion.bundle).version == model
+            and sha256(champion.evaluation / SUMMARY) == sha256(candidate.evaluation / SUMMARY)
+        )
+
+    def reached(self) -> str:
+        """Where the registry is; raises `RegistryError` if it cannot be used."""
+        return self.registry.reached()
+
+    def challenger(self, task: Task) -> int | None:
+        """The version that was registered last and asks to be champion; None if there is none, or it is champion."""
+        number = self.registry.alias(task, CHALLENGER)
+        return None if number == self.registry.alias(task, CHAMPION) else number
 
     def approve(self, task: Task, number: int | None, by: str) -> str:
         """Write into the ledger that a person approves a version (None: the challenger)."""

@@ -21,6 +21,7 @@ from derm_ml.cli.arguments import (
     TaskName,
     asked_by,
     asked_images,
+    count_files,
     dataset_of,
     fellow_of,
     options_from_flags,
@@ -28,7 +29,7 @@ from derm_ml.cli.arguments import (
     task_of,
     wished,
 )
-from derm_ml.cli.terminal import notes, print_line, print_result, print_table, progress_bar, write_png
+from derm_ml.cli.terminal import Lines, notes, print_line, print_result, print_table, progress_bar, write_png
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
 from derm_ml.sentences import WrongValue, unknown
@@ -80,8 +81,10 @@ def predict(
     if point and point not in predictor.card.point_names:
         raise WrongValue(unknown("operating point", point, predictor.card.point_names, "the model has"))
     drawings = into or installation().predicted(task.name)
+    done = Lines("predict")  # no bar: the answers are written between
+    step = done.add_task("", total=count_files(images))
     with _printed(task, predictor.card, "json" if as_json else "csv" if as_csv else "table") as tell:
-        for path, stem, image in _readable(images):
+        for path, stem, image in _readable(images, lambda: done.advance(step)):
             said = task.answer(predictor, with_fellow(image), options(path) | wishes)
             answer = {"file": str(path), **said}
             tell(answer | _drawn(task, image, answer, drawings / stem))
@@ -162,8 +165,8 @@ def similar(
             print_table(table)
 
 
-def _readable(images: list[Path]) -> Iterator[tuple[Path, str, Any]]:
-    """(path, a name for what is written of it, RGB array) of every image that can be read.
+def _readable(images: list[Path], told: Callable[[], None] = lambda: None) -> Iterator[tuple[Path, str, Any]]:
+    """(path, a name for what is written of it, RGB array) of every image that can be read; `told` when one is done.
 
     The others are named as they are met; after the last one, `DermError` says how many there were.
     """
@@ -177,6 +180,7 @@ def _readable(images: list[Path]) -> Iterator[tuple[Path, str, Any]]:
             continue
         named[path.stem] += 1  # two folders may hold images of one name
         yield path, path.stem if named[path.stem] == 1 else f"{path.stem}-{named[path.stem]}", image
+        told()
     if failed:
         raise DermError(f"{failed} of {total} images could not be read")
 
@@ -220,7 +224,8 @@ def _printed(task: Task, card: BundleCard, form: Literal["json", "csv", "table"]
             _print_answers(task, columns, kept)
         for warning in warnings:
             notes.print(warning, style="yellow", markup=False)
-        notes.print(RESEARCH_USE, style="dim")
+        if not kept:  # a table says it below itself
+            notes.print(RESEARCH_USE, style="dim")
 
 
 def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:

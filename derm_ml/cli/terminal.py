@@ -9,8 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -93,7 +96,71 @@ def print_finding(name: str, finding: Finding) -> None:
     notes.print(mark, f"{name}: {finding.message}")
 
 
-def progress_bar(title: str) -> Progress:
+class Steps(Protocol):
+    """What a verb tells of its progress; a bar on a terminal, a line now and then elsewhere."""
+
+    def add_task(self, description: str, *, total: float | None = None) -> Any: ...
+    def update(self, task_id: Any, *, total: float | None = None, completed: float | None = None) -> None: ...
+    def advance(self, task_id: Any, advance: float = 1) -> None: ...
+
+
+class Lines:
+    """Progress for a log: `predict · 120 of 600, about 4 min left`, at most every `pause` seconds."""
+
+    def __init__(self, title: str, pause: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._title, self._pause, self._clock = title, pause, clock
+        self._steps: list[_Step] = []
+        self._said = clock()
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def add_task(self, description: str, *, total: float | None = None) -> int:
+        self._steps.append(_Step(description, total, self._clock()))
+        return len(self._steps) - 1
+
+    def update(self, task_id: int, *, total: float | None = None, completed: float | None = None) -> None:
+        step = self._steps[task_id]
+        step.total = total or step.total
+        step.done = step.done if completed is None else completed
+        now = self._clock()
+        if now - self._said >= self._pause:
+            self._said = now
+            notes.print(f"{self._title} · {step.told(now)}", soft_wrap=True)
+
+    def advance(self, task_id: int, advance: float = 1) -> None:
+        self.update(task_id, completed=self._steps[task_id].done + advance)
+
+
+@dataclass
+class _Step:
+    description: str
+    total: float | None
+    begun: float
+    done: float = 0
+
+    def told(self, now: float) -> str:
+        name = f"{self.description}: " if self.description else ""
+        if not self.total:
+            return f"{name}{self.done:.0f} so far"
+        left = (now - self.begun) / self.done * (self.total - self.done) if self.done else None
+        return f"{name}{self.done:.0f} of {self.total:.0f}" + (f", about {duration(left)} left" if left else "")
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def progress_bar(title: str) -> Progress | Lines:
+    """A bar where somebody looks on, lines where the output goes into a file or a pipe."""
+    if not notes.is_terminal:
+        return Lines(title)
     return Progress(
         TextColumn(f"{title} · {{task.description}}", markup=False),
         BarColumn(),
@@ -105,11 +172,20 @@ def progress_bar(title: str) -> Progress:
 
 
 def say_epoch(report: EpochReport) -> None:
-    figures = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items())
-    notes.print(
-        f"epoch {report.epoch:3d}/{report.epochs}  loss {report.train_loss:.4f}  {figures}  "
-        f"{report.images_per_second:6.1f} img/s  {report.seconds:5.0f} s{'  best' if report.best else ''}"
-    )
+    """One line of at most 80 columns: what was learned, what validation says, and how long the rest will take."""
+    losses = f"loss train {report.train_loss:.4f}"
+    if "loss" in report.metrics:
+        losses += f" val {report.metrics['loss']:.4f}"
+    left = report.seconds * (report.epochs - report.epoch)
+    after = [f"{duration(left)} left"] if left else [duration(report.seconds)]
+    after += ["best"] if report.best else []
+    line = f"{report.epoch:3d}/{report.epochs}  {losses}"
+    room = 80 - len("  ".join(["", *after]))
+    for name, value in report.metrics.items():
+        figure = f"  {name} {value:.4f}"
+        if name != "loss" and len(line) + len(figure) <= room:
+            line += figure
+    notes.print("  ".join([line, *after]), soft_wrap=True)
 
 
 def print_rules(task: Task, dataset: Dataset) -> bool:

@@ -35,10 +35,9 @@ def hint(tree: Tree, setting: str, labels: Sequence[str], columns: Collection[st
         found = [PurePosixPath(f).name for f in inside if any(image.startswith(f"{f}/") for image in images)]
         if len(found) > 1:
             where = "" if parent == "." else f" in {quoted(parent)}"
-            example = labels[0] if labels else "a finding"
             return (
-                f"if {some([quoted(name) for name in found])}{where} are classes, say what each means in {setting}, "
-                f"e.g. {quoted(found[0])}: {example}"
+                f"if {some([quoted(name) for name in found])}{where} are classes, say what each means in "
+                f'{setting.partition(",")[0]}, e.g. "{quoted(found[0])}": {labels[0] if labels else "glaucoma"}'
             )
     first = PurePosixPath(images[0])
     return (
