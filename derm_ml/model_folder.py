@@ -4,6 +4,7 @@ bundle/                  the trained model; bundle.json, its card, is written la
 checkpoint.safetensors   the last finished epoch; of an ensemble each member has a folder, member-1, member-2, …
 history.json             every epoch's report
 evaluation_<split>/      what was measured on a frozen split
+external_<dataset>_<split>/   what was measured on a dataset the model does not come from
 predictions/             what the model says of each split of a dataset, kept: <dataset>/<split>.parquet
 report/                  what was measured of an autoencoder
 codes.parquet            the codes of an autoencoder
@@ -69,6 +70,10 @@ class ModelFolder:
 
     def evaluation(self, split: str) -> Path:
         return self.path / f"{_EVALUATION}{split}"
+
+    def external(self, dataset_md5: str, split: str) -> Path:
+        """What was measured on a dataset the model does not come from."""
+        return self.path / f"external_{dataset_md5[:12]}_{split}"
 
     @property
     def predictions(self) -> Path:

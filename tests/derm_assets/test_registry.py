@@ -241,6 +241,16 @@ def test_a_dry_run_changes_nothing(registry, promotions, model, places):
     assert not places.ledger(TASK).exists()
 
 
+def test_a_dry_run_on_the_champion_says_that_it_is(registry, promotions, model):
+    """It said "does not exceed 0.9893 by more than 0.0000": as if the champion had lost to itself."""
+    assert promotions.promote(TASK, model("fair")).promote
+    assert promotions.promote(TASK, model("good")).promote
+    decision = promotions.promote(TASK, model("good"), dry_run=True)
+    assert decision.reasons == ("version 2 is the champion already",)
+    assert not promotions.promote(TASK, model("fair"), dry_run=True).promote
+    assert promotions.challenger(TASK) is None
+
+
 def test_an_evaluation_changed_after_registration_is_refused(registry, promotions, model):
     version = register(registry, model("good"))
     path = version.evaluation / "evaluation.json"
