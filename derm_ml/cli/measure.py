@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -18,13 +18,14 @@ from derm_ml.cli.arguments import (
     split_of,
     task_of,
 )
-from derm_ml.cli.terminal import notes, print_finding, print_result, print_table
+from derm_ml.cli.terminal import notes, print_finding, print_result, print_table, progress_bar
 from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.evaluation.report import PAGE
 from derm_ml.evaluation.report import save as save_report
 from derm_ml.machine import writing
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
+from derm_ml.progress import hearing
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.task import Task
 
@@ -48,9 +49,11 @@ def evaluate(
     split = split_of(split)
     bundle = bundle_named(model)
     predictor, dataset = task.load(bundle), dataset_of(task, data)
-    with notes.status(f"evaluating on {split}"):
-        model_folder = ModelFolder.holding(bundle)
-        evaluation = task.evaluate(predictor, dataset, split, model_folder)
+    model_folder = ModelFolder.holding(bundle)
+    with progress_bar(f"evaluate on {split}") as bar:
+        step: Any = bar.add_task("images", total=len(dataset.split(split)) or None)
+        with hearing(lambda images: bar.advance(step, images)):
+            evaluation = task.evaluate(predictor, dataset, split, model_folder)
         folder = model_folder.evaluation(split)
         if data is not None and _is_external(task, data, dataset, predictor.card):
             evaluation = _external(task, evaluation, predictor.card, model_folder, dataset)

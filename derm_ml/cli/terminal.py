@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -96,19 +96,14 @@ def print_finding(name: str, finding: Finding) -> None:
     notes.print(mark, f"{name}: {finding.message}")
 
 
-class Steps(Protocol):
-    """What a verb tells of its progress; a bar on a terminal, a line now and then elsewhere."""
-
-    def add_task(self, description: str, *, total: float | None = None) -> Any: ...
-    def update(self, task_id: Any, *, total: float | None = None, completed: float | None = None) -> None: ...
-    def advance(self, task_id: Any, advance: float = 1) -> None: ...
+PAUSE = 15.0  # seconds between two lines of progress in a log
 
 
 class Lines:
-    """Progress for a log: `predict · 120 of 600, about 4 min left`, at most every `pause` seconds."""
+    """Progress for a log: `predict · 120 of 600, about 4 min left`, at most every `PAUSE` seconds."""
 
-    def __init__(self, title: str, pause: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._title, self._pause, self._clock = title, pause, clock
+    def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._title, self._clock = title, clock
         self._steps: list[_Step] = []
         self._said = clock()
 
@@ -127,7 +122,7 @@ class Lines:
         step.total = total or step.total
         step.done = step.done if completed is None else completed
         now = self._clock()
-        if now - self._said >= self._pause:
+        if now - self._said >= PAUSE:
             self._said = now
             notes.print(f"{self._title} · {step.told(now)}", soft_wrap=True)
 

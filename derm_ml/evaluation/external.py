@@ -79,5 +79,6 @@ def images_seen(training: Dataset, dataset: Dataset, split: str) -> int:
     """How many images of a split are, byte by byte, in the training or validation split of another dataset."""
     columns = [name for name in dataset.manifest if str(name).endswith(".sha256") and "mask" not in str(name)]
     learned = training.manifest[training.manifest["split"].isin(_LEARNED)]
-    known = {value for name in columns if name in learned for value in learned[name].dropna()}
-    return int(dataset.split(split)[columns].isin(known).any(axis=1).sum())
+    known = {value for name in columns if name in learned for value in learned[name].tolist() if isinstance(value, str)}
+    rows = dataset.split(split)[columns].to_dict("records")
+    return sum(any(value in known for value in row.values()) for row in rows)

@@ -58,6 +58,15 @@ def test_images_the_model_has_learned_are_counted_or_said_to_be_unchecked(derm, 
     assert images_seen(drawn_dataset, drawn_dataset, "test") == 0
 
 
+def test_an_evaluation_tells_how_far_it_is(derm, model, drawn_dataset, monkeypatch):
+    """Twelve minutes of silence in a log look like a process that hangs."""
+    monkeypatch.setattr("derm_ml.cli.terminal.PAUSE", 0.0)
+    code, _, err = derm("evaluate", LC, model.path, "--data", drawn_dataset.path)
+    assert code == 0
+    n = len(drawn_dataset.split("test"))
+    assert f"evaluate on test · images: {n} of {n}" in err
+
+
 def test_the_task_s_own_data_in_a_later_version_are_no_external_ones(derm, model, drawn_dataset, tmp_path):
     shutil.copytree(drawn_dataset.path, tmp_path / "data" / "prepared" / LC)
     code, out, err = derm("evaluate", LC, model.path)

@@ -116,7 +116,7 @@ def test_progress_goes_into_a_log_now_and_then(capfd, monkeypatch):
     """600 images took twelve minutes in silence."""
     monkeypatch.setattr(terminal.notes, "width", 80)
     now = 0.0
-    lines = terminal.Lines("prepare", pause=15, clock=lambda: now)
+    lines = terminal.Lines("prepare", clock=lambda: now)
     step = lines.add_task("decode", total=600)
     for _ in range(60):
         now += 1.0
