@@ -57,6 +57,11 @@ class ModelFolder:
         return (self.bundle / CARD).exists()
 
     @property
+    def touched(self) -> float:
+        """When something in the folder was written last, in seconds since 1970."""
+        return max((part.stat().st_mtime for part in self.path.iterdir()), default=self.path.stat().st_mtime)
+
+    @property
     def history(self) -> Path:
         return self.path / "history.json"
 

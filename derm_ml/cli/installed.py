@@ -13,7 +13,7 @@ from derm_ml import DermError
 from derm_ml.cli.arguments import open_registry
 from derm_ml.cli.settings import settings_of
 from derm_ml.cli.terminal import print_result
-from derm_ml.places import PROJECT, VARIABLES, environment, installation
+from derm_ml.places import ENV_FILE, VARIABLES, environment, installation
 from derm_ml.registry import all_tasks
 
 _LIBRARIES = ("torch", "onnxruntime", "dagster", "mlflow", "bentoml", "dvc")
@@ -44,7 +44,7 @@ def check() -> None:
 
 def _settings() -> Iterator[str]:
     environment()
-    yield f"{PROJECT / '.env'} can be read" if (PROJECT / ".env").exists() else "there is no .env: all are defaults"
+    yield f"{ENV_FILE} can be read" if ENV_FILE.exists() else f"there is no {ENV_FILE}: all are defaults"
     for task in all_tasks().values():
         given = settings_of(task, None)
         yield f"{task.name}: {str(given).partition('; all others')[0].removeprefix('settings ')}"

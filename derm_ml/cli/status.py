@@ -48,20 +48,16 @@ def _data(task: Task) -> str:
 
 
 def _print_runs(task: Task) -> None:
-    found = sorted(trainings(installation().models(task.name)), key=_touched, reverse=True)
+    found = sorted(trainings(installation().models(task.name)), key=lambda folder: folder.touched, reverse=True)
     if not found:
         print_result(f"trainings: none: `derm fit {task.name}`")
         return
     table = Table("folder", "state", "last written (UTC)", f"test {task.primary_metric}", title="latest trainings")
     for folder in found[:_RUNS]:
         state = "finished" if folder.finished else "not finished"
-        moment = datetime.fromtimestamp(_touched(folder), UTC).isoformat(sep=" ", timespec="minutes")[:16]
+        moment = datetime.fromtimestamp(folder.touched, UTC).isoformat(sep=" ", timespec="minutes")[:16]
         table.add_row(folder.path.name, state, moment, _measured(task, folder))
     print_narrow(table)
-
-
-def _touched(folder: ModelFolder) -> float:
-    return max((file.stat().st_mtime for file in folder.path.iterdir()), default=folder.path.stat().st_mtime)
 
 
 def _measured(task: Task, folder: ModelFolder) -> str:

@@ -80,5 +80,5 @@ def images_seen(training: Dataset, dataset: Dataset, split: str) -> int:
     columns = [name for name in dataset.manifest if str(name).endswith(".sha256") and "mask" not in str(name)]
     learned = training.manifest[training.manifest["split"].isin(_LEARNED)]
     known = {value for name in columns if name in learned for value in learned[name].tolist() if isinstance(value, str)}
-    rows = dataset.split(split)[columns].to_dict("records")
-    return sum(any(value in known for value in row.values()) for row in rows)
+    rows = dataset.split(split).to_dict("records")
+    return sum(any(row[name] in known for name in columns) for row in rows)
