@@ -40,16 +40,17 @@ if TYPE_CHECKING:
     from derm_ml.bundles.bundle import BundleCard
     from derm_ml.data.dataset import Dataset
 
-Images = Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures", show_default=False)]
-Age = Annotated[str, typer.Option(help="years, of the person in all these pictures")]
-Sex = Annotated[str, typer.Option(help="male or female, of the person in all these pictures")]
+Images = Annotated[list[Path], typer.Argument(help="images, or folders of images", show_default=False)]
+Age = Annotated[str, typer.Option(help="age in years, applied to all images given")]
+Sex = Annotated[str, typer.Option(help="male or female, applied to all images given")]
 Facts = Annotated[
-    Path | None, typer.Option(help="a CSV of age and sex by picture: image_id (or filename), age, sex; ISIC's metadata")
+    Path | None,
+    typer.Option(
+        help="a CSV of age and sex by image: image_id (or filename), age, sex. ISIC metadata files work as they are"
+    ),
 ]
 
-Fellow = Annotated[
-    Path | None, typer.Option(help="retinal_findings: photo of the same person's other eye, of one picture")
-]
+Fellow = Annotated[Path | None, typer.Option(help="retinal_findings: photo of the fellow eye (single image only)")]
 
 
 def predict(
@@ -66,9 +67,10 @@ def predict(
     facts: Facts = None,
     option: Options = [],  # noqa: B006
 ) -> None:
-    """Predict pictures: a table for people, --json or --csv for machines. A picture that cannot be read is named.
+    """Predict images. Prints a table, JSON lines (--json) or CSV (--csv). Unreadable files are listed.
 
-    A task that draws (masks, overlays) writes its drawings into a folder; the answer says where.
+    Answers are written as they come. A task that draws (masks, overlays) writes its drawings into a folder; the answer
+    says where.
     """
     task = task_of(task_name)
     asked_by(task, "predict")
@@ -102,7 +104,7 @@ def explain(
     facts: Facts = None,
     option: Options = [],  # noqa: B006
 ) -> None:
-    """Lay a heatmap over each picture: what the network looked at."""
+    """Overlay a Grad-CAM heatmap: the regions that influenced the prediction most."""
     task = task_of(task_name)
     asked_by(task, "predict", " with --picture")
     predictor = predictor_of(task, model)
@@ -128,7 +130,7 @@ def similar(
     data: PreparedData = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> None:
-    """Find the known images most like each picture. The index is made once a model, from the prepared dataset."""
+    """Find the known images most similar to each image. The index is built once per model."""
     from derm_ml.embeddings.made import similar_of
     from derm_ml.embeddings.similar import names_of, similar_answer
     from derm_ml.neutral_ids import installation_ids

@@ -66,11 +66,11 @@ def _print_asking(task: Task) -> None:
 
 def draw(
     task_name: TaskName,
-    n: Annotated[int, typer.Option(min=1, help="how many pictures")] = 240,
+    n: Annotated[int, typer.Option(min=1, help="how many images")] = 240,
     seed: int = 0,
     into: Annotated[Path | None, typer.Option(help="default: data/raw/TASK")] = None,
 ) -> None:
-    """Draw a small labelled image set with exact truth, in a layout as downloaded."""
+    """Generate a small synthetic labelled image set in the folder layout of a public dataset."""
     folder = into or installation().raw(task_name)
     task = task_of(task_name)
     if not is_empty(folder):
@@ -78,7 +78,7 @@ def draw(
     with writing(folder, making=True):
         folder.mkdir(parents=True, exist_ok=True)
     task.draw(folder, n, seed)
-    notes.print(f"drew {n} pictures into {folder}")
+    notes.print(f"{n} synthetic images in {folder}")
 
 
 def fetch(

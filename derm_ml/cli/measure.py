@@ -140,7 +140,7 @@ def make(
     model: TrainedModel,
     data: PreparedData = None,
 ) -> None:
-    """Make something of a model beside its evaluation: a sheet of heatmaps, an embedding table, a map."""
+    """Create an extra artifact for a model: heatmaps, embeddings, map, index."""
     task = task_of(task_name)
     known = {a.name: a for a in task.artifacts}
     if artifact not in known:

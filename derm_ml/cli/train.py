@@ -78,7 +78,7 @@ def autoencode(
     out: Annotated[Path | None, typer.Option(help="model folder; default: out/TASK/RECIPE-ID")] = None,
     against: Annotated[Path | None, typer.Option(help="a classifier's model folder, to compare embeddings")] = None,
 ) -> None:
-    """Train an autoencoder on the images of a task and report reconstructions and codes. Labels are not learned."""
+    """Train an autoencoder on the images of a task and report reconstructions and codes. Labels are not used."""
     from derm_ml.bundles.bundle import model_of
     from derm_ml.bundles.classifier import Classifier
     from derm_ml.embeddings.autoencoder import AutoencoderPredictor
