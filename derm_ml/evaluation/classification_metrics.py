@@ -55,8 +55,9 @@ def measure(cases: Cases) -> Measured:
 def _ranking(measure: Callable[..., Metric], cases: Cases, label: str) -> Metric:
     """A ranking metric of a label; undefined where the model gives too few distinct scores to rank by."""
     p, y = cases.p(label), cases.y(label)
-    why = classification.no_ranking(p[classification.known(y)])
-    return undefined(len(p), why) if why else measure(p, y, cases.groups)
+    keep = classification.known(y)
+    why = classification.no_ranking(p[keep])
+    return undefined(int(keep.sum()), why) if why else measure(p, y, cases.groups)
 
 
 def _ranking_metrics(cases: Cases, areas: dict[str, Metric]) -> dict[str, Metric]:
@@ -66,7 +67,8 @@ def _ranking_metrics(cases: Cases, areas: dict[str, Metric]) -> dict[str, Metric
     columns = cases.columns(cases.scored)
     p, y = cases.probabilities[:, columns], cases.targets[:, columns]
     flat = next((metric.note for metric in each.values() if metric.value is None), "")
-    mean = undefined(len(p), flat) if flat else classification.mean_roc_auc(p, y, cases.groups)
+    n = int(classification.known(y).any(axis=1).sum())
+    mean = undefined(n, flat) if flat else classification.mean_roc_auc(p, y, cases.groups)
     return {"auc_mean": mean, **each}
 
 

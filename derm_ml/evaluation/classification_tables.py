@@ -57,12 +57,11 @@ def tables(cases: Cases, measured: Measured, mistakes: list[Row]) -> dict[str, l
 
 def _label_row(cases: Cases, label: str, area: Metric, precision: Metric) -> Row:
     y = cases.y(label)
-    positives = int((y == 1).sum())
     return {
         "label": label,
         "n": area.n,
-        "positives": positives,
-        "negatives": area.n - positives,
+        "positives": int((y == 1).sum()),
+        "negatives": int((y == 0).sum()),
         "auc": area.value,
         "auc_low": area.low,
         "auc_high": area.high,

@@ -69,8 +69,10 @@ def _points(
         claimed, short = fit_recall_points(*given, recalls, groups=patients)
         points, unclaimed = [*points, *claimed], [*unclaimed, *short]
         if card.head == "sigmoid" and len(card.labels) > 1:
-            points += [
-                fit_specificity_point(f"specificity_{wanted:g}", *given, wanted, groups=patients)
-                for wanted in SPECIFICITIES
-            ]
+            for wanted in SPECIFICITIES:
+                found = fit_specificity_point(f"specificity_{wanted:g}", *given, wanted, groups=patients)
+                if isinstance(found, OperatingPoint):
+                    points.append(found)
+                else:
+                    unclaimed.append(found)
     return tuple(points), tuple(unclaimed)

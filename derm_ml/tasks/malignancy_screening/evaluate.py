@@ -21,7 +21,7 @@ from derm_ml.evaluation.classification import (
 from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.figures.screening import decision_curve_figure
 from derm_ml.metrics import calibration
-from derm_ml.metrics.classification import no_ranking
+from derm_ml.metrics.classification import known, no_ranking
 from derm_ml.metrics.intervals import clopper_pearson, estimate
 from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.metrics.operating_points import MeasuredPoint, measure_point, recall_bound
@@ -112,8 +112,9 @@ def repeat(predictor: Classifier, dataset: Dataset, ids: Sequence[str], split: s
 
 
 def _partial_area(p: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Metric:
-    flat = no_ranking(p)
-    return undefined(len(p), flat) if flat else partial_auc_metric(p, y, groups)
+    keep = known(y)
+    flat = no_ranking(p[keep])
+    return undefined(int(keep.sum()), flat) if flat else partial_auc_metric(p, y, groups)
 
 
 def _in_order(metrics: dict[str, Metric], point: str, partial: Metric) -> dict[str, Metric]:
