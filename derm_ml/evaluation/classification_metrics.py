@@ -32,7 +32,8 @@ def measure(cases: Cases) -> Measured:
     """Every metric of these cases.
 
     `auc_mean` (of two or more scored labels), `auc_<label>`, `balanced_accuracy`, `accuracy`,
-    `average_precision_<label>`, `ece` and `brier` (both also before calibration, `…_uncalibrated`), and for
+    `average_precision_<label>`, `ece` and `brier` (both also before calibration, `…_uncalibrated`), `ece_by_chance`
+    (what calibrated probabilities measure on these cases), and for
     each operating point `sensitivity_<label>_at_<point>` and `specificity_<label>_at_<point>`.
     A model that gives every case the same score has undefined ranking metrics that say so.
     """
@@ -129,9 +130,13 @@ def _calibration_metrics(cases: Cases) -> dict[str, Metric]:
             sure, right = calibration.confidence(probabilities[keep], cases.targets[keep])
             why = "no case has exactly one known class"
             error = measured(calibration.ece, cases.groups[keep], sure, right, why=why)
+            asked = sure, right, cases.groups[keep]
         else:
             error = measured(calibration.mean_ece, groups, p, y, why="a label is unknown in all cases")
+            asked = p, y, groups
         found[f"ece{suffix}"] = error
+        if not suffix:
+            found["ece_by_chance"] = calibration.chance_metric(*asked)
         found[f"brier{suffix}"] = measured(calibration.brier, groups, p, y, why="no target is known")
     return found
 

@@ -49,7 +49,7 @@ class Policy(Settings):
     operating_point: str = Field("balanced", description="where the service decides if it is not asked for another")
     recall_bound: float | None = Field(None, gt=0, le=1, description="lower bound of the recall at that point")
     specificity: float | None = Field(None, ge=0, le=1, description="least specificity at that point")
-    calibration_error: float | None = Field(None, ge=0, le=1, description="largest expected calibration error (warns)")
+    calibration_error: float | None = Field(None, ge=0, le=1, description="largest ECE beyond chance (warns)")
 
     @classmethod
     def of(cls, task: Task | str) -> Policy:
