@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.evaluation.cases import Cases
 from derm_ml.metrics import calibration, classification
-from derm_ml.metrics.intervals import Statistic, measured, weighted_mean
+from derm_ml.metrics.intervals import measured, weighted_mean
 from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.metrics.operating_points import MeasuredPoint, measure_point
 
@@ -79,8 +79,9 @@ def _mean_precision(cases: Cases) -> dict[str, Metric]:
         return {}
     columns = cases.columns(cases.scored)
     p, y = cases.probabilities[:, columns], cases.targets[:, columns]
-    why = "a label has no positives here"
-    return {"average_precision_mean": measured(classification.mean_precision_area, cases.groups, p, y, why=why)}
+    why, mean_area = "a label has no positives here", classification.mean_precision_area
+    fewest = classification.patients_of_the_rarer(y, cases.groups)
+    return {"average_precision_mean": measured(mean_area, cases.groups, p, y, why=why, rests_on=fewest)}
 
 
 def _pseudo_label_metrics(card: BundleCard) -> dict[str, Metric]:
@@ -97,12 +98,12 @@ def _class_metrics(cases: Cases) -> dict[str, Metric]:
     """Of the likeliest class, where classes exclude each other."""
     keep = cases.classed
     guess, truth = cases.probabilities[keep].argmax(axis=1), cases.targets[keep].argmax(axis=1)
-    statistics: dict[str, Statistic] = {
-        "balanced_accuracy": classification.balanced_accuracy,
-        "accuracy": classification.accuracy,
+    why, groups = "no case has exactly one known class", cases.groups[keep]
+    fewest = classification.patients_of_the_rarest(truth, groups)
+    return {
+        "balanced_accuracy": measured(classification.balanced_accuracy, groups, guess, truth, why=why, rests_on=fewest),
+        "accuracy": measured(classification.accuracy, groups, guess, truth, why=why),
     }
-    why = "no case has exactly one known class"
-    return {name: measured(s, cases.groups[keep], guess, truth, why=why) for name, s in statistics.items()}
 
 
 def _label_metrics(cases: Cases) -> dict[str, Metric]:
@@ -112,9 +113,11 @@ def _label_metrics(cases: Cases) -> dict[str, Metric]:
     flagged = cases.probabilities[keep] >= cases.cutoffs
     there = classification.known(y)
     right = ((flagged == (y == 1)) & there).sum(axis=1) / there.sum(axis=1)
-    halves = classification.mean_of_sensitivity_and_specificity
+    halves, fewest = classification.mean_of_sensitivity_and_specificity, classification.patients_of_the_rarer(y, groups)
     return {
-        "balanced_accuracy": measured(halves, groups, flagged, y, why="a label has no positives or no negatives here"),
+        "balanced_accuracy": measured(
+            halves, groups, flagged, y, why="a label has no positives or no negatives here", rests_on=fewest
+        ),
         "accuracy": measured(weighted_mean, groups, right, why="no target is known"),
     }
 

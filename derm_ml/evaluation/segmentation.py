@@ -163,6 +163,7 @@ def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
         table["answer.confidence"].to_numpy(float),
         table["dice"].to_numpy(float),
         why="confidence or Dice is the same for all pictures",
+        limits=(-1, 1),
     )
     return metrics
 

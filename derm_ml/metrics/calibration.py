@@ -159,7 +159,7 @@ def ece_by_chance(
 
     probabilities and targets (N,) or (N, L), of several labels the mean. Targets are drawn anew from the probabilities
     (consistency resampling: Bröcker & Smith, Weather and Forecasting 22, 2007), case by case; what the images of one
-    patient have in common widens the result by the design effect of `groups`. Empty where no target of a label is known.
+    patient have in common widens the result by the design effect of `groups`. Empty where a label has no known target.
     """
     p, y = (np.asarray(a, np.float64).reshape(len(targets), -1) for a in (probabilities, targets))
     if not len(p) or np.isnan(y).all(axis=0).any():
@@ -199,7 +199,9 @@ def chance_metric(probabilities: np.ndarray, targets: np.ndarray, groups: Sequen
     if not len(drawn):
         return undefined(n, "a label is unknown in all cases")
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Metric(float(drawn.mean()), float(low), float(high), n, "what calibrated probabilities measure on these cases")
+    return Metric(
+        float(drawn.mean()), float(low), float(high), n, "what calibrated probabilities measure on these cases"
+    )
 
 
 def brier(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:

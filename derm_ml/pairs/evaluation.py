@@ -178,7 +178,7 @@ def _registration_error(table: pd.DataFrame) -> Metric:
         return values[order][(heights >= heights[:, -1:] / 2).argmax(axis=1)]
 
     errors = known["registration_error"].to_numpy(float)
-    return measured(median, known["group"].to_numpy(str), errors, why="no pair with known places")
+    return measured(median, known["group"].to_numpy(str), errors, why="no pair with known places", limits=None)
 
 
 def _calibration(table: pd.DataFrame) -> dict[str, Metric]:
