@@ -102,7 +102,7 @@ def area_rows(designs: list[Design], data_sets: int, resamples: int) -> Iterator
 
 
 def other_rows(data_sets: int, resamples: int) -> Iterator[dict[str, str]]:
-    """Coverage for the other two kinds of primary metric: the mean of a score of each image, and a part of the curve."""
+    """Coverage for other kinds of metric: the mean of a score of each image, and the area of a part of the curve."""
     for design in (Design(p, m, 0.3, r, 0.85) for p, m in DESIGNS[:4] for r in (0.0, 0.5)):
         rng, groups = np.random.default_rng(0), design.groups
         whole = 1 - HIGH_RECALL

@@ -26,6 +26,7 @@ from derm_ml.promotion.doctor import Check, examine
 from derm_ml.promotion.ledger import Ledger, Standing, standing
 from derm_ml.promotion.transaction import (
     champion_of,
+    looked_at,
     promote,
     read_champion,
     reinstate,
@@ -55,7 +56,10 @@ class Promotions:
         return read_champion(task, self.registry, champion_of(task, self.registry, self.ledger(task)))
 
     def promote(self, task: Task, bundle: Path, *, dry_run: bool = False) -> Decision:
-        """Decide whether a bundle becomes the champion; unless `dry_run`, register it and carry the decision out."""
+        """Decide whether a bundle becomes the champion; unless `dry_run`, register it and carry the decision out.
+
+        The look at the test split is counted either way.
+        """
         evaluation = evaluation_of(bundle)
         if not dry_run:
             return self.promote_version(task, self.registry.register(task, bundle, evaluation).number)
@@ -66,18 +70,20 @@ class Promotions:
         return promote(task, number, self.registry, self.ledger(task), self._data)
 
     def preview(self, task: Task, number: int) -> Decision:
-        """What a promotion of a registered version would decide now; changes nothing."""
+        """What a promotion of a registered version would decide now; no alias moves, the look is counted."""
         return self._weighed(task, self.registry.read(task, number))
 
     def _weighed(self, task: Task, candidate: ModelVersion) -> Decision:
-        now = champion_of(task, self.registry, self.ledger(task))
+        ledger = self.ledger(task)
+        now = champion_of(task, self.registry, ledger)
         model = Bundle.open_trusted(candidate.bundle).version
         if now.champion is not None and (candidate.number == now.champion or self._is_champion(task, model, candidate)):
             return Decision(True, (f"version {now.champion} is the champion already",))
         if why := withdrawn_because(task, Bundle.open_trusted(candidate.bundle), now):
             return Decision(False, (why,))
         evidence = evidence_of(task, candidate, self._data)
-        return weigh(task, evidence, read_champion(task, self.registry, now), self._data)
+        looked = looked_at(evidence, ledger, now, "dry run")
+        return weigh(task, evidence, read_champion(task, self.registry, now), self._data, looked)
 
     def _is_champion(self, task: Task, model: str, candidate: ModelVersion) -> bool:
         """Whether a folder holds what registering would find to be the champion: its model and its evaluation."""

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
+from derm_ml.bundles.bundle import Bundle
 from derm_ml.cli.arguments import (
     PreparedData,
     TaskName,
@@ -22,10 +23,11 @@ from derm_ml.cli.terminal import notes, print_finding, print_result, print_table
 from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.evaluation.report import PAGE
 from derm_ml.evaluation.report import save as save_report
-from derm_ml.machine import writing
+from derm_ml.machine import WriteError, writing
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
 from derm_ml.progress import hearing
+from derm_ml.promotion.looks import count_look
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.task import Task
 
@@ -59,6 +61,10 @@ def evaluate(
             evaluation = _external(task, evaluation, predictor.card, model_folder, dataset)
             folder = model_folder.external(dataset.md5, split)
         save_report(evaluation, folder)
+    try:
+        count_look(installation().ledger(task.name), evaluation, Bundle.open(bundle).card, "evaluate")
+    except WriteError as error:
+        notes.print(f"- this look at the test split is not counted: {error}", markup=False)
     columns = ("metric", "value", "95 % interval", "n")
     table = Table(*columns, title=f"{task.title} · {split}")
     for name, metric in evaluation.metrics.items():

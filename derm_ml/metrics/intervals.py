@@ -28,6 +28,7 @@ from derm_ml.metrics.metric import Metric, undefined
 Statistic = Callable[..., np.ndarray]  # (*arrays, weights (B, N)) -> (B,)
 RESAMPLES = 1000  # the ends of a 95 % interval then rest on 25 resamples each
 LEVEL = 0.95
+REACH = float(norm.ppf(0.5 + LEVEL / 2))  # standard deviations of a normal variable to either side: 1.96
 SHARE = (0.0, 1.0)  # the range of most metrics: their intervals are symmetric on the logit scale, and stay inside
 BLOCKS = 200  # parts of which one after the other is left out to see how few cases a value rests on
 FEW = 10  # groups: fewer give intervals whose coverage strays, see docs/intervals.md
@@ -207,14 +208,16 @@ def positives_needed(recall: float, level: float = LEVEL) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """metric(a) − metric(b) on the same cases: value, interval at `level`, one-sided p of a being no better than b."""
+    """metric(a) − metric(b) on the same cases: value, interval, one-sided p of a being no better than b.
+
+    The interval reaches `REACH` standard deviations to either side, 95 %, unless it was asked to reach further.
+    """
 
     value: float
     low: float
     high: float
     p: float
     n: int
-    level: float = LEVEL
     groups: int = 0  # that were resampled; 0: not counted
 
 
@@ -226,12 +229,13 @@ def paired_difference(
     *arrays: np.ndarray,
     n: int = RESAMPLES,
     seed: int = 0,
-    level: float = LEVEL,
+    reach: float = REACH,
 ) -> Difference:
     """Compare two models on the same cases: both see the same resampled patients.
 
     `statistic(a, *arrays, weights)` against `statistic(b, *arrays, weights)`. Interval and p value take the difference
     for normal, with the standard deviation of the resamples: percentiles of them reject a true null too often.
+    `reach` standard deviations go to either side.
     Raises `ValueError` when the arrays do not match or the difference is undefined.
     """
     if a.shape != b.shape:
@@ -245,9 +249,9 @@ def paired_difference(
     if spread is None:
         raise ValueError(f"the difference is undefined in most resamples of {count} patients")
     if spread < 1e-12:  # as of the same ranking: nothing to tell apart
-        return Difference(value, value, value, 0.0 if value > 0 else 1.0, len(a), level, count)
-    half = float(norm.ppf(0.5 + level / 2)) * spread
-    return Difference(value, value - half, value + half, float(norm.sf(value / spread)), len(a), level, count)
+        return Difference(value, value, value, 0.0 if value > 0 else 1.0, len(a), count)
+    half = reach * spread
+    return Difference(value, value - half, value + half, float(norm.sf(value / spread)), len(a), count)
 
 
 def delong_difference(a: np.ndarray, b: np.ndarray, targets: np.ndarray) -> Difference:
@@ -275,7 +279,7 @@ def delong_difference(a: np.ndarray, b: np.ndarray, targets: np.ndarray) -> Diff
     value = float(areas[0] - areas[1])
     if error < 1e-12:  # the same ranking: nothing to tell apart
         return Difference(value, value, value, 0.0 if value > 0 else 1.0, len(targets))
-    half = float(norm.ppf(0.5 + LEVEL / 2)) * error
+    half = REACH * error
     return Difference(value, value - half, value + half, float(norm.sf(value / error)), len(targets))
 
 
