@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derm_ml import DermError
+from derm_ml import DermError, formats
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.promotion.contract import Data, ModelVersion
@@ -117,13 +117,14 @@ def _interval(paired: Difference | None, looked: Looked) -> str:
 
 
 def evidence_of(task: Task, candidate: ModelVersion, data: Data) -> Evidence:
-    """What speaks for a candidate now: measured again where the data have changed since it was trained.
+    """What speaks for a candidate now: measured again where the data have changed since it was trained, or where an
+    earlier version of the program measured it otherwise.
 
     Raises `DermError` if bundle, evaluation or the dataset cannot be read.
     """
     own = Bundle.open_trusted(candidate.bundle).card.dataset_md5
     present = data.present(task) or own
-    if present == own:
+    if present == own and Evaluation.load(candidate.evaluation).format_version == formats.EVALUATION.version:
         return Evidence.read(task, candidate.bundle, candidate.evaluation, data.dataset(task, own))
     measured = data.measure(task, candidate.bundle, present)
     return Evidence.read(task, candidate.bundle, measured, data.dataset(task, present), own_data=False)

@@ -52,6 +52,9 @@ class Policy(Settings):
         description="how far a number predicted again may lie from the stored one (times 1 + its size): "
         "another machine's kernels round differently",
     )
+    prevalence: float | None = Field(
+        None, gt=0, lt=1, description="share of the positives where the model is used; the report gives the PPV there"
+    )
     operating_point: str = Field("balanced", description="where the service decides if it is not asked for another")
     recall_bound: float | None = Field(None, gt=0, le=1, description="lower bound of the recall at that point")
     specificity: float | None = Field(None, ge=0, le=1, description="least specificity at that point")
