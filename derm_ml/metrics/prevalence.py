@@ -1,13 +1,13 @@
 """The same model where a disease is rarer or more frequent: probabilities and shares corrected for the prior shift.
 
-    shifted(p, trained, here)                         probabilities as they are at another prevalence
+    at_prevalence(p, trained, here)                         probabilities as they are at another prevalence
     prevalence_metric(p, trained, groups)             the prevalence there, estimated from answers without labels
 
 Both rest on one assumption: only how often the classes occur has changed, not how each of them looks. A new camera
 breaks it, and neither correction can notice. Source: Saerens, Latinne & Decaestecker, Neural Computation 14 (2002).
 
 Example:
-    >>> round(float(shifted(np.array([0.5]), 0.5, 0.02)[0]), 3)   # one of two where half are ill, one of fifty here
+    >>> round(float(at_prevalence(np.array([0.5]), 0.5, 0.02)[0]), 3)   # one of two there, of fifty here
     0.02
 """
 
@@ -24,7 +24,7 @@ HALVINGS = 25  # of the interval the share lies in: to 3e-8
 FEWEST = 50  # answers: of fewer the estimate is little more than the prevalence it started from
 
 
-def shifted(probabilities: np.ndarray, trained: float | np.ndarray, here: float | np.ndarray) -> np.ndarray:
+def at_prevalence(probabilities: np.ndarray, trained: float | np.ndarray, here: float | np.ndarray) -> np.ndarray:
     """Probabilities that are calibrated at the prevalence `trained`, as they are at the prevalence `here`.
 
     Of one label (N,) with two numbers in (0, 1); of L classes that exclude each other (N, L) with two arrays (L,) that
