@@ -54,7 +54,7 @@ def tables(cases: Cases, measured: Measured, mistakes: list[Row]) -> dict[str, l
     if cases.card.class_limits and cases.classed.any():
         keep = cases.classed
         sets = prediction_sets(cases.probabilities[keep], np.array(cases.card.class_limits))
-        truth, rows = cases.targets[keep].argmax(axis=1), cases.frame[keep].reset_index(drop=True)
+        truth, rows = cases.targets[keep].argmax(axis=1), cases.frame.loc[keep].reset_index(drop=True)
         tables["prediction_sets"] = coverage_by_subgroup(rows, sets, truth, cases.groups[keep], cases.labels)
     if cases.card.pseudo_labels:
         tables["pseudo_labels"] = [dict(row) for row in cases.card.pseudo_labels.precision]
