@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import chi2, norm
+from typer.testing import CliRunner
 
+from derm_ml import cli
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.metrics.classification import auc
 from derm_ml.metrics.intervals import bootstrap, estimate
@@ -208,3 +211,18 @@ def test_an_honest_model_is_promoted_after_a_few_looks(drawn, tmp_path):
     assert decision.promote
     assert "2.80 instead of 1.96 standard deviations: 3 models looked at on this test split" in decision.reasons[0]
     assert drawn.aliases[CHAMPION] == 4
+
+
+@pytest.mark.slow
+def test_derm_evaluate_counts_its_look_at_the_test_split_and_at_no_other(
+    colour_models, tinted_dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DERM_HOME", str(tmp_path / "home"))
+    ledger = tmp_path / "home" / "ledger" / "lesion_classification.jsonl"
+    model = shutil.copytree(colour_models["fair"], tmp_path / "model")
+    for split, counted in (("validation", 0), ("test", 1), ("test", 1)):
+        words = ["evaluate", "lesion_classification", str(model), "--data", str(tinted_dataset.path), "--split", split]
+        result = CliRunner().invoke(cli.app, words)
+        assert result.exit_code == 0, result.output
+        assert len(Ledger(ledger.with_name("lesion_classification.looks.jsonl")).entries()) == counted
+    assert Looks(Ledger(ledger)).at(tinted_dataset.split_hash("test")) == Looked(1)
