@@ -1,6 +1,6 @@
 """How often do the intervals hold the true value, and how often does a paired comparison reject a true null?
 
-    python benchmarks/coverage.py                    the grid of docs/intervals.md, about 12 minutes on one core
+    python benchmarks/coverage.py                    the grid of docs/intervals.md, half an hour and more on one core
     python benchmarks/coverage.py --data-sets 200    rougher and faster
 
 Patients are drawn whose images share a part of what makes their label and their score (`correlation`, on the scale of
