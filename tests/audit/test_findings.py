@@ -18,8 +18,8 @@ from derm_ml.audit.findings import KINDS, audit
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
 from derm_ml.registry import get_task
+from derm_ml.synthetic.off_topic import blank, off_topic
 from derm_ml.tables import read_table
-from tests.audit.conftest import blank, off_topic
 
 pytestmark = pytest.mark.slow  # every case audits a few hundred images
 

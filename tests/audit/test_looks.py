@@ -8,7 +8,7 @@ import pytest
 
 from derm_ml.audit.looks import look_at
 from derm_ml.synthetic.lesions import draw_lesion
-from tests.audit.conftest import blank
+from derm_ml.synthetic.off_topic import blank
 
 
 @pytest.fixture(scope="module")
