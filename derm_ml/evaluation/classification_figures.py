@@ -26,7 +26,9 @@ CAPTIONS = {
     "errors of the label.",
     "operating_points": "Thresholds were fitted on validation only and are measured here. Intervals: exact "
     "(Clopper-Pearson) or patient bootstrap, whichever is wider.",
-    "subgroups": "AUC in each subgroup. A group with fewer than 10 positives or 10 negatives is not evaluable.",
+    "subgroups": "AUC in each subgroup. A group with fewer than 10 positives or 10 negatives is not evaluable. Tone of "
+    "skin: as a person read it, else estimated from the pixels around the lesion (ITA), which the light shifts.",
+    "stress": "What the mean AUC loses when the same images are changed; at most 30 images of each label.",
     "co_occurrence": "Cases that carry both labels; on the diagonal, all that carry the label. Left the truth, right "
     "what was decided. The small figure is the share of the row.",
     "pseudo_labels": "How often the labels given to unlabelled images were right, where the truth is known. Validation "

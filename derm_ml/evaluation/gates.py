@@ -39,4 +39,4 @@ def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
     return Finding(metric.value <= 0.10, f"ECE {metric.value:.3f} (n = {metric.n})", figures={"ece": metric.value})
 
 
-PSEUDO_LABEL_GATE = Gate("pseudo_labels_helped", pseudo_labels_helped)
+PSEUDO_LABEL_GATE = Gate("pseudo_labels_helped", pseudo_labels_helped, hazard="a model that learned its own errors")

@@ -1,6 +1,6 @@
 """What befalls photographs of skin: hair, a ruler, ink, a dark corner, blur, compression, a colour cast, a turn.
 
-    STRESS["hair"](image)      LEAKS["turn 15"](image)      dotted(colour, corner)(image)
+    STRESS["hair"](image)      LEAKS["turn 15"](image)      with_dot(colour, corner)(image)
 
 Each takes and gives RGB (H, W, 3) uint8 and changes nothing in place. The same image is always changed in the same way:
 what is drawn by chance is seeded with the image itself, so that a check can be repeated.
@@ -102,7 +102,7 @@ def cropped(image: np.ndarray, share: float) -> np.ndarray:
     return np.ascontiguousarray(image[y : height - y, x : width - x])
 
 
-def captioned(image: np.ndarray) -> np.ndarray:
+def with_text(image: np.ndarray) -> np.ndarray:
     """With a line of text burned in, as cameras and archives do."""
     drawn, height = np.ascontiguousarray(image).copy(), image.shape[0]
     cv2.putText(drawn, "ID 2041-07 12/03", (4, height - 8), cv2.FONT_HERSHEY_SIMPLEX, height / 320, (255, 255, 255), 1,
@@ -110,7 +110,7 @@ def captioned(image: np.ndarray) -> np.ndarray:
     return drawn
 
 
-def dotted(colour: int, corner: int) -> Change:
+def with_dot(colour: int, corner: int) -> Change:
     """A change: a dot in one of the four corners, in one of many distinct colours."""
     hue = (colour * 0.381966) % 1  # the golden section keeps any number of hues apart
     rgb = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.9, 0.9))
@@ -145,6 +145,6 @@ LEAKS: Mapping[str, Change] = {
     "turn 10": partial(turned, degrees=10),
     "turn 15": turned,
     "turn 20": partial(turned, degrees=20),
-    "text": captioned,
+    "text": with_text,
     "ink": inked,
 }

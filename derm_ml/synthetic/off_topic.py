@@ -1,6 +1,6 @@
 """Images that do not belong into a set of lesions: of something else, or of nothing.
 
-off_topic(k, height, width)      blank(k, height, width)          RGB (height, width, 3) uint8, the same for the same k
+off_topic(k, height, width)      empty(k, height, width)          RGB (height, width, 3) uint8, the same for the same k
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def off_topic(k: int, height: int, width: int) -> np.ndarray:
     return image
 
 
-def blank(k: int, height: int, width: int) -> np.ndarray:
+def empty(k: int, height: int, width: int) -> np.ndarray:
     """One colour with the noise of a camera, every second one darker towards its corners."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     light = (1 - 0.25 * (k % 2) * (x * x + y * y))[..., None]

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from derm_ml.files import replacing_file
-from derm_ml.images.changes import LEAKS, blurred, dotted
+from derm_ml.images.changes import LEAKS, blurred, with_dot
 from derm_ml.images.decode import INGEST_FORMATS, decode
 from derm_ml.records import DataError, Reading, Sample
 from derm_ml.sentences import WrongValue, unknown
@@ -81,7 +81,7 @@ def plant(
         images = _with_leaks(images, share, rng)
     if "shortcut" in plants:
         images = [
-            image.changed("shortcut", dotted(labels.index(image.label), int(rng.integers(4)))) for image in images
+            image.changed("shortcut", with_dot(labels.index(image.label), int(rng.integers(4)))) for image in images
         ]
     return _write(images, into)
 
