@@ -51,6 +51,11 @@ def setting_path(variable: str) -> Path | None:
     return _in_project(given) if given else None
 
 
+def lesion_segmenter() -> Path | None:
+    """The segmenter that says where lesions are when a classifier is probed (`DERM_SEGMENTER`), if one is set."""
+    return setting_path("DERM_SEGMENTER")
+
+
 def read_settings() -> None:
     """Complete this process's environment by the project's `.env`: what every entrance does first.
 

@@ -1,6 +1,6 @@
 """Where the lesions of a dataset's images are: drawn by a segmenter, else as the dataset's masks say, else the middle.
 
-places = LesionPlaces.here()                 the segmenter DERM_SEGMENTER names, where it names one
+places = LesionPlaces.here()                 with the segmenter this installation names, if any
 places.of(dataset, row), places.said
 """
 
@@ -17,9 +17,7 @@ from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.data.dataset import Dataset
 from derm_ml.images.lesion_place import boxed, central
 from derm_ml.model_folder import bundle_named
-from derm_ml.places import setting_path
-
-SETTING = "DERM_SEGMENTER"
+from derm_ml.places import lesion_segmenter
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class LesionPlaces:
     @classmethod
     def here(cls) -> LesionPlaces:
         """With the segmenter this installation names, if any. Raises `BundleError` where it cannot be opened."""
-        path = setting_path(SETTING)
+        path = lesion_segmenter()
         return cls(Segmenter(bundle_named(path)) if path else None)
 
     def of(self, dataset: Dataset, row: Mapping[str, Any], image: np.ndarray) -> np.ndarray:
