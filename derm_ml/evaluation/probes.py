@@ -92,7 +92,8 @@ class Probes:
         if not {SHARE, SKIN_TONE, *(column for columns in names.values() for column in columns)} <= {*predictions}:
             return None
         logits = {change: predictions[columns].to_numpy(np.float64) for change, columns in names.items()}
-        return cls(card.labels, logits, *(predictions[name].to_numpy(np.float64) for name in (SHARE, SKIN_TONE)))
+        share, tone = (predictions[name].to_numpy(np.float64) for name in (SHARE, SKIN_TONE))
+        return cls(card.labels, logits, share, tone)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Column → (N,) numbers. The place first: promotion names the first one that differs."""

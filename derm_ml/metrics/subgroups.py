@@ -129,7 +129,7 @@ def widest_gap(
         if value is not None:
             by_attribute.setdefault(attribute, []).append((value, name, inside))
     pairs = [
-        (attribute, *(choose(found, key=lambda group: group[0]) for choose in (max, min)))
+        (attribute, max(found, key=_value_of), min(found, key=_value_of))
         for attribute, found in by_attribute.items()
         if len(found) > 1
     ]
@@ -138,6 +138,10 @@ def widest_gap(
     attribute, best, worst = max(pairs, key=lambda pair: pair[1][0] - pair[2][0])
     found = measured(_gap, groups, scores, targets, best[2], worst[2], why="a subgroup lacks positives or negatives")
     return replace(found, n=int((best[2] | worst[2]).sum()), note=f"{attribute} {best[1]} against {worst[1]}")
+
+
+def _value_of(group: tuple[float, str, np.ndarray]) -> float:
+    return group[0]
 
 
 def _gap(

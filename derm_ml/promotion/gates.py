@@ -22,6 +22,7 @@ from derm_ml.task import Finding, Gate
 
 if TYPE_CHECKING:
     from derm_ml.evaluation.record import Evaluation
+    from derm_ml.metrics.metric import Metric
 
 
 def ranks_by_the_lesion(evaluation: Evaluation) -> Finding:
@@ -30,7 +31,7 @@ def ranks_by_the_lesion(evaluation: Evaluation) -> Finding:
     if score is None:
         return _not_probed(evaluation)
     if score.value is None:
-        return Finding.not_evaluable(score.note)
+        return _unjudged(score)
     label = worst_label(score)
     hidden = evaluation.metrics[f"auc_{label}_{HIDDEN}"]
     there = hidden.low is not None and hidden.low > 0.5
@@ -60,8 +61,10 @@ def fails_no_subgroup(evaluation: Evaluation) -> Finding:
     floor, worst = Policy.of(evaluation.task).subgroup_floor, evaluation.metrics.get(WORST_SUBGROUP)
     if worst is None:
         return _not_probed(evaluation)
-    if worst.value is None or worst.high is None or floor is None:
-        return Finding.not_evaluable(worst.note if floor is not None else "the policy names no floor of subgroups")
+    if floor is None:
+        return Finding.not_evaluable("the policy names no floor of subgroups")
+    if worst.value is None or worst.high is None:
+        return _unjudged(worst)
     message = f"lowest AUC {worst} of {worst.note}; the floor is {floor:g}"
     return Finding(worst.high >= floor, message, figures={WORST_SUBGROUP: worst.value})
 
@@ -71,8 +74,10 @@ def serves_subgroups_alike(evaluation: Evaluation) -> Finding:
     limit, gap = Policy.of(evaluation.task).subgroup_gap, evaluation.metrics.get(WIDEST_GAP)
     if gap is None:
         return _not_probed(evaluation)
-    if gap.value is None or gap.low is None or limit is None:
-        return Finding.not_evaluable(gap.note if limit is not None else "the policy names no gap of subgroups")
+    if limit is None:
+        return Finding.not_evaluable("the policy names no gap of subgroups")
+    if gap.value is None or gap.low is None:
+        return _unjudged(gap)
     message = f"widest gap {gap}: {gap.note}; at most {limit:g} is wanted"
     return Finding(gap.low <= limit, message, figures={WIDEST_GAP: gap.value})
 
@@ -89,6 +94,10 @@ def holds_under_stress(evaluation: Evaluation) -> Finding:
     worst = max(judged, key=lambda row: row["loss"])
     said = f"{worst['change']} costs most: {worst['loss']:+.3f} ({worst['low']:+.3f} to {worst['high']:+.3f})"
     return Finding(not costly, f"{said} of AUC, n = {worst['n']}; at most {limit:g} is wanted", tuple(costly))
+
+
+def _unjudged(metric: Metric) -> Finding:
+    return Finding.not_evaluable(metric.note.removeprefix("not evaluable: "))
 
 
 def _not_probed(evaluation: Evaluation) -> Finding:
