@@ -33,6 +33,7 @@ from derm_ml.evaluation.report import save as save_report
 from derm_ml.model_folder import ModelFolder
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
+from derm_ml.promotion.decision import Decision
 from derm_ml.promotion.looks import AUTOMATION, count_look
 from derm_ml.recipe import Recipe
 from derm_ml.task import Artifact, Task
@@ -394,6 +395,7 @@ def register(
         decision = Promotions(registry).preview(task, version.number)
         would = "would be granted" if decision.promote else "would be refused"
         said = {VERDICT: decision.promote, "promotion": text(f"{would}: {'; '.join(decision.reasons)}")}
+        said |= _checks(decision)
     except DermError as error:  # the version is there all the same, and its promotion will say it again
         said = {VERDICT: False, "promotion": text(f"cannot be decided: {error}")}
     say(context, f"promotion of version {version.number} {said['promotion'].value}")
@@ -415,8 +417,13 @@ def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegist
     if not decision.promote:
         raise dg.Failure(visible(f"version {number} was refused: {reasons}"), allow_retries=False)
     candidate = registry.read(task, number)
-    said = {"reasons": text(reasons), **({"approved_by": text(approved.by)} if approved else {})}
+    said = {"reasons": text(reasons), **_checks(decision), **({"approved_by": text(approved.by)} if approved else {})}
     return _version_result(task, candidate, _bundle_version(candidate), registry, said)
+
+
+def _checks(decision: Decision) -> dict[str, Any]:
+    """What was looked at, as `derm promote` prints it."""
+    return {"checks": table([check.row for check in decision.checks])} if decision.checks else {}
 
 
 def _bundle_version(version: ModelVersion) -> str:

@@ -29,7 +29,7 @@ DAGSTER_HOME, BENTOML_HOME = "DAGSTER_HOME", "BENTOML_HOME"  # by default inside
 # the settings that hold a path
 PATHS = (
     *VARIABLES.values(), DAGSTER_HOME, BENTOML_HOME,
-    "DERM_SIGNING_KEY", "DERM_TRUSTED_KEYS", "DERM_TOKENS_FILE", "DERM_RUN",
+    "DERM_SIGNING_KEY", "DERM_TRUSTED_KEYS", "DERM_TOKENS_FILE", "DERM_RUN", "DERM_SEGMENTER",
 )  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -49,6 +49,11 @@ def setting_path(variable: str) -> Path | None:
     """The absolute path an environment variable holds; None where it is empty or not set."""
     given = os.environ.get(variable, "").strip()
     return _in_project(given) if given else None
+
+
+def lesion_segmenter() -> Path | None:
+    """The segmenter that says where lesions are when a classifier is probed (`DERM_SEGMENTER`), if one is set."""
+    return setting_path("DERM_SEGMENTER")
 
 
 def read_settings() -> None:

@@ -178,11 +178,19 @@ class DataRule:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A sentence that is true of a model fit to be promoted. A blocking gate that fails refuses promotion."""
+    """A sentence that is true of a model fit to be promoted. A blocking gate that fails refuses promotion.
+
+    `hazard` says what would befall whom without it. One that cannot be evaluated refuses nothing, and is named.
+    """
 
     name: str
     check: Callable[[Evaluation], Finding]
     blocking: bool = True
+    hazard: str = ""
+
+    def stops(self, finding: Finding) -> bool:
+        """Whether this outcome refuses promotion."""
+        return self.blocking and finding.evaluable and not finding.passed
 
     @property
     def description(self) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from derm_ml import DermError
 from derm_ml.cli.arguments import TaskName, TrainedModel, open_registry, task_of
@@ -24,6 +24,12 @@ def promote(
 ) -> None:
     """Make a model the champion if the evidence allows it; the decision goes to the ledger either way."""
     decision = open_registry().promote(task_of(task_name), bundle_named(model), dry_run=dry_run)
+    if decision.checks:
+        evidence, hazard = (Column(name, max_width=60, overflow="fold") for name in ("evidence", "hazard it controls"))
+        table = Table("check", evidence, "verdict", hazard, title=f"Promotion of {bundle_named(model).parent.name}")
+        for check in decision.checks:
+            table.add_row(*check.row.values())
+        print_table(table, note=True)
     for reason in decision.reasons:
         notes.print(f"- {reason}", markup=False)
     print("promoted" if decision.promote else "refused")

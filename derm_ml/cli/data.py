@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -69,16 +70,37 @@ def draw(
     n: Annotated[int, typer.Option(min=1, help="how many images")] = 240,
     seed: int = 0,
     into: Annotated[Path | None, typer.Option(help="default: data/raw/TASK")] = None,
+    plant: Annotated[
+        list[str] | None,
+        typer.Option(help="a fault to plant: shortcut, leak, label-noise, subgroup, off-topic, blur; several allowed"),
+    ] = None,
+    share: Annotated[float, typer.Option(min=0.01, max=0.5, help="share of the images a fault is planted in")] = 0.1,
 ) -> None:
-    """Generate a small synthetic labelled image set in the folder layout of a public dataset."""
+    """Generate a small synthetic labelled image set in the folder layout of a public dataset.
+
+    With --plant it has faults that checks must find, and INTO.planted.csv says which image has which.
+    """
     folder = into or installation().raw(task_name)
     task = task_of(task_name)
     if not is_empty(folder):
         raise DermError(f"{folder} is not an empty folder; drawn images are not mixed with yours: choose --into")
     with writing(folder, making=True):
         folder.mkdir(parents=True, exist_ok=True)
-    task.draw(folder, n, seed)
-    notes.print(f"{n} synthetic images in {folder}")
+    if plant:
+        truth = _planted(task, folder, n, seed, plant, share)
+        notes.print(f"what is planted in which image: {truth}", soft_wrap=True)
+    else:
+        task.draw(folder, n, seed)
+    notes.print(f"{n} synthetic images in {folder}", soft_wrap=True)
+
+
+def _planted(task: Task, folder: Path, n: int, seed: int, plants: list[str], share: float) -> Path:
+    from derm_ml.synthetic.planted import plant
+
+    with TemporaryDirectory() as name:
+        drawn = Path(name)
+        task.draw(drawn, n, seed)
+        return plant(task.read(drawn, task.settings()), drawn, folder, plants, share, seed, task.negative)
 
 
 def fetch(

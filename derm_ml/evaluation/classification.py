@@ -8,7 +8,7 @@ In this order: line predictions up with cases → metrics with intervals → tab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,11 @@ from derm_ml.evaluation.classification_figures import CAPTIONS, figures
 from derm_ml.evaluation.classification_metrics import measure
 from derm_ml.evaluation.classification_tables import predictions_table, tables
 from derm_ml.evaluation.notes import of_split
+from derm_ml.evaluation.probe_names import STRESS_TABLE
+from derm_ml.evaluation.probes import Probes, asked_again
 from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.stress import stress_table
+from derm_ml.figures.stress import stress_figure
 from derm_ml.metrics import classification
 from derm_ml.metrics.metric import Metric
 from derm_ml.metrics.operating_points import refuse_fitted_on
@@ -39,11 +43,14 @@ def evaluate_classification(
     predictions: Predictions,
     scored_labels: Sequence[str] = (),
     decided_at: str = "balanced",
+    probes: Probes | None = None,
+    stress: Mapping[str, np.ndarray] | None = None,
 ) -> Evaluation:
     """Everything that is measured of a classifier on the split that `predictions` are of.
 
     `scored_labels` are those whose AUC counts and is averaged (all if empty); independent labels are decided at the
-    operating point `decided_at`. The metrics are those of `classification_metrics.measure`.
+    operating point `decided_at`. `probes` and `stress` are what the network said of changed images. The metrics are
+    those of `classification_metrics.measure`.
     Raises `ValueError` if predictions and rows do not match, a prediction is not finite, or an operating point was
     fitted on this test split.
     """
@@ -52,18 +59,20 @@ def evaluate_classification(
     split_hash = dataset.split_hash(split)
     for point in card.operating_points:
         refuse_fitted_on(point, split, split_hash)
-    measured, mistakes = measure(cases), cases.confident_mistakes(MISTAKES)
+    measured, mistakes = measure(cases, probes), cases.confident_mistakes(MISTAKES)
+    lost = {} if stress is None else {STRESS_TABLE: stress_table(cases, stress)}
     return Evaluation.of(
         classifier.bundle,
         dataset,
         split,
         title=task.title,
         metrics=measured.metrics,
-        predictions=predictions_table(cases, split),
-        tables=tables(cases, measured, [row for _, row in mistakes]),
-        figures=figures(cases, measured, mistakes, classifier, predictions),
+        predictions=predictions_table(cases, split, probes),
+        tables=tables(cases, measured, [row for _, row in mistakes]) | lost,
+        figures=figures(cases, measured, mistakes, classifier, predictions)
+        | {name: stress_figure(rows) for name, rows in lost.items()},
         captions=CAPTIONS,
-        notes=(*of_split(card, split, split_hash, CHOSEN), *_unknown_targets(cases)),
+        notes=(*of_split(card, split, split_hash, CHOSEN), *_unknown_targets(cases), *_of_probes(probes)),
     )
 
 
@@ -81,7 +90,8 @@ def recount_classification(
     Raises `ValueError` if the predictions are of other cases, or a probability is not its logit calibrated.
     """
     frame, outputs = saved_outputs(card, predictions, dataset, split)
-    return measure(Cases.lined_up(card, frame, outputs, scored_labels, _negative(task), decided_at)).metrics
+    cases = Cases.lined_up(card, frame, outputs, scored_labels, _negative(task), decided_at)
+    return measure(cases, Probes.saved(card, predictions)).metrics
 
 
 def saved_outputs(
@@ -97,9 +107,15 @@ def saved_outputs(
 
 
 def repeat_classification(
-    classifier: Classifier, dataset: Dataset, ids: Sequence[str], split: str, predict: PredictRows = predict_rows
+    classifier: Classifier,
+    dataset: Dataset,
+    ids: Sequence[str],
+    split: str,
+    predict: PredictRows = predict_rows,
+    probed: bool = False,
 ) -> pd.DataFrame:
-    """Some cases predicted again: id, p.<label>, logit.<label>. `predict` where rows are not each asked by itself.
+    """Some cases predicted again: id, p.<label>, logit.<label>. `predict` where rows are not each asked by itself;
+    `probed`: those that were probed are probed again too.
 
     Promotion holds an evaluation against it, so the graph runs again: kept predictions are not read here.
     """
@@ -109,11 +125,20 @@ def repeat_classification(
     columns: dict[str, object] = {"id": asked["id"].to_numpy()}
     for prefix, values in (("p", outputs.probabilities), ("logit", outputs.logits)):
         columns |= {f"{prefix}.{label}": values[:, k] for k, label in enumerate(classifier.labels)}
+    if probed:
+        chosen = pd.Series(asked_again(rows), rows.index).loc[asked.index].to_numpy()
+        columns |= Probes.made(classifier, dataset, asked, chosen).columns()
     return pd.DataFrame(columns)
 
 
 def _negative(task: Task) -> str:
     return "" if task.negative == "none" else task.negative
+
+
+def _of_probes(probes: Probes | None) -> tuple[str, ...]:
+    if probes is None:
+        return ()
+    return (f"Where the lesion is (for the probes and the tone of the skin): {probes.places}.",)
 
 
 def _unknown_targets(cases: Cases) -> tuple[str, ...]:

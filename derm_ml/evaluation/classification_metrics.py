@@ -7,39 +7,49 @@ measured.metrics["auc_mean"], measured.areas["melanoma"]
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import pandas as pd
 
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.evaluation.cases import Cases
+from derm_ml.evaluation.probe_names import WIDEST_GAP, WORST_SUBGROUP
+from derm_ml.evaluation.probes import Probes, probe_metrics
+from derm_ml.evaluation.record import Row
 from derm_ml.metrics import calibration, classification
 from derm_ml.metrics.intervals import measured, weighted_mean
 from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.metrics.operating_points import MeasuredPoint, measure_point
+from derm_ml.metrics.subgroups import SKIN_TONE, subgroup_table, widest_gap, worst_subgroup
 
 
 @dataclass(frozen=True)
 class Measured:
     """All `metrics` in the order of the report, and what tables and figures show of every label, scored or not: AUC
-    (`areas`), average precision (`precisions`), and each operating point (`points`)."""
+    (`areas`), average precision (`precisions`), each operating point (`points`), and the AUC of each scored label in
+    each subgroup (`subgroups`)."""
 
     metrics: dict[str, Metric]
     areas: dict[str, Metric]
     precisions: dict[str, Metric]
     points: list[MeasuredPoint]
+    subgroups: list[Row]
 
 
-def measure(cases: Cases) -> Measured:
+def measure(cases: Cases, probes: Probes | None = None) -> Measured:
     """Every metric of these cases.
 
     `auc_mean` (of two or more scored labels), `auc_<label>`, `balanced_accuracy`, `accuracy`,
     `average_precision_<label>`, `ece` and `brier` (both also before calibration, `…_uncalibrated`), `ece_by_chance`
-    (what calibrated probabilities measure on these cases), and for
-    each operating point `sensitivity_<label>_at_<point>` and `specificity_<label>_at_<point>`.
+    (what calibrated probabilities measure on these cases), and for each operating point
+    `sensitivity_<label>_at_<point>` and `specificity_<label>_at_<point>`; `auc_worst_subgroup` and `auc_widest_gap`
+    between subgroups; with `probes` those of `probe_metrics`.
     A model that gives every case the same score has undefined ranking metrics that say so.
     """
     areas = {label: _ranking(classification.roc_auc, cases, label) for label in cases.labels}
     precisions = {label: _ranking(classification.average_precision, cases, label) for label in cases.labels}
     points = [measure_point(p, cases.p(p.label), cases.y(p.label), cases.groups) for p in cases.card.operating_points]
+    subgroups = _subgroups(cases, probes)
     metrics = {
         **_ranking_metrics(cases, areas),
         **(_class_metrics(cases) if cases.exclusive else _label_metrics(cases)),
@@ -49,8 +59,32 @@ def measure(cases: Cases) -> Measured:
         **{f"{name}_{m.point.label}_at_{m.point.name}": metric for m in points for name, metric in m.metrics()},
         **_unclaimed_metrics(cases),
         **_pseudo_label_metrics(cases.card),
+        WORST_SUBGROUP: worst_subgroup(subgroups),
+        WIDEST_GAP: _widest_gap(cases, probes),
+        **probe_metrics(cases, probes),
     }
-    return Measured(metrics, areas, precisions, points)
+    return Measured(metrics, areas, precisions, points, subgroups)
+
+
+def _with_tone(cases: Cases, probes: Probes | None) -> pd.DataFrame:
+    return cases.frame if probes is None else cases.frame.assign(**{SKIN_TONE: probes.tone})
+
+
+def _subgroups(cases: Cases, probes: Probes | None) -> list[Row]:
+    frame = _with_tone(cases, probes)
+    return [
+        {"label": label, **row}
+        for label in cases.scored
+        for row in subgroup_table(frame, cases.p(label), cases.y(label), cases.groups)
+    ]
+
+
+def _widest_gap(cases: Cases, probes: Probes | None) -> Metric:
+    """Of all scored labels the one with the widest gap."""
+    frame = _with_tone(cases, probes)
+    gaps = {label: widest_gap(frame, cases.p(label), cases.y(label), cases.groups) for label in cases.scored}
+    label = max(gaps, key=lambda name: gaps[name].value or 0.0)
+    return gaps[label] if gaps[label].value is None else replace(gaps[label], note=f"{label} {gaps[label].note}")
 
 
 def _ranking(measure: Callable[..., Metric], cases: Cases, label: str) -> Metric:

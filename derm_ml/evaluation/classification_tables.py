@@ -7,21 +7,22 @@ import pandas as pd
 
 from derm_ml.evaluation.cases import Cases
 from derm_ml.evaluation.classification_metrics import Measured
+from derm_ml.evaluation.probes import Probes
 from derm_ml.evaluation.record import Row
 from derm_ml.metrics import calibration
 from derm_ml.metrics.conformal import coverage_by_subgroup, prediction_sets
 from derm_ml.metrics.intervals import estimate
 from derm_ml.metrics.metric import Metric
-from derm_ml.metrics.subgroups import subgroup_table
 
 
-def predictions_table(cases: Cases, split: str) -> pd.DataFrame:
-    """One row a case: id, group, split, target.<label>, p.<label>, logit.<label>, and what subgroups are made of."""
+def predictions_table(cases: Cases, split: str, probes: Probes | None = None) -> pd.DataFrame:
+    """One row a case: id, group, split, target.<label>, p.<label>, logit.<label>, what subgroups are made of, and what
+    the probes gave."""
     columns: dict[str, object] = {"id": cases.ids, "group": cases.groups, "split": split}
     for prefix, values in (("target", cases.targets), ("p", cases.probabilities), ("logit", cases.logits)):
         columns |= {f"{prefix}.{label}": values[:, k] for k, label in enumerate(cases.labels)}
     columns |= {c: cases.frame[c] for c in cases.frame.columns if c == "source" or c.startswith("attribute.")}
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns | (probes.columns() if probes else {}))
 
 
 def tables(cases: Cases, measured: Measured, mistakes: list[Row]) -> dict[str, list[Row]]:
@@ -41,11 +42,7 @@ def tables(cases: Cases, measured: Measured, mistakes: list[Row]) -> dict[str, l
             {"label": label, **dict(zip(cases.labels, row.tolist(), strict=True))}
             for label, row in zip(cases.labels, together[0], strict=True)
         ]
-    tables["subgroups"] = [
-        {"label": label, **row}
-        for label in cases.scored
-        for row in subgroup_table(cases.frame, cases.p(label), cases.y(label), cases.groups)
-    ]
+    tables["subgroups"] = measured.subgroups
     tables["reliability"] = [
         {"label": label, **row}
         for label in cases.scored

@@ -54,4 +54,4 @@ def calibrated_within(limit: float, evaluation: Evaluation) -> Finding:
     return Finding(beyond <= limit or error.value <= chance.high, message, figures=figures)
 
 
-PSEUDO_LABEL_GATE = Gate("pseudo_labels_helped", pseudo_labels_helped)
+PSEUDO_LABEL_GATE = Gate("pseudo_labels_helped", pseudo_labels_helped, hazard="a model that learned its own errors")

@@ -1,4 +1,5 @@
-"""The same metric in every subgroup: age band, sex, source, site. A group too small to judge is shown as such.
+"""The same metric in every subgroup: age band, sex, source, site, device, tone of skin. A group too small to judge is
+shown as such.
 
 Example:
     >>> rows = pd.DataFrame({"sex": ["female", "male"] * 20, "patient": range(40)})
@@ -9,21 +10,27 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from derm_ml.metrics.classification import auc, known, patients_of_the_rarer
-from derm_ml.metrics.intervals import Statistic, measured
-from derm_ml.metrics.metric import Metric, not_evaluable
+from derm_ml.metrics.intervals import Statistic, estimate, measured
+from derm_ml.metrics.metric import Metric, not_evaluable, undefined
 from derm_ml.metrics.operating_points import proportion
 
 MINIMUM = 10  # positives and negatives each: with fewer the interval of an AUC spans almost everything
 AGE_BANDS = ((0, 30), (30, 50), (50, 70), (70, 200))
 MOST = 12  # sub-groups named of one attribute, the rest is pooled: free text (sites) would flood the report
 UNKNOWN = "unknown"
+# columns of the skin's tone: as a person read it, and as an angle in degrees estimated from the image (ITA)
+READ_TONES, SKIN_TONE, ESTIMATED = ("fitzpatrick", "monk"), "skin.ita", "skin tone, estimated"
+_TONES = (-90, -30, 10, 28, 41, 55, 90)  # Chardon et al. 1991, doi:10.1111/j.1467-2494.1991.tb00561.x
+_TONE_NAMES = ("dark", "brown", "tan", "intermediate", "light", "very light")
+ATTRIBUTES = ("age", "sex", "eye", "site", "source", "device", *READ_TONES, ESTIMATED)
 
 
 def subgroup_table(
@@ -31,12 +38,13 @@ def subgroup_table(
     scores: np.ndarray,
     targets: np.ndarray,
     groups: Sequence[str] | np.ndarray,
-    attributes: Sequence[str] = ("age", "sex", "eye", "site", "source"),
+    attributes: Sequence[str] = ATTRIBUTES,
     statistic: Statistic = auc,
 ) -> list[dict[str, Any]]:
     """One row a subgroup: attribute, subgroup, n, positives, negatives, value, low, high, remark.
 
-    `rows` (N) holds `attribute.<name>` or `<name>` columns; scores, targets, groups (N,). Attributes the data do
+    `rows` (N) holds `attribute.<name>` or `<name>` columns, and `skin.ita` where the tone of the skin was estimated,
+    which counts where nobody read it; scores, targets, groups (N,). Attributes the data do
     not have, or that have one value only, are left out; cases with an unknown value are a subgroup of their own. Of
     more than `MOST` values the rarest are pooled as "other (k values)": no case is left out.
     """
@@ -89,6 +97,60 @@ def subgroup_decisions(
     return table
 
 
+def worst_subgroup(table: Sequence[Mapping[str, Any]]) -> Metric:
+    """The lowest evaluable value of a `subgroup_table` (whose rows may name a `label`), the note naming the group.
+
+    Undefined where no group is evaluable.
+    """
+    judged = [row for row in table if row["value"] is not None]
+    if not judged:
+        return undefined(0, "not evaluable: " + ("every subgroup is too small" if table else "no subgroup is known"))
+    worst = min(judged, key=lambda row: row["value"])
+    named = " ".join(str(worst[name]) for name in ("label", "attribute", "subgroup") if name in worst)
+    note = f"{named}; {len(table) - len(judged)} of {len(table)} subgroups are not evaluable"
+    return Metric(worst["value"], worst["low"], worst["high"], worst["n"], note)
+
+
+def widest_gap(
+    rows: pd.DataFrame,
+    scores: np.ndarray,
+    targets: np.ndarray,
+    groups: np.ndarray,
+    attributes: Sequence[str] = ATTRIBUTES,
+) -> Metric:
+    """The largest difference in AUC between the best and the worst evaluable subgroup of one attribute.
+
+    The same resampled patients give both. The largest of several differences lies above 0 by chance too.
+    """
+    by_attribute: dict[str, list[tuple[float, str, np.ndarray]]] = {}
+    for attribute, name, inside in _subgroups(rows, attributes, targets):
+        n, positives = int(inside.sum()), int((targets[inside] == 1).sum())
+        value = estimate(auc, scores[inside], targets[inside]) if min(positives, n - positives) >= MINIMUM else None
+        if value is not None:
+            by_attribute.setdefault(attribute, []).append((value, name, inside))
+    pairs = [
+        (attribute, max(found, key=_value_of), min(found, key=_value_of))
+        for attribute, found in by_attribute.items()
+        if len(found) > 1
+    ]
+    if not pairs:
+        return undefined(0, "not evaluable: no attribute has two subgroups that are large enough")
+    attribute, best, worst = max(pairs, key=lambda pair: pair[1][0] - pair[2][0])
+    why = "a subgroup lacks positives or negatives"
+    found = measured(_gap, groups, scores, targets, best[2], worst[2], why=why, limits=(-1, 1))
+    return replace(found, n=int((best[2] | worst[2]).sum()), note=f"{attribute} {best[1]} against {worst[1]}")
+
+
+def _value_of(group: tuple[float, str, np.ndarray]) -> float:
+    return group[0]
+
+
+def _gap(
+    scores: np.ndarray, targets: np.ndarray, best: np.ndarray, worst: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    return auc(scores, targets, weights * best) - auc(scores, targets, weights * worst)
+
+
 def subgroup_metric(scores: np.ndarray, targets: np.ndarray, groups: np.ndarray, statistic: Statistic = auc) -> Metric:
     """The metric of one subgroup, or `not evaluable (n = …)` below `MINIMUM` positives or negatives."""
     n, positives = len(targets), int((targets == 1).sum())
@@ -100,6 +162,8 @@ def subgroup_metric(scores: np.ndarray, targets: np.ndarray, groups: np.ndarray,
 
 def bands(rows: pd.DataFrame, attribute: str) -> pd.Series | None:
     """The subgroup (N,) str of each row: age in bands of years, the rest as it is, `unknown` where missing."""
+    if attribute == ESTIMATED:
+        return _tones(rows)
     column = next((c for c in (f"attribute.{attribute}", attribute) if c in rows), None)
     if column is None:
         return None
@@ -109,6 +173,15 @@ def bands(rows: pd.DataFrame, attribute: str) -> pd.Series | None:
         edges = [low for low, _ in AGE_BANDS] + [AGE_BANDS[-1][1]]
         values = pd.Series(pd.cut(values.astype(np.float64), edges, right=False, labels=names), dtype=object)
     return values.where(values.notna() & (values.astype(str) != ""), UNKNOWN).astype(str)
+
+
+def _tones(rows: pd.DataFrame) -> pd.Series | None:
+    """The tone estimated of each image; None where a person read them, or nobody estimated."""
+    read = [f"attribute.{name}" for name in READ_TONES if f"attribute.{name}" in rows]
+    if SKIN_TONE not in rows or any((rows[c].notna() & (rows[c].astype(str) != "")).any() for c in read):
+        return None
+    tones = pd.Series(pd.cut(rows[SKIN_TONE].astype(np.float64), _TONES, labels=_TONE_NAMES), dtype=object)
+    return tones.where(tones.notna(), UNKNOWN).astype(str)
 
 
 def _band(low: int, high: int) -> str:

@@ -11,7 +11,7 @@ three labels at 7×7, less than the embedding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -81,6 +81,14 @@ def predict_rows(
     """
     asked = ((dataset.image(row), dataset.attributes(row)) for row in rows.to_dict("records"))
     return concatenate(classifier.batches(asked, progress=progress or say_predicted))
+
+
+def predict_changed(classifier: Classifier, images: Iterable[np.ndarray]) -> np.ndarray:
+    """(N, L) logits of images that are no rows of a dataset, as a probe changed them; of their people nothing is told.
+
+    Raises `ValueError` for no images.
+    """
+    return concatenate(classifier.batches((image, {}) for image in images)).logits
 
 
 def keep(model_folder: ModelFolder, bundle: Bundle, dataset: Dataset, split: str, outputs: Outputs) -> None:

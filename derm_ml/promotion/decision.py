@@ -18,6 +18,7 @@ from derm_ml.promotion.contract import Data, ModelVersion
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.looks import Looked
 from derm_ml.promotion.policy import Policy
+from derm_ml.promotion.verdicts import Verdict, unchecked
 
 if TYPE_CHECKING:
     from derm_ml.metrics.intervals import Difference
@@ -29,10 +30,11 @@ ONE_LOOK = Looked()
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Promote or not, and why in sentences."""
+    """Promote or not, why in sentences, and everything that was looked at."""
 
     promote: bool
     reasons: tuple[str, ...]
+    checks: tuple[Verdict, ...] = ()
 
 
 def decide(
@@ -138,6 +140,13 @@ def weigh(
 
     Changes nothing. The same ids may carry corrected labels: only the same dataset makes them the same cases.
     """
+    found = _weighed(task, candidate, champion, data, looked)
+    against, in_favour = (() if found.promote else found.reasons), (found.reasons if found.promote else ())
+    checks = verdicts(candidate, against, in_favour)
+    return Decision(found.promote, (*found.reasons, *unchecked(checks)), checks)
+
+
+def _weighed(task: Task, candidate: Evidence, champion: ModelVersion | None, data: Data, looked: Looked) -> Decision:
     policy = Policy.of(task)
     if champion is None:
         return decide(candidate, None, policy, task.primary_metric, looked=looked)
@@ -150,6 +159,27 @@ def weigh(
         alone = decide(candidate, None, policy, task.primary_metric)
         return Decision(False, (*refusals(alone), f"the comparison with the champion cannot be made: {error}"))
     return decide(candidate, held, policy, task.primary_metric, paired, looked)
+
+
+def verdicts(evidence: Evidence, refused_for: Sequence[str], accepted_for: Sequence[str]) -> tuple[Verdict, ...]:
+    """Files, test split, data and every gate, then the policy: of the reasons those that are none of the others'."""
+    told = (*evidence.faults, *evidence.flattered, *evidence.red_data, *evidence.red)
+    policy = [reason for reason in refused_for if not any(text in reason for text in told)]
+    predicted = f"metrics counted again, {evidence.repeated} cases predicted again"
+    return (
+        Verdict.against("files_agree", evidence.faults, predicted, "a result that was edited or is of another model"),
+        Verdict.against(
+            "learned_from_no_test_image", evidence.flattered, "none was learned from", "a result nobody reaches in use"
+        ),
+        Verdict.against("data_checks", evidence.red_data, "the blocking ones hold", "a result on data that are wrong"),
+        *evidence.checks,
+        Verdict.against(
+            "policy",
+            policy,
+            "; ".join(accepted_for) or "nothing more stands against it",
+            "a model that is worse than the one in use",
+        ),
+    )
 
 
 def refusals(decision: Decision) -> Sequence[str]:

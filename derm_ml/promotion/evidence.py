@@ -26,6 +26,7 @@ from derm_ml.files import sha256
 from derm_ml.metrics.metric import Metric
 from derm_ml.promotion.contract import SPLIT
 from derm_ml.promotion.policy import Policy
+from derm_ml.promotion.verdicts import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +64,7 @@ class Evidence:
     flattered: tuple[str, ...] = ()
     network: str = ""
     repeated: int = 0  # cases that were predicted again
+    checks: tuple[Verdict, ...] = ()  # every check of the model, those that only warn too
 
     @classmethod
     def read(cls, task: Task, bundle: Path, evaluation: Path, dataset: Dataset, own_data: bool = True) -> Evidence:
@@ -79,7 +81,8 @@ class Evidence:
         if not faults and not red_data:  # damaged images cannot be asked again
             faults, repeated = _repeated(task, bundle, stored, dataset)
         metric = measured.metrics.get(task.primary_metric)
-        findings = [(gate, gate.check(measured)) for gate in task.gates if gate.blocking]
+        # a warning may read tables, which are not counted again
+        findings = [(gate, gate.check(measured if gate.blocking else stored)) for gate in task.gates]
         return cls(
             model_version=model.version,
             recipe_name=model.card.recipe_name,
@@ -91,12 +94,13 @@ class Evidence:
             low=metric.low if metric else None,
             high=metric.high if metric else None,
             faults=tuple(faults),
-            red=tuple(f"{gate.name}: {finding.message}" for gate, finding in findings if not finding.passed),
+            red=tuple(f"{gate.name}: {finding.message}" for gate, finding in findings if gate.stops(finding)),
             folder=str(evaluation),
             red_data=tuple(red_data),
             flattered=tuple(_known_before(model, dataset)),
             network=network_of(model.card),
             repeated=repeated,
+            checks=tuple(Verdict.of(gate, finding) for gate, finding in findings),
         )
 
 

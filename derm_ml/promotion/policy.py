@@ -74,6 +74,21 @@ class Policy(Settings):
         """What the lower end of the paired interval must lie above."""
         return 0.0 if self.worse_by is None else -self.worse_by
 
+    shortcut: float = Field(
+        0.5,
+        ge=0,
+        description="largest shortcut score: the share of the AUC above chance that needs no lesion",
+    )
+    subgroup_floor: float | None = Field(
+        None, ge=0, le=1, description="no subgroup's AUC may be shown to lie below this (the upper end of its interval)"
+    )
+    subgroup_gap: float | None = Field(
+        None, ge=0, le=1, description="largest difference in AUC between two subgroups of an attribute (warns)"
+    )
+    stress_drop: float = Field(
+        0.1, ge=0, le=1, description="largest loss of the primary metric by hair, ink, blur and the like (warns)"
+    )
+
     @classmethod
     def of(cls, task: Task | str) -> Policy:
         """The policy of a task. Raises `PolicyError` if its file is missing or not readable."""

@@ -18,8 +18,8 @@ from derm_ml.audit.findings import KINDS, audit
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
 from derm_ml.registry import get_task
+from derm_ml.synthetic.off_topic import empty, off_topic
 from derm_ml.tables import read_table
-from tests.audit.conftest import blank, off_topic
 
 pytestmark = pytest.mark.slow  # every case audits a few hundred images
 
@@ -48,7 +48,7 @@ def planted(derm) -> Planted:
         "off_topic": set(chosen[FLIPPED:-BLANKS]),
         "blank": set(chosen[-BLANKS:]),
     }
-    for make, kind in ((off_topic, "off_topic"), (blank, "blank")):
+    for make, kind in ((off_topic, "off_topic"), (empty, "blank")):
         for k, name in enumerate(sorted(ids[kind])):
             cv2.imwrite(str(images[name]), make(k, 144, 192)[..., ::-1])
     for path in raw.glob("*_GroundTruth.csv"):

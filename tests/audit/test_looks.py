@@ -8,7 +8,7 @@ import pytest
 
 from derm_ml.audit.looks import look_at
 from derm_ml.synthetic.lesions import draw_lesion
-from tests.audit.conftest import blank
+from derm_ml.synthetic.off_topic import empty
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_a_warmer_light_is_redder_and_yellower_in_the_corners_too(lesion):
 @pytest.mark.parametrize("k", range(5))
 def test_a_blank_image_is_plainer_than_the_palest_lesion(lesion, k):
     faint = (0.15 * lesion + 0.85 * np.array([220, 180, 160])).astype(np.uint8)
-    assert look_at(blank(k, 144, 192)).plainness < look_at(faint).plainness < look_at(lesion).plainness
+    assert look_at(empty(k, 144, 192)).plainness < look_at(faint).plainness < look_at(lesion).plainness
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (700, 3), (2000, 1500)])

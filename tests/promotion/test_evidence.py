@@ -207,9 +207,10 @@ def test_a_red_data_check_refuses_whenever_it_was_red(model, tinted_dataset):
 
 def test_a_shard_with_a_flipped_byte_refuses(model, tinted_dataset, tmp_path):
     copy = Path(shutil.copytree(tinted_dataset.path, tmp_path / "copy"))
-    shard = next((copy / "shards").iterdir())
+    image = tinted_dataset.manifest.iloc[0]
+    shard = copy / "shards" / image["image.shard"]
     data = bytearray(shard.read_bytes())
-    data[2000] ^= 1
+    data[image["image.offset"] + image["image.size"] // 2] ^= 1
     shard.write_bytes(bytes(data))
     damaged = Dataset.open(copy)
     assert "the one to measure on is" in refusal(model, damaged)

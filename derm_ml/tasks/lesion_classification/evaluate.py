@@ -11,7 +11,9 @@ from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.classification import evaluate_classification, recount_classification, repeat_classification
 from derm_ml.evaluation.isic import LABELS as SCORED
+from derm_ml.evaluation.probes import Probes
 from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.stress import stressed
 from derm_ml.metrics.metric import Metric
 from derm_ml.model_folder import ModelFolder
 from derm_ml.predictions.classifier import predictions_of
@@ -24,7 +26,9 @@ def evaluate(predictor: Classifier, dataset: Dataset, split: str, model_folder: 
     Every picture is asked as the endpoint would be: from its stored bytes, by the Classifier.
     """
     predictions = predictions_of(predictor, dataset, split, model_folder)
-    return evaluate_classification(TASK, predictor, predictions, scored_labels=SCORED)
+    probes = Probes.made(predictor, dataset, predictions.rows)
+    stress = stressed(predictor, dataset, predictions.rows)
+    return evaluate_classification(TASK, predictor, predictions, scored_labels=SCORED, probes=probes, stress=stress)
 
 
 def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
@@ -34,4 +38,4 @@ def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split
 
 def repeat(predictor: Classifier, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:
     """Some cases predicted again."""
-    return repeat_classification(predictor, dataset, ids, split)
+    return repeat_classification(predictor, dataset, ids, split, probed=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.evaluation.gates import PSEUDO_LABEL_GATE, probabilities_are_calibrated, ranks_better_than_chance
+from derm_ml.promotion.gates import PROBE_GATES, SUBGROUP_GATES
 from derm_ml.task import Artifact, Gate, Task
 from derm_ml.tasks.lesion_classification.asking import ASKING
 from derm_ml.tasks.lesion_classification.recipes import Drawn, Faithful, Strong
@@ -38,9 +39,11 @@ TASK = Task(
     primary_metric="auc_mean",
     rules=IMAGE_RULES,
     gates=(
-        Gate("ranks_better_than_chance", ranks_better_than_chance),
-        Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
+        Gate("ranks_better_than_chance", ranks_better_than_chance, hazard="answers that say nothing"),
+        Gate("probabilities_are_calibrated", probabilities_are_calibrated, False, "a probability that misleads"),
         PSEUDO_LABEL_GATE,
+        *PROBE_GATES,
+        *SUBGROUP_GATES,
     ),
     artifacts=(Artifact("heatmaps", heatmaps), *EMBEDDING_ARTIFACTS),
     settings=LesionSettings,

@@ -43,7 +43,7 @@ TASK = Task(
     primary_metric="dice",
     rules=MASK_RULES,
     gates=(
-        Gate("masks_overlap_the_lesions", masks_overlap_the_lesions),
-        Gate("lesions_are_not_missed", lesions_are_not_missed),
+        Gate("masks_overlap_the_lesions", masks_overlap_the_lesions, hazard="a lesion measured wrongly"),
+        Gate("lesions_are_not_missed", lesions_are_not_missed, hazard="a lesion nobody looks at"),
     ),
 )

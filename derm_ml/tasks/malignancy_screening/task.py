@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.evaluation.gates import PSEUDO_LABEL_GATE, calibrated_within, ranks_better_than_chance
+from derm_ml.promotion.gates import PROBE_GATES, SUBGROUP_GATES
 from derm_ml.promotion.policy import Policy
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.malignancy_screening.asking import ASKING
@@ -95,11 +96,13 @@ TASK = Task(
     primary_metric=f"auc_{LABEL}",
     rules=IMAGE_RULES,
     gates=(
-        Gate("recall_at_operating_point", recall_at_operating_point),
-        Gate("specificity_at_operating_point", specificity_at_operating_point),
-        Gate("ranks_better_than_chance", ranks_better_than_chance),
-        Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
+        Gate("recall_at_operating_point", recall_at_operating_point, hazard="a missed cancer"),
+        Gate("specificity_at_operating_point", specificity_at_operating_point, hazard="needless biopsies"),
+        Gate("ranks_better_than_chance", ranks_better_than_chance, hazard="answers that say nothing"),
+        Gate("probabilities_are_calibrated", probabilities_are_calibrated, False, "a probability that misleads"),
         PSEUDO_LABEL_GATE,
+        *PROBE_GATES,
+        *SUBGROUP_GATES,
     ),
     artifacts=(Artifact("heatmaps", heatmaps), *EMBEDDING_ARTIFACTS),
     settings=MalignancySettings,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.evaluation.gates import PSEUDO_LABEL_GATE, probabilities_are_calibrated
+from derm_ml.promotion.gates import SUBGROUP_GATES
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.retinal_findings.asking import ASKING
 from derm_ml.tasks.retinal_findings.recipes import Drawn, Faithful, OneVsNormal, Strong
@@ -63,9 +64,14 @@ TASK = Task(
     primary_metric="auc_mean",
     rules=IMAGE_RULES,
     gates=(
-        Gate("every_finding_ranks_better_than_chance", every_finding_ranks_better_than_chance),
-        Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
+        Gate(
+            "every_finding_ranks_better_than_chance",
+            every_finding_ranks_better_than_chance,
+            hazard="answers that say nothing",
+        ),
+        Gate("probabilities_are_calibrated", probabilities_are_calibrated, False, "a probability that misleads"),
         PSEUDO_LABEL_GATE,
+        *SUBGROUP_GATES,
     ),
     artifacts=(
         Artifact("heatmaps", heatmaps),
