@@ -17,7 +17,7 @@ import dagster as dg
 
 from derm_assets.display import described, facts, numbers, picture, pictures, problem_table, say, table, text
 from derm_assets.lineage import Upstream, UpstreamError
-from derm_assets.reports import link
+from derm_assets.reports import dagster_url, link
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.model_registry import ModelRegistry
@@ -385,15 +385,24 @@ def register(
     context: dg.AssetExecutionContext, task: Task, model: Upstream, evaluation: Upstream, registry: ModelRegistry
 ) -> dg.MaterializeResult:
     """Store bundle and evaluation in the registry as the challenger, and say what its promotion would decide."""
-    version = registry.register(task, model.path, evaluation.path, {"dagster_run_id": context.run_id})
+    promotions = Promotions(registry)
+    report = _shown_at(evaluation.path / PAGE, registry)
+    links = {"dagster_run": f"{dagster_url()}/runs/{context.run_id}", "report": report}
+    version = promotions.register(task, model.path, evaluation.path, {"dagster_run_id": context.run_id}, links)
     try:
-        decision = Promotions(registry).preview(task, version.number)
+        decision = promotions.preview(task, version.number)
         would = "would be granted" if decision.promote else "would be refused"
         said = {VERDICT: decision.promote, "promotion": text(f"{would}: {'; '.join(decision.reasons)}")}
     except DermError as error:  # the version is there all the same, and its promotion will say it again
         said = {VERDICT: False, "promotion": text(f"cannot be decided: {error}")}
     say(context, f"promotion of version {version.number} {said['promotion'].value}")
     return _version_result(task, version, model.version, registry, said)
+
+
+def _shown_at(page: Path, registry: ModelRegistry) -> str:
+    """The address of a report where people open it; of one that is not shown there, its path."""
+    value = str(link(registry.places, page).value)
+    return f"{dagster_url()}{value}" if value.startswith("/reports/") else value
 
 
 def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegistry) -> dg.MaterializeResult:

@@ -8,14 +8,18 @@ datasets.py measures again what must be; derm_ml.promotion decides, and says in 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from derm_assets.packaging import release_again, service_check
+from derm_assets.packaging import bentos_shown, release_again, service_check
 from derm_assets.resources.datasets import Datasets, evaluation_of
 from derm_assets.resources.mlflow_client import RegistryError
-from derm_assets.resources.model_registry import ModelRegistry
+from derm_assets.resources.model_registry import Beside, ModelRegistry
+from derm_assets.resources.version_page import STATE
+from derm_ml import DermError
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.promotion import ModelVersion
 from derm_ml.promotion.approval import approve
@@ -31,6 +35,11 @@ from derm_ml.promotion.transaction import (
     withdrawn_because,
 )
 from derm_ml.task import Task
+
+if TYPE_CHECKING:
+    from derm_ml.data.dataset import Dataset
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +61,32 @@ class Promotions:
         """The champion that ledger and registry agree on; None if there is none. Raises as `champion` does."""
         return read_champion(task, self.registry, champion_of(task, self.registry, self.ledger(task)))
 
+    def register(
+        self,
+        task: Task,
+        bundle: Path,
+        evaluation: Path,
+        tags: Mapping[str, str] | None = None,
+        links: Mapping[str, str] | None = None,
+    ) -> ModelVersion:
+        """Register a bundle with its evaluation, and with what a reviewer decides on."""
+        beside = Beside(dataset=self._own_data(task, bundle), links=links or {})
+        version = self.registry.register(task, bundle, evaluation, tags, beside)
+        self.show(task)
+        return version
+
     def promote(self, task: Task, bundle: Path, *, dry_run: bool = False) -> Decision:
         """Decide whether a bundle becomes the champion; unless `dry_run`, register it and carry the decision out."""
         evaluation = evaluation_of(bundle)
         if not dry_run:
-            return self.promote_version(task, self.registry.register(task, bundle, evaluation).number)
+            return self.promote_version(task, self.register(task, bundle, evaluation).number)
         return self._weighed(task, ModelVersion(0, bundle, evaluation))
 
     def promote_version(self, task: Task, number: int) -> Decision:
         """Decide on a registered version, move the aliases, write the ledger."""
-        return promote(task, number, self.registry, self.ledger(task), self._data)
+        decision = promote(task, number, self.registry, self.ledger(task), self._data)
+        self.show(task)
+        return decision
 
     def preview(self, task: Task, number: int) -> Decision:
         """What a promotion of a registered version would decide now; changes nothing."""
@@ -83,11 +108,15 @@ class Promotions:
     def rollback(self, task: Task, why: str, *, leave_empty: bool = False) -> str:
         """Withdraw the champion and restore the one before; its Bento is released again, if it is still there."""
         said = rollback(task, self.registry, self.ledger(task), why, leave_empty)
-        return f"{said}; {release_again(task.name, self.standing(task))}"
+        released = release_again(task.name, self.standing(task))
+        self.show(task)
+        return f"{said}; {released}"
 
     def reinstate(self, task: Task, number: int, why: str) -> str:
         """Let a withdrawn version be promoted again."""
-        return reinstate(task, number, self.registry, self.ledger(task), why)
+        said = reinstate(task, number, self.registry, self.ledger(task), why)
+        self.show(task)
+        return said
 
     def history(self, task: Task) -> list[dict[str, Any]]:
         """All entries of the ledger, verified."""
@@ -105,7 +134,28 @@ class Promotions:
         now = self.standing(task)
         if now.champion is not None:
             checks += self._data.examine(task, Bundle.open(self.registry.read(task, now.champion).bundle))
-        return [*checks, service_check(task.name, now, repair)]
+        checks.append(service_check(task.name, now, repair))
+        if repair:
+            self.show(task)
+        return checks
+
+    def _own_data(self, task: Task, bundle: Path) -> Dataset | None:
+        """The dataset a model was trained with; None where it is not here, which its promotion will say."""
+        try:
+            return self._data.dataset(task, Bundle.open(bundle).card.dataset_md5)
+        except DermError as error:
+            logger.warning("%s is registered without its dataset: %s", bundle, error)
+            return None
+
+    def show(self, task: Task) -> None:
+        """Repeat in the registry's tags what ledger and release file say; they decide, the tags are for people.
+
+        What it is called after is done: a registry that cannot be reached now is logged, and written at the next call.
+        """
+        try:
+            self.registry.show(task, _states(self.standing(task)), bentos_shown(task.name))
+        except DermError as error:
+            logger.warning("the tags of the versions of %s were not brought up to date: %s", task.name, error)
 
     def ledger(self, task: Task) -> Ledger:
         """The task's promotion ledger; the hash of its last line is kept in a tag of the registered model."""
@@ -114,3 +164,12 @@ class Promotions:
     @property
     def _data(self) -> Datasets:
         return Datasets(self.registry.places)
+
+
+def _states(now: Standing) -> dict[int, dict[str, str]]:
+    """Number → what the ledger says of the version."""
+    states = dict.fromkeys((number for number, _ in now.earlier), "former champion")
+    states |= dict.fromkeys((one.number for one in now.withdrawn), "withdrawn")
+    if now.champion is not None:
+        states[now.champion] = "champion"
+    return {number: {STATE: state} for number, state in states.items()}
