@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from derm_assets.display import described, facts, numbers, picture, pictures, problem_table, say, table, text
+from derm_assets.display import card, described, facts, numbers, picture, pictures, problem_table, say, table, text
 from derm_assets.lineage import Upstream, UpstreamError
 from derm_assets.reports import dagster_url, link
 from derm_assets.resources.data_store import DataStore
@@ -29,7 +29,7 @@ from derm_ml.bundles.bundle import Bundle
 from derm_ml.escape import visible
 from derm_ml.evaluation.report import PAGE
 from derm_ml.evaluation.report import save as save_report
-from derm_ml.model_folder import ModelFolder
+from derm_ml.model_folder import CARDS, ModelFolder
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.recipe import Recipe
@@ -389,13 +389,18 @@ def register(
     report = _shown_at(evaluation.path / PAGE, registry)
     links = {"dagster_run": f"{dagster_url()}/runs/{context.run_id}", "report": report}
     version = promotions.register(task, model.path, evaluation.path, {"dagster_run_id": context.run_id}, links)
+    cards = promotions.cards(task, model.path, evaluation.path)
     try:
         decision = promotions.preview(task, version.number)
         would = "would be granted" if decision.promote else "would be refused"
-        said = {VERDICT: decision.promote, "promotion": text(f"{would}: {'; '.join(decision.reasons)}")}
+        said: dict[str, Any] = {VERDICT: decision.promote, "promotion": text(f"{would}: {'; '.join(decision.reasons)}")}
     except DermError as error:  # the version is there all the same, and its promotion will say it again
         said = {VERDICT: False, "promotion": text(f"cannot be decided: {error}")}
     say(context, f"promotion of version {version.number} {said['promotion'].value}")
+    folder = ModelFolder.holding(model.path).artifact(CARDS)
+    for shown in cards:
+        name = shown.kind.replace(" ", "_")
+        said |= {name: card(shown), f"{name}_page": link(registry.places, folder / f"{name}.html")}
     return _version_result(task, version, model.version, registry, said)
 
 

@@ -21,6 +21,9 @@ from derm_assets.resources.model_registry import Beside, ModelRegistry
 from derm_assets.resources.version_page import STATE
 from derm_ml import DermError
 from derm_ml.bundles.bundle import Bundle
+from derm_ml.cards.pages import as_markdown, cards_of, save_cards
+from derm_ml.evaluation.record import Evaluation
+from derm_ml.model_folder import CARDS, ModelFolder
 from derm_ml.promotion import ModelVersion
 from derm_ml.promotion.approval import approve
 from derm_ml.promotion.decision import Decision, evidence_of, weigh
@@ -37,6 +40,7 @@ from derm_ml.promotion.transaction import (
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
+    from derm_ml.cards.card import Card
     from derm_ml.data.dataset import Dataset
 
 logger = logging.getLogger(__name__)
@@ -70,7 +74,10 @@ class Promotions:
         links: Mapping[str, str] | None = None,
     ) -> ModelVersion:
         """Register a bundle with its evaluation, and with what a reviewer decides on."""
-        beside = Beside(dataset=self._own_data(task, bundle), links=links or {})
+        beside = Beside(links=links or {})
+        if cards := self.cards(task, bundle, evaluation):
+            folder = save_cards(cards, ModelFolder.holding(bundle).artifact(CARDS))
+            beside = Beside(folder, as_markdown(cards[0]), self._own_data(task, bundle), beside.links)
         version = self.registry.register(task, bundle, evaluation, tags, beside)
         self.show(task)
         return version
@@ -138,6 +145,11 @@ class Promotions:
         if repair:
             self.show(task)
         return checks
+
+    def cards(self, task: Task, bundle: Path, evaluation: Path) -> tuple[Card, ...]:
+        """The model card and the data card of a model; none where its data are not here."""
+        data = self._own_data(task, bundle)
+        return () if data is None else cards_of(task, Bundle.open(bundle), Evaluation.load(evaluation), data)
 
     def _own_data(self, task: Task, bundle: Path) -> Dataset | None:
         """The dataset a model was trained with; None where it is not here, which its promotion will say."""

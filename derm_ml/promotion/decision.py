@@ -45,6 +45,7 @@ def decide(
         *candidate.flattered,
         *(f"a blocking data check fails: {text}" for text in candidate.red_data),
         *(f"a blocking check fails: {text}" for text in candidate.red),
+        *candidate.unfit,
     ]
     value = candidate.value
     if value is None or not math.isfinite(value):

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from derm_ml import DermError, formats
+from derm_ml.data.licences import Target
 from derm_ml.task import Settings
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Policy(Settings):
         lt=0.1,
         description="how far a number predicted again may lie from the stored one (times 1 + its size): "
         "another machine's kernels round differently",
+    )
+    target: Target = Field(
+        "research",
+        description="what the model is for: `commercial` refuses images whose licences do not allow that",
     )
     operating_point: str = Field("balanced", description="where the service decides if it is not asked for another")
     recall_bound: float | None = Field(None, gt=0, le=1, description="lower bound of the recall at that point")

@@ -40,7 +40,7 @@ FLOORS = (
     "files",
     "entrance", "tree", "tables", "neutral_ids", "images", "asking", "task", "contract", "metrics", "bundles", "data",
     "predictions", "synthetic", "nets", "losses", "figures", "explain", "embeddings", "audit", "training", "evaluation",
-    "pairs", "promotion", "tasks", "registry", "cli",
+    "pairs", "cards", "promotion", "tasks", "registry", "cli",
 )  # fmt: skip
 # what a task is, said in types of what is above: nothing above is imported when it runs
 NAMES_TYPES_ABOVE = {"asking", "task", "contract"}

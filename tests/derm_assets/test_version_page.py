@@ -67,6 +67,16 @@ def test_a_version_says_what_it_measures_and_on_what(registry, promotions, model
     assert json.loads(used.dataset.profile)["images"] == tinted_dataset.info["sizes"]
 
 
+def test_its_description_is_the_model_card(registry, promotions, model):
+    """And all forms of both cards lie beside the bundle, for whoever has MLflow alone."""
+    bundle = model("good")
+    version = page(registry, promotions.register(TASK, bundle, evaluation_of(bundle)).number)
+    assert version.description == (bundle.parent / "cards" / "model_card.md").read_text(encoding="utf-8")
+    assert "**intended use**: Research on" in version.description
+    cards = registry.client.list_artifacts(version.run_id, f"cards-{version.tags['evaluation_sha256'][:12]}")
+    assert {Path(item.path).name for item in cards} == {path.name for path in (bundle.parent / "cards").iterdir()}
+
+
 def test_versions_compare_side_by_side(registry, promotions, model):
     """Numbers that lie in a run are not shown beside those of another model."""
     for name in ("fair", "good"):
