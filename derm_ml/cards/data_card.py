@@ -44,9 +44,7 @@ def data_card(task: Task, dataset: Dataset) -> Card:
                 (
                     CardField("sources", _counted("source", info.get("sources", {})), _PREPARE),
                     CardField("licences", _counted("licence", dataset.licences), mend),
-                    CardField(
-                        "reference standard", said.reference_standard, Statement.advice(task, "reference_standard")
-                    ),
+                    CardField("reference standard", said.reference_standard, standard),
                 ),
             ),
             Section(
@@ -66,11 +64,7 @@ def data_card(task: Task, dataset: Dataset) -> Card:
             ),
             Section(
                 "Preparation",
-                (
-                    CardField(
-                        "settings", [{"setting": n, "value": str(v)} for n, v in info["settings"].items()], _PREPARE
-                    ),
-                ),
+                (CardField("settings", settings, _PREPARE),),
             ),
         ),
     )

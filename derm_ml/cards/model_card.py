@@ -100,9 +100,7 @@ def _development(task: Task, card: BundleCard, dataset: Dataset, said: Statement
             CardField("settings", [{"setting": name, "value": str(v)} for name, v in leaves(card.recipe).items()]),
             CardField("network", f"{card.backbone}, weights before training: {card.pretrained}"),
             CardField("pseudo-labels", f"{learned.images} images, teacher {learned.teacher}" if learned else "none"),
-            CardField(
-                "preprocessing", [{"step": n, "value": str(v)} for n, v in card.preprocessing.model_dump().items()]
-            ),
+            CardField("preprocessing", steps),
         ),
     )
 
