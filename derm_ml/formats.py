@@ -106,6 +106,7 @@ RELEASE = Format("release", 1, "release the Bento again")
 GOLDEN = Format("golden-answers", 1, "build the Bento again")
 SESSIONS = Format("sessions", 1, "build the Bento again")
 POLICY = Format("policy", 1, "write it as docs/promotion.md says")
+ANSWERED = Format("prediction-records", 1, "move the file away; the service begins another")
 CARD_STATEMENT = Format("card-statement", 1, "write it as docs/cards.md says")
 CARD = Format("card", 1, "register the model again")
 

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derm_ml import RESEARCH_USE, DermError, formats
+from derm_ml.answered.table import records_below
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.cards.statement import Statement
@@ -156,6 +157,10 @@ FILES: Mapping[str, File] = {
         lambda root: sessions.apply(get_task(TASK).load(root / MODEL / "bundle"), root / MODEL / "sessions.json"),
     ),
     "policy": File("policy.yaml", lambda root: Policy.of("malignancy_screening"), stated_in_yaml),
+    "prediction-records": File(
+        f"answered/{TASK}/2026-03-01-0a1b2c3d.jsonl", lambda root: records_below(root / "answered"),
+        stated_in_last_line,
+    ),
     "card-statement": File("card.yaml", lambda root: Statement.of(get_task(TASK)), stated_in_yaml),
     "card": File(
         f"{MODEL}/cards/model_card.json", lambda root: FORMATS["card"].read(

@@ -34,7 +34,16 @@ from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.ledger_anchor import HeadTag
 from derm_assets.resources.mlflow_client import RegistryError, reachable_client
 from derm_assets.resources.places import Places
-from derm_assets.resources.version_page import Page, Tags, describe, log_dataset, log_model, show_states, write_flavour
+from derm_assets.resources.version_page import (
+    Page,
+    Tags,
+    describe,
+    log_dataset,
+    log_model,
+    registered_versions,
+    show_states,
+    write_flavour,
+)
 from derm_ml.bundles.bundle import CARD, Bundle
 from derm_ml.escape import markdown, visible
 from derm_ml.evaluation.record import SUMMARY, Evaluation
@@ -43,6 +52,7 @@ from derm_ml.machine import writing
 from derm_ml.model_folder import ModelFolder, model_folders
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
+from derm_ml.promotion.contract import Registered
 from derm_ml.recipe import Recipe, leaves
 from derm_ml.registry import get_task
 from derm_ml.task import Task
@@ -195,6 +205,10 @@ class ModelRegistry(dg.ConfigurableResource):
         version = self._readable(stored)
         self.point(task, CHALLENGER, version.number)
         return version
+
+    def registered(self, task: Task) -> list[Registered]:
+        """All versions by their tags, oldest first."""
+        return registered_versions(self.client, task)
 
     def alias(self, task: Task, alias: str) -> int | None:
         """The number of the version an alias points to, None if there is none."""

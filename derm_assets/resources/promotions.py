@@ -26,6 +26,7 @@ from derm_ml.evaluation.record import Evaluation
 from derm_ml.model_folder import CARDS, ModelFolder
 from derm_ml.promotion import ModelVersion
 from derm_ml.promotion.approval import approve
+from derm_ml.promotion.contract import Registered
 from derm_ml.promotion.decision import Decision, evidence_of, weigh
 from derm_ml.promotion.doctor import Check, examine
 from derm_ml.promotion.ledger import Ledger, Standing, standing
@@ -64,6 +65,14 @@ class Promotions:
     def champion_version(self, task: Task) -> ModelVersion | None:
         """The champion that ledger and registry agree on; None if there is none. Raises as `champion` does."""
         return read_champion(task, self.registry, champion_of(task, self.registry, self.ledger(task)))
+
+    def registered(self, task: Task) -> list[Registered]:
+        """All registered versions, oldest first; no file of them is read."""
+        return self.registry.registered(task)
+
+    def bundle(self, task: Task, number: int) -> Path:
+        """The verified bundle of a version. Raises `DermError` if it is gone or changed."""
+        return self.registry.read(task, number).bundle
 
     def register(
         self,

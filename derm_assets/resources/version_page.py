@@ -21,6 +21,7 @@ from derm_assets.resources import loaded_by_mlflow
 from derm_assets.resources.loaded_by_mlflow import Column, columns_answered, columns_asked
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.escape import visible
+from derm_ml.promotion.contract import Registered
 from derm_ml.recipe import leaves
 from derm_ml.task import Task
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Tags = Mapping[str, str]
 FLAVOUR = "MLmodel"  # MLflow's name for the file
 STATE, RELEASE, BENTO = "state", "release", "bento"  # tags of a version
+_OWN = ("model_version", "dataset_md5", "git_commit", STATE, RELEASE, BENTO)
 LONGEST = 5000  # characters of a tag or parameter that every store takes
 _TEXT = 90_000  # of a description; the sqlite store takes any, a server's form about 100 kB
 
@@ -144,6 +146,18 @@ def show_states(
         for name, value in {STATE: "candidate", RELEASE: "not released", **own}.items():
             if found.get(name) != value:
                 client.set_model_version_tag(task.name, version.version, name, visible(value)[:LONGEST])
+
+
+def registered_versions(client: MlflowClient, task: Task) -> list[Registered]:
+    """What the tags of all versions say, oldest first; each training attempt is a Dagster run of its own."""
+    found = []
+    for version in client.search_model_versions(f"name = '{task.name}'"):
+        tags: Mapping[str, str] = version.tags
+        attempts = client.get_run(str(version.run_id)).data.tags.get("dagster_run_ids", "")
+        runs = dict.fromkeys(filter(None, [*attempts.split(","), tags.get("dagster_run_id", "")]))
+        own = {name: tags.get(name, "") for name in _OWN}
+        found.append(Registered(int(version.version), run=str(version.run_id), dagster_runs=tuple(runs), **own))
+    return sorted(found, key=lambda one: one.number)
 
 
 def _digest(md5: str) -> str:
