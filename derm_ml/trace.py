@@ -68,7 +68,7 @@ def chain_of(
         for version in versions
         if version.model_version in models
         or _names(version, wanted)
-        or any(wanted in (name, name.split("/")[-1]) for name in sources.get(_md5(version), ()))
+        or any(wanted and wanted in (name, name.split("/")[-1]) for name in sources.get(_md5(version), ()))
     ]
     if not found and not told:
         raise TraceError(
@@ -101,8 +101,8 @@ class Knows:
 
 
 def models_that_know(kind: str, value: str, bundles: Iterable[tuple[str, Callable[[], Path]]]) -> list[Knows]:
-    """For each (name, what opens its bundle) whether its training or validation data held an image (`value`: the sha256 it is stored
-    with), or anything of a patient or a lesion (`value`: the ID as the lists of the data set have it).
+    """For each (name, what opens its bundle) whether its training or validation data held an image (`value`: the
+    sha256 it is stored with), or anything of a patient or a lesion (`value`: the ID as the lists of the data set say).
 
     An ID is looked for as if it meant the same person in all sources. The installation's secret is needed.
     """
@@ -119,7 +119,7 @@ def models_that_know(kind: str, value: str, bundles: Iterable[tuple[str, Callabl
 def _names(version: Registered, wanted: str) -> bool:
     exact = (str(version.number), version.bento.rpartition(":")[2], version.bento)
     long = (version.model_version, version.run, version.dataset_md5, version.git_commit, *version.dagster_runs)
-    return wanted in exact or any(_is(wanted, one) for one in long)
+    return (bool(wanted) and wanted in exact) or any(_is(wanted, one) for one in long)
 
 
 def _is(wanted: str, one: object) -> bool:

@@ -99,7 +99,7 @@ class Journal:
         if self._file >= 0:
             os.close(self._file)
         self._file, self._day, self._torn = opened, day, False
-        remove_old(self.folder, self.days)
+        remove_old(self.folder, self.days, date.fromisoformat(day))  # never the file of this very record
 
 
 def remove_old(folder: Path, days: int, today: date | None = None) -> list[Path]:
