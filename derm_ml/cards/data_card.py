@@ -98,8 +98,8 @@ def _people(manifest: pd.DataFrame) -> list[dict[str, Any]]:
         if f"attribute.{name}" not in manifest:
             rows.append({"attribute": name, "known": 0, "distribution": "not recorded"})
             continue
-        column = manifest[f"attribute.{name}"]
-        known = column[column.notna() & (column.astype(str) != "")]
+        column = pd.Series(manifest[f"attribute.{name}"])
+        known = column.loc[column.notna() & (column.astype(str) != "")]
         rows.append({"attribute": name, "known": len(known), "distribution": _distribution(known)})
     return rows
 

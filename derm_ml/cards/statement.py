@@ -42,7 +42,7 @@ class Statement(Settings):
         try:
             stored = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return cls()
+            return cls.model_validate({})
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise StatementError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
         try:

@@ -365,6 +365,16 @@ def test_each_disagreement_is_one_sentence_with_the_command_that_repairs_it(
     assert promotions.history(TASK)[-1]["why"] == "looked at together"
 
 
+def test_a_lost_database_is_not_a_task_without_a_champion(registry, promotions, places, model, fresh_database):
+    """A new, empty database beside a full ledger: "there is no champion yet" let any model in."""
+    promotions.promote(TASK, model("good"))
+    shutil.copyfile(fresh_database, Path(places.home) / "mlflow" / "mlflow.db")
+    registry._opened = None  # as the next process finds it
+    with pytest.raises(PromotionError, match="the registry knows of none: it is another registry"):
+        promotions.promote(TASK, model("weak"))
+    assert derm(places, "promote", TASK.name, str(model("weak"))).returncode == 2
+
+
 def test_an_operator_sees_and_repairs_it_from_a_terminal(registry, promotions, places, model):
     """In a second process: nothing rests on what this one remembers."""
     for name in ("fair", "good"):

@@ -193,6 +193,25 @@ def test_predictions_that_do_not_cover_the_split_are_a_fault(model, tinted_datas
     assert "59 predictions for 60 cases" in said
 
 
+def test_a_prediction_that_is_no_number_is_a_fault(model, tinted_dataset):
+    """NaN compares as smaller than nothing, so a metric can come out as if the case were not there."""
+
+    def without(table: pd.DataFrame) -> pd.DataFrame:
+        table.loc[table.index[0], "p.melanoma"] = float("nan")
+        return table
+
+    edit_predictions(model, without, recounted=False)
+    assert "a predicted probability is missing or not finite" in refusal(model, tinted_dataset)
+
+
+def test_the_evaluation_on_validation_is_a_fault(model, tinted_dataset):
+    """There the thresholds were chosen, and everything looks better."""
+    shutil.rmtree(model / "evaluation_test")
+    measured = TASK.evaluate(TASK.load(model / "bundle"), tinted_dataset, "validation")
+    save_report(measured, model / "evaluation_test")
+    assert "the evaluation is on the validation split, not on test" in refusal(model, tinted_dataset)
+
+
 def test_an_evaluation_of_another_model_is_a_fault(model, colour_models, tinted_dataset):
     shutil.rmtree(model / "evaluation_test")
     shutil.copytree(colour_models["good"] / "evaluation_test", model / "evaluation_test")
