@@ -37,6 +37,7 @@ from derm_ml.task import Artifact, Task
 
 if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
+    from derm_ml.evaluation.record import Evaluation
 
 SAMPLES = 24  # pictures on the contact sheet of a dataset: three rows of eight
 VERDICT = "would_be_promoted"  # metadata of a registered version; `promotion` beside it says why
@@ -300,6 +301,7 @@ def evaluate(
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
+            "verdict": text(_verdict(task, measured)),
             "path": dg.MetadataValue.path(report),
             "report": link(registry.places, report / PAGE),
             **numbers(measured.numbers),
@@ -308,6 +310,13 @@ def evaluate(
             **pictures(measured.figures),
         },
     )
+
+
+def _verdict(task: Task, measured: Evaluation) -> str:
+    """The primary metric with its interval, then the checks of the model that fail, in one line."""
+    failed = [gate.name for gate in task.gates if not gate.check(measured).passed]
+    checks = f"not passed: {', '.join(failed)}" if failed else f"all {len(task.gates)} checks of the model passed"
+    return f"{task.primary_metric} {measured.metrics[task.primary_metric]}; {checks}"
 
 
 def compare(

@@ -152,3 +152,42 @@ def _rows(folder: Path | None, task: Task, sha256: str = "") -> list[dict[str, A
 
 def _folder(given: Path | None) -> Path:
     return given or setting_path(RECORDS) or installation().answered
+
+
+def drift(
+    task_name: TaskName,
+    since: Annotated[str, typer.Option(metavar="DATE", help="records from this day on (UTC) are the recent ones")],
+    model: Annotated[str, typer.Option(metavar="VERSION", help="model version; default: that of the last record")] = "",
+    folder: Folder = None,
+) -> None:
+    """Compare recent prediction records of a model with earlier ones: did scores or embeddings shift?
+
+    Exits with 1 if one did. No labels are needed, and nothing is said about whether the answers are right.
+    """
+    from datetime import date
+
+    from derm_ml.answered.table import records_below
+    from derm_ml.drift import shifts
+
+    task = task_of(task_name)
+    try:
+        day = date.fromisoformat(since).isoformat()
+    except ValueError:
+        raise DermError(f"--since {since}: write a date such as 2026-03-01") from None
+    table = records_below(_folder(folder) / task.name)
+    if table.empty:
+        raise DermError(f"no prediction of {task.name} is recorded below {_folder(folder) / task.name}")
+    wanted = model or str(table["model_version"].iloc[-1])
+    own = table.loc[table["model_version"] == wanted]
+    found = shifts(own.loc[own["at"] < day], own.loc[own["at"] >= day])
+    shown = Table("what", "earlier", "recent", "recent above earlier", "95 % interval", "",
+                  title=f"Shift of what model {wanted} is asked since {day}; 0.5 is none")  # fmt: skip
+    for one in found:
+        value = "–" if one.value is None else f"{one.value:.3f}"
+        interval = "–" if one.low is None else f"{one.low:.3f} to {one.high:.3f}"
+        shown.add_row(
+            one.name, str(one.earlier), str(one.recent), value, interval, "shifted" if one.found else one.remark
+        )
+    print_table(shown)
+    if any(one.found for one in found):
+        raise typer.Exit(1)
