@@ -391,9 +391,9 @@ class ModelRegistry(dg.ConfigurableResource):
             "evaluation": measured,
         }
         source = f"{self.client.get_run(page.run_id).info.artifact_uri}/{folder}"
-        return self.client.create_model_version(
-            task.name, source, page.run_id, tags=_tags(chain | dict(tags)), model_id=log_model(self.client, page)
-        )
+        # a server ties a version to a logged model only where that holds the files itself: ours lie in the run, once
+        chain["logged_model"] = log_model(self.client, page)
+        return self.client.create_model_version(task.name, source, page.run_id, tags=_tags(chain | dict(tags)))
 
     def _readable(self, stored: StoredVersion) -> ModelVersion:
         """A stored version with the bytes its tags name. Tags are no paths: the folders follow from the hashes."""

@@ -11,6 +11,7 @@ Nothing here decides anything. Ledger and release file say who is champion and w
 from __future__ import annotations
 
 import json
+import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -79,7 +80,8 @@ def write_flavour(task: Task, bundle: Bundle, folder: Path) -> Path:
 
     signature = ModelSignature(schema(columns_asked(task, bundle.card)), schema(columns_answered(bundle.card)))
     model = Model(signature=signature, model_uuid=bundle.version, utc_time_created="", metadata={"task": task.name})
-    model.add_flavor("python_function", loader_module=loaded_by_mlflow.__name__)
+    here = platform.python_version()  # MLflow warns of a model that does not say it
+    model.add_flavor("python_function", loader_module=loaded_by_mlflow.__name__, python_version=here)
     path = folder / FLAVOUR
     model.save(str(path))
     return path

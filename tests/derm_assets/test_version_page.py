@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,7 @@ import pytest
 
 from derm_assets.packaging import built_of, release
 from derm_assets.resources.datasets import evaluation_of
+from derm_assets.resources.promotions import Promotions
 from derm_ml.bundles.bundle import Bundle, BundleError
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.places import python_path
@@ -157,20 +159,17 @@ def test_a_restored_bundle_can_be_run_by_mlflow_again(registry, promotions, mode
     assert mlflow.pyfunc.load_model(f"models:/{TASK.name}@champion")
 
 
-def test_mlflow_serves_a_registered_version(registry, promotions, model, tinted_dataset, tmp_path):
-    """`mlflow models serve` in a process of its own, asked as its documentation says."""
-    promotions.promote(TASK, model("good"))
+@contextmanager
+def running(log: Path, uri: str, *command: str) -> Iterator[str]:
+    """`mlflow …` in a process of its own, answering at /health; yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{TASK.name}/1", "--env-manager",
-               "local", "--port", str(port), "--host", "127.0.0.1"]  # fmt: skip
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": registry._uri, "PYTHONPATH": python_path()}
-    environment["PATH"] = (
-        f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # it looks for uvicorn there
-    )
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it looks for uvicorn there
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONPATH": python_path(), "PATH": programs}
+    whole = [sys.executable, "-m", "mlflow", *command, "--port", str(port), "--host", "127.0.0.1"]
+    with log.open("w") as output:
+        server = subprocess.Popen(whole, env=environment, stdout=output, stderr=output, start_new_session=True)
     try:
         url = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 120
@@ -180,13 +179,35 @@ def test_mlflow_serves_a_registered_version(registry, promotions, model, tinted_
                     break
             except httpx.TransportError:
                 time.sleep(0.3)
-        image = base64.b64encode(image_of(tinted_dataset)).decode()
-        asked = {"dataframe_split": {"columns": ["image"], "data": [[image]]}}
-        answer = httpx.post(f"{url}/invocations", json=asked, timeout=60)
-        assert answer.status_code == 200, answer.text + (tmp_path / "log").read_text()
-        (said,) = answer.json()["predictions"]
-        assert json.loads(said["answer"])["model_version"] == Bundle.open(model("good")).version
+        yield url
     finally:
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(20)
+
+
+def test_mlflow_serves_a_registered_version(registry, promotions, model, tinted_dataset, tmp_path):
+    """`mlflow models serve` in a process of its own, asked as its documentation says."""
+    promotions.promote(TASK, model("good"))
+    serve = ("models", "serve", "-m", f"models:/{TASK.name}/1", "--env-manager", "local")
+    with running(tmp_path / "log", registry._uri, *serve) as url:
+        image = base64.b64encode(image_of(tinted_dataset)).decode()
+        asked = {"dataframe_split": {"columns": ["image"], "data": [[image]]}}
+        answer = httpx.post(f"{url}/invocations", json=asked, timeout=60)
+    assert answer.status_code == 200, answer.text + (tmp_path / "log").read_text()
+    (said,) = answer.json()["predictions"]
+    assert json.loads(said["answer"])["model_version"] == Bundle.open(model("good")).version
+
+
+def test_a_server_takes_a_version_too(registry, places, model, tmp_path):
+    """A server checks more than its database does: where the files of a version lie, for one."""
+    database = Path(places.home) / "mlflow" / "mlflow.db"
+    options = ("--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(tmp_path / "kept"))
+    with running(tmp_path / "log", "", "server", *options, "--serve-artifacts", "--workers", "1") as url:
+        remote = type(registry)(places=places, tracking_uri=url)
+        there = Promotions(remote)
+        there.promote(TASK, model("good"))
+        (version,) = there.registered(TASK)
+        assert version.state == "champion"
+        assert page(remote, 1).tags["primary_metric"] == "auc_mean"
+        assert "MLmodel" in {path.name for path in there.champion(TASK).iterdir()}
