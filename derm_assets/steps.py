@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from derm_assets.automation_settings import STARTED_BY
 from derm_assets.display import card, described, facts, numbers, picture, pictures, problem_table, say, table, text
 from derm_assets.lineage import Upstream, UpstreamError
 from derm_assets.reports import dagster_url, link
@@ -32,6 +33,7 @@ from derm_ml.evaluation.report import save as save_report
 from derm_ml.model_folder import CARDS, ModelFolder
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
+from derm_ml.promotion.looks import AUTOMATION, count_look
 from derm_ml.recipe import Recipe
 from derm_ml.task import Artifact, Task
 
@@ -293,6 +295,8 @@ def evaluate(
     folder = ModelFolder.holding(model.path)
     measured = task.evaluate(task.load(model.path), _own_data(task, model, places), SPLIT, folder)
     report = save_report(measured, evaluation_of(model.path))
+    how = AUTOMATION if STARTED_BY in context.run.tags else "evaluation"
+    count_look(places.ledger(task), measured, Bundle.open(model.path).card, how)
     run = registry.run_of(task, model.path)
     if run.note:
         context.log.warning(visible(run.note))

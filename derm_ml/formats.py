@@ -93,7 +93,8 @@ def _without_author(content: Content) -> Content:
 BUNDLE = Format("bundle", 2, "train the model again", {1: _one_sentence})  # 2: describes what its graphs take and give
 LEARNED = Format("learned-from", 1, "train the model again")
 DATASET = Format("dataset", 1, "run `derm prepare` again")
-EVALUATION = Format("evaluation", 2, "run `derm evaluate` again", {1: dict})  # 2: names of columns, see its reader
+# 2: names of columns, see its reader; 3: intervals of docs/intervals.md: promotion measures older ones again
+EVALUATION = Format("evaluation", 3, "run `derm evaluate` again", {1: dict, 2: dict})
 COMPARISON = Format("comparison", 2, "run `derm compare` again", {1: _one_sentence})
 PREDICTIONS = Format("predictions", 1, "remove the file, and the images are predicted again")
 EMBEDDINGS = Format("embeddings", 1, "remove the file, and it is computed again")

@@ -4,6 +4,7 @@ bundle/                  the trained model; bundle.json, its card, is written la
 checkpoint.safetensors   the last finished epoch; of an ensemble each member has a folder, member-1, member-2, …
 history.json             every epoch's report
 evaluation_<split>/      what was measured on a frozen split
+external_<dataset>_<split>/   what was measured on a dataset the model does not come from
 predictions/             what the model says of each split of a dataset, kept: <dataset>/<split>.parquet
 report/                  what was measured of an autoencoder
 codes.parquet            the codes of an autoencoder
@@ -58,6 +59,11 @@ class ModelFolder:
         return (self.bundle / CARD).exists()
 
     @property
+    def touched(self) -> float:
+        """When something in the folder was written last, in seconds since 1970."""
+        return max((part.stat().st_mtime for part in self.path.iterdir()), default=self.path.stat().st_mtime)
+
+    @property
     def history(self) -> Path:
         return self.path / "history.json"
 
@@ -71,6 +77,10 @@ class ModelFolder:
 
     def evaluation(self, split: str) -> Path:
         return self.path / f"{_EVALUATION}{split}"
+
+    def external(self, dataset_md5: str, split: str) -> Path:
+        """What was measured on a dataset the model does not come from."""
+        return self.path / f"external_{dataset_md5[:12]}_{split}"
 
     @property
     def predictions(self) -> Path:
@@ -119,6 +129,16 @@ def model_folders(models: Path) -> Iterator[ModelFolder]:
     """The folders of trained models below `models`, by name."""
     for card in sorted(models.glob(f"*/{_BUNDLE}/{CARD}")):
         yield ModelFolder(card.parents[1])
+
+
+def trainings(models: Path) -> Iterator[ModelFolder]:
+    """The folders below `models` in which something was trained or is being trained, by name."""
+    for path in sorted(models.glob("*/")):
+        folder = ModelFolder(path)
+        if any(
+            part.exists() for part in (folder.bundle / CARD, folder.history, folder.checkpoint, folder.member(1).path)
+        ):
+            yield folder
 
 
 def is_evaluation(path: Path) -> bool:

@@ -22,6 +22,7 @@ from typing import Literal
 from derm_ml import DermError
 
 PROJECT = Path(__file__).resolve().parents[1]
+ENV_FILE = PROJECT / ".env"  # the settings of this installation, where there is one
 VARIABLES = {"data": "DERM_DATA", "out": "DERM_OUT", "home": "DERM_HOME"}
 DEFAULTS = {"data": "data", "out": "out", "home": ".home"}
 DAGSTER_HOME, BENTOML_HOME = "DAGSTER_HOME", "BENTOML_HOME"  # by default inside DERM_HOME
@@ -65,7 +66,7 @@ def environment() -> dict[str, str]:
 
     Raises `SettingsError` naming file and line.
     """
-    found = read_env_file(PROJECT / ".env") | os.environ
+    found = read_env_file(ENV_FILE) | os.environ
     paths = {name: str(_in_project(found[name].strip())) for name in PATHS if found.get(name, "").strip()}
     return found | paths
 

@@ -1,11 +1,16 @@
 """What a training run says while it goes on: one report an epoch, to whoever listens.
 
 Dagster turns a report into an asset observation, MLflow into a metric step, the terminal into a line.
+
+Whoever waits for images that are predicted somewhere below listens with `hearing(told)`; who predicts says
+`say_predicted(16)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 
@@ -28,6 +33,24 @@ class EpochReport:
 
 
 OnEpoch = Callable[[EpochReport], None]
+
+
+_heard: ContextVar[Callable[[int], None]] = ContextVar("who hears of predicted images", default=lambda _: None)
+
+
+@contextmanager
+def hearing(told: Callable[[int], None]) -> Iterator[None]:
+    """Within the block, `told` hears how many images were predicted, each time some were."""
+    before = _heard.set(told)
+    try:
+        yield
+    finally:
+        _heard.reset(before)
+
+
+def say_predicted(images: int) -> None:
+    """Tell whoever listens that so many images were predicted."""
+    _heard.get()(images)
 
 
 def silent(_: EpochReport) -> None:

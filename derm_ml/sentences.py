@@ -10,6 +10,31 @@ from pydantic import ValidationError
 
 from derm_ml import DermError
 
+# pydantic's kinds of fault → what to write instead
+_WANTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "{le} or less",
+    "less_than": "less than {lt}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "literal_error": "{expected}",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "names and values",
+    "model_type": "names and values",
+    "model_attributes_type": "names and values",
+    "missing": "a value: it is required",
+}
+
 
 class WrongValue(DermError, ValueError):
     """A setting, an option or an argument somebody gave that cannot be used."""
@@ -37,7 +62,8 @@ def _fault(fault: Any, known: Mapping[str, str]) -> str:
     if fault["type"] == "extra_forbidden":
         near = get_close_matches(name.rpartition(".")[2], known, n=1)
         return f"there is no setting '{name}'" + (f" (did you mean '{known[near[0]]}'?)" if near else "")
-    said = str(fault["msg"]).removeprefix("Value error, ")
+    said = _WANTED.get(str(fault["type"]), "").format(**fault.get("ctx", {}))
+    said = f"write {said}" if said else str(fault["msg"]).removeprefix("Value error, ")
     given = fault.get("input")
     shown = f", not {given!r}" if isinstance(given, str | int | float | bool | None) else ""
     return f"{name}: {said[0].lower()}{said[1:]}{shown}" if name else f"{said}{shown}"

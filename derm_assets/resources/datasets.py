@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derm_assets.resources.places import Places
-from derm_ml import DermError
+from derm_ml import DermError, formats
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.data.learned_ids import LearnedIds
 from derm_ml.evaluation.record import Evaluation, EvaluationError
@@ -62,7 +62,8 @@ class Datasets:
         model, dataset = Bundle.open(bundle), self.dataset(task, dataset_md5)
         folder = self.places.here.again(task.name, f"{model.version}-{dataset_md5[:12]}")
         try:
-            if Evaluation.load(folder).predictions_sha256:
+            kept = Evaluation.load(folder)
+            if kept.predictions_sha256 and kept.format_version == formats.EVALUATION.version:
                 return folder
         except EvaluationError:  # not made yet, or damaged
             pass

@@ -19,6 +19,8 @@ class HeadTag:
     name: str
 
     def read(self) -> str | None:
+        if not self.registry.begun:
+            return None
         from mlflow.exceptions import MlflowException
 
         try:

@@ -139,8 +139,8 @@ class ModelRegistry(dg.ConfigurableResource):
 
         One that a later Dagster run has taken up is left alone.
         """
-        if not self.tracking_uri and not self._database.exists():
-            return []  # nothing was ever trained: do not make a database for it
+        if not self.begun:
+            return []  # nothing was ever trained
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
         left_open = self.client.search_runs(
             experiments, f"tags.dagster_run_id = '{dagster_run_id}' and attributes.status = 'RUNNING'"
@@ -208,7 +208,7 @@ class ModelRegistry(dg.ConfigurableResource):
 
     def registered(self, task: Task) -> list[Registered]:
         """All versions by their tags, oldest first."""
-        return registered_versions(self.client, task)
+        return registered_versions(self.client, task) if self.begun else []
 
     def alias(self, task: Task, alias: str) -> int | None:
         """The number of the version an alias points to, None if there is none."""
@@ -217,6 +217,8 @@ class ModelRegistry(dg.ConfigurableResource):
 
     def read(self, task: Task, number: int) -> ModelVersion:
         """A version, its files on this machine. Raises `RegistryError` if there is none, or if they are others."""
+        if not self.begun:
+            raise RegistryError(f"the registry has no version {number} of {task.name}: nothing was ever registered")
         from mlflow.exceptions import MlflowException
 
         try:
@@ -264,7 +266,8 @@ class ModelRegistry(dg.ConfigurableResource):
 
     def show(self, task: Task, states: Mapping[int, Tags], bentos: Mapping[str, Tags]) -> None:
         """Repeat in the tags of the versions what ledger (by number) and release file (by model version) say."""
-        show_states(self.client, task, states, bentos)
+        if self.begun:
+            show_states(self.client, task, states, bentos)
 
     def anchor(self, task: Task) -> HeadTag:
         """Where the hash of the last line of the task's promotion ledger is kept: outside the ledger's file."""
@@ -272,7 +275,21 @@ class ModelRegistry(dg.ConfigurableResource):
 
     # ---------------------------------------------------------------- inside
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a registry to ask: a question makes no database of its own."""
+        return bool(self.tracking_uri) or self._database.exists()
+
+    def reached(self) -> str:
+        """Where the registry is, in a sentence. Raises `RegistryError` if it cannot be used; makes no database."""
+        if not self.begun:
+            return f"{self._where} is made by the first training or promotion"
+        self.client.search_experiments(max_results=1)
+        return f"{self._where} answers"
+
     def _by_alias(self, task: Task, alias: str) -> StoredVersion | None:
+        if not self.begun:
+            return None
         from mlflow.exceptions import MlflowException
 
         try:

@@ -22,9 +22,10 @@ from derm_assets.resources.version_page import STATE
 from derm_ml import DermError
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.cards.pages import as_markdown, cards_of, save_cards
-from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.record import SUMMARY, Evaluation
+from derm_ml.files import sha256
 from derm_ml.model_folder import CARDS, ModelFolder
-from derm_ml.promotion import ModelVersion
+from derm_ml.promotion import CHALLENGER, CHAMPION, ModelVersion
 from derm_ml.promotion.approval import approve
 from derm_ml.promotion.contract import Registered
 from derm_ml.promotion.decision import Decision, evidence_of, weigh
@@ -32,6 +33,7 @@ from derm_ml.promotion.doctor import Check, examine
 from derm_ml.promotion.ledger import Ledger, Standing, standing
 from derm_ml.promotion.transaction import (
     champion_of,
+    looked_at,
     promote,
     read_champion,
     reinstate,
@@ -92,7 +94,10 @@ class Promotions:
         return version
 
     def promote(self, task: Task, bundle: Path, *, dry_run: bool = False) -> Decision:
-        """Decide whether a bundle becomes the champion; unless `dry_run`, register it and carry the decision out."""
+        """Decide whether a bundle becomes the champion; unless `dry_run`, register it and carry the decision out.
+
+        The look at the test split is counted either way.
+        """
         evaluation = evaluation_of(bundle)
         if not dry_run:
             return self.promote_version(task, self.register(task, bundle, evaluation).number)
@@ -105,17 +110,38 @@ class Promotions:
         return decision
 
     def preview(self, task: Task, number: int) -> Decision:
-        """What a promotion of a registered version would decide now; changes nothing."""
+        """What a promotion of a registered version would decide now; no alias moves, the look is counted."""
         return self._weighed(task, self.registry.read(task, number))
 
     def _weighed(self, task: Task, candidate: ModelVersion) -> Decision:
-        now = champion_of(task, self.registry, self.ledger(task))
-        if candidate.number and candidate.number == now.champion:
-            return Decision(True, (f"version {candidate.number} is the champion already",))
+        ledger = self.ledger(task)
+        now = champion_of(task, self.registry, ledger)
+        model = Bundle.open_trusted(candidate.bundle).version
+        if now.champion is not None and (candidate.number == now.champion or self._is_champion(task, model, candidate)):
+            return Decision(True, (f"version {now.champion} is the champion already",))
         if why := withdrawn_because(task, Bundle.open_trusted(candidate.bundle), now):
             return Decision(False, (why,))
         evidence = evidence_of(task, candidate, self._data)
-        return weigh(task, evidence, read_champion(task, self.registry, now), self._data)
+        looked = looked_at(evidence, ledger, now, "dry run")
+        return weigh(task, evidence, read_champion(task, self.registry, now), self._data, looked)
+
+    def _is_champion(self, task: Task, model: str, candidate: ModelVersion) -> bool:
+        """Whether a folder holds what registering would find to be the champion: its model and its evaluation."""
+        champion = self.champion_version(task)
+        return (
+            champion is not None
+            and Bundle.open(champion.bundle).version == model
+            and sha256(champion.evaluation / SUMMARY) == sha256(candidate.evaluation / SUMMARY)
+        )
+
+    def reached(self) -> str:
+        """Where the registry is; raises `RegistryError` if it cannot be used."""
+        return self.registry.reached()
+
+    def challenger(self, task: Task) -> int | None:
+        """The version that was registered last and asks to be champion; None if there is none, or it is champion."""
+        number = self.registry.alias(task, CHALLENGER)
+        return None if number == self.registry.alias(task, CHAMPION) else number
 
     def approve(self, task: Task, number: int | None, by: str) -> str:
         """Write into the ledger that a person approves a version (None: the challenger)."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from derm_ml.metrics.classification import auc
+from derm_ml.metrics.classification import auc, patients_of_the_rarer
 from derm_ml.metrics.intervals import measured
 from derm_ml.metrics.metric import Metric
 
@@ -80,20 +80,22 @@ def shortcuts(
                 found.append(_of(name, label, values[known], truth, groups[known]))
         if len(set(sources)) > 1:
             rates = _rates(np.asarray(sources)[known], truth, groups[known])
-            why = "a label has no positives or no negatives"
-            found.append(
-                Shortcut(SOURCE, label, measured(auc, groups[known], rates, truth, why=why), _WORDS[SOURCE][1])
-            )
+            found.append(Shortcut(SOURCE, label, _area(groups[known], rates, truth), _WORDS[SOURCE][1]))
     return sorted(found, key=lambda s: -(s.auc.value or 0))
 
 
 def _of(name: str, label: str, values: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> Shortcut:
     """The AUC of the values or of their negatives, whichever tells the label."""
-    why = "a label has no positives or no negatives"
-    metric = measured(auc, groups, values, truth, why=why)
+    metric = _area(groups, values, truth)
     if metric.value is not None and metric.value < 0.5:
-        return Shortcut(name, label, measured(auc, groups, -values, truth, why=why), _WORDS[name][0])
+        return Shortcut(name, label, _area(groups, -values, truth), _WORDS[name][0])
     return Shortcut(name, label, metric, _WORDS[name][1])
+
+
+def _area(groups: np.ndarray, values: np.ndarray, truth: np.ndarray) -> Metric:
+    fewest = patients_of_the_rarer(truth, groups)
+    why = "a label has no positives or no negatives"
+    return measured(auc, groups, values, truth, why=why, rests_on=fewest)
 
 
 def _rates(sources: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> np.ndarray:

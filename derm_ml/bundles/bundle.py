@@ -94,6 +94,8 @@ class BundleCard(_Card):
     prevalence: dict[str, float] = {}  # of each label in the validation split: what probabilities are calibrated to
     operating_points: tuple[OperatingPoint, ...] = ()
     unclaimed_points: tuple[UnclaimedPoint, ...] = ()
+    class_limits: tuple[float, ...] = ()  # of a softmax head, one a label: least probability in a prediction set
+    set_error: float = Field(default=0.1, gt=0, lt=1)  # how often at most such a set may lack the right class
     mask_rule: MaskRule = MaskRule(threshold=0.5)  # for the head "mask", whose graph gives a logit for every pixel
     dataset_md5: str
     split_hashes: dict[str, str]

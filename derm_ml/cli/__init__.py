@@ -2,6 +2,8 @@
 
 One task from pictures to answers:
 
+    derm check                                      is everything in place?
+    derm status lesion_classification               data, champion, latest trainings
     derm draw lesion_classification --n 240         draw a small labelled set
     derm inspect FOLDER                             what a folder is, and what is in the way
     derm prepare lesion_classification              raw folder → dataset
@@ -19,17 +21,33 @@ Research use only: nothing here is a diagnosis.
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
 from derm_ml import DermError
-from derm_ml.cli import ask, chain, champion, data, ids, inspect, measure, pairs, quality, train
-from derm_ml.cli.terminal import notes
+from derm_ml.cli import (
+    ask,
+    chain,
+    champion,
+    data,
+    ids,
+    inspect,
+    installed,
+    measure,
+    pairs,
+    quality,
+    recipes,
+    status,
+    train,
+)
+from derm_ml.cli.terminal import notes, print_line
 from derm_ml.entrance import enter
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 VERBS = (
-    data.tasks, data.draw, train.demo, data.fetch, inspect.inspect, data.prepare, data.deliver, data.withdraw,
+    data.tasks, recipes.recipe, status.status, installed.check,
+    data.draw, train.demo, data.fetch, inspect.inspect, data.prepare, data.deliver, data.withdraw,
     quality.audit, quality.relabel,
     train.fit,
     measure.evaluate, measure.compare,
@@ -38,7 +56,23 @@ VERBS = (
     champion.history, champion.doctor, chain.trace, chain.records, chain.drift, ids.neutral_id,
 )  # fmt: skip
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print_line(f"derm {installed.platform_version()}")
+        raise typer.Exit
+
+
+@app.callback(help=__doc__)
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="say which version is installed")
+    ] = False,
+) -> None: ...
+
+
 for verb in VERBS:  # `derm --help` lists them in this order
     app.command()(verb)
 

@@ -157,6 +157,11 @@ def wished(task: Task, given: Sequence[str], card: BundleCard) -> dict[str, str]
     return read_options([(name, value) for name, value in pairs], task.asking.known, card)
 
 
+def count_files(paths: Sequence[Path]) -> int:
+    """How many images there are in the files and folders, readable or not."""
+    return sum(len(_files_of(path)) for path in paths)
+
+
 def _files_of(path: Path) -> list[Path]:
     from derm_ml.data.sources.image_files import image_files
     from derm_ml.tree import files_below

@@ -21,6 +21,7 @@ from derm_ml.cli.arguments import (
     TaskName,
     asked_by,
     asked_images,
+    count_files,
     dataset_of,
     fellow_of,
     options_from_flags,
@@ -28,7 +29,7 @@ from derm_ml.cli.arguments import (
     task_of,
     wished,
 )
-from derm_ml.cli.terminal import notes, print_line, print_result, print_table, progress_bar, write_png
+from derm_ml.cli.terminal import Lines, notes, print_line, print_result, print_table, progress_bar, write_png
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
 from derm_ml.sentences import WrongValue, unknown
@@ -39,16 +40,17 @@ if TYPE_CHECKING:
     from derm_ml.bundles.bundle import BundleCard
     from derm_ml.data.dataset import Dataset
 
-Images = Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures", show_default=False)]
-Age = Annotated[str, typer.Option(help="years, of the person in all these pictures")]
-Sex = Annotated[str, typer.Option(help="male or female, of the person in all these pictures")]
+Images = Annotated[list[Path], typer.Argument(help="images, or folders of images", show_default=False)]
+Age = Annotated[str, typer.Option(help="age in years, applied to all images given")]
+Sex = Annotated[str, typer.Option(help="male or female, applied to all images given")]
 Facts = Annotated[
-    Path | None, typer.Option(help="a CSV of age and sex by picture: image_id (or filename), age, sex; ISIC's metadata")
+    Path | None,
+    typer.Option(
+        help="a CSV of age and sex by image: image_id (or filename), age, sex. ISIC metadata files work as they are"
+    ),
 ]
 
-Fellow = Annotated[
-    Path | None, typer.Option(help="retinal_findings: photo of the same person's other eye, of one picture")
-]
+Fellow = Annotated[Path | None, typer.Option(help="retinal_findings: photo of the fellow eye (single image only)")]
 
 
 def predict(
@@ -65,9 +67,10 @@ def predict(
     facts: Facts = None,
     option: Options = [],  # noqa: B006
 ) -> None:
-    """Predict pictures: a table for people, --json or --csv for machines. A picture that cannot be read is named.
+    """Predict images. Prints a table, JSON lines (--json) or CSV (--csv). Unreadable files are listed.
 
-    A task that draws (masks, overlays) writes its drawings into a folder; the answer says where.
+    Answers are written as they come. A task that draws (masks, overlays) writes its drawings into a folder; the answer
+    says where.
     """
     task = task_of(task_name)
     asked_by(task, "predict")
@@ -80,8 +83,10 @@ def predict(
     if point and point not in predictor.card.point_names:
         raise WrongValue(unknown("operating point", point, predictor.card.point_names, "the model has"))
     drawings = into or installation().predicted(task.name)
+    done = Lines("predict")  # no bar: the answers are written between
+    step = done.add_task("", total=count_files(images))
     with _printed(task, predictor.card, "json" if as_json else "csv" if as_csv else "table") as tell:
-        for path, stem, image in _readable(images):
+        for path, stem, image in _readable(images, lambda: done.advance(step)):
             said = task.answer(predictor, with_fellow(image), options(path) | wishes)
             answer = {"file": str(path), **said}
             tell(answer | _drawn(task, image, answer, drawings / stem))
@@ -99,7 +104,7 @@ def explain(
     facts: Facts = None,
     option: Options = [],  # noqa: B006
 ) -> None:
-    """Lay a heatmap over each picture: what the network looked at."""
+    """Overlay a Grad-CAM heatmap: the regions that influenced the prediction most."""
     task = task_of(task_name)
     asked_by(task, "predict", " with --picture")
     predictor = predictor_of(task, model)
@@ -125,7 +130,7 @@ def similar(
     data: PreparedData = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> None:
-    """Find the known images most like each picture. The index is made once a model, from the prepared dataset."""
+    """Find the known images most similar to each image. The index is built once per model."""
     from derm_ml.embeddings.made import similar_of
     from derm_ml.embeddings.similar import names_of, similar_answer
     from derm_ml.neutral_ids import installation_ids
@@ -162,8 +167,8 @@ def similar(
             print_table(table)
 
 
-def _readable(images: list[Path]) -> Iterator[tuple[Path, str, Any]]:
-    """(path, a name for what is written of it, RGB array) of every image that can be read.
+def _readable(images: list[Path], told: Callable[[], None] = lambda: None) -> Iterator[tuple[Path, str, Any]]:
+    """(path, a name for what is written of it, RGB array) of every image that can be read; `told` when one is done.
 
     The others are named as they are met; after the last one, `DermError` says how many there were.
     """
@@ -177,6 +182,7 @@ def _readable(images: list[Path]) -> Iterator[tuple[Path, str, Any]]:
             continue
         named[path.stem] += 1  # two folders may hold images of one name
         yield path, path.stem if named[path.stem] == 1 else f"{path.stem}-{named[path.stem]}", image
+        told()
     if failed:
         raise DermError(f"{failed} of {total} images could not be read")
 
@@ -220,7 +226,8 @@ def _printed(task: Task, card: BundleCard, form: Literal["json", "csv", "table"]
             _print_answers(task, columns, kept)
         for warning in warnings:
             notes.print(warning, style="yellow", markup=False)
-        notes.print(RESEARCH_USE, style="dim")
+        if not kept:  # a table says it below itself
+            notes.print(RESEARCH_USE, style="dim")
 
 
 def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def rollback(
         bool, typer.Option(help="where there is no earlier champion, leave the task without one")
     ] = False,
 ) -> None:
-    """Withdraw the champion and restore the one before, with its service."""
+    """Withdraw the champion and restore the previous one, with its service."""
     print_result(open_registry().rollback(task_of(task_name), why, leave_empty=leave_empty))
 
 

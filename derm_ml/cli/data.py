@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,16 +12,27 @@ from rich.table import Table
 from derm_ml import DermError
 from derm_ml.cli.arguments import TaskName, replaceable, task_of
 from derm_ml.cli.settings import settings_of
-from derm_ml.cli.terminal import notes, print_line, print_result, print_rules, print_table, progress_bar
+from derm_ml.cli.terminal import (
+    notes,
+    out_console,
+    print_line,
+    print_narrow,
+    print_result,
+    print_rules,
+    print_table,
+    progress_bar,
+)
 from derm_ml.data.account import column_lines, file_rows, label_rows
 from derm_ml.files import is_empty, replacing_file
 from derm_ml.machine import writing
 from derm_ml.places import installation
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks
+from derm_ml.sentences import WrongValue, unknown
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
+    from derm_ml.data.catalogue import Entry
     from derm_ml.data.dataset import Dataset
 
 
@@ -55,11 +66,11 @@ def _print_asking(task: Task) -> None:
 
 def draw(
     task_name: TaskName,
-    n: Annotated[int, typer.Option(min=1, help="how many pictures")] = 240,
+    n: Annotated[int, typer.Option(min=1, help="how many images")] = 240,
     seed: int = 0,
     into: Annotated[Path | None, typer.Option(help="default: data/raw/TASK")] = None,
 ) -> None:
-    """Draw a small labelled image set with exact truth, in a layout as downloaded."""
+    """Generate a small synthetic labelled image set in the folder layout of a public dataset."""
     folder = into or installation().raw(task_name)
     task = task_of(task_name)
     if not is_empty(folder):
@@ -67,23 +78,53 @@ def draw(
     with writing(folder, making=True):
         folder.mkdir(parents=True, exist_ok=True)
     task.draw(folder, n, seed)
-    notes.print(f"drew {n} pictures into {folder}")
+    notes.print(f"{n} synthetic images in {folder}")
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="a data set of the catalogue; `derm fetch list` shows them")],
-    into: Annotated[Path | None, typer.Option(help="it becomes <into>/<task>/<name>; default: data/raw")] = None,
+    name: Annotated[str, typer.Argument(help="dataset name; `derm fetch list` shows all", show_default=False)],
+    of: Annotated[
+        str, typer.Argument(metavar="[OF]", help="after `list`: the one to describe in full", show_default=False)
+    ] = "",
+    into: Annotated[
+        Path | None, typer.Option(help="the data set becomes INTO/TASK/NAME in it; default: data/raw")
+    ] = None,
 ) -> None:
-    """Download a public data set: resumable, checksummed, unpacked into the layout the tasks read."""
-    from derm_ml.data.fetch import catalogue, fetch_data_set
+    """Download a public data set: resumable, checksummed, unpacked into the layout the tasks read.
 
-    if name == "list":
-        table = Table("name", "images", "size", "licence", "citation")
-        for entry in catalogue().values():
-            table.add_row(entry.name, str(entry.images), entry.size, entry.licence, entry.citation)
-        print_table(table)
-        return
-    print_result(fetch_data_set(name, into or installation().raw_folders, say=notes.print))
+    `derm fetch list` shows what there is, `derm fetch list NAME` licence, citation and size of one.
+    """
+    from derm_ml.data.catalogue import catalogue, catalogue_lines
+    from derm_ml.data.fetch import fetch_data_set
+
+    entries = catalogue()
+    if of and name != "list":
+        raise DermError(f"'{of}' is one name too many: `derm fetch {name}`, or `derm fetch list {of}`")
+    if of and of not in entries:
+        raise WrongValue(unknown("data set", of, entries, "the catalogue has"))
+    if of:
+        for line in catalogue_lines(entries[of]):
+            out_console.print(line)
+    elif name == "list":
+        _print_catalogue(list(entries.values()))
+    else:
+        print_result(fetch_data_set(name, into or installation().raw_folders, say=notes.print))
+
+
+def _print_catalogue(entries: Sequence[Entry]) -> None:
+    """Data sets that are fetched, those that are not, and models, each a table of at most 80 columns."""
+    groups = {
+        "data sets that derm downloads": [e for e in entries if e.files and not e.is_model],
+        "data sets that you get from their page (derm fetch list NAME)": [e for e in entries if not e.files],
+        "models, no images": [e for e in entries if e.is_model],
+    }
+    for title, group in groups.items():
+        table = Table("name", *(() if group[0].is_model else ("images",)), "download", "licence", title=title)
+        for entry in group:
+            counted = () if entry.is_model else (f"{entry.images:,}" if entry.images else "you choose",)
+            table.add_row(entry.name, *counted, entry.download.removeprefix("about ") or "–", entry.licence)
+        print_narrow(table)
+    print_line("Citation, terms and where a size comes from: derm fetch list NAME")
 
 
 def prepare(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
+from derm_ml.bundles.bundle import Bundle
 from derm_ml.cli.arguments import (
     PreparedData,
     TaskName,
@@ -18,13 +19,21 @@ from derm_ml.cli.arguments import (
     split_of,
     task_of,
 )
-from derm_ml.cli.terminal import notes, print_finding, print_result, print_table
+from derm_ml.cli.terminal import notes, print_finding, print_result, print_table, progress_bar
+from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.evaluation.report import PAGE
 from derm_ml.evaluation.report import save as save_report
-from derm_ml.machine import writing
+from derm_ml.machine import WriteError, writing
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
+from derm_ml.progress import hearing
+from derm_ml.promotion.looks import count_look
 from derm_ml.sentences import WrongValue, unknown
+from derm_ml.task import Task
+
+if TYPE_CHECKING:
+    from derm_ml.bundles.bundle import BundleCard
+    from derm_ml.data.dataset import Dataset
 
 
 def evaluate(
@@ -33,16 +42,29 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
     data: PreparedData = None,
 ) -> None:
-    """Measure a model on a frozen split: metrics with intervals, figures, one HTML report."""
+    """Measure a model on a frozen split: metrics with intervals, figures, one HTML report.
+
+    With --data of another dataset than the model was trained on it is an external validation: the model's own
+    evaluation stays, and the report sets the two side by side.
+    """
     task = task_of(task_name)
     split = split_of(split)
     bundle = bundle_named(model)
     predictor, dataset = task.load(bundle), dataset_of(task, data)
-    with notes.status(f"evaluating on {split}"):
-        model_folder = ModelFolder.holding(bundle)
-        evaluation = task.evaluate(predictor, dataset, split, model_folder)
+    model_folder = ModelFolder.holding(bundle)
+    with progress_bar(f"evaluate on {split}") as bar:
+        step: Any = bar.add_task("images", total=len(dataset.split(split)) or None)
+        with hearing(lambda images: bar.advance(step, images)):
+            evaluation = task.evaluate(predictor, dataset, split, model_folder)
         folder = model_folder.evaluation(split)
+        if data is not None and _is_external(task, data, dataset, predictor.card):
+            evaluation = _external(task, evaluation, predictor.card, model_folder, dataset)
+            folder = model_folder.external(dataset.md5, split)
         save_report(evaluation, folder)
+    try:
+        count_look(installation().ledger(task.name), evaluation, Bundle.open(bundle).card, "evaluate")
+    except WriteError as error:
+        notes.print(f"- this look at the test split is not counted: {error}", markup=False)
     columns = ("metric", "value", "95 % interval", "n")
     table = Table(*columns, title=f"{task.title} · {split}")
     for name, metric in evaluation.metrics.items():
@@ -51,11 +73,30 @@ def evaluate(
         table.add_row(name, value, interval, str(metric.n))
     table.caption = RESEARCH_USE
     print_table(table)
+    if folder != model_folder.evaluation(split):
+        notes.print(evaluation.notes[0], soft_wrap=True)
     for why in dict.fromkeys(metric.note for metric in evaluation.metrics.values() if metric.value is None):
         notes.print(f"– {why}")
     for gate in task.gates:
         print_finding(gate.name, gate.check(evaluation))
     print_result(folder / PAGE)
+
+
+def _is_external(task: Task, data: Path, dataset: Dataset, card: BundleCard) -> bool:
+    """Whether `--data` names another dataset than the model's own, and no later version of it: that is the task's."""
+    return dataset.md5 != card.dataset_md5 and data.resolve() != installation().prepared(task.name).resolve()
+
+
+def _external(
+    task: Task, evaluation: Evaluation, card: BundleCard, model_folder: ModelFolder, dataset: Dataset
+) -> Evaluation:
+    from derm_ml.data.dataset import Dataset
+    from derm_ml.evaluation.external import as_external, images_seen
+
+    own = model_folder.evaluation("test")
+    trained_on = installation().version(task.name, card.dataset_md5)
+    seen = images_seen(Dataset.open(trained_on), dataset, evaluation.split) if trained_on.exists() else None
+    return as_external(evaluation, card, Evaluation.load(own) if (own / SUMMARY).exists() else None, seen)
 
 
 def compare(
@@ -105,7 +146,7 @@ def make(
     model: TrainedModel,
     data: PreparedData = None,
 ) -> None:
-    """Make something of a model beside its evaluation: a sheet of heatmaps, an embedding table, a map."""
+    """Create an extra artifact for a model: heatmaps, embeddings, map, index."""
     task = task_of(task_name)
     known = {a.name: a for a in task.artifacts}
     if artifact not in known:

@@ -48,7 +48,8 @@ def match(
         print_result(picture)
     for warning in answer["warnings"]:
         notes.print(warning, style="yellow", markup=False)
-    notes.print(RESEARCH_USE, style="dim")
+    if as_json or not any(answer[side] for side in ("first", "second")):  # else the table says it below itself
+        notes.print(RESEARCH_USE, style="dim")
     if not answer["accepted"]:
         raise DermError(f"refused: {answer['reason']}")
 

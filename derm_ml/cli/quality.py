@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -54,7 +54,7 @@ def audit(
             vectors = stacked(table_of(predictor, dataset, ModelFolder.holding(bundle_named(model))))
         judged_by = f"the embeddings of {predictor.bundle.version}"
     with progress_bar("audit") as bar:
-        step = bar.add_task("look", total=len(dataset.manifest))
+        step: Any = bar.add_task("look", total=len(dataset.manifest))
         found = look_through(
             dataset,
             task.negative,

@@ -9,6 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +84,11 @@ def print_table(table: Table, note: bool = False) -> None:
     LiteralConsole(stderr=note, width=max(out_console.width, needed)).print(table)
 
 
+def print_narrow(table: Table) -> None:
+    """The table within 80 columns, long cells on several lines: for a list that is read on any terminal."""
+    LiteralConsole(width=80).print(table)
+
+
 def print_finding(name: str, finding: Finding) -> None:
     """A check's answer on one line, after a mark: passed, failed, or not evaluable."""
     mark = Text("✗", "red") if finding.evaluable else Text("⚠", "yellow")
@@ -88,7 +96,66 @@ def print_finding(name: str, finding: Finding) -> None:
     notes.print(mark, f"{name}: {finding.message}")
 
 
-def progress_bar(title: str) -> Progress:
+PAUSE = 15.0  # seconds between two lines of progress in a log
+
+
+class Lines:
+    """Progress for a log: `predict · 120 of 600, about 4 min left`, at most every `PAUSE` seconds."""
+
+    def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._title, self._clock = title, clock
+        self._steps: list[_Step] = []
+        self._said = clock()
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def add_task(self, description: str, *, total: float | None = None) -> int:
+        self._steps.append(_Step(description, total, self._clock()))
+        return len(self._steps) - 1
+
+    def update(self, task_id: int, *, total: float | None = None, completed: float | None = None) -> None:
+        step = self._steps[task_id]
+        step.total = total or step.total
+        step.done = step.done if completed is None else completed
+        now = self._clock()
+        if now - self._said >= PAUSE:
+            self._said = now
+            notes.print(f"{self._title} · {step.told(now)}", soft_wrap=True)
+
+    def advance(self, task_id: int, advance: float = 1) -> None:
+        self.update(task_id, completed=self._steps[task_id].done + advance)
+
+
+@dataclass
+class _Step:
+    description: str
+    total: float | None
+    begun: float
+    done: float = 0
+
+    def told(self, now: float) -> str:
+        name = f"{self.description}: " if self.description else ""
+        if not self.total:
+            return f"{name}{self.done:.0f} so far"
+        left = (now - self.begun) / self.done * (self.total - self.done) if self.done else None
+        return f"{name}{self.done:.0f} of {self.total:.0f}" + (f", about {duration(left)} left" if left else "")
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def progress_bar(title: str) -> Progress | Lines:
+    """A bar where somebody looks on, lines where the output goes into a file or a pipe."""
+    if not notes.is_terminal:
+        return Lines(title)
     return Progress(
         TextColumn(f"{title} · {{task.description}}", markup=False),
         BarColumn(),
@@ -100,11 +167,20 @@ def progress_bar(title: str) -> Progress:
 
 
 def say_epoch(report: EpochReport) -> None:
-    figures = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items())
-    notes.print(
-        f"epoch {report.epoch:3d}/{report.epochs}  loss {report.train_loss:.4f}  {figures}  "
-        f"{report.images_per_second:6.1f} img/s  {report.seconds:5.0f} s{'  best' if report.best else ''}"
-    )
+    """One line of at most 80 columns: what was learned, what validation says, and how long the rest will take."""
+    losses = f"loss train {report.train_loss:.4f}"
+    if "loss" in report.metrics:
+        losses += f" val {report.metrics['loss']:.4f}"
+    left = report.seconds * (report.epochs - report.epoch)
+    after = [f"{duration(left)} left"] if left else [duration(report.seconds)]
+    after += ["best"] if report.best else []
+    line = f"{report.epoch:3d}/{report.epochs}  {losses}"
+    room = 80 - len("  ".join(["", *after]))
+    for name, value in report.metrics.items():
+        figure = f"  {name} {value:.4f}"
+        if name != "loss" and len(line) + len(figure) <= room:
+            line += figure
+    notes.print("  ".join([line, *after]), soft_wrap=True)
 
 
 def print_rules(task: Task, dataset: Dataset) -> bool:

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 def fit(
     task_name: TaskName,
-    recipe: Annotated[str, typer.Option(help="a recipe of the task; empty: its first")] = "",
+    recipe: Annotated[str, typer.Option(help="recipe name (default: the first shown by `derm recipe TASK`)")] = "",
     values: Values = [],  # noqa: B006
     data: PreparedData = None,
     out: Annotated[Path | None, typer.Option(help="model folder; default: out/TASK/RECIPE-ID")] = None,
 ) -> None:
-    """Train a model. Run it again after a crash and it goes on where it was."""
+    """Train a model. Rerun the same command to resume an interrupted training."""
     from derm_ml.data.dataset import freeze
 
     task, places = task_of(task_name), installation()
@@ -78,7 +78,7 @@ def autoencode(
     out: Annotated[Path | None, typer.Option(help="model folder; default: out/TASK/RECIPE-ID")] = None,
     against: Annotated[Path | None, typer.Option(help="a classifier's model folder, to compare embeddings")] = None,
 ) -> None:
-    """Train an autoencoder on the images of a task and report reconstructions and codes. Labels are not learned."""
+    """Train an autoencoder on the images of a task and report reconstructions and codes. Labels are not used."""
     from derm_ml.bundles.bundle import model_of
     from derm_ml.bundles.classifier import Classifier
     from derm_ml.embeddings.autoencoder import AutoencoderPredictor
@@ -140,11 +140,13 @@ def pseudo_label(
 
 def demo(
     task_name: TaskName,
-    size: Annotated[int, typer.Option(help="pixels a side of the random pictures")] = 256,
+    size: Annotated[int, typer.Option(help="image size in pixels (square)")] = 256,
 ) -> None:
-    """Run a task's network forward on random tensors, untrained: shows that it runs here, and the shapes."""
+    """Smoke test: run the untrained network on random input and print tensor shapes. `make demo` runs the pipeline."""
     found = task_of(task_name).demo(size)
-    table = Table("output", "what", title=f"{task_name}, random {size}×{size} pictures")
+    table = Table(
+        "output", "what", title=f"{task_name}, smoke test: an untrained network on random {size}×{size} input"
+    )
     for name, value in found.items():
         table.add_row(name, str(value))
     print_table(table)

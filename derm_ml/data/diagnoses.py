@@ -29,6 +29,7 @@ class Diagnosis(BaseModel):
     malignant: bool | None = None
     lesion: str | None = None
     covers: list[str] = []
+    why: str = ""
 
 
 def normal(name: str) -> str:

@@ -19,69 +19,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 import pooch
 import requests
-import yaml
-from pydantic import Field
 from tqdm import tqdm
 
+from derm_ml.data.catalogue import Entry, File, catalogue
 from derm_ml.files import is_empty, replacing_folder, sha256, write_json
 from derm_ml.images.decode import IMAGE_EXTENSIONS
 from derm_ml.records import DataError
-from derm_ml.task import Settings
+from derm_ml.sentences import unknown
 from derm_ml.tree import files_below
 
-CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 PINS = Path("pins.json")
 Say = Callable[[str], None]
 
 _CHUNK = 2**16  # bytes; what a broken connection costs at most
 _TIMEOUT = (20, 60)  # seconds to connect, and of silence; archives answer slowly but not for a minute
 _NOT_IMAGES = ("_superpixels", "_segmentation")
-
-
-class File(Settings):
-    """One file to download; `name` where the address does not end in it, `into` a sub-folder to unpack into."""
-
-    url: str
-    name: str = ""
-    into: str = ""
-
-    @property
-    def filename(self) -> str:
-        return self.name or PurePosixPath(urlsplit(self.url).path).name
-
-
-class Entry(Settings):
-    """One data set of the catalogue, or the weights of a model (`task: weights`, no images).
-
-    `images`: how many pictures it must hold; `gigabytes`: about its download, 0 where that is not known. One without
-    `files` is not fetched: its publisher asks for a form, an account or a choice.
-    """
-
-    name: str
-    title: str
-    task: str
-    layout: str
-    images: int = Field(ge=0)
-    gigabytes: float
-    licence: str
-    terms: str
-    citation: str
-    homepage: str
-    files: tuple[File, ...]
-
-    @property
-    def size(self) -> str:
-        return f"about {self.gigabytes:g} GB" if self.gigabytes else "see its page"
-
-
-def catalogue(path: Path = CATALOGUE) -> dict[str, Entry]:
-    """Name → entry. Raises `ValidationError` naming the field of an entry that is wrong."""
-    entries: Mapping[str, Mapping] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return {name: Entry.model_validate({"name": name, **facts}) for name, facts in entries.items()}
 
 
 def fetch_data_set(
@@ -100,7 +55,7 @@ def fetch_data_set(
     """
     entries = catalogue() if entries is None else entries
     if name not in entries:
-        raise DataError(f"no data set '{name}' in the catalogue; it has: {', '.join(entries)}")
+        raise DataError(unknown("data set", name, entries, "the catalogue has"))
     entry = entries[name]
     folder = root / entry.task / name
     say(f"{entry.title}\nlicence: {entry.licence}. {entry.terms}\ncite: {entry.citation}")

@@ -86,7 +86,9 @@ def quality(table: pd.DataFrame, split: str = "test") -> dict[str, Metric]:
     result = {}
     separable = 1 < kinds < len(labels)
     apart = np.asarray(silhouette_samples(x, labels, metric="cosine")) if separable else np.empty(0)
-    result["silhouette"] = measured(weighted_mean, groups[: len(apart)], apart, why="it needs two labels")
+    result["silhouette"] = measured(
+        weighted_mean, groups[: len(apart)], apart, why="it needs two labels", limits=(-1, 1)
+    )
     votes = retrieve(table, VOTERS, split)
     guess = np.array([_vote(names) for names in _labels(table, votes.places)])
     right = (guess == votes.labels).astype(float)
@@ -94,8 +96,8 @@ def quality(table: pd.DataFrame, split: str = "test") -> dict[str, Metric]:
     why = "a label has no queries"
     result["knn_balanced_accuracy"] = measured(_mean_over_labels, votes.groups, right, votes.labels, why=why)
     near, even = _pairs(x, labels)
-    result["alignment"] = measured(weighted_mean, groups, near, why="no two images share a label")
-    result["uniformity"] = measured(_log_mean, groups, even, why="there are no two images")
+    result["alignment"] = measured(weighted_mean, groups, near, why="no two images share a label", limits=(0, 4))
+    result["uniformity"] = measured(_log_mean, groups, even, why="there are no two images", limits=None)
     return result | precision_at_k(retrieve(table, K, split))
 
 

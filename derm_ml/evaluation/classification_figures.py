@@ -27,6 +27,8 @@ CAPTIONS = {
     "operating_points": "Thresholds were fitted on validation only and are measured here. Intervals: exact "
     "(Clopper-Pearson) or patient bootstrap, whichever is wider.",
     "subgroups": "AUC in each subgroup. A group with fewer than 10 positives or 10 negatives is not evaluable.",
+    "prediction_sets": "Sets of classes that cannot be ruled out, with limits fitted on validation: to hold the right "
+    "class in at least 90 of 100 cases of each class. That is no promise for a sub-group: look at its row.",
     "co_occurrence": "Cases that carry both labels; on the diagonal, all that carry the label. Left the truth, right "
     "what was decided. The small figure is the share of the row.",
     "pseudo_labels": "How often the labels given to unlabelled images were right, where the truth is known. Validation "

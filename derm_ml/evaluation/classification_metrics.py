@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.evaluation.cases import Cases
 from derm_ml.metrics import calibration, classification
-from derm_ml.metrics.intervals import Statistic, measured, weighted_mean
+from derm_ml.metrics.intervals import measured, weighted_mean
 from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.metrics.operating_points import MeasuredPoint, measure_point
 
@@ -32,7 +32,8 @@ def measure(cases: Cases) -> Measured:
     """Every metric of these cases.
 
     `auc_mean` (of two or more scored labels), `auc_<label>`, `balanced_accuracy`, `accuracy`,
-    `average_precision_<label>`, `ece` and `brier` (both also before calibration, `…_uncalibrated`), and for
+    `average_precision_<label>`, `ece` and `brier` (both also before calibration, `…_uncalibrated`), `ece_by_chance`
+    (what calibrated probabilities measure on these cases), and for
     each operating point `sensitivity_<label>_at_<point>` and `specificity_<label>_at_<point>`.
     A model that gives every case the same score has undefined ranking metrics that say so.
     """
@@ -55,8 +56,9 @@ def measure(cases: Cases) -> Measured:
 def _ranking(measure: Callable[..., Metric], cases: Cases, label: str) -> Metric:
     """A ranking metric of a label; undefined where the model gives too few distinct scores to rank by."""
     p, y = cases.p(label), cases.y(label)
-    why = classification.no_ranking(p[classification.known(y)])
-    return undefined(len(p), why) if why else measure(p, y, cases.groups)
+    keep = classification.known(y)
+    why = classification.no_ranking(p[keep])
+    return undefined(int(keep.sum()), why) if why else measure(p, y, cases.groups)
 
 
 def _ranking_metrics(cases: Cases, areas: dict[str, Metric]) -> dict[str, Metric]:
@@ -66,7 +68,8 @@ def _ranking_metrics(cases: Cases, areas: dict[str, Metric]) -> dict[str, Metric
     columns = cases.columns(cases.scored)
     p, y = cases.probabilities[:, columns], cases.targets[:, columns]
     flat = next((metric.note for metric in each.values() if metric.value is None), "")
-    mean = undefined(len(p), flat) if flat else classification.mean_roc_auc(p, y, cases.groups)
+    n = int(classification.known(y).any(axis=1).sum())
+    mean = undefined(n, flat) if flat else classification.mean_roc_auc(p, y, cases.groups)
     return {"auc_mean": mean, **each}
 
 
@@ -76,8 +79,9 @@ def _mean_precision(cases: Cases) -> dict[str, Metric]:
         return {}
     columns = cases.columns(cases.scored)
     p, y = cases.probabilities[:, columns], cases.targets[:, columns]
-    why = "a label has no positives here"
-    return {"average_precision_mean": measured(classification.mean_precision_area, cases.groups, p, y, why=why)}
+    why, mean_area = "a label has no positives here", classification.mean_precision_area
+    fewest = classification.patients_of_the_rarer(y, cases.groups)
+    return {"average_precision_mean": measured(mean_area, cases.groups, p, y, why=why, rests_on=fewest)}
 
 
 def _pseudo_label_metrics(card: BundleCard) -> dict[str, Metric]:
@@ -94,12 +98,12 @@ def _class_metrics(cases: Cases) -> dict[str, Metric]:
     """Of the likeliest class, where classes exclude each other."""
     keep = cases.classed
     guess, truth = cases.probabilities[keep].argmax(axis=1), cases.targets[keep].argmax(axis=1)
-    statistics: dict[str, Statistic] = {
-        "balanced_accuracy": classification.balanced_accuracy,
-        "accuracy": classification.accuracy,
+    why, groups = "no case has exactly one known class", cases.groups[keep]
+    fewest = classification.patients_of_the_rarest(truth, groups)
+    return {
+        "balanced_accuracy": measured(classification.balanced_accuracy, groups, guess, truth, why=why, rests_on=fewest),
+        "accuracy": measured(classification.accuracy, groups, guess, truth, why=why),
     }
-    why = "no case has exactly one known class"
-    return {name: measured(s, cases.groups[keep], guess, truth, why=why) for name, s in statistics.items()}
 
 
 def _label_metrics(cases: Cases) -> dict[str, Metric]:
@@ -109,9 +113,11 @@ def _label_metrics(cases: Cases) -> dict[str, Metric]:
     flagged = cases.probabilities[keep] >= cases.cutoffs
     there = classification.known(y)
     right = ((flagged == (y == 1)) & there).sum(axis=1) / there.sum(axis=1)
-    halves = classification.mean_of_sensitivity_and_specificity
+    halves, fewest = classification.mean_of_sensitivity_and_specificity, classification.patients_of_the_rarer(y, groups)
     return {
-        "balanced_accuracy": measured(halves, groups, flagged, y, why="a label has no positives or no negatives here"),
+        "balanced_accuracy": measured(
+            halves, groups, flagged, y, why="a label has no positives or no negatives here", rests_on=fewest
+        ),
         "accuracy": measured(weighted_mean, groups, right, why="no target is known"),
     }
 
@@ -127,9 +133,13 @@ def _calibration_metrics(cases: Cases) -> dict[str, Metric]:
             sure, right = calibration.confidence(probabilities[keep], cases.targets[keep])
             why = "no case has exactly one known class"
             error = measured(calibration.ece, cases.groups[keep], sure, right, why=why)
+            asked = sure, right, cases.groups[keep]
         else:
             error = measured(calibration.mean_ece, groups, p, y, why="a label is unknown in all cases")
+            asked = p, y, groups
         found[f"ece{suffix}"] = error
+        if not suffix:
+            found["ece_by_chance"] = calibration.chance_metric(*asked)
         found[f"brier{suffix}"] = measured(calibration.brier, groups, p, y, why="no target is known")
     return found
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from derm_ml.evaluation.cases import Cases
 from derm_ml.evaluation.classification_metrics import Measured
 from derm_ml.evaluation.record import Row
 from derm_ml.metrics import calibration
+from derm_ml.metrics.conformal import coverage_by_subgroup, prediction_sets
 from derm_ml.metrics.intervals import estimate
 from derm_ml.metrics.metric import Metric
 from derm_ml.metrics.subgroups import subgroup_table
@@ -49,6 +51,11 @@ def tables(cases: Cases, measured: Measured, mistakes: list[Row]) -> dict[str, l
         for label in cases.scored
         for row in calibration.reliability_table(cases.p(label), cases.y(label))
     ]
+    if cases.card.class_limits and cases.classed.any():
+        keep = cases.classed
+        sets = prediction_sets(cases.probabilities[keep], np.array(cases.card.class_limits))
+        truth, rows = cases.targets[keep].argmax(axis=1), cases.frame.loc[keep].reset_index(drop=True)
+        tables["prediction_sets"] = coverage_by_subgroup(rows, sets, truth, cases.groups[keep], cases.labels)
     if cases.card.pseudo_labels:
         tables["pseudo_labels"] = [dict(row) for row in cases.card.pseudo_labels.precision]
     tables["confident_mistakes"] = mistakes
@@ -57,12 +64,11 @@ def tables(cases: Cases, measured: Measured, mistakes: list[Row]) -> dict[str, l
 
 def _label_row(cases: Cases, label: str, area: Metric, precision: Metric) -> Row:
     y = cases.y(label)
-    positives = int((y == 1).sum())
     return {
         "label": label,
         "n": area.n,
-        "positives": positives,
-        "negatives": area.n - positives,
+        "positives": int((y == 1).sum()),
+        "negatives": int((y == 0).sum()),
         "auc": area.value,
         "auc_low": area.low,
         "auc_high": area.high,

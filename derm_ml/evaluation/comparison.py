@@ -23,7 +23,7 @@ from derm_ml import DermError
 from derm_ml.evaluation.comparison_measures import Measure, measures_of
 from derm_ml.evaluation.record import SUMMARY, Evaluation, EvaluationError
 from derm_ml.metrics import classification
-from derm_ml.metrics.intervals import Difference, delong_difference, estimate, paired_difference
+from derm_ml.metrics.intervals import REACH, Difference, delong_difference, estimate, paired_difference
 from derm_ml.model_folder import ModelFolder, bundle_named, evaluations, is_evaluation
 
 if TYPE_CHECKING:
@@ -141,17 +141,25 @@ def compare(runs: Sequence[MeasuredModel], task: Task) -> Comparison:
     )
 
 
-def primary_difference(candidate: Evaluation, champion: Evaluation, task: Task) -> Difference | None:
+def primary_difference(
+    candidate: Evaluation, champion: Evaluation, task: Task, reach: float = REACH
+) -> Difference | None:
     """candidate − champion of the task's primary metric; None where it cannot be reckoned from the predictions.
 
-    Raises `ComparisonError` if they were not measured on the same cases.
+    The interval goes `reach` standard deviations to either side. Raises `ComparisonError` if they were not measured on
+    the same cases.
     """
     runs = (MeasuredModel("champion", champion), MeasuredModel("candidate", candidate))
     base, table = _lined_up(runs)
     measures = measures_of((champion, candidate), (base, table), task)
     measure = next((m for m in measures if m.name == task.primary_metric), None)
-    row = measure and _measured(measure, runs[1], runs[0], table, base, base["group"].to_numpy(str))
-    return row.difference if row else None
+    if measure is None:
+        return None
+    a, b = measure.own(table, candidate), measure.own(base, champion)
+    try:
+        return paired_difference(measure.statistic, base["group"].to_numpy(str), a, b, *measure.shared, reach=reach)
+    except ValueError:  # undefined for one of the two, or in most resamples
+        return None
 
 
 def _lined_up(runs: Sequence[MeasuredModel]) -> list[pd.DataFrame]:

@@ -32,11 +32,26 @@ def ranks_better_than_chance(evaluation: Evaluation) -> Finding:
 
 
 def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
-    """The expected calibration error, averaged over labels that do not exclude each other, is at most 0.10."""
-    metric = evaluation.metrics["ece"]
-    if metric.value is None:
-        return Finding(False, f"the calibration error is undefined: {metric.note}")
-    return Finding(metric.value <= 0.10, f"ECE {metric.value:.3f} (n = {metric.n})", figures={"ece": metric.value})
+    """The calibration error, averaged over labels that do not exclude each other, is at most 0.10 beyond chance."""
+    return calibrated_within(0.10, evaluation)
+
+
+def calibrated_within(limit: float, evaluation: Evaluation) -> Finding:
+    """Fails where the expected calibration error lies above what calibrated probabilities measure on these cases, and
+    by more than `limit`: few cases alone give an ECE of 0.08."""
+    error, chance = evaluation.metrics["ece"], evaluation.metrics.get("ece_by_chance")
+    if error.value is None:
+        return Finding(False, f"the calibration error is undefined: {error.note}")
+    if chance is None or chance.value is None or chance.high is None:  # evaluated before it was measured
+        message = f"ECE {error.value:.3f} (n = {error.n}), limit {limit:.3f}"
+        return Finding(error.value <= limit, message, figures={"ece": error.value})
+    beyond = error.value - chance.value
+    message = (
+        f"ECE {error.value:.3f} (n = {error.n}), {max(beyond, 0):.3f} beyond the {chance.value:.3f} that calibrated "
+        f"probabilities measure here by chance (95 % up to {chance.high:.3f}), limit {limit:.3f}"
+    )
+    figures = {"ece": error.value, "ece_beyond_chance": beyond}
+    return Finding(beyond <= limit or error.value <= chance.high, message, figures=figures)
 
 
 PSEUDO_LABEL_GATE = Gate("pseudo_labels_helped", pseudo_labels_helped)

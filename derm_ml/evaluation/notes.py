@@ -13,10 +13,15 @@ def of_split(card: BundleCard, split: str, split_hash: str, chosen: str) -> tupl
         notes.append(f"{chosen} were chosen on this split: its figures flatter.")
     if split == "train":
         notes.append("The network was fitted to these cases: the figures say nothing about new ones.")
-    expected = card.split_hashes.get(split)
-    if expected != split_hash:
-        notes.append(
-            f"This is not the {split} split the model was kept apart from ({expected or 'none is named'}): "
-            "images of it may have been seen in training."
-        )
+    if card.split_hashes.get(split) != split_hash:
+        notes.append(apart(card, split))
     return tuple(notes)
+
+
+def apart(card: BundleCard, split: str) -> str:
+    """The sentence for another split than the model's own."""
+    known = card.split_hashes.get(split) or "none is named"
+    return (
+        f"This is not the {split} split the model was kept apart from ({known}): "
+        "images of it may have been seen in training."
+    )

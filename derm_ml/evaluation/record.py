@@ -76,6 +76,7 @@ class Evaluation:
     captions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     predictions_sha256: str = ""  # of predictions.parquet; known once it is saved
+    format_version: int = formats.EVALUATION.version  # of the file it was read from: how its metrics were measured
 
     @classmethod
     def of(
@@ -162,6 +163,7 @@ class Evaluation:
         path = folder / SUMMARY
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
+            version = stored.get(formats.VERSION, 1) if isinstance(stored, dict) else 1
             stored = formats.EVALUATION.read(stored, path, EvaluationError)
             predictions, named = folder / "predictions.parquet", stored.get("predictions_sha256", "")
             if named and sha256(predictions) != named:
@@ -170,6 +172,7 @@ class Evaluation:
                 )
             return cls(
                 predictions_sha256=named,
+                format_version=version,
                 **{name: stored[name] for name in _PLAIN},
                 recipe=stored["recipe"],
                 labels=tuple(stored["labels"]),

@@ -23,7 +23,7 @@ from derm_ml.explain.overlay import compared
 from derm_ml.figures.masks import dice_figure
 from derm_ml.figures.sheets import contact_sheet
 from derm_ml.images.preprocess import resized_mask
-from derm_ml.metrics.intervals import measured, ratio, weighted_mean
+from derm_ml.metrics.intervals import SHARE, measured, ratio, weighted_mean
 from derm_ml.metrics.metric import Metric, not_evaluable
 from derm_ml.metrics.segmentation import mask_scores
 from derm_ml.model_folder import ModelFolder
@@ -163,6 +163,7 @@ def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
         table["answer.confidence"].to_numpy(float),
         table["dice"].to_numpy(float),
         why="confidence or Dice is the same for all pictures",
+        limits=(-1, 1),
     )
     return metrics
 
@@ -188,6 +189,7 @@ def _mean(table: pd.DataFrame, column: str, note: str = "") -> Metric:
         table["group"].to_numpy(str)[known],
         values[known],
         why=f"no picture of the split has a {column.replace('_', ' ')}",
+        limits=None if column == "hd95" else SHARE,  # in pixels
     )
     return metric if metric.note else Metric(metric.value, metric.low, metric.high, metric.n, note)
 

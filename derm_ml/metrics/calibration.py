@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,14 @@ from scipy.special import expit, log_expit, log_softmax
 
 from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.metrics.intervals import ratio
+from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.records import DataError
 
 BINS = 10  # of equal mass: with 150 validation images a bin still has 15
 # Outside this range a temperature says more about a validation set without an error than about the network.
 COLDEST, HOTTEST = 0.25, 10.0
 FEWEST_EYES = 10  # with a finding, and without it: fewer say nothing of how much the other eye tells
+_BLOCK = 2_000_000  # random numbers at a time: 16 MB
 MOST_BIAS = 6.0  # odds of 400: without a bound, a label that validation does not hold would get an infinite bias
 
 
@@ -133,7 +136,7 @@ def ece(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> 
     """Expected calibration error: |mean probability − share of positives|, averaged over bins of equal mass.
 
     probabilities (N,), targets (N,) with NaN unknown, weights (B, N) → (B,) in 0..1. The bins are those of the
-    unweighted cases. It is biased upwards in small samples; so is its bootstrap.
+    unweighted cases. It is biased upwards in small samples, as its resamples are: `ece_by_chance` says by how much.
     """
     keep = ~np.isnan(targets)
     p, y, w = probabilities[keep].astype(np.float64), targets[keep].astype(np.float64), weights[:, keep]
@@ -147,6 +150,58 @@ def ece(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> 
 def mean_ece(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """ECE of each label of (N, L), averaged over the labels: what fits independent (sigmoid) labels."""
     return np.mean([ece(probabilities[:, k], targets[:, k], weights) for k in range(targets.shape[1])], axis=0)
+
+
+def ece_by_chance(
+    probabilities: np.ndarray, targets: np.ndarray, groups: Sequence[str] | np.ndarray, draws: int = 400, seed: int = 0
+) -> np.ndarray:
+    """What ECE (draws,) these cases would show were the probabilities right: never 0, for a bin holds few cases.
+
+    probabilities and targets (N,) or (N, L), of several labels the mean. Targets are drawn anew from the probabilities
+    (consistency resampling: Bröcker & Smith, Weather and Forecasting 22, 2007), case by case; what the images of one
+    patient have in common widens the result by the design effect of `groups`. Empty where a label has no known target.
+    """
+    p, y = (np.asarray(a, np.float64).reshape(len(targets), -1) for a in (probabilities, targets))
+    if not len(p) or np.isnan(y).all(axis=0).any():
+        return np.zeros(0)
+    member = np.unique(np.asarray(groups), return_inverse=True)[1]
+    rng = np.random.default_rng(seed)
+    return np.mean([_drawn_ece(p[:, k], y[:, k], member, draws, rng) for k in range(p.shape[1])], axis=0)
+
+
+def _drawn_ece(p: np.ndarray, y: np.ndarray, member: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    keep = ~np.isnan(y)
+    p, y, member = p[keep], y[keep], member[keep]
+    _, bins = np.unique(bins_of(p), return_inverse=True)
+    order = np.argsort(bins, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(bins[order]) > 0])
+    found = []
+    step = max(1, _BLOCK // len(p))
+    for start in range(0, draws, step):
+        off = (rng.random((min(step, draws - start), len(p))) < p[order]) - p[order]
+        found.append(np.abs(np.add.reduceat(off, starts, axis=1)).sum(axis=1) / len(p))
+    return np.concatenate(found) * _design_effect(y - p, bins, member)
+
+
+def _design_effect(errors: np.ndarray, bins: np.ndarray, member: np.ndarray) -> float:
+    """How much further the means of the bins stray because cases come in groups: 1 where each is its own."""
+    beside = errors - (np.bincount(bins, errors) / np.bincount(bins))[bins]
+    cells, place = np.unique(member * (bins.max() + 1) + bins, return_inverse=True)
+    together = np.bincount(cells % (bins.max() + 1), np.bincount(place, beside) ** 2)
+    alone = np.bincount(bins, beside**2)
+    return max(1.0, float(np.sqrt(together).sum() / np.sqrt(alone).sum())) if alone.any() else 1.0
+
+
+def chance_metric(probabilities: np.ndarray, targets: np.ndarray, groups: Sequence[str] | np.ndarray) -> Metric:
+    """Mean of `ece_by_chance` with the range of 95 of 100 draws: what an ECE has to be held against."""
+    n = int((~np.isnan(targets)).reshape(len(targets), -1).any(axis=1).sum())
+    drawn = ece_by_chance(probabilities, targets, groups)
+    if not len(drawn):
+        return undefined(n, "a label is unknown in all cases")
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Metric(
+        float(drawn.mean()), float(low), float(high), n, "what calibrated probabilities measure on these cases"
+    )
 
 
 def brier(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:

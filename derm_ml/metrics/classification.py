@@ -40,7 +40,8 @@ def mean_roc_auc(scores: np.ndarray, targets: np.ndarray, groups: Groups) -> Met
     for column in range(scores.shape[1]):
         refuse_labels_as_scores(scores[known(targets[:, column]), column])
     n = int(known(targets).any(axis=1).sum())
-    return measured(mean_auc, groups, scores, targets, n_cases=n, why="a label has no positives or no negatives here")
+    why, fewest = "a label has no positives or no negatives here", patients_of_the_rarer(targets, groups)
+    return measured(mean_auc, groups, scores, targets, n_cases=n, why=why, rests_on=fewest)
 
 
 def refuse_labels_as_scores(scores: np.ndarray) -> None:
@@ -168,7 +169,21 @@ def _ranking(statistic, scores: np.ndarray, targets: np.ndarray, groups: Groups)
     positives = int((targets == 1).sum())
     if positives in (0, n):
         return undefined(n, f"needs positives and negatives, has {positives} and {n - positives}")
-    return measured(statistic, groups, scores, targets, why="needs positives and negatives")
+    fewest = patients_of_the_rarer(targets, groups)
+    return measured(statistic, groups, scores, targets, why="needs positives and negatives", rests_on=fewest)
+
+
+def patients_of_the_rarer(targets: np.ndarray, groups: Groups) -> int:
+    """How many groups a ranking rests on: the fewer of those with a positive and those with a negative; of (N, L)
+    targets those of the label with the fewest."""
+    columns, names = np.asarray(targets, np.float64).reshape(len(targets), -1).T, np.asarray(groups)
+    return min(len(np.unique(names[y == which])) for y in columns for which in (0, 1))
+
+
+def patients_of_the_rarest(truth: np.ndarray, groups: Groups) -> int:
+    """The fewest groups of any class of truth (N,) int: what a mean over classes rests on."""
+    names = np.asarray(groups)
+    return min((len(np.unique(names[truth == k])) for k in np.unique(truth)), default=0)
 
 
 def mass_by_score(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -111,10 +111,11 @@ def fit_specificity_point(
     split_hash: str,
     wanted: float,
     groups: Groups | None = None,
-) -> OperatingPoint:
+) -> OperatingPoint | UnclaimedPoint:
     """The lowest threshold at which at least the `wanted` share of the validation negatives have p < threshold.
 
-    Arguments and errors as `fit_operating_point`.
+    Arguments and errors as `fit_operating_point`. Unclaimed where too many negatives have a probability of exactly 1:
+    no threshold lies above them, and a point must reach what it is named after.
     """
     if not 0 < wanted <= 1:
         raise ValueError(f"the specificity of an operating point lies in (0, 1], got {wanted}")
@@ -122,7 +123,13 @@ def fit_specificity_point(
     calm = np.sort(p[y == 0])
     highest = calm[math.ceil(wanted * len(calm) - 1e-9) - 1]  # the last negative that must stay below
     above = p[p > highest]
-    return _point(name, label, p, y, patients, float(above.min()) if len(above) else 1.0, split_hash)
+    point = _point(name, label, p, y, patients, float(above.min()) if len(above) else 1.0, split_hash)
+    if point.specificity >= wanted - 1e-9:
+        return point
+    return UnclaimedPoint(
+        name=name, label=label, specificity=wanted, split_hash=split_hash, positives=point.positives,
+        groups=point.groups, reached=float((calm < 1).mean()),
+    )  # fmt: skip
 
 
 def fit_balanced_point(
@@ -226,7 +233,10 @@ def _point(
     name: str, label: str, p: np.ndarray, y: np.ndarray, patients: np.ndarray, lowest_flagged: float, split_hash: str
 ) -> OperatingPoint:
     below = p[p < lowest_flagged]
-    threshold = (lowest_flagged + (float(below.max()) if len(below) else 0.0)) / 2
+    highest_spared = float(below.max()) if len(below) else 0.0
+    halfway = (lowest_flagged + highest_spared) / 2
+    # between two neighbouring floating-point numbers there is none: half of them is either
+    threshold = halfway if halfway > highest_spared else lowest_flagged
     flagged = p >= threshold
     hits, positives = int((flagged & (y == 1)).sum()), int((y == 1).sum())
     low, groups = recall_bound(flagged[y == 1], patients[y == 1])

@@ -32,19 +32,27 @@ class OperatingPoint(BaseModel, extra="forbid", frozen=True):
 
 
 class UnclaimedPoint(BaseModel, extra="forbid", frozen=True):
-    """A recall that was asked for and cannot be claimed: too few positive groups would prove it even without a miss."""
+    """A point that was asked for and cannot be claimed.
+
+    A `recall`, because too few positive groups would prove it even without a miss (`needed`); or a `specificity`,
+    because no threshold spares more than the share `reached` of the negatives.
+    """
 
     name: str
     label: str
-    recall: float
+    recall: float | None = None
+    specificity: float | None = None
     split: Literal["validation"] = "validation"
     split_hash: str
     positives: int
     groups: int | None = None  # distinct patients or lesions among them; None: each positive is one
-    needed: int
+    needed: int = 0
+    reached: float | None = None
 
     @property
     def reason(self) -> str:
+        if self.reached is not None:
+            return f"no threshold spares more than {self.reached:.3f} of the negatives"
         if self.groups is None or self.groups == self.positives:
             return f"needs ≥ {self.needed:,} positives, has {self.positives:,}"
         return (

@@ -13,7 +13,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from derm_ml.metrics.classification import known, mass_by_score, refuse_labels_as_scores, sensitivity, specificity
+from derm_ml.metrics.classification import (
+    known,
+    mass_by_score,
+    patients_of_the_rarer,
+    refuse_labels_as_scores,
+    sensitivity,
+    specificity,
+)
 from derm_ml.metrics.intervals import bootstrap, estimate, measured, ratio
 from derm_ml.metrics.metric import Metric, undefined
 
@@ -42,7 +49,8 @@ def precision_metric(
         false = (1 - share) * (1 - specificity(flagged, targets, weights))
         return ratio(hits, hits + false)
 
-    return measured(precision, groups, flagged, targets, why="nobody is flagged")
+    # at a precision of 1 no bound follows from the number of patients alone: `precision_limits` knows more
+    return measured(precision, groups, flagged, targets, why="nobody is flagged", rests_on=0)
 
 
 def precision_limits(recall: Metric, spared: Metric, prevalence: float, resampled: Metric) -> tuple[float, float]:
@@ -82,7 +90,8 @@ def partial_auc_metric(scores: np.ndarray, targets: np.ndarray, groups: Sequence
     keep = known(targets)
     scores, targets, groups = scores[keep], targets[keep], np.asarray(groups)[keep]
     refuse_labels_as_scores(scores)
-    return measured(partial_auc, groups, scores, targets, why="needs positives and negatives")
+    why, fewest = "needs positives and negatives", patients_of_the_rarer(targets, groups)
+    return measured(partial_auc, groups, scores, targets, why=why, limits=(0.0, 1 - HIGH_RECALL), rests_on=fewest)
 
 
 def specificity_at_recall(recall: float):
@@ -145,7 +154,7 @@ def decision_curve(
         def at(p: np.ndarray, y: np.ndarray, weights: np.ndarray, threshold: float = threshold) -> np.ndarray:
             return net_benefit(p, y, weights, threshold)
 
-        low, high = bootstrap(at, patients, p, y, n=resamples)
+        low, high = bootstrap(at, patients, p, y, limits=None, n=resamples)
         everybody = estimate(at, np.ones_like(p), y)
         rows.append(
             {"threshold": float(threshold), "model": estimate(at, p, y), "low": low, "high": high,

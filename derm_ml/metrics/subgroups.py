@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from derm_ml.metrics.classification import auc, known
+from derm_ml.metrics.classification import auc, known, patients_of_the_rarer
 from derm_ml.metrics.intervals import Statistic, measured
 from derm_ml.metrics.metric import Metric, not_evaluable
 from derm_ml.metrics.operating_points import proportion
@@ -94,7 +94,8 @@ def subgroup_metric(scores: np.ndarray, targets: np.ndarray, groups: np.ndarray,
     n, positives = len(targets), int((targets == 1).sum())
     if min(positives, n - positives) < MINIMUM:
         return not_evaluable(n)
-    return measured(statistic, groups, scores, targets, why=f"not evaluable (n = {n})")
+    fewest = patients_of_the_rarer(targets, groups)
+    return measured(statistic, groups, scores, targets, why=f"not evaluable (n = {n})", rests_on=fewest)
 
 
 def bands(rows: pd.DataFrame, attribute: str) -> pd.Series | None:

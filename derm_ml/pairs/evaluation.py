@@ -131,7 +131,7 @@ def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
     found["right_refused"] = _refused(table.loc[kind != "wrong_person"], "no pair of one person")
     found["same_person_refused"] = _refused(table.loc[kind == "same_person"], "no such pair")
     found["wrong_refused"] = _refused(table.loc[kind == "wrong_person"], "no pair of two people")
-    found["ece"] = _ece(table)
+    found |= _calibration(table)
     for name in BASELINES:
         found[f"match_f1_{name}"] = _f1(table, f"{name}.")
     return found
@@ -178,16 +178,19 @@ def _registration_error(table: pd.DataFrame) -> Metric:
         return values[order][(heights >= heights[:, -1:] / 2).argmax(axis=1)]
 
     errors = known["registration_error"].to_numpy(float)
-    return measured(median, known["group"].to_numpy(str), errors, why="no pair with known places")
+    return measured(median, known["group"].to_numpy(str), errors, why="no pair with known places", limits=None)
 
 
-def _ece(table: pd.DataFrame) -> Metric:
+def _calibration(table: pd.DataFrame) -> dict[str, Metric]:
     said = [
         (group, *match) for group, stored in zip(table["group"], table["confidences"], strict=True)
         for match in json.loads(stored)
     ]  # fmt: skip
     p, y = np.array([c for _, c, _ in said]), np.array([float(right) for _, _, right in said])
-    return measured(calibration.ece, [g for g, _, _ in said], p, y, why="nothing was matched")
+    groups = [str(group) for group, _, _ in said]
+    error = measured(calibration.ece, groups, p, y, why="nothing was matched")
+    chance = calibration.chance_metric(p, y, groups) if said else undefined(0, error.note)
+    return {"ece": error, "ece_by_chance": chance}
 
 
 def _tables(rows: Sequence[measure.PairResult]) -> dict[str, list[Row]]:

@@ -25,6 +25,7 @@ from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
 from derm_ml.data.dataset import Dataset
 from derm_ml.model_folder import ModelFolder
 from derm_ml.predictions.kept import About, kept_table, write_kept
+from derm_ml.progress import say_predicted
 
 CALIBRATED = 1e-5  # float32 probabilities: calibrating again may round the last digit differently
 KIND = "classifier"
@@ -79,7 +80,7 @@ def predict_rows(
     Raises `ValueError` for no rows.
     """
     asked = ((dataset.image(row), dataset.attributes(row)) for row in rows.to_dict("records"))
-    return concatenate(classifier.batches(asked, progress=progress))
+    return concatenate(classifier.batches(asked, progress=progress or say_predicted))
 
 
 def keep(model_folder: ModelFolder, bundle: Bundle, dataset: Dataset, split: str, outputs: Outputs) -> None:

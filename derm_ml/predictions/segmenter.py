@@ -23,6 +23,7 @@ from derm_ml.bundles.square_predictor import batched
 from derm_ml.data.dataset import Dataset
 from derm_ml.model_folder import ModelFolder
 from derm_ml.predictions.kept import About, kept_table
+from derm_ml.progress import say_predicted
 
 KIND = "segmenter"
 BATCH = 8
@@ -90,6 +91,7 @@ def _segmented(
             if found.mask.shape != image.shape[:2]:
                 answered = _encoded(segmenter.framed(square, *image.shape[:2]).mask)
             yield _encoded(found.mask), answered, found.confidence
+        say_predicted(len(batch))
 
 
 def _as_masks(rows: pd.DataFrame, table: pa.Table) -> Masks:

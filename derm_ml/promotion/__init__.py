@@ -3,6 +3,7 @@
     contract.py     what promotion asks of a registry and of the data
     evidence.py     what the files of one model say now: metrics recounted, cases predicted again, checks run again
     decision.py     pure: the same evidence, the same decision
+    looks.py        how many models were looked at on a test split, and how much wider that makes an interval
     ledger.py       every decision, chained; who is champion, who was, what was withdrawn
     approval.py     a person approves a challenger
     transaction.py  promote, roll back, reinstate: decide → alias → ledger, finished by the next call after a crash

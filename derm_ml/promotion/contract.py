@@ -115,6 +115,14 @@ class Registry(Protocol):
         """Let a withdrawn version be promoted again; returns a sentence."""
         ...
 
+    def reached(self) -> str:
+        """Where the registry is, in a sentence, without making one. Raises `DermError` if it cannot be used."""
+        ...
+
+    def challenger(self, task: Task) -> int | None:
+        """The number of the version that asks to be champion; None if there is none."""
+        ...
+
     def history(self, task: Task) -> list[dict[str, Any]]:
         """All entries of the ledger, verified."""
         ...

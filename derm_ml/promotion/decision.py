@@ -11,16 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derm_ml import DermError
+from derm_ml import DermError, formats
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.promotion.contract import Data, ModelVersion
 from derm_ml.promotion.evidence import Evidence
+from derm_ml.promotion.looks import Looked
 from derm_ml.promotion.policy import Policy
 
 if TYPE_CHECKING:
     from derm_ml.metrics.intervals import Difference
     from derm_ml.task import Task
+
+
+ONE_LOOK = Looked()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +36,20 @@ class Decision:
 
 
 def decide(
-    candidate: Evidence, champion: Evidence | None, policy: Policy, metric: str, paired: Difference | None = None
+    candidate: Evidence,
+    champion: Evidence | None,
+    policy: Policy,
+    metric: str,
+    paired: Difference | None = None,
+    looked: Looked = ONE_LOOK,
 ) -> Decision:
     """Refuse on faults, failed blocking checks of model or data, images the candidate learned from, an undefined or low
-    metric, another split, the champion's own network with another calibration, a tie or worse.
+    metric, another split, the champion's own network with another calibration, a tie or worse, too few patients.
 
-    `paired` is the difference to the champion on the same cases. The test is one of non-inferiority: the candidate
-    must score higher, and its interval may not reach the policy's `worse_by` below the champion.
+    `paired` is the difference to the champion on the same cases, its interval as wide as `looked` asks for. The
+    candidate must score higher, and the interval may not reach down to the policy's `least_difference`: 0 (a test of
+    superiority), or as far below as `worse_by` says (of non-inferiority). Without a champion the floor must hold when
+    what the best of many looks gains by luck is taken off.
     """
     against = [
         *candidate.faults,
@@ -50,8 +61,7 @@ def decide(
     value = candidate.value
     if value is None or not math.isfinite(value):
         return Decision(False, (*against, f"{metric} is missing or undefined"))
-    if value < policy.floor:
-        against.append(f"{metric} {value:.4f} is below the floor of {policy.floor:.4f}")
+    against += _below_floor(candidate, value, policy, metric, looked)
     if champion is None:
         said = f"{metric} {value:.4f} (n = {candidate.n}); there is no champion yet"
         return Decision(not against, tuple(against) or (said,))
@@ -66,33 +76,64 @@ def decide(
         by = f" by more than {policy.margin:.4f}" if policy.margin else ""
         against.append(f"{metric} {value:.4f} is not better than the champion's {champion.value:.4f}{by}")
         against += [f"the champion's value may be too good: {why}" for why in champion.flattered]
-    elif policy.worse_by is not None and (paired is None or paired.low <= -policy.worse_by):
-        found = f"{paired.low:+.4f} to {paired.high:+.4f}" if paired else "cannot be computed"
+    elif paired is not None and paired.groups < policy.patients:
         against.append(
-            f"not shown to be non-inferior: the paired 95 % interval of {metric} against the champion, {found}, "
-            f"must lie above {-policy.worse_by:+g}"
+            f"not enough data: the test split has {paired.groups} patients, a comparison needs {policy.patients}"
+        )
+    elif paired is None or paired.low <= policy.least_difference:
+        shown = "better" if policy.worse_by is None else "non-inferior"
+        against.append(
+            f"not shown to be {shown}: the paired 95 % interval of {metric} against the champion, "
+            f"{_interval(paired, looked)}, must lie above {policy.least_difference:+g}"
         )
     else:
-        test = f", paired 95 % interval {paired.low:+.4f} to {paired.high:+.4f}" if paired else ""
-        said = f"{metric} {value:.4f} against the champion's {champion.value:.4f} on the same {candidate.n} cases{test}"
+        said = (
+            f"{metric} {value:.4f} against the champion's {champion.value:.4f} on the same {candidate.n} cases, "
+            f"paired 95 % interval {_interval(paired, looked)}, above {policy.least_difference:+g}"
+        )
         return Decision(not against, tuple(against) or (said,))
     return Decision(False, tuple(against))
 
 
+def _below_floor(candidate: Evidence, value: float, policy: Policy, metric: str, looked: Looked) -> list[str]:
+    if value < policy.floor:
+        return [f"{metric} {value:.4f} is below the floor of {policy.floor:.4f}"]
+    if candidate.low is None or not math.isfinite(candidate.low):
+        return []
+    once = ONE_LOOK.reach
+    by_luck = (looked.reach - once) / once * max(0.0, value - candidate.low)
+    if value - by_luck >= policy.floor:
+        return []
+    return [
+        f"{metric} {value:.4f} is below the floor of {policy.floor:.4f} when the {by_luck:.4f} are taken off that "
+        f"{looked} can gain by luck"
+    ]
+
+
+def _interval(paired: Difference | None, looked: Looked) -> str:
+    if paired is None:
+        return "cannot be computed"
+    wider = f" ({looked.reach:.2f} instead of 1.96 standard deviations: {looked})" if looked.models > 1 else ""
+    return f"{paired.low:+.4f} to {paired.high:+.4f}{wider}"
+
+
 def evidence_of(task: Task, candidate: ModelVersion, data: Data) -> Evidence:
-    """What speaks for a candidate now: measured again where the data have changed since it was trained.
+    """What speaks for a candidate now: measured again where the data have changed since it was trained, or where an
+    earlier version of the program measured it otherwise.
 
     Raises `DermError` if bundle, evaluation or the dataset cannot be read.
     """
     own = Bundle.open_trusted(candidate.bundle).card.dataset_md5
     present = data.present(task) or own
-    if present == own:
+    if present == own and Evaluation.load(candidate.evaluation).format_version == formats.EVALUATION.version:
         return Evidence.read(task, candidate.bundle, candidate.evaluation, data.dataset(task, own))
     measured = data.measure(task, candidate.bundle, present)
     return Evidence.read(task, candidate.bundle, measured, data.dataset(task, present), own_data=False)
 
 
-def weigh(task: Task, candidate: Evidence, champion: ModelVersion | None, data: Data) -> Decision:
+def weigh(
+    task: Task, candidate: Evidence, champion: ModelVersion | None, data: Data, looked: Looked = ONE_LOOK
+) -> Decision:
     """Decide against the champion, measured again where its evaluation is on another split or other data, or cannot be
     used as it is.
 
@@ -100,16 +141,16 @@ def weigh(task: Task, candidate: Evidence, champion: ModelVersion | None, data: 
     """
     policy = Policy.of(task)
     if champion is None:
-        return decide(candidate, None, policy, task.primary_metric)
+        return decide(candidate, None, policy, task.primary_metric, looked=looked)
     if candidate.faults:  # what stands against it alone is enough, and nothing to compare
         return Decision(False, decide(candidate, None, policy, task.primary_metric).reasons)
     try:
         held = _champion_on(task, champion, candidate.dataset_md5, data)
-        paired = None if policy.worse_by is None else _paired(task, candidate, held)
+        paired = _paired(task, candidate, held, looked.reach)
     except DermError as error:  # no traceback: the refusal and its reason belong into the ledger
         alone = decide(candidate, None, policy, task.primary_metric)
         return Decision(False, (*refusals(alone), f"the comparison with the champion cannot be made: {error}"))
-    return decide(candidate, held, policy, task.primary_metric, paired)
+    return decide(candidate, held, policy, task.primary_metric, paired, looked)
 
 
 def refusals(decision: Decision) -> Sequence[str]:
@@ -128,7 +169,7 @@ def _champion_on(task: Task, champion: ModelVersion, dataset_md5: str, data: Dat
     return Evidence.read(task, champion.bundle, measured, dataset, own_data=False)
 
 
-def _paired(task: Task, candidate: Evidence, champion: Evidence) -> Difference | None:
+def _paired(task: Task, candidate: Evidence, champion: Evidence, reach: float) -> Difference | None:
     """candidate − champion on the same cases; None where there is no such thing, which `decide` then refuses."""
     from derm_ml.evaluation.comparison import (
         primary_difference,  # scipy: whoever only reads a policy does not pay for it
@@ -136,4 +177,5 @@ def _paired(task: Task, candidate: Evidence, champion: Evidence) -> Difference |
 
     if candidate.faults or champion.faults or candidate.split_hash != champion.split_hash:
         return None
-    return primary_difference(Evaluation.load(Path(candidate.folder)), Evaluation.load(Path(champion.folder)), task)
+    ours, theirs = (Evaluation.load(Path(one.folder)) for one in (candidate, champion))
+    return primary_difference(ours, theirs, task, reach)

@@ -6,10 +6,10 @@ Gates, promotion and the service read it; light enough for all three.
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from derm_ml import DermError, formats
 from derm_ml.data.licences import Target
@@ -31,8 +31,14 @@ class Policy(Settings):
     worse_by: float | None = Field(
         None,
         ge=0,
-        description="non-inferiority margin: the lower end of the paired 95 % interval of the difference to the "
-        "champion must lie above minus this; it does not prove the candidate better",
+        description="test of non-inferiority, with this margin: the lower end of the paired 95 % interval of the "
+        "difference to the champion must lie above minus this; it does not prove the candidate better",
+    )
+    superiority: bool | None = Field(
+        None, description="test of superiority: that lower end must lie above 0; the test unless `worse_by` is given"
+    )
+    patients: int = Field(
+        30, ge=2, description="fewest patients of the test split whose resampling may decide between two models"
     )
     repeated: int = Field(
         32,
@@ -51,10 +57,27 @@ class Policy(Settings):
         "research",
         description="what the model is for: `commercial` refuses images whose licences do not allow that",
     )
+    prevalence: float | None = Field(
+        None, gt=0, lt=1, description="share of the positives where the model is used; the report gives the PPV there"
+    )
     operating_point: str = Field("balanced", description="where the service decides if it is not asked for another")
     recall_bound: float | None = Field(None, gt=0, le=1, description="lower bound of the recall at that point")
     specificity: float | None = Field(None, ge=0, le=1, description="least specificity at that point")
-    calibration_error: float | None = Field(None, ge=0, le=1, description="largest expected calibration error (warns)")
+    calibration_error: float | None = Field(None, ge=0, le=1, description="largest ECE beyond chance (warns)")
+
+    @model_validator(mode="after")
+    def _one_test(self) -> Self:
+        if self.superiority is (self.worse_by is not None):
+            raise ValueError(
+                "a policy asks for one paired test against the champion: superiority: true, or worse_by with the "
+                "margin of a test of non-inferiority"
+            )
+        return self
+
+    @property
+    def least_difference(self) -> float:
+        """What the lower end of the paired interval must lie above."""
+        return 0.0 if self.worse_by is None else -self.worse_by
 
     @classmethod
     def of(cls, task: Task | str) -> Policy:

@@ -18,8 +18,9 @@ from derm_ml import DermError
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.promotion.contract import CHAMPION, PREVIOUS, Data, ModelVersion, PromotionError, Versions
 from derm_ml.promotion.decision import Decision, evidence_of, weigh
-from derm_ml.promotion.evidence import network_of
+from derm_ml.promotion.evidence import Evidence, network_of
 from derm_ml.promotion.ledger import INTENTIONS, Ledger, LedgerError, Standing, standing
+from derm_ml.promotion.looks import Looked, Looks
 from derm_ml.promotion.policy import Policy
 from derm_ml.task import Task
 
@@ -86,13 +87,13 @@ def promote(task: Task, number: int, versions: Versions, ledger: Ledger, data: D
         if now.approved and now.approved.number == number:
             entry |= {"approved_by": now.approved.by}
         try:
-            decision, evidence = _decided(task, number, versions, now, data)
+            decision, evidence, looked = _decided(task, number, versions, ledger, now, data)
         except DermError as error:
-            decision, evidence = Decision(False, (str(error),)), {}
+            decision, evidence, looked = Decision(False, (str(error),)), {}, None
         except Exception as error:
             ledger.append({"event": "refused", **entry, "reasons": [f"{type(error).__name__}: {error}"]})
             raise
-        entry |= {"reasons": decision.reasons, "evidence": evidence}
+        entry |= {"reasons": decision.reasons, "evidence": evidence} | ({"looked": asdict(looked)} if looked else {})
         if not decision.promote:
             ledger.append({"event": "refused", **entry})
             return decision
@@ -102,20 +103,31 @@ def promote(task: Task, number: int, versions: Versions, ledger: Ledger, data: D
 
 
 def _decided(
-    task: Task, number: int, versions: Versions, now: Standing, data: Data
-) -> tuple[Decision, Mapping[str, Any]]:
-    """The decision on a version, and its evidence. Raises `DermError` where the candidate cannot be read."""
+    task: Task, number: int, versions: Versions, ledger: Ledger, now: Standing, data: Data
+) -> tuple[Decision, Mapping[str, Any], Looked | None]:
+    """The decision on a version, its evidence, and how many models were looked at on its test split.
+
+    Raises `DermError` where the candidate cannot be read.
+    """
     candidate = versions.read(task, number)
     model = Bundle.open_trusted(candidate.bundle)
     if why := withdrawn_because(task, model, now):
-        return Decision(False, (why,)), {"model_version": model.version}
+        return Decision(False, (why,)), {"model_version": model.version}, None
     evidence = evidence_of(task, candidate, data)
+    looked = looked_at(evidence, ledger, now, "promote")
     try:
         champion = read_champion(task, versions, now)
     except DermError as error:
         why = f"the champion, version {now.champion}, cannot be read: {error}; {_repair(task)} restores or withdraws it"
-        return Decision(False, (*evidence.faults, why)), asdict(evidence)
-    return weigh(task, evidence, champion, data), asdict(evidence)
+        return Decision(False, (*evidence.faults, why)), asdict(evidence), looked
+    return weigh(task, evidence, champion, data, looked), asdict(evidence), looked
+
+
+def looked_at(evidence: Evidence, ledger: Ledger, now: Standing, how: str) -> Looked:
+    """Count the look at a candidate's test split; how many models but the champion were looked at on it."""
+    looks = Looks(ledger)
+    looks.add(evidence.split_hash, evidence.network, evidence.model_version, how)
+    return looks.at(evidence.split_hash, besides=now.network or now.model_version)
 
 
 def withdrawn_because(task: Task, model: Bundle, now: Standing) -> str:

@@ -13,7 +13,13 @@ import numpy as np
 
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.bundles.calibration import calibrated, with_fellow_logits
-from derm_ml.metrics.calibration import fit_fellow_shares, fit_temperature, fit_temperature_and_bias
+from derm_ml.metrics.calibration import (
+    fit_fellow_shares,
+    fit_temperature,
+    fit_temperature_and_bias,
+    one_positive,
+)
+from derm_ml.metrics.conformal import fit_class_limits
 from derm_ml.metrics.operating_points import fit_balanced_point, fit_recall_points, fit_specificity_point
 from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 
@@ -33,13 +39,19 @@ class ValidationLogits:
 
 
 def calibrated_card(card: BundleCard, said: ValidationLogits, recalls: Sequence[float]) -> BundleCard:
-    """The card with shares of the other eye, calibration, operating points and prevalences fitted."""
+    """The card with all that is fitted on validation: shares of the other eye, calibration, operating points,
+    prevalences, limits of prediction sets."""
     logits = said.logits
     if said.fellows is not None:
         card = card.model_copy(update={"fellow": fit_fellow_shares(logits, said.fellows, said.targets)})
         logits = with_fellow_logits(logits, said.fellows, card.fellow)
     card = card.model_copy(update=_calibration(card, logits, said.targets))
     points, unclaimed = _points(card, calibrated(card, logits), said, recalls)
+    if card.head == "softmax":
+        keep = one_positive(said.targets)
+        sure, truth = calibrated(card, logits)[keep], said.targets[keep].argmax(axis=1)
+        limits = fit_class_limits(sure, truth, said.patients[keep], card.set_error)
+        card = card.model_copy(update={"class_limits": tuple(float(limit) for limit in limits)})
     shares = np.nanmean(said.targets, axis=0)  # each label has a known target: its operating point was fitted above
     prevalence = {label: float(share) for label, share in zip(card.labels, shares, strict=True)}
     found = {"operating_points": points, "unclaimed_points": unclaimed, "prevalence": prevalence}
@@ -69,8 +81,10 @@ def _points(
         claimed, short = fit_recall_points(*given, recalls, groups=patients)
         points, unclaimed = [*points, *claimed], [*unclaimed, *short]
         if card.head == "sigmoid" and len(card.labels) > 1:
-            points += [
-                fit_specificity_point(f"specificity_{wanted:g}", *given, wanted, groups=patients)
-                for wanted in SPECIFICITIES
-            ]
+            for wanted in SPECIFICITIES:
+                found = fit_specificity_point(f"specificity_{wanted:g}", *given, wanted, groups=patients)
+                if isinstance(found, OperatingPoint):
+                    points.append(found)
+                else:
+                    unclaimed.append(found)
     return tuple(points), tuple(unclaimed)

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import json
+import re
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from derm_ml.data.fetch import Downloader, Entry, File, catalogue, fetch_data_set
+from derm_ml.data.catalogue import Entry, File, catalogue, catalogue_lines
+from derm_ml.data.fetch import Downloader, fetch_data_set
 from derm_ml.data.sources import read_source
 from derm_ml.data.sources.published import layouts
 from derm_ml.records import DataError
@@ -110,7 +112,8 @@ def fetch(shelf, tmp_path) -> Callable[[], Path]:
     entry = Entry.model_validate(
         {
             "name": "tiny", "title": "Tiny", "task": "lesion_classification", "layout": "csv_list", "images": 2,
-            "gigabytes": 0.001, "licence": "CC0-1.0", "terms": "Free.", "citation": "Nobody 2026.", "homepage": "-",
+            "gigabytes": 0.001, "size_from": "counted", "licence": "CC0-1.0", "terms": "Free.",
+            "citation": "Nobody 2026.", "homepage": "-",
             "files": [
                 {"url": f"{shelf.address}/list/7?format=original", "name": "labels.csv"},
                 {"url": f"{shelf.address}/tiny.zip", "into": "images"},
@@ -274,7 +277,7 @@ def test_a_missing_file_at_the_publisher_is_said(fetch, shelf):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(DataError, match="it has: isic2017, ham10000"):
+    with pytest.raises(DataError, match="the catalogue has isic2017, ham10000"):
         fetch_data_set("isic", Path())
 
 
@@ -286,9 +289,29 @@ def test_the_catalogue_is_complete():
         assert entry.licence
         assert entry.citation
         assert len({file.filename for file in entry.files}) == len(entry.files)
-    for name in layouts():  # licence, citation and size of whatever is read as published
-        assert entries[name].layout == name
-        assert entries[name].homepage.startswith("https://")
+
+
+@pytest.mark.parametrize("name", layouts())
+def test_licence_citation_and_size_of_whatever_is_read_as_published(name):
+    """Nobody should have to download 80 GB to learn that it is 80 GB, or under which licence."""
+    entry = catalogue()[name]
+    assert entry.layout == name
+    assert entry.homepage.startswith("https://")
+    assert entry.licence
+    assert re.search(r"\d{4}|whom attribution names", entry.citation)
+    assert entry.images > 0 or "chosen" in entry.size_from
+    assert entry.size_from
+    assert entry.gigabytes > 0 or re.search(r"gives bytes|shows the size", entry.size_from)
+    assert "gigabytes" not in entry.checked or entry.gigabytes
+    assert any(entry.size in line for line in catalogue_lines(entry))
+
+
+def test_a_size_is_said_as_far_as_it_is_known():
+    entry = catalogue()["isic2016"]
+    assert entry.size == "1,279 images, about 0.8 GB"
+    assert entry.model_copy(update={"gigabytes": 0}).size == "1,279 images"
+    assert catalogue()["isic_archive"].size == "as many images as you choose"
+    assert catalogue()["yunet"].size == "about 0.3 MB"
 
 
 def test_a_set_behind_a_form_says_where_to_get_it_and_where_to_put_it(tmp_path):

@@ -87,7 +87,7 @@ def test_settings_without_their_group_are_taken_too():
         ({"optimiser": {"epochs": "many"}}, 'not valid for expected type "Int ≥ 1"'),
         ({"optimiser": {"epohcs": 3}}, 'unexpected config entry "epohcs".*epochs'),
         ({"epohcs": 3}, r"there is no setting 'epohcs' \(did you mean 'optimiser.epochs'\?\)"),
-        ({"epochs": -3}, "optimiser.epochs: input should be greater than or equal to 1, not -3"),
+        ({"epochs": -3}, "optimiser.epochs: write 1 or more, not -3"),
         ({"epochs": 3, "optimiser": {"epochs": 3}}, "optimiser.epochs is given twice"),
         ({"early_stop": 3}, "early_stop=3 cannot be had: the setting was removed"),
     ],

@@ -26,6 +26,7 @@ from derm_ml.metrics.metric import Metric
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, CHAMPION, PREVIOUS, PromotionError
 from derm_ml.promotion.ledger import Ledger
+from derm_ml.promotion.looks import Looked, Looks
 from derm_ml.records import SPLITS
 from derm_ml.registry import get_task
 
@@ -224,6 +225,26 @@ def test_a_dry_run_changes_nothing(registry, promotions, model, places):
     assert promotions.promote(TASK, model("good"), dry_run=True).promote
     assert registry.version(TASK, CHALLENGER) is None
     assert not places.ledger(TASK).exists()
+
+
+def test_a_dry_run_on_the_champion_says_that_it_is(registry, promotions, model):
+    """It said "does not exceed 0.9893 by more than 0.0000": as if the champion had lost to itself."""
+    assert promotions.promote(TASK, model("fair")).promote
+    assert promotions.promote(TASK, model("good")).promote
+    decision = promotions.promote(TASK, model("good"), dry_run=True)
+    assert decision.reasons == ("version 2 is the champion already",)
+    assert not promotions.promote(TASK, model("fair"), dry_run=True).promote
+    assert promotions.challenger(TASK) is None
+
+
+def test_a_dry_run_is_a_look_at_the_test_split_like_any_other(registry, promotions, model, places):
+    """Else whoever tries twenty models with --dry-run promotes the luckiest as if it were the first."""
+    for name in ("fair", "weak", "good", "fair"):
+        promotions.promote(TASK, model(name), dry_run=True)
+    split_hash = Evaluation.load(evaluation_of(model("fair"))).split_hash
+    assert Looks(Ledger(places.ledger(TASK))).at(split_hash) == Looked(3)
+    promotions.promote(TASK, model("fair"))
+    assert Ledger(places.ledger(TASK)).entries()[0]["looked"] == {"people": 3, "automation": 0}
 
 
 def test_an_evaluation_changed_after_registration_is_refused(registry, promotions, model):

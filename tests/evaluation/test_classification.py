@@ -17,6 +17,7 @@ from derm_ml.bundles.classifier import Outputs
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.splits import split_hash
 from derm_ml.evaluation.classification import evaluate_classification
+from derm_ml.evaluation.gates import calibrated_within
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.report import save as save_report
 from derm_ml.images.condition import in_picture
@@ -263,6 +264,33 @@ def test_a_constant_model_is_measured_and_its_gate_is_red(evaluated, tmp_path):
     gate = next(g for g in get_task("lesion_classification").gates if g.name == "ranks_better_than_chance")
     assert not gate.check(result).passed
     save_report(result, tmp_path / "e")
+
+
+def test_unknown_targets_are_no_negatives_where_scores_do_not_rank(evaluated):
+    frame, outputs = drawn(100, "sigmoid")
+    frame.loc[:39, "target.nevus"] = np.nan
+    outputs.probabilities[:, 1] = 0.5
+    result = evaluated(frame, outputs, card("sigmoid"))
+    row = next(row for row in result.tables["per_label"] if row["label"] == "nevus")
+    y = frame["target.nevus"]
+    assert (row["n"], row["positives"], row["negatives"]) == (60, (y == 1).sum(), (y == 0).sum())
+
+
+@pytest.mark.parametrize(("n", "boast", "passed"), [(40, 0.0, True), (40, 0.45, False), (2000, 0.0, True)])
+def test_the_gate_of_calibration_knows_what_chance_gives(evaluated, n, boast, passed):
+    """40 cases of a perfectly calibrated model measure an ECE above the limit of 0.10, and that is no fault of it."""
+    rng = np.random.default_rng(2)
+    p = rng.random(n)
+    frame, outputs = drawn(n, "sigmoid", ("malignant",))
+    frame["group"] = frame["id"]
+    frame["target.malignant"] = (rng.random(n) < np.clip(p - boast, 0, 1)).astype(float)
+    said = Outputs(np.log(p / (1 - p))[:, None], p[:, None], outputs.embedding, outputs.maps)
+    result = evaluated(frame, said, card("sigmoid", ("malignant",)))
+    if n == 40:
+        assert result.value("ece") > 0.10
+    finding = calibrated_within(0.10, result)
+    assert finding.passed is passed
+    assert "by chance" in finding.message
 
 
 def test_a_task_s_own_word_for_negative_is_used_and_decisions_are_at_the_chosen_point(evaluated):

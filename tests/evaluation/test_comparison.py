@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy.special import expit
 from typer.testing import CliRunner
 
@@ -25,16 +27,19 @@ from derm_ml.evaluation.comparison import (
 )
 from derm_ml.evaluation.comparison_report import difference_figure
 from derm_ml.evaluation.comparison_report import save as save_comparison
+from derm_ml.evaluation.isic import LABELS as SCORED
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.report import save as save_report
-from derm_ml.metrics.classification import roc_auc
-from derm_ml.metrics.intervals import paired_difference
+from derm_ml.metrics.classification import mean_roc_auc, roc_auc
+from derm_ml.metrics.intervals import REACH, paired_difference, weighted_mean
+from derm_ml.metrics.intervals import measured as measured_of
+from derm_ml.metrics.matching import f1
 from derm_ml.metrics.metric import Metric
 from derm_ml.metrics.screening import partial_auc
 from derm_ml.promotion import ModelVersion
 from derm_ml.promotion.decision import weigh
 from derm_ml.promotion.evidence import Evidence
-from derm_ml.registry import get_task
+from derm_ml.registry import all_tasks, get_task
 
 pytestmark = pytest.mark.slow  # computes for long
 
@@ -318,3 +323,49 @@ def test_the_asset_shows_the_current_model_beside_the_others(models, tmp_path):
         assert chosen["compared"] == 1
         assert "augmented" not in {run for _, run in rows_of(chosen)}
         assert compared("older", [])["compared"] == 0
+
+
+def drawn_for(name: str, noise: float, version: str) -> Evaluation:
+    """An evaluation with the columns of that task's predictions and its primary metric, worse the more `noise`."""
+    task, truth, rng = get_task(name), np.random.default_rng(5), np.random.default_rng(int(10 * noise))
+    groups = np.array([f"patient {i // 2}" for i in range(N)])
+    table, metrics = pd.DataFrame({"id": [f"case {i}" for i in range(N)], "group": groups, "split": "test"}), {}
+    if name == "lesion_segmentation":
+        table["dice"] = np.clip(0.9 - noise * 0.1 * truth.random(N) - 0.05 * rng.random(N), 0, 1)
+        metrics["dice"] = measured_of(weighted_mean, groups, table["dice"].to_numpy(), why="")
+    elif name == "persistent_conditions":
+        table["n_true"] = truth.integers(1, 9, N).astype(float)
+        table["n_predicted"] = table["n_true"]
+        table["n_matched"] = np.maximum(0, table["n_true"] - rng.poisson(noise, N))
+        counts = [table[c].to_numpy() for c in ("n_matched", "n_predicted", "n_true")]
+        metrics["match_f1"] = measured_of(f1, groups, *counts, why="")
+    else:
+        for k, label in enumerate(task.labels):
+            y = (truth.random(N) < 0.3).astype(float)
+            p = expit(truth.normal(size=N) + 1.5 * y + noise * rng.normal(size=N))
+            if k == 1:
+                y[:50] = np.nan  # a finding that some data sets did not look for
+            table[f"target.{label}"], table[f"p.{label}"] = y, p
+            metrics[f"auc_{label}"] = roc_auc(p, y, groups)
+        scored = SCORED if name == "lesion_classification" else task.labels
+        metrics = {f"auc_{label}": metrics[f"auc_{label}"] for label in scored}
+        columns = [table[[f"{kind}.{label}" for label in scored]].to_numpy() for kind in ("p", "target")]
+        if len(scored) > 1:
+            metrics = {"auc_mean": mean_roc_auc(*columns, groups), **metrics}
+    return measured(0.1, version=version, task=name, labels=task.labels, metrics=metrics, predictions=table, tables={})
+
+
+@pytest.mark.parametrize("name", all_tasks())
+def test_every_task_has_the_paired_difference_its_policy_asks_for(name):
+    """A task whose primary metric cannot be counted again from the predictions would never promote a second model."""
+    task = get_task(name)
+    better, worse = drawn_for(name, 0.3, "better"), drawn_for(name, 1.5, "worse")
+    found = primary_difference(better, worse, task)
+    assert found.value == pytest.approx(better.value(task.primary_metric) - worse.value(task.primary_metric))
+    assert found.low > 0
+    assert found.groups == N // 2
+    wider = primary_difference(better, worse, task, reach=2 * REACH)
+    assert found.value - wider.low == pytest.approx(2 * (found.value - found.low))
+    stated = yaml.safe_load((files(f"derm_ml.tasks.{name}") / "policy.yaml").read_text())
+    assert ("superiority" in stated) != ("worse_by" in stated)
+    assert "patients" in stated

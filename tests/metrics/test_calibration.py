@@ -17,6 +17,7 @@ from derm_ml.metrics.calibration import (
     brier,
     confidence,
     ece,
+    ece_by_chance,
     fit_fellow_shares,
     fit_temperature,
     fit_temperature_and_bias,
@@ -88,6 +89,41 @@ def test_interval_of_a_small_ece_holds_it_although_resamples_are_biased_upwards(
     metric = measured(ece, np.arange(90), p, y, why="")
     assert metric.value == pytest.approx(0, abs=1e-12)
     assert metric.low <= metric.value < metric.high
+
+
+def test_by_chance_is_what_calibrated_probabilities_measure():
+    """At n = 150 a perfectly calibrated model shows an ECE of 0.08: read bare, it looks like a fault of the model."""
+    rng = np.random.default_rng(5)
+    measured_here, by_chance, alarms = [], [], 0
+    for _ in range(100):
+        p = rng.random(150)
+        y = (rng.random(150) < p).astype(float)
+        drawn_here = ece_by_chance(p, y, np.arange(150), draws=200)
+        measured_here.append(estimate(ece, p, y))
+        by_chance.append(drawn_here.mean())
+        alarms += measured_here[-1] > np.percentile(drawn_here, 97.5)
+    assert np.mean(measured_here) == pytest.approx(0.081, abs=0.004)
+    assert np.mean(by_chance) == pytest.approx(np.mean(measured_here), abs=0.003)
+    assert alarms <= 8  # 2.5 are expected
+
+
+def test_by_chance_grows_with_what_images_of_a_patient_have_in_common():
+    rng = np.random.default_rng(6)
+    p = np.repeat(rng.random(40), 10)
+    y = np.repeat(rng.random(40) < p[::10], 10).astype(float)  # all ten images of a patient share their label
+    alone, together = (ece_by_chance(p, y, groups).mean() for groups in (np.arange(400), np.repeat(np.arange(40), 10)))
+    assert together == pytest.approx(alone * np.sqrt(10), rel=0.25)
+
+
+def test_by_chance_leaves_out_unknown_targets_and_needs_a_known_one():
+    rng = np.random.default_rng(7)
+    p = rng.random((200, 2))
+    y = (rng.random((200, 2)) < p).astype(float)
+    y[:100, 1] = np.nan
+    each = [ece_by_chance(p[keep, k], y[keep, k], np.arange(keep.sum())).mean()
+            for k, keep in ((0, np.ones(200, bool)), (1, ~np.isnan(y[:, 1])))]  # fmt: skip
+    assert ece_by_chance(p, y, np.arange(200)).mean() == pytest.approx(np.mean(each), rel=0.05)
+    assert len(ece_by_chance(p, np.full((200, 2), np.nan), np.arange(200))) == 0
 
 
 def test_ece_of_two_bins_worked_out_by_hand():

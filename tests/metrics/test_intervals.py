@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from derm_ml.metrics.classification import auc, mean_auc
+from derm_ml.metrics.classification import auc, mean_auc, roc_auc
 from derm_ml.metrics.intervals import (
+    _freedom,
     bootstrap,
     clopper_pearson,
     clopper_pearson_low,
@@ -68,15 +69,15 @@ def test_every_draw_takes_whole_patients_and_as_many_as_there_are():
 
 def test_interval_of_a_mean_is_that_of_normal_theory():
     values = np.random.default_rng(4).normal(size=400)
-    low, high = bootstrap(weighted_mean, np.arange(400), values)
+    low, high = bootstrap(weighted_mean, np.arange(400), values, limits=None)
     half = 1.96 * values.std() / 20
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.25 * half)
 
 
 def test_copies_of_a_patient_s_images_do_not_narrow_the_interval():
     values = np.random.default_rng(5).normal(size=60)
-    alone = bootstrap(weighted_mean, np.arange(60), values)
-    copied = bootstrap(weighted_mean, np.repeat(np.arange(60), 5), np.repeat(values, 5))
+    alone = bootstrap(weighted_mean, np.arange(60), values, limits=None)
+    copied = bootstrap(weighted_mean, np.repeat(np.arange(60), 5), np.repeat(values, 5), limits=None)
     assert copied == pytest.approx(alone)
 
 
@@ -106,20 +107,53 @@ def test_one_patient_has_no_interval_but_a_value():
     assert "patients" in metric.note
 
 
-def test_a_perfect_ranking_says_that_its_interval_says_little():
-    y = np.r_[np.zeros(10), np.ones(10)]
-    metric = measured(auc, np.arange(20), np.arange(20.0), y, why="")
-    assert (metric.value, metric.low, metric.high) == (1, 1, 1)
+def test_a_perfect_ranking_of_few_patients_proves_what_as_many_right_pairs_prove():
+    """Every resample of it says 1; an interval of 1 to 1 would let a gate of 0.9 pass on four positives."""
+    y = np.r_[np.zeros(30), np.ones(4)]
+    metric = roc_auc(np.arange(34.0), y, np.arange(34))
+    assert (metric.value, metric.high) == (1, 1)
+    assert metric.low == pytest.approx(clopper_pearson(4, 4)[0])
+    assert "rests on 4 patients" in metric.note
+    images = roc_auc(np.arange(68.0), np.repeat(y, 2), np.repeat(np.arange(34), 2))
+    assert images.low == metric.low  # more images of the same patients prove nothing more
+
+
+def test_values_that_are_all_the_same_say_that_their_interval_says_little():
+    metric = measured(weighted_mean, np.arange(20), np.full(20, 0.5), why="")
+    assert (metric.value, metric.low, metric.high) == (0.5, 0.5, 0.5)
     assert "says little" in metric.note
+
+
+def test_a_statistic_beyond_its_limits_is_an_error_not_a_number():
+    """A signal-to-noise ratio of 30 dB has no logit."""
+    with pytest.raises(ValueError, match=r"a value of 30\.0 lies outside its limits 0 to 1"):
+        bootstrap(weighted_mean, np.arange(20), np.full(20, 30.0))
+
+
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (0.0, 0.2), None])
+def test_an_interval_stays_within_the_limits_of_its_statistic(limits):
+    values = np.r_[np.full(9, 0.19), 0.0]
+    low, high = bootstrap(weighted_mean, np.arange(10), values, limits=limits)
+    assert low < values.mean() < high
+    assert (high <= 0.2) is (limits == (0.0, 0.2))
+
+
+def test_the_interval_knows_how_few_patients_carry_a_value():
+    """190 negatives beside 10 positives: a quantile of 199 degrees of freedom covers too seldom."""
+    rng = np.random.default_rng(9)
+    even, rare = np.repeat([0.0, 1.0], 100), np.r_[np.zeros(190), np.ones(10)]
+    for y, freedom in ((even, 60), (rare, 25)):
+        found = _freedom(auc, np.arange(200), (rng.normal(size=200) + y, y))
+        assert (found > freedom) is (y is even)
 
 
 def test_paired_difference_sees_what_separate_intervals_do_not():
     """A challenger that is better on the same patients is recognised although both intervals overlap."""
     rng = np.random.default_rng(6)
-    y = np.repeat([0.0, 1.0], 200)
-    signal = rng.normal(size=400) + 1.2 * y
-    champion, challenger = signal + rng.normal(size=400), signal
-    patients = np.arange(400)
+    y = np.repeat([0.0, 1.0], 300)
+    signal = rng.normal(size=600) + 1.2 * y
+    champion, challenger = signal + rng.normal(size=600), signal
+    patients = np.arange(600)
     assert bootstrap(auc, patients, champion, y)[1] > bootstrap(auc, patients, challenger, y)[0]
     difference = paired_difference(auc, patients, challenger, champion, y)
     assert difference.low > 0

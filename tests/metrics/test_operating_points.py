@@ -19,6 +19,7 @@ from derm_ml.metrics.operating_points import (
     recall_bound,
     refuse_fitted_on,
 )
+from derm_ml.metrics.points import UnclaimedPoint
 
 cases = st.lists(st.tuples(st.integers(0, 40), st.booleans()), min_size=2, max_size=60).filter(
     lambda rows: len({y for _, y in rows}) == 2
@@ -167,8 +168,27 @@ def test_a_bundle_with_a_point_of_its_test_split_is_no_bundle():
 @given(cases, st.sampled_from([0.5, 0.8, 0.9, 0.95]))
 def test_specificity_is_reached_and_no_lower_threshold_reaches_it(rows, wanted):
     p, y = arrays(rows)
-    p = p * np.float32(0.99)  # a calibrated probability is never 1
     point = fit_specificity_point("s", "glaucoma", p, y, "validation", "hash", wanted)
+    if isinstance(point, UnclaimedPoint):  # a threshold is at most 1, and 1 is not below it
+        assert (p[y == 0] < 1).mean() < wanted
+        return
     assert point.specificity >= wanted - 1e-12
     for passed in p[p < point.threshold]:  # a threshold at any case that is passed over flags too many
         assert (p[y == 0] < passed).mean() < wanted or passed > p[y == 0].max()
+
+
+def test_a_specificity_that_no_threshold_reaches_has_no_point_but_a_reason():
+    """Two of ten negatives at exactly 1: a point called specificity_0.95 would have spared 0.80 of them."""
+    p, y = np.r_[np.linspace(0, 0.7, 8), 1.0, 1.0, 0.9, 1.0], np.r_[np.zeros(10), 1, 1]
+    point = fit_specificity_point("specificity_0.95", "glaucoma", p, y, "validation", "hash", 0.95)
+    assert isinstance(point, UnclaimedPoint)
+    assert point.reason == "no threshold spares more than 0.800 of the negatives"
+    assert fit_specificity_point("specificity_0.8", "glaucoma", p, y, "validation", "hash", 0.8).specificity == 0.8
+
+
+def test_between_neighbouring_probabilities_the_threshold_spares_the_lower_one():
+    """Halfway between two neighbouring floating-point numbers lies one of them, and it may be the lower."""
+    for lower in (0.5, np.nextafter(0.5, 1)):  # one of the two is rounded down
+        p, y = np.array([0.1, 0.2, lower, np.nextafter(lower, 1)]), np.array([0.0, 0, 0, 1])
+        point = fit_specificity_point("s", "glaucoma", p, y, "validation", "hash", 1.0)
+        assert (point.specificity, point.sensitivity) == (1.0, 1.0)

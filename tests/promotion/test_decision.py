@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from derm_ml.metrics.intervals import Difference
 from derm_ml.promotion.decision import Decision, decide
 from derm_ml.promotion.evidence import Evidence
+from derm_ml.promotion.looks import Looked
 from derm_ml.promotion.policy import Policy
 
 POLICY = Policy(floor=0.6, margin=0.01)
+CLEAR = Difference(0.05, 0.01, 0.09, 0.01, 100, groups=80)
 GOOD = Evidence("aaa", "strong", "d1.dir", "split1", "e1", 100, 0.90, 0.85, 0.95)
 
 
 def against(candidate: Evidence, champion: Evidence | None = None) -> Decision:
-    return decide(candidate, champion, POLICY, "auc_mean")
+    return decide(candidate, champion, POLICY, "auc_mean", champion and CLEAR)
 
 
 def test_a_good_first_model_becomes_champion():
@@ -70,10 +72,43 @@ def test_it_is_refused_with_its_reason(candidate, champion, reason):
 def test_the_paired_test_is_one_of_non_inferiority_to_the_champion(low, high, promoted):
     """A higher AUC on 50 patients can be luck: the interval of the difference says how bad the luck may be."""
     policy = Policy(floor=0.6, worse_by=0.02)
-    paired = Difference(0.05, low, high, 0.1, 100)
+    paired = Difference(0.05, low, high, 0.1, 100, groups=50)
     decision = decide(GOOD, replace(GOOD, value=0.85), policy, "auc_mean", paired)
     assert decision.promote is promoted
     assert f"{low:+.4f} to {high:+.4f}" in decision.reasons[0]
+
+
+@pytest.mark.parametrize(("low", "promoted"), [(0.001, True), (0.0, False), (-0.001, False)])
+def test_or_one_of_superiority_where_the_policy_says_so_or_nothing(low, promoted):
+    for policy in (Policy(floor=0.6), Policy(floor=0.6, superiority=True)):
+        paired = Difference(0.05, low, 0.09, 0.1, 100, groups=50)
+        decision = decide(GOOD, replace(GOOD, value=0.85), policy, "auc_mean", paired)
+        assert decision.promote is promoted
+        assert ("not shown to be better" in decision.reasons[0]) is not promoted
+
+
+@pytest.mark.parametrize("both", [{"superiority": True, "worse_by": 0.02}, {"superiority": False}])
+def test_a_policy_asks_for_exactly_one_of_the_two_tests(both):
+    with pytest.raises(ValueError, match="one paired test"):
+        Policy(floor=0.6, **both)
+
+
+def test_few_patients_decide_nothing_between_two_models():
+    """29 patients with 500 images: whichever model is better on them, that is a coin."""
+    few = replace(CLEAR, groups=29)
+    decision = decide(GOOD, replace(GOOD, value=0.85), POLICY, "auc_mean", few)
+    assert not decision.promote
+    assert decision.reasons == ("not enough data: the test split has 29 patients, a comparison needs 30",)
+
+
+def test_the_floor_holds_after_what_luck_adds_is_taken_off():
+    """The best of many models without merit lies above a floor that none of them reaches on other data."""
+    barely = replace(GOOD, value=0.62, low=0.58)
+    assert decide(barely, None, POLICY, "auc_mean", looked=Looked(1)).promote
+    decision = decide(barely, None, POLICY, "auc_mean", looked=Looked(20))
+    assert not decision.promote
+    assert "20 models looked at on this test split can gain by luck" in decision.reasons[0]
+    assert decide(GOOD, None, POLICY, "auc_mean", looked=Looked(20)).promote
 
 
 def test_a_champion_that_knows_test_images_can_be_beaten():

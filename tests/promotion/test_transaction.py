@@ -11,6 +11,7 @@ import pytest
 
 from derm_ml import DermError
 from derm_ml.evaluation.comparison import ComparisonError
+from derm_ml.metrics.intervals import Difference
 from derm_ml.promotion import CHALLENGER, CHAMPION, PREVIOUS, ModelVersion, PromotionError, approval, transaction
 from derm_ml.promotion.approval import approve
 from derm_ml.promotion.doctor import examine
@@ -102,6 +103,8 @@ def values(monkeypatch) -> dict[int, float]:
     monkeypatch.setattr("derm_ml.promotion.doctor.Bundle", Opened)
     monkeypatch.setattr(transaction, "network_of", lambda card: card)
     monkeypatch.setattr("derm_ml.promotion.doctor.network_of", lambda card: card)
+    clear = Difference(0.05, 0.01, 0.09, 0.01, 100, groups=80)
+    monkeypatch.setattr("derm_ml.promotion.decision._paired", lambda *_: clear)
     monkeypatch.setattr(
         "derm_ml.promotion.decision._champion_on", lambda task, champion, md5, data: evidence(task, champion, data)
     )

@@ -26,10 +26,14 @@ from derm_ml.metrics.calibration import ece
 from derm_ml.metrics.classification import auc
 from derm_ml.metrics.intervals import clopper_pearson, estimate
 from derm_ml.metrics.metric import Metric, undefined
+from derm_ml.metrics.operating_points import measure_point
+from derm_ml.metrics.points import OperatingPoint
+from derm_ml.metrics.screening import precision_at
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.policy import Policy
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
+from derm_ml.tasks.malignancy_screening.evaluate import _prevalence_rows
 from serving.factory import make_service
 
 pytestmark = pytest.mark.slow
@@ -352,8 +356,11 @@ def test_which_diagnoses_are_malignant_is_a_setting(tmp_path):
     without = TASK.read(tmp_path, TASK.settings(malignant=["mel", "bcc"], left_out=["akiec"]))
     assert without.left_out == {"akiec": 1}
     assert {s.attributes["diagnosis"] for s in without.samples} == {"mel", "bcc", "nv", "bkl", "vasc", "df"}
+    # what a setting names needs no list of everything else beside it
+    assert malignant(TASK.read(tmp_path, TASK.settings(benign=["akiec"]))) == {"mel", "bcc"}
+    assert TASK.read(tmp_path, TASK.settings(left_out=["akiec"])).left_out == {"akiec": 1}
     with pytest.raises(DataError, match="'mel' is listed as"):
-        TASK.read(tmp_path, TASK.settings(benign=["mel"]))
+        TASK.read(tmp_path, TASK.settings(malignant=["mel"], benign=["mel"]))
 
 
 def test_the_real_ham10000_holds_1954_malignant_images(shared_data):
@@ -396,3 +403,20 @@ def test_its_numbers_can_be_counted_and_predicted_again(evaluation, bundle, data
     assert (evidence.faults, evidence.flattered, evidence.red_data) == ((), (), ())
     assert evidence.value == evaluation.numbers[TASK.primary_metric]
     assert evidence.repeated == min(32, len(dataset.split("test")))
+
+
+def test_the_report_gives_the_ppv_where_the_policy_says_the_model_is_used(monkeypatch):
+    """A PPV of 0.8 at the prevalence of a test set says nothing to a screening programme with 3 cancers in 1000."""
+    rng = np.random.default_rng(0)
+    y = (rng.random(400) < 0.3).astype(float)
+    p, groups = np.clip(0.3 + 0.4 * y + 0.2 * rng.normal(size=400), 0, 1), np.arange(400)
+    point = OperatingPoint(name="balanced", label="malignant", threshold=0.5, split_hash="v", sensitivity=0.9,
+                           sensitivity_low=0.8, specificity=0.8, positives=100)  # fmt: skip
+    measured = measure_point(point, p, y, groups)
+    stated = Policy.of(TASK).model_copy(update={"prevalence": 0.003})
+    monkeypatch.setattr("derm_ml.tasks.malignancy_screening.evaluate.Policy.of", lambda task: stated)
+    rows = _prevalence_rows(measured, p, y, groups)
+    assert [row["prevalence"] for row in rows][1] == "0.3 % (where the model is used)"
+    expected = precision_at(measured.sensitivity.value, measured.specificity.value, 0.003)
+    assert rows[1]["precision"] == pytest.approx(expected)
+    assert rows[1]["precision"] < 0.1 < rows[0]["precision"]

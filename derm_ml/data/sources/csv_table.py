@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from derm_ml.data.sources.lists_read import note_list
+from derm_ml.data.sources.renaming import renamed
 from derm_ml.data.sources.spreadsheets import PIPES, excel_as_csv, pipes_as_csv
 from derm_ml.data.sources.text_files import quoted, read_bytes, some
 from derm_ml.files import open_plain
@@ -78,15 +79,18 @@ def read_csv(
     *,
     any_separator: bool = False,
     header: Sequence[str] = (),
+    titled: bool = False,
 ) -> list[TableRow]:
     """Read a comma-separated UTF-8 file (a byte-order mark is fine) or an Excel sheet with the `required` columns.
 
     `unique` names a column whose values must be present and differ. A list as published may have `any_separator` (a
-    comma, a tab, a semicolon) and no header line: then `header` names its columns. Raises `DataError` for any other
+    comma, a tab, a semicolon) and no header line: then `header` names its columns. One that is `titled` has other lines
+    above its header, which is the first that holds all `required` columns. Raises `DataError` for any other
     encoding, missing or repeated columns, rows of the wrong length, a repeated or empty `unique` value, an empty file.
     """
     text = _text(path)
-    rows = _rows(path, text, required, _separator(text) if any_separator else ",", header)
+    separator = _separator(text) if any_separator else ","
+    rows = _rows(path, _without_title(text, required, separator) if titled else text, required, separator, header)
     if not rows:
         raise DataError(f"{path}:1: there is no row below the header; supply a list of images")
     seen: dict[str, int] = {}
@@ -162,6 +166,16 @@ def _first(reader: Iterator[list[str]]) -> list[str]:
     return next(values for values in reader if any(value.strip() for value in values))
 
 
+def _without_title(text: str, required: Sequence[str], separator: str) -> str:
+    """The text with blank lines for those above its header, so that a row keeps its number; as it is without one."""
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        cells = {name.strip().lower() for values in csv.reader([line], delimiter=separator) for name in values}
+        if cells.issuperset(required):
+            return "\n" * number + "".join(lines[number:])
+    return text
+
+
 class _Lines:
     """The lines of a text for `csv.reader`, which would gather a row of 256 MiB without a word.
 
@@ -197,6 +211,8 @@ def _check_header(path: Path, header: Sequence[str], required: Sequence[str]) ->
     if missing:
         separator = next((s for s in (";", "\t") if len(header) == 1 and s in header[0]), "")
         remedy = "separate the columns by commas" if separator else f"the header has: {some(list(header))}"
+        if change := renamed(header, required):
+            remedy = f"{change} in this line"
         raise DataError(f"{path}:1: missing column {', '.join(missing)}; {remedy}")
     # columns without a name are what spreadsheets append and pandas calls its index
     repeated = sorted(name for name, times in Counter(header).items() if times > 1 and name)

@@ -32,6 +32,7 @@ from derm_ml.data.sources import (
     visits,
 )
 from derm_ml.data.sources.every_file import account_for_all, unclaimed_by, without
+from derm_ml.data.sources.hints import hint
 from derm_ml.data.sources.image_files import named_like_images
 from derm_ml.data.sources.labels import LabelMap, LabelNames
 from derm_ml.data.sources.lists_read import lists_read
@@ -124,7 +125,11 @@ def _unknown(tree: Tree, names: LabelMap, layouts: Mapping[str, Layout]) -> str:
     odd = tree.odd
     if odd and not tree.files():  # the reason is what was not read
         return f"{tree.root}: nothing in it can be read; the first entry, {quoted(odd[0].file)}, {odd[0].reason}"
-    return f"{tree.root}: the layout is not recognised; expected {_expected(names, layouts)}"
+    expected = _expected(names, layouts)
+    if any(hasattr(layout, "EXPECTED") for layout in layouts.values()):  # masks or boxes, which no list labels
+        return f"{tree.root}: the layout is not recognised; expected {expected}"
+    likely = hint(tree, names.setting, names.labels)
+    return f"{tree.root}: the layout is not recognised" + (f": {likely}. " if likely else "; ") + f"Expected {expected}"
 
 
 def _expected(names: LabelMap, layouts: Mapping[str, Layout]) -> str:

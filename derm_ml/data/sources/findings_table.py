@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Set
 from pathlib import Path, PurePosixPath
 
 from derm_ml.data.sources.attributes import attributes_of
 from derm_ml.data.sources.csv_table import TableRow, columns_of, read_csv
 from derm_ml.data.sources.image_files import distinct_ids, image_files
 from derm_ml.data.sources.labels import LabelMap, normal
-from derm_ml.data.sources.split_names import row_split
+from derm_ml.data.sources.split_names import row_split, split_column
 from derm_ml.data.sources.text_files import quoted, some
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
@@ -53,7 +54,8 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
         )
     path = tree.root / name
     rows = read_csv(path, ("filename",), unique="filename")
-    columns = _findings(path, rows[0], labels)
+    split = split_column(rows)
+    columns = _findings(path, rows[0], labels, {*ABOUT, split})
     exclusive = bool(labels.labels) and len(columns) > 1
     files, problems = image_files(tree, deep=True)
     unlabelled = [file for file in files if UNLABELLED_FOLDERS & {part.lower() for part in Path(file).parts[:-1]}]
@@ -76,7 +78,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
                 target,
                 patient=row.get("patient_id"),
                 lesion=row.get("lesion_id"),
-                split=row_split(row, "split"),
+                split=row_split(row, split),
                 attributes=_about(row),
                 listed_in=path.name,
                 row=row.line,
@@ -110,9 +112,9 @@ def _table(tree: Tree) -> str | None:
     return tables[0] if len(tables) == 1 else None
 
 
-def _findings(path: Path, row: TableRow, labels: LabelMap) -> dict[str, str]:
+def _findings(path: Path, row: TableRow, labels: LabelMap, about: Set[str]) -> dict[str, str]:
     """Column → finding. With labels given, exactly those; else every column that is not about the image."""
-    found = {column: normal(column) for column in row.values if column not in ABOUT}
+    found = {column: normal(column) for column in row.values if column not in about}
     unnamed = [column for column, name in found.items() if not re.fullmatch(r"[a-z][a-z0-9_]*", name)]
     if unnamed:
         raise DataError(

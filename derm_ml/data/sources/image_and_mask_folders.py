@@ -3,6 +3,7 @@
     ISIC-2017_Training_Data/ …         ISIC-2017_Training_Part1_GroundTruth/ …      official, as are Validation, Test_v2
     ISIC2018_Task1-2_Training_Input/ … ISIC2018_Task1_Training_GroundTruth/ …       official, as are Validation, Test
     ISBI2016_ISIC_Part1_Training_Data/ … ISBI2016_ISIC_Part1_Training_GroundTruth/  official, as is Test
+    ISBI2016_ISIC_Part3B_Training_Data/: images and their masks in one folder       official, as is Test
     HAM10000_images_part_1/ …          HAM10000_segmentations_lesion_tschandl/ …    all image folders with one of masks
     PH2 Dataset images/IMD003/IMD003_Dermoscopic_Image/ …   and IMD003_lesion/ …    PH²
     images/ …                          masks/ …                                    one's own; or train|val|test/images/
@@ -58,6 +59,9 @@ _OTHERS = {
     "*_roi": "a mask of colours, not of the lesion",
     "ISIC2018_Task2_*": "a mask of task 2",
     "ISIC2018_Task3_*": "an image of task 3, which has no masks",
+    "ISBI2016_ISIC_Part2_*": "an image or mask of part 2",
+    "ISBI2016_ISIC_Part2B_*": "an image or mask of part 2B",
+    "ISBI2016_ISIC_Part3_*": "an image of part 3, which has no masks",
 }
 
 
@@ -81,16 +85,15 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     listed, list_name = _listed_splits(tree)
     about = _lesions(tree)
     target = dict.fromkeys(labels.labels, 1.0)
+    first: dict[str, str] = {}  # stem → the image of an earlier pair
     for pair in found:
-        for folders, partners in ((pair.images, pair.masks), (pair.masks, pair.images)):
-            for folder in folders:
-                if not tree.has_folder(folder):
-                    partner = partners[0]
-                    raise DataError(
-                        f"{tree.root / partner} is there but {folder} is not; put it beside, or remove {partner}"
-                    )
         images, masks, odd = _matched(tree, pair, set_aside)
         problems += odd
+        for name in _read_before(tree, images, first):
+            copy = f"a copy of an image in {PurePosixPath(first[Path(images[name]).stem]).parent}"
+            set_aside |= dict.fromkeys([images.pop(name), *([masks.pop(name)] if name in masks else [])], copy)
+        if images or masks:  # a test set's first release may lie there without masks: its images are the second's
+            _require_partners(tree, pair)
         where = [" or ".join(folders[:3]) for folders in (pair.images, pair.masks)]
         example = f"{Path(next(iter(images.values()), 'x')).stem}_segmentation.png"
         for name, image in images.items():
@@ -123,6 +126,7 @@ def _pairs(tree: Tree) -> Iterator[_Pair]:
         official = [(f"ISIC-2017_{part}_Data", f"ISIC-2017_{part}_Part1_GroundTruth")]
         official += [(f"ISIC2018_Task1-2_{part}_Input", f"ISIC2018_Task1_{part}_GroundTruth")]
         official += [(f"ISBI2016_ISIC_Part1_{part}_Data", f"ISBI2016_ISIC_Part1_{part}_GroundTruth")]
+        official += [(f"ISBI2016_ISIC_Part3B_{part}_Data", f"ISBI2016_ISIC_Part3B_{part}_Data")]
         for images, masks in official:
             if tree.has_folder(images) or tree.has_folder(masks):
                 yield _Pair((images,), (masks,), split)
@@ -168,12 +172,15 @@ def _matched(
     """Images and masks of a pair of folders by the name they share: their stem, or their path where stems repeat."""
     found = []
     problems: list[Problem] = []
+    together = pair.images == pair.masks
     for folders in (pair.images, pair.masks):
         files: list[tuple[str, str]] = []
         for folder in folders:
             some, odd = image_files(tree, folder, deep=True)
-            problems += odd
+            problems += [problem for problem in odd if problem not in problems]
             for file in some:
+                if together and _is_mask(file) == (folders is pair.images):
+                    continue  # images and masks lie in one folder and are told by their names
                 if Path(file).stem.lower().endswith(SUPERPIXELS):
                     set_aside[file] = "a superpixel file, which is neither image nor mask"
                 else:
@@ -191,6 +198,29 @@ def _matched(
     named, odd_images = _names(images, by_path, ())
     drawn, odd_masks = _names(masks, by_path, MASK_ENDINGS)
     return named, drawn, [*problems, *odd_images, *odd_masks]
+
+
+def _require_partners(tree: Tree, pair: _Pair) -> None:
+    """Raises `DataError` for a folder of images without one of masks, and the other way round."""
+    for folders, partners in ((pair.images, pair.masks), (pair.masks, pair.images)):
+        for folder in folders:
+            if not tree.has_folder(folder):
+                raise DataError(
+                    f"{tree.root / partners[0]} is there but {folder} is not; put it beside, or remove {partners[0]}"
+                )
+
+
+def _read_before(tree: Tree, images: dict[str, str], first: dict[str, str]) -> list[str]:
+    """The names of images that an earlier pair of folders holds too, as two test sets or two parts of one year do."""
+    return [
+        name
+        for name, image in images.items()
+        if (before := first.setdefault(Path(image).stem, image)) != image and same_bytes(tree, before, image)
+    ]
+
+
+def _is_mask(file: str) -> bool:
+    return Path(file).stem.lower().endswith(MASK_ENDINGS)
 
 
 def _copies(tree: Tree, images: list[tuple[str, str]]) -> dict[str, str]:

@@ -58,6 +58,8 @@ class Table(_Entry):
     any_of: list[str] = []  # of which one must be there
     optional: bool = False  # passed over where none of its folders is there
     header: list[str] = []  # of a table that is published without one
+    titled: bool = False  # a sheet with a title and legends above its header, which is the line with the image column
+    instead_of: list[str] = []  # the same list in another form: where one of these is there, this one is not read
     folders: list[str] = []  # where the images are (* is any text), the first that is there; else anywhere below
     ignore: list[str] = []  # names (without suffix, * is any text) that are no sample: masks, superpixels
     image: list[str | ImageColumn]
@@ -67,6 +69,7 @@ class Table(_Entry):
     diagnosis: list[str] = []  # columns, the first that says something counts
     weighted: str = ""  # column with {name: weight} as text: the heaviest counts
     one_hot: list[str] = []  # columns of 0 and 1, of which one is 1
+    crossed: bool = False  # of `one_hot`: an x is 1, an empty cell 0
     neither: str = ""  # the diagnosis of a row in which none is 1
     names: dict[str, str] = {}  # code → diagnosis
     malignancy: list[str] = []  # columns in which the publisher says malignant or benign
@@ -116,6 +119,8 @@ class Published(_Entry):
         """The tables that are there, in the order in which they are declared; each file once."""
         seen: set[str] = set()
         for table in self.tables:
+            if any(tree.has_file(place) for file in table.instead_of for place in _places(file)):
+                continue
             for part in table.parts or [""]:
                 files = [place for file in table.files for place in _places(file.replace(PART, part))]
                 path = next((p for p in files if tree.has_file(p) and p not in seen and table.is_it(tree, p)), None)

@@ -20,7 +20,7 @@ from derm_ml.data.sources.image_index import ImageIndex, same_bytes, several
 from derm_ml.data.sources.labels import LabelMap
 from derm_ml.data.sources.published import FoundTable, ImageColumn, Published, facts_of, layouts
 from derm_ml.data.sources.split_names import row_split
-from derm_ml.data.sources.table_labels import label_of, said_by_name
+from derm_ml.data.sources.table_labels import NO_LABEL, label_of, said_by_name
 from derm_ml.data.sources.text_files import quoted
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.tree import Tree
@@ -173,6 +173,7 @@ def _read_table(
         unique="" if len(columns) > 1 else columns[0].column.lower(),
         any_separator=True,
         header=table.header,
+        titled=table.titled,
     )
     index = ImageIndex(tree, files)
     facts = _Facts(found_table, tree)
@@ -189,6 +190,9 @@ def _read_table(
             label = label_of(layout, table, labels, row_of, column)
             image = index.find(given)
             if label.left_out:
+                said = {label.left_out: 0.0}
+                if label.left_out != NO_LABEL and len(image) == 1 and found.has(tree, image[0], said, row):
+                    continue  # counted once, however many tables list it
                 found.left_out[label.left_out] += 1
                 found.set_aside |= dict.fromkeys(image, label.reason)
                 continue

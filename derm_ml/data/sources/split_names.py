@@ -1,6 +1,6 @@
 """What publishers call their splits: in a column, as a folder above lists and images, in the name of a list.
 
-named_split("valid")          → "validation"
+split_column(rows)            → "set", where there is no column "split" and "set" holds names of splits
 folder_split("Training_Set")  → "train"
 path_split("b. Testing Set/IDRiD_001.jpg") → "test"
 """
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from derm_ml.data.diagnoses import normal
-from derm_ml.data.sources.csv_table import TableRow
+from derm_ml.data.sources.csv_table import UNKNOWN, TableRow
 from derm_ml.data.sources.text_files import quoted
 from derm_ml.records import Sample
 
@@ -24,12 +24,14 @@ SPLIT_NAMES = {
     "valid": "validation",
     "validation": "validation",
     "dev": "validation",
+    "development": "validation",
     "test": "test",
     "testing": "test",
 }
+ALSO_SPLIT = ("set", "subset", "partition", "phase", "usage", "dataset_split", "data_split")
 # `Training_Set`, `test_images`, `a. Training Set`, `train2017`: a split's name and a word that says no more
 _FOLDER = re.compile(
-    r"(?:[a-z0-9]\._)?(?:images?_)?(train|training|val|valid|validation|test|testing)"
+    r"(?:[a-z0-9]\._)?(?:images?_)?(train|training|val|valid|validation|dev|test|testing)"
     r"(?:_?(?:set|data|dataset|images?|imgs|jpg|jpeg|png|split|folder|input|\d{4}))*"
 )
 
@@ -50,6 +52,22 @@ def list_split(name: str) -> str:
     """The split that the name of a list says by one of its words: `instances_train2017` → train."""
     found = {split for word in re.split(r"[._\- ]+", normal(name)) if (split := folder_split(word))}
     return found.pop() if len(found) == 1 else ""
+
+
+def split_column(rows: Sequence[TableRow]) -> str:
+    """The column that says the split: `split`, else one of the names others give it, where it holds nothing else.
+
+    "" where there is none.
+    """
+    columns = rows[0].values.keys() if rows else ()
+    if "split" in columns:
+        return "split"
+    return next((name for name in ALSO_SPLIT if name in columns and _holds_splits(rows, name)), "")
+
+
+def _holds_splits(rows: Sequence[TableRow], column: str) -> bool:
+    given = {row.values[column].lower() for row in rows} - UNKNOWN
+    return len({SPLIT_NAMES.get(value, "") for value in given} - {""}) > 1 and given <= SPLIT_NAMES.keys()
 
 
 def row_split(row: TableRow, column: str) -> str:

@@ -64,7 +64,7 @@ def label_of(layout: Published, table: Table, labels: LabelMap, row: TableRow, c
 def _diagnosis(table: Table, row: TableRow) -> str:
     """The publisher's name of what the image shows; "" where the row does not say."""
     if table.one_hot:
-        name = one_of(row, table.one_hot) or table.neither
+        name = one_of(row, table.one_hot, table.crossed) or table.neither
     elif table.weighted:
         name = _heaviest(row, table.weighted.lower())
     else:
@@ -76,11 +76,14 @@ def _first(row: TableRow, columns: list[str]) -> str:
     return next((value for column in columns if (value := row.get(column.lower()))), "")
 
 
-def one_of(row: TableRow, columns: list[str]) -> str:
-    """The one column that is 1; "" if none is. Raises `DataError` for two at once, and for what is neither 0 nor 1."""
+def one_of(row: TableRow, columns: list[str], crossed: bool = False) -> str:
+    """The one column that is 1; "" if none is. Raises `DataError` for two at once, and for what is neither 0 nor 1.
+
+    Of columns that are `crossed` one holds an x.
+    """
     there = []
     for column in columns:
-        value = row.number(column.lower(), 0, 1)
+        value = _cross(row, column) if crossed else row.number(column.lower(), 0, 1)
         if value not in (0, 1):
             raise row.error(f"{column} is '{quoted(row[column.lower()])}'", "write 0 or 1")
         if value:
@@ -88,6 +91,13 @@ def one_of(row: TableRow, columns: list[str]) -> str:
     if len(there) > 1:
         raise row.error(f"the image is {' and '.join(there)} at once", "set all but one of them to 0")
     return there[0] if there else ""
+
+
+def _cross(row: TableRow, column: str) -> float:
+    given = row.get(column.lower()).lower()
+    if given and given not in _YES | _NO:
+        raise row.error(f"{column} is '{quoted(row[column.lower()])}'", "write X, or leave it empty")
+    return float(given in _YES)
 
 
 def _heaviest(row: TableRow, column: str) -> str:

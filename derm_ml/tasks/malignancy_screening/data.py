@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from derm_ml.data.diagnoses import diagnoses, meant_by, same_name
+from derm_ml.data.diagnoses import diagnoses, diagnosis_of, meant_by, same_name
 from derm_ml.data.sources import read_source
 from derm_ml.data.sources.unmatched import with_unmatched
 from derm_ml.files import replacing_file
@@ -39,7 +41,25 @@ def read(root: Path, settings: MalignancySettings) -> Reading:
     )
     given = {"malignant": settings.malignant, "benign": settings.benign, "left_out": settings.left_out}
     chosen = {name: values for name, values in given.items() if name in settings.model_fields_set and values != _ONCE}
-    return with_unmatched(reading, chosen)
+    return with_unmatched(replace(reading, notes=(*reading.notes, *_rulings(reading, settings))), chosen)
+
+
+def _rulings(reading: Reading, settings: MalignancySettings) -> list[str]:
+    """A sentence for each diagnosis whose side a reader may not expect, where no setting has chosen it."""
+    said = {one for name in (*settings.benign, *settings.left_out) for one in meant_by(name)}
+    if "malignant" in settings.model_fields_set:
+        return []  # then the user's list decides on every diagnosis
+    counted = Counter(
+        (diagnosis, sample.target[LABEL] == 1)
+        for sample in reading.samples
+        if sample.labelled and (diagnosis := diagnosis_of(sample.named)) and diagnosis not in said
+    )
+    return [
+        f"{name.replace('_', ' ')}: {n} images count as {'malignant' if malignant else 'benign'}: "
+        f"{diagnoses()[name].why}; `malignant`, `benign` or `left_out` in params.yaml say otherwise"
+        for (name, malignant), n in sorted(counted.items())
+        if diagnoses()[name].why and malignant == diagnoses()[name].malignant
+    ]
 
 
 def _meanings(settings: MalignancySettings) -> tuple[dict[str, str | None], dict[str, str | None]]:
@@ -48,7 +68,8 @@ def _meanings(settings: MalignancySettings) -> tuple[dict[str, str | None], dict
     Where `malignant` is set, it says what is: melanoma is unless `benign` or `left_out` names it, and every other known
     diagnosis is benign. Raises `DataError` for a name in two lists.
     """
-    given = {"malignant": settings.malignant, "benign": settings.benign, "left_out": settings.left_out}
+    chosen = settings.malignant if "malignant" in settings.model_fields_set else []  # else our list, which gives way
+    given = {"malignant": chosen, "benign": settings.benign, "left_out": settings.left_out}
     listed = [(same_name(name), where, name) for where, names in given.items() for name in names]
     for name, where, written in listed:
         other = next((w for n, w, _ in listed if n == name and w != where), None)
@@ -63,7 +84,7 @@ def _meanings(settings: MalignancySettings) -> tuple[dict[str, str | None], dict
     }
     defaults = {**known, "benign": "", "indeterminate": None}
     if "malignant" not in settings.model_fields_set:  # then a publisher's own word counts before our list
-        return {name: meant for name, meant in said.items() if meant != LABEL}, defaults
+        return said, defaults
     return {**{name: "" for name, meant in known.items() if meant is not None}, "melanoma": LABEL, **said}, defaults
 
 

@@ -21,7 +21,7 @@ from derm_ml.evaluation.classification import (
 from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.figures.screening import decision_curve_figure
 from derm_ml.metrics import calibration
-from derm_ml.metrics.classification import no_ranking
+from derm_ml.metrics.classification import known, no_ranking
 from derm_ml.metrics.intervals import clopper_pearson, estimate
 from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.metrics.operating_points import MeasuredPoint, measure_point, recall_bound
@@ -112,8 +112,9 @@ def repeat(predictor: Classifier, dataset: Dataset, ids: Sequence[str], split: s
 
 
 def _partial_area(p: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Metric:
-    flat = no_ranking(p)
-    return undefined(len(p), flat) if flat else partial_auc_metric(p, y, groups)
+    keep = known(y)
+    flat = no_ranking(p[keep])
+    return undefined(int(keep.sum()), flat) if flat else partial_auc_metric(p, y, groups)
 
 
 def _in_order(metrics: dict[str, Metric], point: str, partial: Metric) -> dict[str, Metric]:
@@ -182,7 +183,8 @@ def _prevalence_rows(measured: MeasuredPoint, p: np.ndarray, y: np.ndarray, grou
     if recall is None or spared is None:
         return []
     rows = []
-    for prevalence in (None, *PREVALENCES):
+    stated = Policy.of(TASK).prevalence
+    for prevalence in (None, *([stated] if stated else ()), *(p for p in PREVALENCES if p != stated)):
         share = float((y == 1).mean()) if prevalence is None else prevalence
         resampled = precision_metric(p >= measured.point.threshold, y, groups, prevalence)
         low, high = precision_limits(measured.sensitivity, measured.specificity, share, resampled)
@@ -190,7 +192,7 @@ def _prevalence_rows(measured: MeasuredPoint, p: np.ndarray, y: np.ndarray, grou
         rows.append(
             {
                 "point": measured.point.name,
-                "prevalence": f"{100 * share:.1f} % (this set)" if prevalence is None else f"{100 * share:g} %",
+                "prevalence": _named(share, prevalence, stated),
                 "precision": value,
                 "precision_95": f"{low:.3f} to {high:.3f}",
                 "number_needed_to_biopsy": None if not value else round(1 / value, 1),
@@ -204,6 +206,12 @@ def _prevalence_rows(measured: MeasuredPoint, p: np.ndarray, y: np.ndarray, grou
             }
         )
     return rows
+
+
+def _named(share: float, prevalence: float | None, stated: float | None) -> str:
+    if prevalence is None:
+        return f"{100 * share:.1f} % (this set)"
+    return f"{100 * share:g} % (where the model is used)" if prevalence == stated else f"{100 * share:g} %"
 
 
 def _missed(recall: Metric, share: float) -> str:

@@ -18,8 +18,8 @@ class MalignancySettings(PrepareSettings):
 
     malignant: list[str] = Field(
         default_factory=malignant_diagnoses,
-        description="diagnoses that count as malignant; default: those of diagnoses.yaml. akiec joins actinic "
-        "keratoses and carcinoma in situ",
+        description="diagnoses that count as malignant; default: those of diagnoses.yaml, unless `benign` "
+        "or `left_out` names them. akiec joins actinic keratoses and carcinomas",
     )
     benign: list[str] = Field([], description="names of your own lists or folders that count as benign")
     left_out: list[str] = Field([], description="diagnoses whose images are not used; they are counted")

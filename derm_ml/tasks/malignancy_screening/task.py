@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.evaluation.gates import PSEUDO_LABEL_GATE, ranks_better_than_chance
+from derm_ml.evaluation.gates import PSEUDO_LABEL_GATE, calibrated_within, ranks_better_than_chance
 from derm_ml.promotion.policy import Policy
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.malignancy_screening.asking import ASKING
@@ -54,12 +54,11 @@ def specificity_at_operating_point(evaluation: Evaluation) -> Finding:
 
 
 def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
-    """The expected calibration error is at most the policy's ceiling."""
-    metric, ceiling = evaluation.metrics["ece"], Policy.of(TASK).calibration_error
-    if metric.value is None or ceiling is None:
-        return Finding(False, f"the calibration error cannot be judged: {metric.note or 'the policy names none'}")
-    message = f"ECE {metric.value:.3f} (n = {metric.n}); at most {ceiling:.3f} is asked for"
-    return Finding(metric.value <= ceiling, message, figures={"ece": metric.value})
+    """The expected calibration error is at most the policy's limit beyond chance."""
+    limit = Policy.of(TASK).calibration_error
+    if limit is None:
+        return Finding(False, "the calibration error cannot be judged: the policy names no limit")
+    return calibrated_within(limit, evaluation)
 
 
 def _at_point(evaluation: Evaluation, word: str, point: str) -> Metric | None:

@@ -76,11 +76,10 @@ def _reaches(refused: Metric, is_right: bool, what: str) -> tuple[bool, str]:
 
 
 def confidence_is_calibrated(evaluation: Evaluation) -> Finding:
-    """The expected calibration error of the match confidence is at most 0.10."""
-    metric = evaluation.metrics["ece"]
-    if metric.value is None:
-        return Finding(False, f"the calibration error is undefined: {metric.note}")
-    return Finding(metric.value <= 0.10, f"ECE {metric.value:.3f} (n = {metric.n})", figures={"ece": metric.value})
+    """The expected calibration error of the match confidence is at most 0.10 beyond chance."""
+    from derm_ml.evaluation.gates import calibrated_within
+
+    return calibrated_within(0.10, evaluation)
 
 
 def matched_pairs(predictor: PairPredictor, dataset: Dataset, folder: Path) -> Mapping[str, Path]:

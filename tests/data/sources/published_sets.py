@@ -8,6 +8,7 @@ import csv
 import io
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -51,6 +52,31 @@ def isic2016(root: Path) -> None:
         for name, _ in rows:
             picture(root / f"ISBI2016_ISIC_Part3_{part}_Data" / f"{name}.jpg")
     mask(root / "ISBI2016_ISIC_Part1_Training_GroundTruth" / "ISIC_Tr0_Segmentation.png")
+
+
+def isic2016_part3b(root: Path) -> None:
+    """Images and their masks in one folder."""
+    for part, labels in (("Training", ("benign", "malignant", "benign")), ("Test", ("benign", "malignant"))):
+        rows = [(f"ISIC_{part[:2]}{k}", label) for k, label in enumerate(labels)]
+        table(root / f"ISBI2016_ISIC_Part3B_{part}_GroundTruth.csv", (), rows)
+        for name, _ in rows:
+            picture(root / f"ISBI2016_ISIC_Part3B_{part}_Data" / f"{name}.jpg")
+            mask(root / f"ISBI2016_ISIC_Part3B_{part}_Data" / f"{name}_Segmentation.png")
+
+
+def isic2016_all_parts(root: Path) -> None:
+    """The images of parts 1, 3 and 3B are the same ones; part 2B has masks of structures."""
+    isic2016_part3b(root)
+    for part in ("Training", "Test"):
+        truth = root / f"ISBI2016_ISIC_Part3B_{part}_GroundTruth.csv"
+        (root / f"ISBI2016_ISIC_Part3_{part}_GroundTruth.csv").write_text(truth.read_text())
+        for image in (root / f"ISBI2016_ISIC_Part3B_{part}_Data").glob("*.jpg"):
+            for other in ("Part1", "Part3"):
+                again = root / f"ISBI2016_ISIC_{other}_{part}_Data" / image.name
+                again.parent.mkdir(exist_ok=True)
+                again.write_bytes(image.read_bytes())
+            mask(root / f"ISBI2016_ISIC_Part1_{part}_GroundTruth" / f"{image.stem}_Segmentation.png")
+            picture(root / f"ISBI2016_ISIC_Part2B_{part}_Data" / f"{image.stem}_x.jpg")
 
 
 def isic2017(root: Path) -> None:
@@ -252,6 +278,32 @@ def ph2(root: Path) -> None:
         mask(folder / f"{name}_lesion" / f"{name}_lesion.bmp")
         mask(folder / f"{name}_roi" / f"{name}_R1_Label3.bmp")
     (root / "PH2_dataset.txt").write_text("\n".join([*lines, "", "Legends:", "Clinical Diagnosis: 0 Common Nevus"]))
+
+
+def ph2_excel(root: Path) -> None:
+    """The same list as a sheet: twelve lines of title and legends, then crosses in a column for each diagnosis."""
+    import openpyxl
+
+    ph2(root)
+    (root / "PH2_dataset.txt").unlink()
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for line in ("PH2 database", *[None] * 9, "Asymmetry: 0 - fully symmetric", None):
+        sheet.append([line])
+    sheet.append(["Image Name", "Histological Diagnosis", "Common Nevus", "Atypical Nevus", "Melanoma",
+                  "Asymmetry\n(0/1/2)", "White", "Red"])  # fmt: skip
+    for k, column in enumerate((2, 3, 4, 2)):
+        sheet.append([f"IMD{k:03d}", None, *("X" if place == column else None for place in (2, 3, 4)), 0, None, "X"])
+    book.save(root / "PH2_dataset.xlsx")
+
+
+def ph2_both_lists(root: Path) -> None:
+    """As published: the text and the sheet say the same."""
+    ph2_excel(root)
+    sheet = (root / "PH2_dataset.xlsx").read_bytes()
+    shutil.rmtree(root / "PH2 Dataset images")
+    ph2(root)
+    (root / "PH2_dataset.xlsx").write_bytes(sheet)
 
 
 def derm7pt(root: Path) -> None:
@@ -460,9 +512,10 @@ def finding_list(root: Path) -> None:
 Writer = Callable[[Path], None]
 SKIN: dict[str, Writer] = {
     f.__name__: f
-    for f in (isic2016, isic2017, isic2018_task3, isic2019, isic2020, isic2020_kaggle, isic_archive, ham10000,
-              ham10000_without_ending, ham10000_kaggle, ham10000_merged, ham10000_class_folders,
-              ham10000_class_folders_and_list, bcn20000, ph2, derm7pt, pad_ufes_20, fitzpatrick17k, ddi, scin)
+    for f in (isic2016, isic2016_part3b, isic2016_all_parts, isic2017, isic2018_task3, isic2019, isic2020,
+              isic2020_kaggle, isic_archive, ham10000, ham10000_without_ending, ham10000_kaggle, ham10000_merged,
+              ham10000_class_folders, ham10000_class_folders_and_list, bcn20000, ph2, ph2_excel, ph2_both_lists,
+              derm7pt, pad_ufes_20, fitzpatrick17k, ddi, scin)
 }  # fmt: skip
 RETINA: dict[str, Writer] = {
     f.__name__: f

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from derm_ml.data.sources.published import layouts
-from derm_ml.records import Reading
+from derm_ml.records import DataError, Reading
 from derm_ml.registry import get_task
 from tests.data.sources import published_sets
 
@@ -39,6 +39,8 @@ class Lesions:
 
 SKIN = {
     "isic2016": Lesions((2, 0, 0), 2, 3, {"benign": 3}, {"train": 3, "test": 2}),
+    "isic2016_part3b": Lesions((2, 0, 0), 2, 3, {"benign": 3}, {"train": 3, "test": 2}),
+    "isic2016_all_parts": Lesions((2, 0, 0), 2, 3, {"benign": 3}, {"train": 3, "test": 2}),
     "isic2017": Lesions((3, 3, 3), 3, 6, {}, {"train": 3, "validation": 3, "test": 3},
                         facts={"age": 55.0, "sex": "female", "diagnosis": "melanoma"}),
     "isic2018_task3": Lesions((3, 3, 3), 9, 12, {"BCC": 3, "AKIEC": 3, "DF": 3, "VASC": 3},
@@ -66,6 +68,8 @@ SKIN = {
     "bcn20000": Lesions((1, 1, 1), 3, 5, {"BCC": 1, "AK": 1, "SCC": 1, "DF": 1, "VASC": 1, "without a label": 2},
                         {"train": 8}, {"without a label": 2}, lesions=8),
     "ph2": Lesions((1, 3, 0), 1, 3, {}, {"": 4}),
+    "ph2_excel": Lesions((1, 3, 0), 1, 3, {}, {"": 4}),
+    "ph2_both_lists": Lesions((1, 3, 0), 1, 3, {}, {"": 4}),
     "derm7pt": Lesions((2, 1, 1), 3, 2, {"basal cell carcinoma": 1, "miscellaneous": 1},
                        {"train": 3, "validation": 1, "test": 1}, {"miscellaneous": 1}, lesions=5,
                        facts={"sex": "female", "site": "back", "diagnosis": "clark nevus"}),
@@ -162,6 +166,36 @@ def test_boxes(name, written):
     assert Counter(s.split for s in reading.samples) == {"train": 1, "validation": 1, "test": 1}
 
 
+@pytest.mark.parametrize(
+    ("name", "splits"),
+    [
+        ("isic2016_part3b", {"train": 3, "test": 2}),
+        ("isic2016_all_parts", {"train": 3, "test": 2}),
+        ("isic2017", {"train": 3, "validation": 3, "test": 3}),
+        ("ham10000", {"": 7}),
+        ("ph2_excel", {"": 4}),
+    ],
+)
+def test_masks(name, splits, written):
+    """Each image once, with its own mask and split, wherever the other parts of the publication lie."""
+    reading = read("lesion_segmentation", written(name))
+    assert reading.problems == ()
+    assert Counter(sample.split for sample in reading.samples) == splits
+    for sample in reading.samples:
+        assert Path(sample.files["mask"]).stem.lower().startswith(f"{Path(sample.files['image']).stem.lower()}_")
+
+
+def test_a_wrong_cross_is_named_by_its_row(written):
+    import openpyxl
+
+    root = written("ph2_excel")
+    book = openpyxl.load_workbook(root / "PH2_dataset.xlsx")
+    book.active["D15"] = "maybe"
+    book.save(root / "PH2_dataset.xlsx")
+    with pytest.raises(DataError, match=r"PH2_dataset\.xlsx:15: Atypical Nevus is 'maybe'; write X"):
+        read("lesion_classification", root)
+
+
 def test_what_a_set_does_not_say_stays_unknown(written):
     """Grade 0 of retinopathy is no healthy eye: it may have glaucoma."""
     reading = read("retinal_findings", written("aptos2019"), findings=[], minimum_positives=1)
@@ -188,6 +222,7 @@ def test_the_documented_table_is_the_one_tested():
     rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "layouts.md").read_text(), flags=re.MULTILINE)
     assert set(layouts()) <= set(rows)
     tested = {
-        re.sub(r"_(without_ending|kaggle|merged|class_folders.*|full_df)$", "", name) for name in (*SKIN, *RETINA)
+        re.sub(r"_(without_ending|kaggle|merged|class_folders.*|full_df|part3b|all_parts|excel|both_lists)$", "", name)
+        for name in (*SKIN, *RETINA)
     }
     assert set(layouts()) <= tested

@@ -1,0 +1,75 @@
+"""The same model where a disease is rarer or more frequent: probabilities and shares corrected for the prior shift.
+
+    at_prevalence(p, trained, here)                         probabilities as they are at another prevalence
+    prevalence_metric(p, trained, groups)             the prevalence there, estimated from answers without labels
+
+Both rest on one assumption: only how often the classes occur has changed, not how each of them looks. A new camera
+breaks it, and neither correction can notice. Source: Saerens, Latinne & Decaestecker, Neural Computation 14 (2002).
+
+Example:
+    >>> round(float(at_prevalence(np.array([0.5]), 0.5, 0.02)[0]), 3)   # one of two there, of fifty here
+    0.02
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from derm_ml.metrics.intervals import Statistic, measured
+from derm_ml.metrics.metric import Metric, undefined
+
+HALVINGS = 25  # of the interval the share lies in: to 3e-8
+FEWEST = 50  # answers: of fewer the estimate is little more than the prevalence it started from
+
+
+def at_prevalence(probabilities: np.ndarray, trained: float | np.ndarray, here: float | np.ndarray) -> np.ndarray:
+    """Probabilities that are calibrated at the prevalence `trained`, as they are at the prevalence `here`.
+
+    Of one label (N,) with two numbers in (0, 1); of L classes that exclude each other (N, L) with two arrays (L,) that
+    sum to 1. Raises `ValueError` for a prevalence of 0 or 1: no answer could say otherwise.
+    """
+    p = np.asarray(probabilities, np.float64)
+    before, now = (np.asarray(share, np.float64) for share in (trained, here))
+    for share in (before, now):
+        if not ((share > 0) & (share < 1)).all():
+            raise ValueError(f"a prevalence lies between 0 and 1, got {share.tolist()}")
+    if p.ndim == 1:
+        ill, well = p * now / before, (1 - p) * (1 - now) / (1 - before)
+        return ill / (ill + well)
+    weighed = p * now / before
+    return weighed / weighed.sum(axis=1, keepdims=True)
+
+
+def estimated_prevalence(trained: float) -> Statistic:
+    """The statistic (probabilities (N,), weights (B, N)) → (B,): the share of positives among cases without labels.
+
+    Where expectation maximisation ends: the share that the probabilities, corrected to that very share, say on average.
+    Its likelihood has one maximum, which halving finds in fewer steps.
+    """
+    if not 0 < trained < 1:
+        raise ValueError(f"a prevalence lies between 0 and 1, got {trained}")
+
+    def statistic(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        p = np.asarray(probabilities, np.float64)
+        ill, well = p / trained, (1 - p) / (1 - trained)
+        low, high = np.zeros(len(weights)), np.ones(len(weights))
+        for _ in range(HALVINGS):
+            share = (low + high) / 2
+            slope = (weights * ((ill - well) / (well + share[:, None] * (ill - well)))).sum(axis=1)
+            low, high = np.where(slope > 0, share, low), np.where(slope > 0, high, share)
+        return (low + high) / 2
+
+    return statistic
+
+
+def prevalence_metric(probabilities: np.ndarray, trained: float, groups: Sequence[str] | np.ndarray) -> Metric:
+    """The prevalence among cases without labels (N,), with its interval from resampled patients.
+
+    `trained` is the prevalence the probabilities are calibrated to (`BundleCard.prevalence`). The interval knows how
+    few cases there are, not how well the model is calibrated. Undefined below `FEWEST` cases.
+    """
+    if len(probabilities) < FEWEST:
+        return undefined(len(probabilities), f"{FEWEST} answers are needed, there are {len(probabilities)}")
+    return measured(estimated_prevalence(trained), groups, np.asarray(probabilities), why="there are no answers")
