@@ -3,8 +3,8 @@
     metadata = {"curves": picture(png), **numbers({"auc_mean": 0.9}), "left_out": problem_table(problems)}
 
 Dagster renders Markdown, and an image in it is fetched when the page opens: a file name must never get there. Markdown
-is made in `picture` alone, of our own PNGs; everything that names data goes through `text`, `facts`, `table` or
-`described`.
+is made in `picture` alone, of our own PNGs, and in `card`, whose writer escapes; everything else that names data goes
+through `text`, `facts`, `table` or `described`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from derm_ml.cards.pages import as_markdown
 from derm_ml.escape import markdown, visible, visible_values
 
 if TYPE_CHECKING:
+    from derm_ml.cards.card import Card
     from derm_ml.records import Problem
 
 LARGEST = 190_000  # bytes of an event's picture; the UI grows slow above some 200 kB
@@ -31,6 +33,11 @@ def picture(png: bytes) -> dg.MarkdownMetadataValue:
     """A PNG inside the metadata, shrunk until it is small enough to be stored with an event."""
     data = base64.b64encode(_small(png)).decode("ascii")
     return dg.MetadataValue.md(f"![](data:image/png;base64,{data})")
+
+
+def card(shown: Card) -> dg.MarkdownMetadataValue:
+    """A model card or data card; its own writer escapes what came from data."""
+    return dg.MetadataValue.md(as_markdown(shown))
 
 
 def pictures(figures: Mapping[str, bytes]) -> dict[str, dg.MarkdownMetadataValue]:

@@ -20,13 +20,13 @@ import dagster as dg
 from derm_assets.automation_settings import STARTED_BY, Automation
 from derm_assets.champion_facts import standing_of
 from derm_assets.notice_channels import VARIABLES, Notice, NoticeError, channels
+from derm_assets.reports import dagster_url
 from derm_assets.steps import VERDICT
 from derm_ml import DermError
 from derm_ml.places import installation
 from derm_ml.registry import all_tasks
 from derm_ml.task import Task
 
-DAGSTER_URL = "DERM_DAGSTER_URL"  # where people open Dagster; by default where `make dev` has it
 _LOOK_EVERY = 30  # seconds
 _AT_ONCE = 20  # runs a look tells of; the next look goes on
 _OVERLAP = timedelta(minutes=10)  # a run is stored some time after it ended; who was told of it is remembered
@@ -196,11 +196,6 @@ def _of_champions(context: dg.SensorEvaluationContext, state: dict[str, Any], no
                 f"{limit:g} days (stale_after in params.yaml). Deliver newer data, or launch {task.name}_retrain.",
                 dagster_url(),
             )
-
-
-def dagster_url() -> str:
-    """Where people open Dagster."""
-    return os.environ.get(DAGSTER_URL, "").strip().rstrip("/") or "http://127.0.0.1:3001"
 
 
 def _time(iso: str) -> datetime:

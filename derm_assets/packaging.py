@@ -42,6 +42,7 @@ from serving.released import (
     read_release,
     release_file,
     released_before,
+    remembered,
     remembered_of,
     withdraw_release,
     write_release,
@@ -178,6 +179,19 @@ def release_again(task: str, champion: Standing) -> str:
         return f"no Bento of it was released before: {wish}; a running service stops answering"
     write_release(task, tag, remembered_of(task, tag))
     return f"{tag} is released again: a running service takes it, or says at /readyz that it must be restarted"
+
+
+def bentos_shown(task: str) -> dict[str, dict[str, str]]:
+    """Model version → the tags that say which Bento was made of it and whether it is the released one."""
+    try:
+        now = read_release(task)
+    except NotReleased:
+        now = ""
+    found: dict[str, dict[str, str]] = {}
+    for tag, model_version in reversed(remembered(task)):  # of several Bentos of one model the last released counts
+        if found.get(model_version, {}).get("release") != "released":
+            found[model_version] = {"bento": tag, "release": "released" if tag == now else "released before"}
+    return found
 
 
 def service_check(task: str, champion: Standing, repair: bool) -> Check:

@@ -35,7 +35,8 @@ def package(
     """Build the champion's Bento, replay held-out images through it, release it if it answers as evaluated."""
     from derm_assets.packaging import build_bento, built_of, release, released_of, replay
 
-    champion = Promotions(registry).champion_version(task)
+    promotions = Promotions(registry)
+    champion = promotions.champion_version(task)
     if champion is None:
         raise UpstreamError(f"{task.name} has no champion: materialise {task.name}/promoted_model first")
     model = Bundle.open(champion.bundle)
@@ -43,11 +44,14 @@ def package(
     if tag := released_of(task.name, of):
         context.log.info(f"{tag} was built of this model, evaluation and code: it is released, no second one is built")
         said = f"{tag} reproduced this evaluation when it was first released"
-        return _result(check, tag, release(task.name, tag, of), champion, True, said, {"built": False})
+        path = release(task.name, tag, of)
+        promotions.show(task)
+        return _result(check, tag, path, champion, True, said, {"built": False})
     index = _champions_index(context, task, model, places)
     tag = build_bento(task.name, champion.bundle, str(champion.number), index)
     replayed = replay(task.name, tag, _held_out(task, model, champion.evaluation, places))
     path = release(task.name, tag, of) if replayed.passed else champion.bundle
+    promotions.show(task)
     shown = {
         "built": True,
         "images": replayed.cases,

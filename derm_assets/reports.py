@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from derm_assets.resources.places import Places
 
 URL = "DERM_REPORTS_URL"
+DAGSTER_URL = "DERM_DAGSTER_URL"  # where people open Dagster; by default where `make dev` has it
 MOUNTED_AT = "/reports"
 SHOWN = frozenset({".html", ".png", ".jpg", ".csv", ".json"})  # what people look at; no weights, no checkpoints
 _HEADERS = [
@@ -42,6 +43,11 @@ def link(places: Places, path: Path) -> dg.MetadataValue:
         return dg.MetadataValue.path(path)
     base = os.environ.get(URL, MOUNTED_AT).rstrip("/")
     return dg.MetadataValue.url(f"{base}/{quote(path.resolve().relative_to(out).as_posix())}")
+
+
+def dagster_url() -> str:
+    """Where people open Dagster."""
+    return os.environ.get(DAGSTER_URL, "").strip().rstrip("/") or "http://127.0.0.1:3001"
 
 
 def reports_app(places: Places | None = None) -> ASGIApp:

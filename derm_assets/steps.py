@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from derm_assets.automation_settings import STARTED_BY
-from derm_assets.display import described, facts, numbers, picture, pictures, problem_table, say, table, text
+from derm_assets.display import card, described, facts, numbers, picture, pictures, problem_table, say, table, text
 from derm_assets.lineage import Upstream, UpstreamError
-from derm_assets.reports import link
+from derm_assets.reports import dagster_url, link
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.model_registry import ModelRegistry
@@ -30,7 +30,7 @@ from derm_ml.bundles.bundle import Bundle
 from derm_ml.escape import visible
 from derm_ml.evaluation.report import PAGE
 from derm_ml.evaluation.report import save as save_report
-from derm_ml.model_folder import ModelFolder
+from derm_ml.model_folder import CARDS, ModelFolder
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.promotion.decision import Decision
@@ -40,6 +40,7 @@ from derm_ml.task import Artifact, Task
 
 if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
+    from derm_ml.evaluation.record import Evaluation
 
 SAMPLES = 24  # pictures on the contact sheet of a dataset: three rows of eight
 VERDICT = "would_be_promoted"  # metadata of a registered version; `promotion` beside it says why
@@ -305,6 +306,7 @@ def evaluate(
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
+            "verdict": text(_verdict(task, measured)),
             "path": dg.MetadataValue.path(report),
             "report": link(registry.places, report / PAGE),
             **numbers(measured.numbers),
@@ -313,6 +315,13 @@ def evaluate(
             **pictures(measured.figures),
         },
     )
+
+
+def _verdict(task: Task, measured: Evaluation) -> str:
+    """The primary metric with its interval, then the checks of the model that fail, in one line."""
+    failed = [gate.name for gate in task.gates if not gate.check(measured).passed]
+    checks = f"not passed: {', '.join(failed)}" if failed else f"all {len(task.gates)} checks of the model passed"
+    return f"{task.primary_metric} {measured.metrics[task.primary_metric]}; {checks}"
 
 
 def compare(
@@ -390,16 +399,30 @@ def register(
     context: dg.AssetExecutionContext, task: Task, model: Upstream, evaluation: Upstream, registry: ModelRegistry
 ) -> dg.MaterializeResult:
     """Store bundle and evaluation in the registry as the challenger, and say what its promotion would decide."""
-    version = registry.register(task, model.path, evaluation.path, {"dagster_run_id": context.run_id})
+    promotions = Promotions(registry)
+    report = _shown_at(evaluation.path / PAGE, registry)
+    links = {"dagster_run": f"{dagster_url()}/runs/{context.run_id}", "report": report}
+    version = promotions.register(task, model.path, evaluation.path, {"dagster_run_id": context.run_id}, links)
+    cards = promotions.cards(task, model.path, evaluation.path)
     try:
-        decision = Promotions(registry).preview(task, version.number)
+        decision = promotions.preview(task, version.number)
         would = "would be granted" if decision.promote else "would be refused"
-        said = {VERDICT: decision.promote, "promotion": text(f"{would}: {'; '.join(decision.reasons)}")}
-        said |= _checks(decision)
+        outcome = text(f"{would}: {'; '.join(decision.reasons)}")
+        said: dict[str, Any] = {VERDICT: decision.promote, "promotion": outcome, **_checks(decision)}
     except DermError as error:  # the version is there all the same, and its promotion will say it again
         said = {VERDICT: False, "promotion": text(f"cannot be decided: {error}")}
     say(context, f"promotion of version {version.number} {said['promotion'].value}")
+    folder = ModelFolder.holding(model.path).artifact(CARDS)
+    for shown in cards:
+        name = shown.kind.replace(" ", "_")
+        said |= {name: card(shown), f"{name}_page": link(registry.places, folder / f"{name}.html")}
     return _version_result(task, version, model.version, registry, said)
+
+
+def _shown_at(page: Path, registry: ModelRegistry) -> str:
+    """The address of a report where people open it; of one that is not shown there, its path."""
+    value = str(link(registry.places, page).value)
+    return f"{dagster_url()}{value}" if value.startswith("/reports/") else value
 
 
 def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegistry) -> dg.MaterializeResult:

@@ -107,5 +107,8 @@ RELEASE = Format("release", 1, "release the Bento again")
 GOLDEN = Format("golden-answers", 1, "build the Bento again")
 SESSIONS = Format("sessions", 1, "build the Bento again")
 POLICY = Format("policy", 1, "write it as docs/promotion.md says")
+ANSWERED = Format("prediction-records", 1, "move the file away; the service begins another")
+CARD_STATEMENT = Format("card-statement", 1, "write it as docs/cards.md says")
+CARD = Format("card", 1, "register the model again")
 
 FORMATS: Mapping[str, Format] = {value.name: value for value in dict(globals()).values() if isinstance(value, Format)}

@@ -9,6 +9,7 @@ predictions/             what the model says of each split of a dataset, kept: <
 report/                  what was measured of an autoencoder
 codes.parquet            the codes of an autoencoder
 <artifact>/              what else is made of the model, one folder each: embeddings, heatmaps, similar_images, …
+cards/                   the model card and the data card: Markdown, HTML, JSON
 pseudo_labels/           labels proposed for the unlabelled images
 mlflow_run               the registry's run that trained it
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 from derm_ml.recipe import Recipe
 
 CARD = "bundle.json"  # in a bundle
+CARDS = "cards"  # a folder beside the bundle
 _BUNDLE, _EVALUATION = "bundle", "evaluation_"
 
 

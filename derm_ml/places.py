@@ -26,10 +26,11 @@ ENV_FILE = PROJECT / ".env"  # the settings of this installation, where there is
 VARIABLES = {"data": "DERM_DATA", "out": "DERM_OUT", "home": "DERM_HOME"}
 DEFAULTS = {"data": "data", "out": "out", "home": ".home"}
 DAGSTER_HOME, BENTOML_HOME = "DAGSTER_HOME", "BENTOML_HOME"  # by default inside DERM_HOME
+RECORDS = "DERM_RECORDS"  # where services record their predictions; empty: nowhere
 # the settings that hold a path
 PATHS = (
     *VARIABLES.values(), DAGSTER_HOME, BENTOML_HOME,
-    "DERM_SIGNING_KEY", "DERM_TRUSTED_KEYS", "DERM_TOKENS_FILE", "DERM_RUN", "DERM_SEGMENTER",
+    "DERM_SIGNING_KEY", "DERM_TRUSTED_KEYS", "DERM_TOKENS_FILE", "DERM_RUN", "DERM_SEGMENTER", RECORDS,
 )  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -201,6 +202,11 @@ class Installation:
     def release(self, task: str) -> Path:
         """The file that says which Bento of a task is released."""
         return self.home / "serving" / f"{task}.json"
+
+    @property
+    def answered(self) -> Path:
+        """Records of what services answered, where DERM_RECORDS names no other folder."""
+        return self.home / "answered"
 
     @property
     def registry(self) -> Path:

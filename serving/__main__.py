@@ -20,6 +20,7 @@ from derm_ml.entrance import enter
 from derm_ml.registry import all_tasks
 from serving.launch import FOLLOW, SHADOW, CannotServe, own_folder, refuse_used_port, serve_command, serve_environment
 from serving.logs import FORMAT
+from serving.recorder import days_kept
 from serving.released import NotReleased, bento_folder, in_store, read_release
 from serving.tokens import FILE, TOKEN, Tokens
 
@@ -39,6 +40,7 @@ def main() -> None:
                 f"refusing to listen on {given.host} without a token: set {TOKEN} or {FILE}, or bind to 127.0.0.1"
             )
         chosen_provider()
+        days_kept()
         refuse_used_port(given.host, given.port)
     except DermError as error:
         print(error, file=sys.stderr)

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Envelope
 from derm_ml.asking.form import FORM
-from derm_ml.asking.kinds import BATCH, BATCH_BYTES, IMAGE
+from derm_ml.asking.kinds import BATCH, BATCH_BYTES, BOXES, IMAGE
 from derm_ml.asking.options import ANSWER, EXPLAIN, AskingError, read_options
 from derm_ml.asking.pair import Pair
 from derm_ml.contract import Predictor
@@ -88,10 +88,12 @@ def application(engine: Engine) -> Starlette:
         def ask(model: Predictor) -> dict[str, Any]:
             return task.answer(model, question.asked(engine, model), question.options)
 
-        said = await engine.run(lambda: ask(predictor), question.pixels)
+        said, seen = await engine.run(engine.recorder.watched(lambda: ask(predictor)), question.pixels)
         engine.answered(predictor, said, ask, question.pixels)
-        signed = {**said, **_signed("prediction", predictor, engine)}
-        return JSONResponse(enveloped(models.answer, signed, question.ignored), headers=HEADERS)
+        signed = _signed("prediction", predictor, engine)
+        images = [data for name, data in question.parts if name != BOXES]
+        await engine.recorder.record(said, signed, images, seen[0][0] if seen else None)
+        return JSONResponse(enveloped(models.answer, {**said, **signed}, question.ignored), headers=HEADERS)
 
     async def explain(request: Request) -> Response:
         predictor = engine.ready()
@@ -162,18 +164,32 @@ async def _batch(engine: Engine, predictor: Predictor, question: Question, model
     for start in range(0, len(question.parts), TOGETHER):
         bodies = [data for _, data in question.parts[start : start + TOGETHER]]
         try:
-            results += await engine.run(
-                lambda bodies=bodies: _together(engine, predictor, bodies, question.options), _most_pixels(bodies)
+            answered, seen = await engine.run(
+                engine.recorder.watched(lambda bodies=bodies: _together(engine, predictor, bodies, question.options)),
+                _most_pixels(bodies),
             )
+            results += _with_embeddings(answered, seen)
         except HTTPException as error:  # the queue is full: those answered so far are not lost
             results += [{"status": error.status_code, "error": error.detail}] * len(bodies)
     for number, result in enumerate(results):
         result |= {"number": number}
         if "answer" in result:
-            result["answer"] = of_one(result["answer"]) | _signed("prediction", predictor, engine)
+            signed, embedding = _signed("prediction", predictor, engine), result.pop("embedding", None)
+            await engine.recorder.record(result["answer"], signed, [question.parts[number][1]], embedding)
+            result["answer"] = of_one(result["answer"]) | signed
     answered = sum("answer" in result for result in results)
     said = {"results": results, "answered": answered, "refused": len(results) - answered}
     return enveloped(models.batch, task.envelope(predictor, question.options).around(said), question.ignored)
+
+
+def _with_embeddings(results: list[dict[str, Any]], seen: list[np.ndarray]) -> list[dict[str, Any]]:
+    """Results of a batch, those with an answer with their embedding, where the network gave one for each of them."""
+    rows = [row for part in seen for row in part]
+    answered = [result for result in results if "answer" in result]
+    if len(rows) == len(answered):
+        for result, row in zip(answered, rows, strict=True):
+            result["embedding"] = row
+    return results
 
 
 def _most_pixels(bodies: list[bytes]) -> int:

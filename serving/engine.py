@@ -27,6 +27,7 @@ from serving import golden, sessions
 from serving.guard import Limits
 from serving.metrics import Metrics
 from serving.queue import FairQueue
+from serving.recorder import Recorder
 from serving.request import because
 from serving.shadow import Shadow
 
@@ -104,6 +105,7 @@ class Engine:
         self.task = task
         self.metrics = metrics
         self.shadow = Shadow(task, metrics)
+        self.recorder = Recorder.from_environment(task, metrics)
         self.unready, self.refused = NO_MODEL, ""
         self._current: Loaded | None = None
         self._bentos: WeakKeyDictionary[Predictor, str] = WeakKeyDictionary()

@@ -54,6 +54,11 @@ class Metrics:
         return self._counter("shadow", "Requests the challenger was asked too, by outcome", "outcome")
 
     @cached_property
+    def recorded(self) -> Counter:
+        """`outcome`: `written`, or `failed` where the disk was full; counted only where predictions are recorded."""
+        return self._counter("records", "Prediction records, by outcome", "outcome")
+
+    @cached_property
     def waiting(self) -> Gauge:
         return self._gauge("waiting", "Images that wait for their turn")
 

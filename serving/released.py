@@ -103,6 +103,11 @@ def remembered_of(task: str, tag: str) -> dict[str, str]:
     return {}
 
 
+def remembered(task: str) -> list[tuple[str, str]]:
+    """(Bento, version of its model) of everything that was released, the last first."""
+    return [(one["bento"], one.get("model_version", "")) for one in _remembered(task)]
+
+
 def _remembered(task: str) -> list[dict[str, str]]:
     """What was released, the last first; nothing of a file that is missing or spoilt, or that remembers nothing.
 

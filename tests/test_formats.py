@@ -21,8 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derm_ml import RESEARCH_USE, DermError, formats
+from derm_ml.answered.table import records_below
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.bundle import Bundle
+from derm_ml.cards.statement import Statement
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.deliveries import deliveries
 from derm_ml.data.learned_ids import LearnedIds
@@ -155,6 +157,16 @@ FILES: Mapping[str, File] = {
         lambda root: sessions.apply(get_task(TASK).load(root / MODEL / "bundle"), root / MODEL / "sessions.json"),
     ),
     "policy": File("policy.yaml", lambda root: Policy.of("malignancy_screening"), stated_in_yaml),
+    "prediction-records": File(
+        f"answered/{TASK}/2026-03-01-0a1b2c3d.jsonl", lambda root: records_below(root / "answered"),
+        stated_in_last_line,
+    ),
+    "card-statement": File("card.yaml", lambda root: Statement.of(get_task(TASK)), stated_in_yaml),
+    "card": File(
+        f"{MODEL}/cards/model_card.json", lambda root: FORMATS["card"].read(
+            json.loads((root / MODEL / "cards/model_card.json").read_text()), "model_card.json", DermError
+        ),
+    ),
 }  # fmt: skip
 
 
@@ -164,7 +176,8 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = shutil.copytree(OLD, tmp_path / "old")
     monkeypatch.setenv("DERM_SECRET", SECRET)
     monkeypatch.setenv("DERM_HOME", str(root))
-    monkeypatch.setattr("derm_ml.promotion.policy.files", lambda _: root)  # the folder a task's policy lies in
+    for module in ("promotion.policy", "cards.statement"):
+        monkeypatch.setattr(f"derm_ml.{module}.files", lambda _: root)  # the folder a task's policy lies in
     audit = root / FILES["pseudo-labels"].name
     told = json.loads(audit.read_text())
     audit.write_text(json.dumps({**told, "teacher": str(root / MODEL / "bundle")}))

@@ -5,7 +5,8 @@
     registry.register(task, bundle, evaluation) → ModelVersion, alias `challenger`
     registry.point(task, alias, number)                  what promotion (promotions.py) moves
 
-A bundle is stored as the files it is (no pickle, no MLflow flavour); whoever fetches one verifies its sha256.
+A bundle is stored as the files it is, beside an `MLmodel` by which MLflow itself can run it (version_page.py); there is
+no pickle, and whoever fetches one verifies its sha256.
 sqlite below `DERM_HOME` by default; `MLFLOW_TRACKING_URI` names a server or a Postgres database instead.
 """
 
@@ -16,9 +17,10 @@ import math
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +31,19 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from derm_assets.resources.datasets import evaluation_of
+from derm_assets.resources.ledger_anchor import HeadTag
 from derm_assets.resources.mlflow_client import RegistryError, reachable_client
 from derm_assets.resources.places import Places
+from derm_assets.resources.version_page import (
+    Page,
+    Tags,
+    describe,
+    log_dataset,
+    log_model,
+    registered_versions,
+    show_states,
+    write_flavour,
+)
 from derm_ml.bundles.bundle import CARD, Bundle
 from derm_ml.escape import markdown, visible
 from derm_ml.evaluation.record import SUMMARY, Evaluation
@@ -39,7 +52,9 @@ from derm_ml.machine import writing
 from derm_ml.model_folder import ModelFolder, model_folders
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
+from derm_ml.promotion.contract import Registered
 from derm_ml.recipe import Recipe, leaves
+from derm_ml.registry import get_task
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
@@ -47,9 +62,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as StoredVersion
 
     from derm_assets.resources.promotions import Promotions
+    from derm_ml.data.dataset import Dataset
 
 
-HEAD = "ledger_head"  # tag of a registered model: the hash of the last line of its promotion ledger
 _LONGEST_PARAM = 6000  # MLflow refuses longer ones
 
 
@@ -61,6 +76,16 @@ class Run:
     experiment: str
     link: str
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a version is shown with: its cards (a folder, and one as Markdown), its dataset, links as tags."""
+
+    cards: Path | None = None
+    description: str = ""
+    dataset: Dataset | None = None
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 class ModelRegistry(dg.ConfigurableResource):
@@ -155,23 +180,35 @@ class ModelRegistry(dg.ConfigurableResource):
     # -------------------------------------------------------------- versions
 
     def register(
-        self, task: Task, bundle: Path, evaluation: Path, tags: Mapping[str, str] | None = None
+        self,
+        task: Task,
+        bundle: Path,
+        evaluation: Path,
+        tags: Mapping[str, str] | None = None,
+        beside: Beside | None = None,
     ) -> ModelVersion:
         """Store bundle and evaluation, verify what was stored, make a version of them, then point `challenger` at it.
 
-        In this order, so that no alias ever names missing bytes. The same bundle with the same evaluation is the
-        same version, so registering again after a crash converges; a newer evaluation makes a newer version.
+        In this order, so that no alias ever names missing bytes. The same bundle with the same evaluation is the same
+        version, so registering again after a crash converges; a newer evaluation makes a newer version. `beside` is
+        what a reviewer reads of it.
         """
         model = Bundle.open(bundle)
         model.require_whole()
-        Evaluation.load(evaluation)
+        measured, beside = Evaluation.load(evaluation), beside or Beside()
         run = self.run_of(task, bundle)
         evaluation_sha256 = sha256(evaluation / SUMMARY)
         identity = {"model_version": model.version, "evaluation_sha256": evaluation_sha256}
-        stored = self._find(task, identity) or self._store(task, model, evaluation, run, identity | dict(tags or {}))
+        page = Page(task, model, measured, run.id, run.experiment, beside.description, beside.links)
+        stored = self._find(task, identity) or self._store(page, evaluation, identity | dict(tags or {}), beside)
+        describe(self.client, page, str(stored.version))  # again too: a crash may have come between
         version = self._readable(stored)
         self.point(task, CHALLENGER, version.number)
         return version
+
+    def registered(self, task: Task) -> list[Registered]:
+        """All versions by their tags, oldest first."""
+        return registered_versions(self.client, task) if self.begun else []
 
     def alias(self, task: Task, alias: str) -> int | None:
         """The number of the version an alias points to, None if there is none."""
@@ -226,6 +263,11 @@ class ModelRegistry(dg.ConfigurableResource):
     def link(self, task: Task, version: ModelVersion) -> str:
         """Where a person looks at a registered version."""
         return f"{self._ui}/#/models/{task.name}/versions/{version.number}"
+
+    def show(self, task: Task, states: Mapping[int, Tags], bentos: Mapping[str, Tags]) -> None:
+        """Repeat in the tags of the versions what ledger (by number) and release file (by model version) say."""
+        if self.begun:
+            show_states(self.client, task, states, bentos)
 
     def anchor(self, task: Task) -> HeadTag:
         """Where the hash of the last line of the task's promotion ledger is kept: outside the ledger's file."""
@@ -337,15 +379,21 @@ class ModelRegistry(dg.ConfigurableResource):
         same = [v for v in found if all(v.tags.get(name) == value for name, value in identity.items())]
         return min(same, key=lambda v: int(v.version), default=None)
 
-    def _store(self, task: Task, model: Bundle, evaluation: Path, run: Run, tags: Mapping[str, str]) -> StoredVersion:
+    def _store(self, page: Page, evaluation: Path, tags: Mapping[str, str], beside: Beside) -> StoredVersion:
         from mlflow.exceptions import MlflowException
 
-        card = model.card
+        task, model, card = page.task, page.model, page.model.card
         folder, measured = f"bundle-{model.version}", f"evaluation-{tags['evaluation_sha256'][:12]}"
-        self.client.log_artifacts(run.id, str(model.path), folder)
-        self.client.log_artifacts(run.id, str(evaluation), measured)
-        if Bundle.open(self._local(run.id, folder)).version != model.version:
-            raise RegistryError(f"the bundle stored in run {run.id} is not the one that was sent; register it again")
+        self.client.log_artifacts(page.run_id, str(model.path), folder)
+        with tempfile.TemporaryDirectory() as made:
+            self.client.log_artifact(page.run_id, str(write_flavour(task, model, Path(made))), folder)
+        self.client.log_artifacts(page.run_id, str(evaluation), measured)
+        if beside.cards is not None:
+            self.client.log_artifacts(page.run_id, str(beside.cards), f"cards-{tags['evaluation_sha256'][:12]}")
+        if Bundle.open(self._local(page.run_id, folder)).version != model.version:
+            raise RegistryError(f"the bundle in run {page.run_id} is not the one that was sent; register it again")
+        if beside.dataset is not None:
+            log_dataset(self.client, page.run_id, beside.dataset)
         try:
             self.client.create_registered_model(task.name, description=markdown(f"{task.title}. {card.research_use}"))
         except MlflowException as error:
@@ -359,8 +407,10 @@ class ModelRegistry(dg.ConfigurableResource):
             "bundle": folder,
             "evaluation": measured,
         }
-        source = f"{self.client.get_run(run.id).info.artifact_uri}/{folder}"
-        return self.client.create_model_version(task.name, source, run.id, tags=_tags(chain | dict(tags)))
+        source = f"{self.client.get_run(page.run_id).info.artifact_uri}/{folder}"
+        # a server ties a version to a logged model only where that holds the files itself: ours lie in the run, once
+        chain["logged_model"] = log_model(self.client, page)
+        return self.client.create_model_version(task.name, source, page.run_id, tags=_tags(chain | dict(tags)))
 
     def _readable(self, stored: StoredVersion) -> ModelVersion:
         """A stored version with the bytes its tags name. Tags are no paths: the folders follow from the hashes."""
@@ -416,37 +466,9 @@ class ModelRegistry(dg.ConfigurableResource):
             stored = self.places.here.fetched(run_id) / folder
         with replacing_folder(stored) as temporary:
             shutil.copytree(copy, temporary, dirs_exist_ok=True)
-
-
-@dataclass(frozen=True, slots=True)
-class HeadTag:
-    """The hash of a ledger's last line, as a tag of the registered model."""
-
-    registry: ModelRegistry
-    name: str
-
-    def read(self) -> str | None:
-        if not self.registry.begun:
-            return None
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self.registry.client.get_registered_model(self.name).tags.get(HEAD)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-
-    def write(self, heads: str) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.registry.client.set_registered_model_tag(self.name, HEAD, heads)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            self.registry.client.create_registered_model(self.name)  # a registry that lost its database
-            self.registry.client.set_registered_model_tag(self.name, HEAD, heads)
+            if folder.startswith("bundle-"):
+                opened = Bundle.open(copy)
+                write_flavour(get_task(opened.card.task), opened, temporary)
 
 
 def _hexadecimal(stored: StoredVersion, name: str, digits: int, value: str | None = None) -> str:

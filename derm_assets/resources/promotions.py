@@ -8,19 +8,26 @@ datasets.py measures again what must be; derm_ml.promotion decides, and says in 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from derm_assets.packaging import release_again, service_check
+from derm_assets.packaging import bentos_shown, release_again, service_check
 from derm_assets.resources.datasets import Datasets, evaluation_of
 from derm_assets.resources.mlflow_client import RegistryError
-from derm_assets.resources.model_registry import ModelRegistry
+from derm_assets.resources.model_registry import Beside, ModelRegistry
+from derm_assets.resources.version_page import STATE
+from derm_ml import DermError
 from derm_ml.bundles.bundle import Bundle
-from derm_ml.evaluation.record import SUMMARY
+from derm_ml.cards.pages import as_markdown, cards_of, save_cards
+from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.files import sha256
+from derm_ml.model_folder import CARDS, ModelFolder
 from derm_ml.promotion import CHALLENGER, CHAMPION, ModelVersion
 from derm_ml.promotion.approval import approve
+from derm_ml.promotion.contract import Registered
 from derm_ml.promotion.decision import Decision, evidence_of, weigh
 from derm_ml.promotion.doctor import Check, examine
 from derm_ml.promotion.ledger import Ledger, Standing, standing
@@ -34,6 +41,12 @@ from derm_ml.promotion.transaction import (
     withdrawn_because,
 )
 from derm_ml.task import Task
+
+if TYPE_CHECKING:
+    from derm_ml.cards.card import Card
+    from derm_ml.data.dataset import Dataset
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,31 @@ class Promotions:
         """The champion that ledger and registry agree on; None if there is none. Raises as `champion` does."""
         return read_champion(task, self.registry, champion_of(task, self.registry, self.ledger(task)))
 
+    def registered(self, task: Task) -> list[Registered]:
+        """All registered versions, oldest first; no file of them is read."""
+        return self.registry.registered(task)
+
+    def bundle(self, task: Task, number: int) -> Path:
+        """The verified bundle of a version. Raises `DermError` if it is gone or changed."""
+        return self.registry.read(task, number).bundle
+
+    def register(
+        self,
+        task: Task,
+        bundle: Path,
+        evaluation: Path,
+        tags: Mapping[str, str] | None = None,
+        links: Mapping[str, str] | None = None,
+    ) -> ModelVersion:
+        """Register a bundle with its evaluation, and with what a reviewer decides on."""
+        beside = Beside(links=links or {})
+        if cards := self.cards(task, bundle, evaluation):
+            folder = save_cards(cards, ModelFolder.holding(bundle).artifact(CARDS))
+            beside = Beside(folder, as_markdown(cards[0]), self._own_data(task, bundle), beside.links)
+        version = self.registry.register(task, bundle, evaluation, tags, beside)
+        self.show(task)
+        return version
+
     def promote(self, task: Task, bundle: Path, *, dry_run: bool = False) -> Decision:
         """Decide whether a bundle becomes the champion; unless `dry_run`, register it and carry the decision out.
 
@@ -62,12 +100,14 @@ class Promotions:
         """
         evaluation = evaluation_of(bundle)
         if not dry_run:
-            return self.promote_version(task, self.registry.register(task, bundle, evaluation).number)
+            return self.promote_version(task, self.register(task, bundle, evaluation).number)
         return self._weighed(task, ModelVersion(0, bundle, evaluation))
 
     def promote_version(self, task: Task, number: int) -> Decision:
         """Decide on a registered version, move the aliases, write the ledger."""
-        return promote(task, number, self.registry, self.ledger(task), self._data)
+        decision = promote(task, number, self.registry, self.ledger(task), self._data)
+        self.show(task)
+        return decision
 
     def preview(self, task: Task, number: int) -> Decision:
         """What a promotion of a registered version would decide now; no alias moves, the look is counted."""
@@ -110,11 +150,15 @@ class Promotions:
     def rollback(self, task: Task, why: str, *, leave_empty: bool = False) -> str:
         """Withdraw the champion and restore the one before; its Bento is released again, if it is still there."""
         said = rollback(task, self.registry, self.ledger(task), why, leave_empty)
-        return f"{said}; {release_again(task.name, self.standing(task))}"
+        released = release_again(task.name, self.standing(task))
+        self.show(task)
+        return f"{said}; {released}"
 
     def reinstate(self, task: Task, number: int, why: str) -> str:
         """Let a withdrawn version be promoted again."""
-        return reinstate(task, number, self.registry, self.ledger(task), why)
+        said = reinstate(task, number, self.registry, self.ledger(task), why)
+        self.show(task)
+        return said
 
     def history(self, task: Task) -> list[dict[str, Any]]:
         """All entries of the ledger, verified."""
@@ -132,7 +176,33 @@ class Promotions:
         now = self.standing(task)
         if now.champion is not None:
             checks += self._data.examine(task, Bundle.open(self.registry.read(task, now.champion).bundle))
-        return [*checks, service_check(task.name, now, repair)]
+        checks.append(service_check(task.name, now, repair))
+        if repair:
+            self.show(task)
+        return checks
+
+    def cards(self, task: Task, bundle: Path, evaluation: Path) -> tuple[Card, ...]:
+        """The model card and the data card of a model; none where its data are not here."""
+        data = self._own_data(task, bundle)
+        return () if data is None else cards_of(task, Bundle.open(bundle), Evaluation.load(evaluation), data)
+
+    def _own_data(self, task: Task, bundle: Path) -> Dataset | None:
+        """The dataset a model was trained with; None where it is not here, which its promotion will say."""
+        try:
+            return self._data.dataset(task, Bundle.open(bundle).card.dataset_md5)
+        except DermError as error:
+            logger.warning("%s is registered without its dataset: %s", bundle, error)
+            return None
+
+    def show(self, task: Task) -> None:
+        """Repeat in the registry's tags what ledger and release file say; they decide, the tags are for people.
+
+        What it is called after is done: a registry that cannot be reached now is logged, and written at the next call.
+        """
+        try:
+            self.registry.show(task, _states(self.standing(task)), bentos_shown(task.name))
+        except DermError as error:
+            logger.warning("the tags of the versions of %s were not brought up to date: %s", task.name, error)
 
     def ledger(self, task: Task) -> Ledger:
         """The task's promotion ledger; the hash of its last line is kept in a tag of the registered model."""
@@ -141,3 +211,12 @@ class Promotions:
     @property
     def _data(self) -> Datasets:
         return Datasets(self.registry.places)
+
+
+def _states(now: Standing) -> dict[int, dict[str, str]]:
+    """Number → what the ledger says of the version."""
+    states = dict.fromkeys((number for number, _ in now.earlier), "former champion")
+    states |= dict.fromkeys((one.number for one in now.withdrawn), "withdrawn")
+    if now.champion is not None:
+        states[now.champion] = "champion"
+    return {number: {STATE: state} for number, state in states.items()}

@@ -39,6 +39,7 @@ class Envelope(Said):
     model_version: str = Field(description="first 12 hex digits of the sha256 of the model's card")
     dataset_md5: str = Field(description="DVC's md5 of the dataset that the model was trained on")
     for_synthetic_images: bool = Field(description="trained with a recipe for synthetic images: a demonstration only")
+    licences: list[str] = Field(description="of the images that the model learned from")
     warnings: list[str] = Field(description="what to know before the answer is used, one sentence each")
     research_use: str = Field(description=RESEARCH_USE)
 
@@ -50,6 +51,7 @@ class Envelope(Said):
             model_version=model_version,
             dataset_md5=card.dataset_md5,
             for_synthetic_images=card.for_synthetic_images,
+            licences=sorted(card.licences),
             warnings=[*([SYNTHETIC] if card.for_synthetic_images else []), *warnings],
             research_use=RESEARCH_USE,
         )

@@ -18,6 +18,7 @@ import numpy as np
 
 from derm_ml.bundles.attributes import Attributes, encode_attributes
 from derm_ml.bundles.calibration import calibrated, with_fellow_logits
+from derm_ml.bundles.seen import saw
 from derm_ml.bundles.square_predictor import SquarePredictor, batched
 from derm_ml.bundles.views import mean_map
 from derm_ml.images.condition import in_picture
@@ -56,6 +57,7 @@ class Classifier(SquarePredictor):
         names = ("logits", "embedding", "maps")
         seen = self._session.run_views(names, self.squares(images), card.views, beside)
         logits, embedding = (np.stack([found[k] for found in seen]).mean(axis=0) for k in (0, 1))
+        saw(embedding)
         maps = mean_map([found[2] for found in seen], card.views)
         return Outputs(logits, calibrated(card, logits), embedding, maps)
 

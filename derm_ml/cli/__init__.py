@@ -26,7 +26,21 @@ from typing import Annotated
 import typer
 
 from derm_ml import DermError
-from derm_ml.cli import ask, champion, data, ids, inspect, installed, measure, pairs, quality, recipes, status, train
+from derm_ml.cli import (
+    ask,
+    chain,
+    champion,
+    data,
+    ids,
+    inspect,
+    installed,
+    measure,
+    pairs,
+    quality,
+    recipes,
+    status,
+    train,
+)
 from derm_ml.cli.terminal import notes, print_line
 from derm_ml.entrance import enter
 
@@ -39,7 +53,7 @@ VERBS = (
     measure.evaluate, measure.compare,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
     train.sign, champion.promote, champion.approve, champion.rollback, champion.reinstate, champion.champion,
-    champion.history, champion.doctor, ids.neutral_id,
+    champion.history, champion.doctor, chain.trace, chain.records, chain.drift, ids.neutral_id,
 )  # fmt: skip
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")

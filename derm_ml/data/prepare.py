@@ -180,6 +180,14 @@ def _duplicate_samples(prints: Mapping[tuple[str, str], Fingerprint]) -> list[Du
     return [best[names] for names in sorted(best)]
 
 
+def stored_image(data: bytes, side: int) -> bytes:
+    """The bytes an image file is stored with in a dataset of that `store_side`: by them it is known again.
+
+    Raises `ImageError` for what is no image that is read.
+    """
+    return _stored("image", data, side, 1).data
+
+
 def _stored(role: str, data: bytes, side: int, turn: int) -> _Stored:
     if role == "mask":
         png, mask = canonical_mask(data, turn)

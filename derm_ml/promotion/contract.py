@@ -33,6 +33,21 @@ class ModelVersion:
     evaluation: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What a registry says of a version without its files: from which run, data and commit, and what became of it."""
+
+    number: int
+    model_version: str
+    dataset_md5: str
+    git_commit: str
+    run: str
+    dagster_runs: tuple[str, ...] = ()
+    state: str = ""
+    release: str = ""
+    bento: str = ""
+
+
 class Versions(Protocol):
     """Registered versions and the aliases `champion`, `challenger`, `previous` of each task."""
 
@@ -74,6 +89,14 @@ class Registry(Protocol):
 
     def champion(self, task: Task) -> Path:
         """The champion's bundle. Raises `DermError` if there is none, or if ledger and registry disagree who it is."""
+        ...
+
+    def registered(self, task: Task) -> list[Registered]:
+        """All registered versions, oldest first; no file of them is read."""
+        ...
+
+    def bundle(self, task: Task, number: int) -> Path:
+        """The verified bundle of a version. Raises `DermError` if it is gone or changed."""
         ...
 
     def promote(self, task: Task, bundle: Path, *, dry_run: bool = False) -> Decision:

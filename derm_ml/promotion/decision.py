@@ -58,6 +58,7 @@ def decide(
         *candidate.flattered,
         *(f"a blocking data check fails: {text}" for text in candidate.red_data),
         *(f"a blocking check fails: {text}" for text in candidate.red),
+        *candidate.unfit,
     ]
     value = candidate.value
     if value is None or not math.isfinite(value):
@@ -163,7 +164,7 @@ def _weighed(task: Task, candidate: Evidence, champion: ModelVersion | None, dat
 
 def verdicts(evidence: Evidence, refused_for: Sequence[str], accepted_for: Sequence[str]) -> tuple[Verdict, ...]:
     """Files, test split, data and every gate, then the policy: of the reasons those that are none of the others'."""
-    told = (*evidence.faults, *evidence.flattered, *evidence.red_data, *evidence.red)
+    told = (*evidence.faults, *evidence.flattered, *evidence.red_data, *evidence.red, *evidence.unfit)
     policy = [reason for reason in refused_for if not any(text in reason for text in told)]
     predicted = f"metrics counted again, {evidence.repeated} cases predicted again"
     return (
@@ -173,6 +174,12 @@ def verdicts(evidence: Evidence, refused_for: Sequence[str], accepted_for: Seque
         ),
         Verdict.against("data_checks", evidence.red_data, "the blocking ones hold", "a result on data that are wrong"),
         *evidence.checks,
+        Verdict.against(
+            "cards_and_licences",
+            evidence.unfit,
+            "no mandatory field is empty, the licences fit the target",
+            "use that nobody can judge, or that its images do not allow",
+        ),
         Verdict.against(
             "policy",
             policy,

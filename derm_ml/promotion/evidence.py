@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derm_ml.bundles.bundle import MODEL, Bundle, BundleCard, BundleError
+from derm_ml.cards.pages import cards_of
 from derm_ml.data.checks import failed_checks
 from derm_ml.data.learned_ids import LearnedIds
+from derm_ml.data.licences import forbidden
 from derm_ml.data.splits import split_hash
 from derm_ml.evaluation.record import SUMMARY, Evaluation, EvaluationError
 from derm_ml.files import sha256
@@ -65,6 +67,7 @@ class Evidence:
     network: str = ""
     repeated: int = 0  # cases that were predicted again
     checks: tuple[Verdict, ...] = ()  # every check of the model, those that only warn too
+    unfit: tuple[str, ...] = ()  # what its cards do not say, and licences that do not allow the policy's target
 
     @classmethod
     def read(cls, task: Task, bundle: Path, evaluation: Path, dataset: Dataset, own_data: bool = True) -> Evidence:
@@ -101,6 +104,7 @@ class Evidence:
             network=network_of(model.card),
             repeated=repeated,
             checks=tuple(Verdict.of(gate, finding) for gate, finding in findings),
+            unfit=tuple(_unfit(task, model, replace(measured, tables=stored.tables), dataset)),
         )
 
 
@@ -114,6 +118,12 @@ def network_of(card: BundleCard) -> str:
         return ""
     parts = [card.files[MODEL], card.views, card.preprocessing.model_dump(mode="json"), card.fellow, card.attributes]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _unfit(task: Task, model: Bundle, measured: Evaluation, dataset: Dataset) -> list[str]:
+    """Why nobody may be shown this model, however good it is."""
+    incomplete = [sentence for card in cards_of(task, model, measured, dataset) for sentence in card.missing]
+    return [*dict.fromkeys(incomplete), *forbidden(model.card.licences, Policy.of(task).target)]
 
 
 def _known_before(model: Bundle, dataset: Dataset) -> list[str]:

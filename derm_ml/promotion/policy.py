@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from derm_ml import DermError, formats
+from derm_ml.data.licences import Target
 from derm_ml.task import Settings
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class Policy(Settings):
         lt=0.1,
         description="how far a number predicted again may lie from the stored one (times 1 + its size): "
         "another machine's kernels round differently",
+    )
+    target: Target = Field(
+        "research",
+        description="what the model is for: `commercial` refuses images whose licences do not allow that",
     )
     prevalence: float | None = Field(
         None, gt=0, lt=1, description="share of the positives where the model is used; the report gives the PPV there"

@@ -20,7 +20,10 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 ONLY_IN = {
     "dagster": ("derm_assets/",),
     "dagster_pipes": ("derm_assets/",),
-    "mlflow": ("derm_assets/resources/model_registry.py", "derm_assets/resources/mlflow_client.py"),
+    "mlflow": tuple(
+        f"derm_assets/resources/{name}.py"
+        for name in ("model_registry", "mlflow_client", "ledger_anchor", "version_page")
+    ),
     "dvc": ("derm_assets/resources/data_store.py",),
     "bentoml": ("serving/", "derm_assets/packaging.py"),
     "albumentations": ("derm_ml/images/augment.py",),
@@ -33,11 +36,11 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 
 # inside derm_ml an import goes strictly down: a floor imports those named before it, and its own modules
 FLOORS = (
-    "addresses", "escape", "sentences", "recipe", "formats", "machine", "progress", "places", "model_folder", "records",
-    "files",
-    "entrance", "tree", "tables", "neutral_ids", "images", "asking", "task", "contract", "metrics", "bundles", "data",
-    "predictions", "synthetic", "nets", "losses", "figures", "explain", "embeddings", "audit", "training", "evaluation",
-    "pairs", "promotion", "tasks", "registry", "cli",
+    "addresses", "escape", "sentences", "recipe", "formats", "machine", "progress", "places", "model_folder",
+    "records", "files", "entrance", "tree", "tables", "neutral_ids", "answered", "images", "asking", "task",
+    "contract", "metrics", "bundles", "data", "predictions", "synthetic", "nets", "losses", "figures", "explain",
+    "embeddings", "audit", "training", "evaluation", "pairs", "cards", "promotion", "trace", "drift", "tasks",
+    "registry", "cli",
 )  # fmt: skip
 # what a task is, said in types of what is above: nothing above is imported when it runs
 NAMES_TYPES_ABOVE = {"asking", "task", "contract"}

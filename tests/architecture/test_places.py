@@ -26,7 +26,7 @@ OWN_SETTING = {
 # what lies below the three folders, and in a model folder
 BELOW = {
     "incoming", "raw", "prepared", "versions", "withdrawn", "weights", "again", "comparison", "predicted", "explained",
-    "ledger", "serving", "mlflow", "fetched", "dvc-site", "dagster", "bentoml", ".env",
+    "ledger", "serving", "mlflow", "fetched", "dvc-site", "dagster", "bentoml", "answered", ".env",
 }  # fmt: skip
 MODEL = {
     "bundle", "history.json", "checkpoint.safetensors", "mlflow_run", "codes.parquet", "embeddings.parquet",

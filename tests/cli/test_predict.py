@@ -65,7 +65,7 @@ def test_the_columns_and_lines_are_those_others_read(derm, models, images):
     _, out, _ = derm("predict", TASKS[0], images, "--model", models[TASKS[0]], "--csv")
     labels = ("melanoma", "nevus", "seborrheic_keratosis")
     head = ["file", "task", "predicted", *(f"probabilities.{label}" for label in labels)]
-    foot = ["model_version", "dataset_md5", "for_synthetic_images", "warnings", "research_use"]
+    foot = ["model_version", "dataset_md5", "for_synthetic_images", "licences", "warnings", "research_use"]
     assert out.startswith(",".join([*head, *foot]) + "\r\n")
     assert out.count("\r\n") == out.count("\n") == 4
 

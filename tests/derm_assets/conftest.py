@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.promotions import Promotions
 from derm_assets.resources.trainer import Trainer
+from derm_ml.data.dataset import freeze
 from derm_ml.places import PROJECT
 from derm_ml.registry import get_task
 
@@ -51,6 +52,21 @@ def registry(places, fresh_database) -> ModelRegistry:
     (Path(places.home) / "mlflow").mkdir(parents=True)
     shutil.copyfile(fresh_database, Path(places.home) / "mlflow" / "mlflow.db")
     return ModelRegistry(places=places)
+
+
+@pytest.fixture
+def model(places, colour_models, tinted_dataset) -> Callable[[str], Path]:
+    """The bundle of an evaluated model by name, in `out/`; its data are prepared and frozen as `derm prepare` does."""
+    shutil.copytree(tinted_dataset.path, places.prepared(TASK))
+    freeze(places.prepared(TASK), places.version(TASK, tinted_dataset.md5))
+
+    def copied(name: str) -> Path:
+        folder = Path(places.out) / TASK.name / name
+        if not folder.exists():
+            shutil.copytree(colour_models[name], folder)
+        return folder / "bundle"
+
+    return copied
 
 
 @pytest.fixture

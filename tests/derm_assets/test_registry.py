@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from derm_assets.resources.datasets import evaluation_of
-from derm_assets.resources.model_registry import HEAD, ModelRegistry, RegistryError, open_registry
+from derm_assets.resources.ledger_anchor import HEAD
+from derm_assets.resources.model_registry import ModelRegistry, RegistryError, open_registry
 from derm_assets.resources.promotions import Promotions
 from derm_ml import DermError
 from derm_ml.bundles.bundle import MODEL, Bundle, BundleError, read_card, seal
@@ -34,21 +34,6 @@ pytestmark = pytest.mark.slow
 
 TASK = get_task("lesion_classification")
 WHY = "false alarms in clinic 3"
-
-
-@pytest.fixture
-def model(places, colour_models, tinted_dataset) -> Callable[[str], Path]:
-    """The bundle of an evaluated model by name, in `out/`; its data are prepared and frozen as `derm prepare` does."""
-    shutil.copytree(tinted_dataset.path, places.prepared(TASK))
-    freeze(places.prepared(TASK), places.version(TASK, tinted_dataset.md5))
-
-    def copied(name: str) -> Path:
-        folder = Path(places.out) / TASK.name / name
-        if not folder.exists():
-            shutil.copytree(colour_models[name], folder)
-        return folder / "bundle"
-
-    return copied
 
 
 def register(registry, bundle):
@@ -72,8 +57,8 @@ def test_what_is_stored_is_what_was_trained(registry, model):
 def test_nothing_stored_is_a_pickle(registry, model):
     """Whoever loads a bundle from the registry must not run code that came with it."""
     version = register(registry, model("good"))
-    stored = {p.suffix for p in version.bundle.parent.rglob("*") if p.is_file()}
-    assert stored <= {".json", ".onnx", ".safetensors", ".parquet", ".csv", ".html", ".png"}
+    stored = {p.suffix or p.name for p in version.bundle.parent.rglob("*") if p.is_file()}
+    assert stored <= {".json", ".onnx", ".safetensors", ".parquet", ".csv", ".html", ".png", "MLmodel"}
 
 
 def test_registering_again_is_the_same_version(registry, model):
@@ -399,6 +384,16 @@ def test_each_disagreement_is_one_sentence_with_the_command_that_repairs_it(
     assert any(repaired in check.message for check in checks), checks
     assert all(check.ok for check in promotions.doctor(TASK))
     assert promotions.history(TASK)[-1]["why"] == "looked at together"
+
+
+def test_a_lost_database_is_not_a_task_without_a_champion(registry, promotions, places, model, fresh_database):
+    """A new, empty database beside a full ledger: "there is no champion yet" let any model in."""
+    promotions.promote(TASK, model("good"))
+    shutil.copyfile(fresh_database, Path(places.home) / "mlflow" / "mlflow.db")
+    registry._opened = None  # as the next process finds it
+    with pytest.raises(PromotionError, match="the registry knows of none: it is another registry"):
+        promotions.promote(TASK, model("weak"))
+    assert derm(places, "promote", TASK.name, str(model("weak"))).returncode == 2
 
 
 def test_an_operator_sees_and_repairs_it_from_a_terminal(registry, promotions, places, model):

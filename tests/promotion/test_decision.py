@@ -42,6 +42,7 @@ def test_a_better_model_replaces_the_champion():
             "a blocking check fails: ranks",
         ),
         (replace(GOOD, faults=("the evaluation is of model x",)), None, "the evaluation is of model x"),
+        (replace(GOOD, unfit=("the model card says nothing under 'risks'",)), None, "says nothing under 'risks'"),
         (replace(GOOD, value=None), None, "missing or undefined"),
         (replace(GOOD, value=float("nan")), None, "missing or undefined"),
         (replace(GOOD, value=float("inf")), None, "missing or undefined"),

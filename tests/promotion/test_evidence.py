@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 
 from derm_ml.bundles.bundle import Bundle, BundleError, seal
+from derm_ml.cards.statement import Statement
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.learned_ids import LEARNED
 from derm_ml.evaluation.record import Evaluation, EvaluationError
+from derm_ml.evaluation.report import save as save_report
 from derm_ml.files import sha256
 from derm_ml.promotion.decision import decide
 from derm_ml.promotion.evidence import Evidence
@@ -84,6 +86,30 @@ def surer(table: pd.DataFrame) -> pd.DataFrame:
     for k, label in enumerate(labels):
         table[f"logit.{label}"], table[f"p.{label}"] = logits[:, k], shares[:, k]
     return table
+
+
+def test_a_card_with_an_empty_field_is_not_promoted(model, tinted_dataset, monkeypatch, tmp_path):
+    """Nobody is told what the model must not be used for."""
+    text = Statement.path(TASK).read_text(encoding="utf-8")
+    (tmp_path / "card.yaml").write_text(text.replace("intended_users:", "intended_users: '' #"), encoding="utf-8")
+    monkeypatch.setattr("derm_ml.cards.statement.files", lambda _: tmp_path)
+    why = "the model card says nothing under 'intended users' (Uses and directions): write `intended_users` into"
+    assert refusal(model, tinted_dataset).startswith(why)
+
+
+def test_images_that_may_not_be_sold_make_no_commercial_model(model, tinted_dataset, resealed, monkeypatch):
+    """The licence of an image reaches the decision; for research the same model is fit."""
+    folder = resealed(model / "bundle", licences={"CC0-1.0": 90, "CC-BY-NC-4.0": 45})
+    shutil.rmtree(model / "bundle")
+    shutil.move(folder, model / "bundle")
+    task = get_task("lesion_classification")
+    save_report(task.evaluate(task.load(model / "bundle"), tinted_dataset), model / "evaluation_test")
+    assert read(model, tinted_dataset).unfit == ()
+    commercial = Policy.of(TASK).model_copy(update={"target": "commercial"})
+    monkeypatch.setattr(Policy, "of", classmethod(lambda cls, task: commercial))
+    assert "the licences of 45 of 135 images do not allow or do not say: CC-BY-NC-4.0 (45)" in refusal(
+        model, tinted_dataset
+    )
 
 
 def test_what_was_measured_is_counted_again(model, tinted_dataset):
@@ -165,6 +191,25 @@ def test_predictions_that_do_not_cover_the_split_are_a_fault(model, tinted_datas
     said = refusal(model, tinted_dataset)
     assert "do not cover exactly the frozen split" in said
     assert "59 predictions for 60 cases" in said
+
+
+def test_a_prediction_that_is_no_number_is_a_fault(model, tinted_dataset):
+    """NaN compares as smaller than nothing, so a metric can come out as if the case were not there."""
+
+    def without(table: pd.DataFrame) -> pd.DataFrame:
+        table.loc[table.index[0], "p.melanoma"] = float("nan")
+        return table
+
+    edit_predictions(model, without, recounted=False)
+    assert "a predicted probability is missing or not finite" in refusal(model, tinted_dataset)
+
+
+def test_the_evaluation_on_validation_is_a_fault(model, tinted_dataset):
+    """There the thresholds were chosen, and everything looks better."""
+    shutil.rmtree(model / "evaluation_test")
+    measured = TASK.evaluate(TASK.load(model / "bundle"), tinted_dataset, "validation")
+    save_report(measured, model / "evaluation_test")
+    assert "the evaluation is on the validation split, not on test" in refusal(model, tinted_dataset)
 
 
 def test_an_evaluation_of_another_model_is_a_fault(model, colour_models, tinted_dataset):
