@@ -20,6 +20,7 @@ from derm_ml.evaluation.cases import Cases
 from derm_ml.evaluation.classification_figures import CAPTIONS, figures
 from derm_ml.evaluation.classification_metrics import measure
 from derm_ml.evaluation.classification_tables import predictions_table, tables
+from derm_ml.evaluation.input_gate import QUALITY, gate_columns, gate_metrics
 from derm_ml.evaluation.notes import of_split
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.metrics import classification
@@ -53,13 +54,14 @@ def evaluate_classification(
     for point in card.operating_points:
         refuse_fitted_on(point, split, split_hash)
     measured, mistakes = measure(cases), cases.confident_mistakes(MISTAKES)
+    table = predictions_table(cases, split).assign(**gate_columns(classifier.fitness(predictions.outputs)))
     return Evaluation.of(
         classifier.bundle,
         dataset,
         split,
         title=task.title,
-        metrics=measured.metrics,
-        predictions=predictions_table(cases, split),
+        metrics=measured.metrics | gate_metrics(table),
+        predictions=table,
         tables=tables(cases, measured, [row for _, row in mistakes]),
         figures=figures(cases, measured, mistakes, classifier, predictions),
         captions=CAPTIONS,
@@ -81,7 +83,8 @@ def recount_classification(
     Raises `ValueError` if the predictions are of other cases, or a probability is not its logit calibrated.
     """
     frame, outputs = saved_outputs(card, predictions, dataset, split)
-    return measure(Cases.lined_up(card, frame, outputs, scored_labels, _negative(task), decided_at)).metrics
+    cases = Cases.lined_up(card, frame, outputs, scored_labels, _negative(task), decided_at)
+    return measure(cases).metrics | gate_metrics(predictions)
 
 
 def saved_outputs(
@@ -93,15 +96,17 @@ def saved_outputs(
         predictions[[f"{prefix}.{label}" for label in card.labels]].to_numpy(np.float64) for prefix in ("logit", "p")
     )
     require_calibrated(card, predictions["id"].tolist(), logits, p)
-    return frame, Outputs(logits, p, np.zeros((len(p), 0)), np.zeros((len(p), len(card.labels), 0, 0)))
+    none = np.zeros((len(p), 0))
+    return frame, Outputs(logits, p, none, np.zeros((len(p), len(card.labels), 0, 0)), none)
 
 
 def repeat_classification(
     classifier: Classifier, dataset: Dataset, ids: Sequence[str], split: str, predict: PredictRows = predict_rows
 ) -> pd.DataFrame:
-    """Some cases predicted again: id, p.<label>, logit.<label>. `predict` where rows are not each asked by itself.
+    """Some cases predicted again: id, p.<label>, logit.<label>, and what the input gate says.
 
-    Promotion holds an evaluation against it, so the graph runs again: kept predictions are not read here.
+    `predict` where rows are not each asked by itself. Promotion holds an evaluation against it, so the graph runs
+    again: kept predictions are not read here.
     """
     rows = dataset.split(split).set_index("id", drop=False)
     asked = rows.loc[list(ids)]
@@ -109,7 +114,8 @@ def repeat_classification(
     columns: dict[str, object] = {"id": asked["id"].to_numpy()}
     for prefix, values in (("p", outputs.probabilities), ("logit", outputs.logits)):
         columns |= {f"{prefix}.{label}": values[:, k] for k, label in enumerate(classifier.labels)}
-    return pd.DataFrame(columns)
+    columns |= gate_columns(classifier.fitness(outputs))
+    return pd.DataFrame(columns).drop(columns=QUALITY, errors="ignore")  # no number
 
 
 def _negative(task: Task) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.evaluation.gates import PSEUDO_LABEL_GATE, calibrated_within, ranks_better_than_chance
+from derm_ml.evaluation.gates import INPUT_GATE, PSEUDO_LABEL_GATE, calibrated_within, ranks_better_than_chance
 from derm_ml.promotion.policy import Policy
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.malignancy_screening.asking import ASKING
@@ -99,6 +99,7 @@ TASK = Task(
         Gate("specificity_at_operating_point", specificity_at_operating_point),
         Gate("ranks_better_than_chance", ranks_better_than_chance),
         Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
+        INPUT_GATE,
         PSEUDO_LABEL_GATE,
     ),
     artifacts=(Artifact("heatmaps", heatmaps), *EMBEDDING_ARTIFACTS),

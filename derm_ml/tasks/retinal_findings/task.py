@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.evaluation.gates import PSEUDO_LABEL_GATE, probabilities_are_calibrated
+from derm_ml.evaluation.gates import INPUT_GATE, PSEUDO_LABEL_GATE, probabilities_are_calibrated
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.retinal_findings.asking import ASKING
 from derm_ml.tasks.retinal_findings.recipes import Drawn, Faithful, OneVsNormal, Strong
@@ -65,6 +65,7 @@ TASK = Task(
     gates=(
         Gate("every_finding_ranks_better_than_chance", every_finding_ranks_better_than_chance),
         Gate("probabilities_are_calibrated", probabilities_are_calibrated, blocking=False),
+        INPUT_GATE,
         PSEUDO_LABEL_GATE,
     ),
     artifacts=(
