@@ -89,7 +89,7 @@ class Envelope(Said):
             for_synthetic_images=card.for_synthetic_images,
             warnings=[
                 *([SYNTHETIC] if card.for_synthetic_images else []),
-                *([] if card.has_gate else [NO_GATE]),
+                *([] if card.has_gate or card.head == "pairs" else [NO_GATE]),
                 *warnings,
             ],
             research_use=RESEARCH_USE,
