@@ -102,7 +102,7 @@ class Envelope(Said):
 
 
 # what follows an answer, as columns too
-FOOT = (*Fitness.model_fields, *(name for name in Envelope.model_fields if name != "task"))
+FOOT = (*(name for name in Envelope.model_fields if name != "task"), *Fitness.model_fields)
 
 
 class Png(Said):
