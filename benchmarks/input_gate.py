@@ -3,9 +3,10 @@
     python benchmarks/input_gate.py MODEL DATASET --other retina=path/to/odir5k/train --other faces=path/to/faces
     python benchmarks/input_gate.py … --compare          # other detectors on the same embeddings
 
-MODEL is a model folder, DATASET what `derm prepare` wrote. The gate is measured as it lies in the bundle: refusals of the dataset's test split with the exact interval and, for each set of other images, the AUROC of the score against
-the test images and the share from which the model abstains. The test images dark, blank, blurred and shrunk, noise and
-images that the task draws itself are added. Nothing here was seen when the gate was fitted.
+MODEL is a model folder, DATASET what `derm prepare` wrote. The gate is measured as it lies in the bundle: refusals of
+the dataset's test split with the exact interval and, for each set of other images, the AUROC of the score against the
+test images and the share from which the model abstains. The test images dark, blurred and shrunk, images that show
+nothing, and images that the task draws itself are added. Nothing here was seen when the gate was fitted.
 """
 
 from __future__ import annotations

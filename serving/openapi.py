@@ -23,7 +23,7 @@ from serving.answers import AnswerModels, Refusal, ServiceCard
 from serving.engine import Engine
 from serving.options import SIMILAR_OPTIONS
 
-API_VERSION = "1.2.0"  # 1.2: `for_synthetic_images` and `warnings` in the envelope
+API_VERSION = "1.3.0"  # 1.3: whether the model abstains; decisions and numbers may be null
 REF = "#/components/schemas/{model}"
 IMAGES = ("image/jpeg", "image/png", "application/octet-stream")
 _BINARY = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
