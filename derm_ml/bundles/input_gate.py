@@ -49,17 +49,17 @@ _UNLIKE = "the image is unlike those the model was trained on"
 class Distance:
     """How far vectors (N, D) lie from those of the training images.
 
-    centre, scale (D,); axes (K, D), orthonormal, with variance (K,) along each; `rest` () is the variance along every
-    other direction; middle, spread () of the logarithm of the validation images' distances.
+    centre, scale (D,); axes (K, D), orthonormal, with variance (K,) along each; `rest` is the variance along every
+    other direction; middle and spread are those of the logarithm of the validation images' distances.
     """
 
     centre: np.ndarray
     scale: np.ndarray
     axes: np.ndarray
     variance: np.ndarray
-    rest: np.ndarray
-    middle: np.ndarray
-    spread: np.ndarray
+    rest: float
+    middle: float
+    spread: float
 
     def log_distance(self, vectors: np.ndarray) -> np.ndarray:
         """(N,): logarithm of the squared Mahalanobis distance."""
@@ -164,7 +164,8 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
 
 
 def _likeness(arrays: dict[str, np.ndarray], name: str) -> Distance:
-    found = Distance(*(arrays[f"{name}.{f.name}"] for f in fields(Distance)))
+    own = {f.name: arrays[f"{name}.{f.name}"] for f in fields(Distance)}
+    found = Distance(**own | {n: float(own[n]) for n in ("rest", "middle", "spread")})
     wide = found.centre.shape
     shapes = [found.scale.shape, found.axes.shape, found.variance.shape]
     if len(wide) != 1 or shapes != [wide, (len(found.axes), *wide), (len(found.axes),)]:

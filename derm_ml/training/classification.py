@@ -151,8 +151,8 @@ def calibrate(dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, ai
     )
     card = calibrated_card(classifier.card, said, aim.recalls)
     taught = predict_rows(classifier, dataset, some_of(dataset.split("train"), recipe.seed))
-    seen = (GateImages(o.statistics, o.embedding) for o in (taught, outputs))
-    fit_gate(*seen, card.preprocessing.side).write(folder)
+    known, unseen = (GateImages(o.statistics, o.embedding) for o in (taught, outputs))
+    fit_gate(known, unseen, card.preprocessing.side).write(folder)
     if selected.given:
         outcome = judged(Classifier(selected.given.teacher), outputs, dataset, aim.scored, selected.given)
         card = card.model_copy(update={"pseudo_labels": outcome})

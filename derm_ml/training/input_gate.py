@@ -9,7 +9,7 @@ has memorised its training images and finds every other one stranger.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,19 +81,11 @@ def _likeness(taught: np.ndarray, validation: np.ndarray, axes: int, to_scale: b
     variance = sizes**2 / max(n - 1, 1)
     kept = max(0, min(axes, n // 4, wide - 1))  # fewer images cannot tell so many axes from chance
     whole = max(variance.sum(), 1e-12)
-    rest = max(variance[kept:].sum() / (wide - kept), 1e-6 * whole)
-    found = Distance(
-        taught.mean(axis=0),
-        scale,
-        directions[:kept],
-        np.maximum(variance[:kept], rest),
-        np.float64(rest),
-        np.float64(0.0),
-        np.float64(1.0),
-    )
-    distances = found.log_distance(validation)
-    low, high = np.quantile(distances, (0.5, 0.84))
-    return Distance(found.centre, scale, found.axes, found.variance, found.rest, low, np.maximum(high - low, 1e-3))
+    rest = float(max(variance[kept:].sum() / (wide - kept), 1e-6 * whole))
+    along = np.maximum(variance[:kept], rest)
+    found = Distance(taught.mean(axis=0), scale, directions[:kept], along, rest, middle=0.0, spread=1.0)
+    middle, high = np.quantile(found.log_distance(validation), (0.5, 0.84))
+    return replace(found, middle=float(middle), spread=max(float(high - middle), 1e-3))
 
 
 def _limits(statistics: np.ndarray, side: int) -> np.ndarray:
