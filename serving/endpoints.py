@@ -36,6 +36,7 @@ from serving.answers import AnswerModels, enveloped, of_one, provenance
 from serving.card import service_card
 from serving.cost import pixels
 from serving.engine import Engine
+from serving.fhir import FHIR, observation, observations, wants_fhir
 from serving.form import read_form
 from serving.guard import HEADERS, refusal
 from serving.openapi import document
@@ -82,8 +83,12 @@ def application(engine: Engine) -> Starlette:
     async def predict(request: Request) -> Response:
         predictor = engine.ready()
         question = await _read(request, engine, predictor, ANSWER, takes_batch=task.asking.takes_batches)
+        as_fhir = wants_fhir(request.headers.get("accept", ""))
         if question.is_batch:
-            return JSONResponse(await _batch(engine, predictor, question, models), headers=HEADERS)
+            batch = await _batch(engine, predictor, question, models)
+            if as_fhir:
+                return JSONResponse(observations(task, batch), headers=HEADERS, media_type=FHIR)
+            return JSONResponse(batch, headers=HEADERS)
 
         def ask(model: Predictor) -> dict[str, Any]:
             return task.answer(model, question.asked(engine, model), question.options)
@@ -91,6 +96,8 @@ def application(engine: Engine) -> Starlette:
         said = await engine.run(lambda: ask(predictor), question.pixels)
         engine.answered(predictor, said, ask, question.pixels)
         signed = {**said, **_signed("prediction", predictor, engine)}
+        if as_fhir:
+            return JSONResponse(observation(task, signed), headers=HEADERS, media_type=FHIR)
         return JSONResponse(enveloped(models.answer, signed, question.ignored), headers=HEADERS)
 
     async def explain(request: Request) -> Response:
