@@ -20,7 +20,7 @@ SYNTHETIC = (
     "The model was trained with a recipe for synthetic images: its answers show how the program works and say nothing "
     "about a person."
 )
-NO_GATE = "The model has no input gate: it answers about any image, also one of something else. Train it again."
+NO_GATE = "The model has no input gate: it answers about any image, also one of something else."
 
 
 class Said(BaseModel):
