@@ -164,8 +164,9 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
 
 
 def _likeness(arrays: dict[str, np.ndarray], name: str) -> Distance:
-    own = {f.name: arrays[f"{name}.{f.name}"] for f in fields(Distance)}
-    found = Distance(**own | {n: float(own[n]) for n in ("rest", "middle", "spread")})
+    centre, scale, axes, variance, *numbers = (arrays[f"{name}.{f.name}"] for f in fields(Distance))
+    rest, middle, spread = map(float, numbers)
+    found = Distance(centre, scale, axes, variance, rest, middle, spread)
     wide = found.centre.shape
     shapes = [found.scale.shape, found.axes.shape, found.variance.shape]
     if len(wide) != 1 or shapes != [wide, (len(found.axes), *wide), (len(found.axes),)]:
