@@ -90,13 +90,16 @@ def _without_author(content: Content) -> Content:
     return {**content, "corrections": corrections, "author": "", "date": ""}
 
 
-BUNDLE = Format("bundle", 2, "train the model again", {1: _one_sentence})  # 2: describes what its graphs take and give
+# 2: describes what its graphs take and give; 3: may hold an input gate
+BUNDLE = Format("bundle", 3, "train the model again", {1: _one_sentence, 2: dict})
+INPUT_GATE = Format("input-gate", 1, "train the model again")
 LEARNED = Format("learned-from", 1, "train the model again")
 DATASET = Format("dataset", 1, "run `derm prepare` again")
 # 2: names of columns, see its reader; 3: intervals of docs/intervals.md: promotion measures older ones again
 EVALUATION = Format("evaluation", 3, "run `derm evaluate` again", {1: dict, 2: dict})
 COMPARISON = Format("comparison", 2, "run `derm compare` again", {1: _one_sentence})
-PREDICTIONS = Format("predictions", 1, "remove the file, and the images are predicted again")
+# 2: with the image statistics that the input gate judges; a table without them is predicted again by who needs them
+PREDICTIONS = Format("predictions", 2, "remove the file, and the images are predicted again", {1: dict})
 EMBEDDINGS = Format("embeddings", 1, "remove the file, and it is computed again")
 SIMILAR_IMAGES = Format("similar-images", 3, "make the index again", {2: _one_sentence})  # 1 held names of patients
 PSEUDO_LABELS = Format("pseudo-labels", 1, "run `derm pseudo-label` again")

@@ -40,7 +40,7 @@ from pydantic import Field
 
 from derm_ml.asking.answers import Envelope
 from derm_ml.asking.kinds import Asking
-from derm_ml.asking.options import ANSWER
+from derm_ml.asking.options import ABSTAINED, ANSWER
 from derm_ml.asking.replay import Upload, image_uploads, numbers_of
 from derm_ml.machine import memory_for, refuse_several_processes
 from derm_ml.progress import OnEpoch, silent
@@ -370,7 +370,8 @@ class Task:
         return make(image, answer) if make else {}
 
     def _enveloped(self, predictor: Predictor, said: Answer, options: Mapping[str, str]) -> dict[str, Any]:
-        return self.envelope(predictor, options).around(said.model_dump(mode="json", exclude_unset=True))
+        with_numbers = options.get(ABSTAINED.name) == "numbers"
+        return self.envelope(predictor, options).around(said.told(with_numbers))
 
     def _module(self, part: str) -> ModuleType:
         return importlib.import_module(f"derm_ml.tasks.{self.name}.{part}")

@@ -36,6 +36,7 @@ from serving.answers import AnswerModels, enveloped, of_one, provenance
 from serving.card import service_card
 from serving.cost import pixels
 from serving.engine import Engine
+from serving.fhir import FHIR, observation, observations, wants_fhir
 from serving.form import read_form
 from serving.guard import HEADERS, refusal
 from serving.openapi import document
@@ -82,18 +83,24 @@ def application(engine: Engine) -> Starlette:
     async def predict(request: Request) -> Response:
         predictor = engine.ready()
         question = await _read(request, engine, predictor, ANSWER, takes_batch=task.asking.takes_batches)
+        as_fhir = wants_fhir(request.headers.get("accept", ""))
         if question.is_batch:
-            return JSONResponse(await _batch(engine, predictor, question, models), headers=HEADERS)
+            batch = await _batch(engine, predictor, question, models)
+            if as_fhir:
+                return JSONResponse(observations(task, batch), headers=HEADERS, media_type=FHIR)
+            return JSONResponse(batch, headers=HEADERS)
 
         def ask(model: Predictor) -> dict[str, Any]:
             return task.answer(model, question.asked(engine, model), question.options)
 
         said, seen = await engine.run(engine.recorder.watched(lambda: ask(predictor)), question.pixels)
         engine.answered(predictor, said, ask, question.pixels)
-        signed = _signed("prediction", predictor, engine)
+        signed = {**said, **_signed("prediction", predictor, engine)}
         images = [data for name, data in question.parts if name != BOXES]
         await engine.recorder.record(said, signed, images, seen[0][0] if seen else None)
-        return JSONResponse(enveloped(models.answer, {**said, **signed}, question.ignored), headers=HEADERS)
+        if as_fhir:
+            return JSONResponse(observation(task, signed), headers=HEADERS, media_type=FHIR)
+        return JSONResponse(enveloped(models.answer, signed, question.ignored), headers=HEADERS)
 
     async def explain(request: Request) -> Response:
         predictor = engine.ready()

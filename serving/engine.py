@@ -212,6 +212,8 @@ class Engine:
         """Count an answer, and ask the challenger the same if there is one and nobody waits. `ask` asks any."""
         numbers = self.task.numbers(said)
         self.metrics.answered(numbers, predictor.bundle.version)
+        if said["abstained"]:
+            self.metrics.abstains(said["quality"], predictor.bundle.version)
         self.shadow.compare(predictor.bundle.version, said, ask, self._queue, pixels)
 
 

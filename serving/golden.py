@@ -88,7 +88,7 @@ def difference(expected: Mapping[str, float | None], found: Mapping[str, float |
 
 def _numbers(task: Task, predictor: Any, photos: list[np.ndarray]) -> dict[str, float | None]:
     asked = Pair(photos[0], photos[1]) if len(photos) == 2 else photos[0]
-    numbers = task.numbers(task.answer(predictor, asked, {}))
+    numbers = task.numbers(task.answer(predictor, asked, task.asking.whole))
     return {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
 
 

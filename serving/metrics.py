@@ -59,6 +59,11 @@ class Metrics:
         return self._counter("records", "Prediction records, by outcome", "outcome")
 
     @cached_property
+    def abstained(self) -> Counter:
+        """`reason`, `model_version`: answers without a decision, because the image is not fit for the model."""
+        return self._counter("abstained", "Answers without a decision, by reason", "reason", "model_version")
+
+    @cached_property
     def waiting(self) -> Gauge:
         return self._gauge("waiting", "Images that wait for their turn")
 
@@ -79,6 +84,10 @@ class Metrics:
         for label, number in numbers.items():
             if "." not in label:
                 self.scores.labels(label, model_version).observe(number)
+
+    def abstains(self, quality: str, model_version: str) -> None:
+        """Count an answer without a decision: for the quality of its image or, where that is sufficient, its kind."""
+        self.abstained.labels("unlike" if quality == "sufficient" else quality, model_version).inc()
 
     @cached_property
     def _served(self) -> set[tuple[str, ...]]:

@@ -21,9 +21,10 @@ from derm_ml.images.decode import UPLOAD_FORMATS
 from derm_ml.task import Task
 from serving.answers import AnswerModels, Refusal, ServiceCard
 from serving.engine import Engine
+from serving.fhir import FHIR
 from serving.options import SIMILAR_OPTIONS
 
-API_VERSION = "1.3.0"  # 1.3: `licences` in the envelope
+API_VERSION = "1.3.0"  # 1.3: `licences`; whether the model abstains, and then decisions and numbers are null
 REF = "#/components/schemas/{model}"
 IMAGES = ("image/jpeg", "image/png", "application/octet-stream")
 _BINARY = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
@@ -70,6 +71,8 @@ def _questions(task: Task, card: BundleCard | None, models: AnswerModels) -> dic
     asking = task.asking
     answers = [models.answer, models.batch] if asking.takes_batches else [models.answer]
     answer = {"application/json": {"schema": _ref(answers[0]) if len(answers) == 1 else _any_of(answers)}}
+    resource = {"type": "object", "properties": {"resourceType": {"type": "string"}}, "required": ["resourceType"]}
+    answer[FHIR] = {"schema": resource | {"description": "an Observation (FHIR R4, R5); of several images a Bundle"}}
     explained = {
         "image/png": {"schema": _BINARY},
         "application/json": {"schema": _ref(models.explanation)},

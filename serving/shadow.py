@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -75,7 +76,8 @@ class Shadow:
             return
         worst = difference(dict(self.task.numbers(said)), dict(self.task.numbers(other)))
         same = list(_decisions(said)) == list(_decisions(other))
-        self.metrics.differences.labels(model_version, challenger.bundle.version).observe(worst)
+        if math.isfinite(worst):  # else one of the two abstains, which is another decision and no distance
+            self.metrics.differences.labels(model_version, challenger.bundle.version).observe(worst)
         self.metrics.shadowed.labels("same_decision" if same else "other_decision").inc()
         logger.info("challenger %s: numbers differ by %.2g, decisions %s", self.bento, worst, "same" if same else "not")
 
@@ -93,4 +95,9 @@ def _decisions(answer: Any, name: str = "") -> Iterator[tuple[str, object]]:
         yield name, answer
 
 
-_APART = (*Envelope.model_fields, "mask")  # of two models these differ, or say the same in another way
+_APART = (
+    *Envelope.model_fields,
+    "mask",
+    "quality",
+    "abstained_because",
+)  # of two models these differ, or say the same in another way

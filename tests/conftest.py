@@ -302,9 +302,12 @@ def colour_model(colour_graph):
     from safetensors.numpy import save_file
 
     from derm_ml.bundles.bundle import MODEL, WEIGHTS, BundleCard, seal, writing_bundle
+    from derm_ml.bundles.classifier import Classifier
     from derm_ml.data.learned_ids import learned_from
     from derm_ml.images.settings import Preprocessing
+    from derm_ml.predictions.classifier import predict_rows
     from derm_ml.registry import get_task
+    from derm_ml.training.input_gate import GateImages, fit_gate
 
     def make(folder: Path, dataset, mixed: float, temperature: float = 1.0, evaluated: bool = True) -> Path:
         task = get_task(dataset.task)
@@ -320,6 +323,9 @@ def colour_model(colour_graph):
             onnx.save(colour_graph(head, 32), bundle / MODEL)
             save_file({"head": head}, bundle / WEIGHTS)
             learned_from(dataset).write(bundle)
+            seal(bundle, card)
+            said = [predict_rows(Classifier(bundle), dataset, dataset.split(s)) for s in ("train", "validation")]
+            fit_gate(*(GateImages(o.statistics, o.embedding) for o in said), 32).write(bundle)
             seal(bundle, card)
         if evaluated:
             from derm_ml.evaluation.report import save as save_report

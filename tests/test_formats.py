@@ -24,6 +24,7 @@ from derm_ml import RESEARCH_USE, DermError, formats
 from derm_ml.answered.table import records_below
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.bundle import Bundle
+from derm_ml.bundles.input_gate import InputGate
 from derm_ml.cards.statement import Statement
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.deliveries import deliveries
@@ -93,6 +94,13 @@ def stated_in_learned(path: Path, version: object) -> None:
     card.write_text(json.dumps(told))
 
 
+def stated_in_gate(path: Path, version: object) -> None:
+    gate = InputGate.read(path)
+    with pytest.MonkeyPatch.context() as newer:
+        newer.setattr(formats, "INPUT_GATE", replace(formats.INPUT_GATE, version=version))
+        gate.write(path.parent)
+
+
 def predicted(root: Path) -> pa.Table:
     """The predictions kept of the test split."""
     dataset = Dataset.open(root / "dataset" / TASK)
@@ -115,6 +123,7 @@ FILES: Mapping[str, File] = {
         f"{MODEL}/bundle/learned.json", lambda root: LearnedIds.of(Bundle.open(root / MODEL / "bundle")),
         stated_in_learned,
     ),
+    "input-gate": File("input_gate.npz", lambda root: InputGate.read(root / "input_gate.npz"), stated_in_gate),
     "dataset": File("dataset/lesion_classification/dataset.json", lambda root: Dataset.open(root / "dataset" / TASK)),
     "evaluation": File(
         f"{MODEL}/evaluation_test/evaluation.json", lambda root: Evaluation.load(root / MODEL / "evaluation_test")

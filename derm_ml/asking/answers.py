@@ -7,7 +7,7 @@ What is common to all answers (who answers, what to know before it is used, that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +20,7 @@ SYNTHETIC = (
     "The model was trained with a recipe for synthetic images: its answers show how the program works and say nothing "
     "about a person."
 )
+NO_GATE = "The model has no input gate: it answers about any image, also one of something else."
 
 
 class Said(BaseModel):
@@ -28,8 +29,44 @@ class Said(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Answer(Said):
-    """Base of what a task says of one image or pair."""
+Quality = Literal["sufficient", "too_small", "dark", "blank", "blurred", "frame", "unknown"]
+
+
+class Fitness(Said):
+    """Whether the model is fit to answer about an image, by its input gate. Without a gate nothing is known."""
+
+    quality: Quality = Field(
+        default="unknown",
+        description="`sufficient`, or the first thing that is wrong: too few pixels, too dark, blank, blurred, or "
+        "mostly a black or white frame; `unknown` where the model has no input gate",
+    )
+    in_distribution: float | None = Field(
+        default=None,
+        description="how much the image is like those the model was trained on, 0 to 1; no probability: the model "
+        "abstains below 0.5. null where the model has no input gate",
+    )
+    abstained: bool = Field(default=False, description="the model gives no decision about this image")
+    abstained_because: str = Field(default="", description="why, in a sentence; empty where it did not abstain")
+
+
+class Answer(Fitness):
+    """Base of what a task says of one image or pair.
+
+    Where the model abstains, the fields named in `decision_fields` are null, and those in `number_fields` too unless
+    they are asked for (`abstained=numbers`).
+    """
+
+    decision_fields: ClassVar[tuple[str, ...]] = ()
+    number_fields: ClassVar[tuple[str, ...]] = ()
+
+    def told(self, with_numbers: bool) -> dict[str, Any]:
+        """The fields of the answer as JSON would hold them: whether the model is fit to answer last."""
+        said = self.model_dump(mode="json", exclude_unset=True)
+        fitness = {name: getattr(self, name) for name in Fitness.model_fields}
+        if self.abstained:
+            withheld = self.decision_fields if with_numbers else (*self.decision_fields, *self.number_fields)
+            said |= dict.fromkeys(withheld)
+        return {name: value for name, value in said.items() if name not in fitness} | fitness
 
 
 class Envelope(Said):
@@ -52,7 +89,11 @@ class Envelope(Said):
             dataset_md5=card.dataset_md5,
             for_synthetic_images=card.for_synthetic_images,
             licences=sorted(card.licences),
-            warnings=[*([SYNTHETIC] if card.for_synthetic_images else []), *warnings],
+            warnings=[
+                *([SYNTHETIC] if card.for_synthetic_images else []),
+                *([] if card.has_gate or card.head == "pairs" else [NO_GATE]),
+                *warnings,
+            ],
             research_use=RESEARCH_USE,
         )
 
@@ -62,7 +103,8 @@ class Envelope(Said):
         return {"task": own.pop("task"), **said, **own}
 
 
-FOOT = tuple(name for name in Envelope.model_fields if name != "task")  # what follows an answer, as columns too
+# what follows an answer, as columns too
+FOOT = (*(name for name in Envelope.model_fields if name != "task"), *Fitness.model_fields)
 
 
 class Png(Said):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from derm_ml.asking.answers import Answer
 from derm_ml.asking.boxes import BOX_BYTES, read_boxes
 from derm_ml.asking.form import form_body
-from derm_ml.asking.options import ANSWER, AskingError, Option, read_options
+from derm_ml.asking.options import ABSTAINED, ANSWER, AskingError, Option, read_options
 from derm_ml.asking.pair import FIRST, SECOND, Pair, box_fault
 
 if TYPE_CHECKING:
@@ -55,7 +55,17 @@ class Asking:
     about: ClassVar[str]  # in words
     takes_bytes: ClassVar[bool] = True  # an image alone may be the body
     takes_batches: ClassVar[bool] = True
+    withholds: ClassVar[bool] = True  # an answer holds nothing where the model abstains, unless it is asked for
     parts: ClassVar[tuple[Part, ...]] = ()  # of a form that asks one question
+
+    def __post_init__(self) -> None:
+        if self.withholds:  # every task of this kind takes it, whoever wrote the task
+            object.__setattr__(self, "options", (*self.options, ABSTAINED))
+
+    @property
+    def whole(self) -> dict[str, str]:
+        """The options with which an answer holds its numbers whether the model abstains or not."""
+        return {ABSTAINED.name: "numbers"} if self.withholds else {}
 
     @property
     def known(self) -> Mapping[str, Option]:
@@ -154,6 +164,7 @@ class PairWithBoxes(Asking):
     about: ClassVar[str] = "two photos"
     takes_bytes: ClassVar[bool] = False
     takes_batches: ClassVar[bool] = False
+    withholds: ClassVar[bool] = False  # a pair that cannot be answered is refused with a reason
     parts: ClassVar[tuple[Part, ...]] = (
         Part(FIRST, "the photo of the first visit"),
         Part(SECOND, "the photo of the second visit"),

@@ -110,6 +110,13 @@ LABEL = Option("label", "the label whose heatmap is shown", of_model="labels", u
 SIZE = Option(
     "size", "longer side of the drawing in pixels", "integer", low=64, high=2048, used_for=(EXPLAIN,), for_programs=True
 )
+ABSTAINED = Option(
+    "abstained",
+    "what an answer holds where the model abstains: nothing, or its numbers, still without a decision",
+    choices=("nothing", "numbers"),
+    default="nothing",
+    for_programs=True,
+)
 POINT = Option("point", "the operating point that decides", of_model="points")
 
 

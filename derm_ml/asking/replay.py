@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from derm_ml.asking.answers import Fitness
 from derm_ml.asking.kinds import IMAGE, Asking
 from derm_ml.asking.pair import FIRST, SECOND
 
@@ -49,13 +50,14 @@ def image_uploads(asking: Asking, dataset: Dataset, evaluation: Evaluation, n: i
         parts = {IMAGE: image} if other < 0 else {FIRST: image, SECOND: dataset.read(rows.iloc[other])}
         body, content_type = asking.request(parts)
         expected = {column.partition(".")[2]: float(said.at[row["id"], column]) for column in answered}
-        query = asking.facts(dataset.attributes(row))
+        query = asking.facts(dataset.attributes(row)) | asking.whole
         yield Upload(str(row["id"]), body, expected, asking.path, content_type, query)
 
 
 def numbers_of(answer: Mapping[str, Any]) -> Mapping[str, float]:
     """The probabilities of an answer or, without any, its bare numbers."""
-    return answer.get("probabilities") or {name: value for name, value in answer.items() if isinstance(value, float)}
+    bare = {n: v for n, v in answer.items() if isinstance(v, float) and n not in Fitness.model_fields}
+    return answer.get("probabilities") or bare
 
 
 def evenly_spaced(rows: pd.DataFrame, n: int) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """A Bundle is a trained model as three files: bundle.json, weights.safetensors, model.onnx.
 
+A bundle also holds input_gate.npz, which says about which images it can answer (input_gate.py); older ones do not.
 Beside them lies learned.json, the neutral ids of what it learned from (derm_ml/data/learned_ids.py), and bundle.sig
 where bundles are signed (signing.py); a service has no use for the first.
 
@@ -34,6 +35,7 @@ from derm_ml.tree import files_below
 
 HeadKind = Literal[ClassifierHead, "mask", "pairs", "reconstruction"]  # what a graph gives
 MODEL, WEIGHTS = "model.onnx", "weights.safetensors"
+GATE = "input_gate.npz"  # which images the model is fit to answer about (input_gate.py); older bundles have none
 LEARNED, SIGNATURE = "learned.json", "bundle.sig"
 LEFT_OUT = f"{WEIGHTS}.left_out"  # holds their sha256 where a bundle was copied without them, to be served
 # limits that are the same on every machine, far above what is trained here and far below what stops a server
@@ -127,6 +129,11 @@ class BundleCard(_Card):
         return self.recipe_name.split("_")[0] == "drawn"
 
     @property
+    def has_gate(self) -> bool:
+        """Whether an input gate lies beside it, which says which images the model is fit to answer about."""
+        return GATE in self.files
+
+    @property
     def point_names(self) -> tuple[str, ...]:
         """The operating points a request may name, in order, those without a threshold too."""
         return tuple(dict.fromkeys(p.name for p in (*self.operating_points, *self.unclaimed_points)))
@@ -168,8 +175,10 @@ class Bundle:
         if path.is_dir() and (odd := files_below(path, links="none", hidden=True).odd):
             raise BundleError(f"{path / odd[0].file}: {odd[0].reason}")
         card, card_path = read_card(path), path / CARD
-        if card.head != "pairs" and set(card.files) != {MODEL, WEIGHTS}:
+        if card.head != "pairs" and set(card.files) - {GATE} != {MODEL, WEIGHTS}:
             raise BundleError(f"{card_path}: names the files {sorted(card.files)}, expected {MODEL} and {WEIGHTS}")
+        if (path / GATE).exists() and not card.has_gate:
+            raise BundleError(f"{path / GATE}: {CARD} does not name it with its sha256; it was put there later")
         files = dict(card.files)
         if _left_out(path) == files.get(WEIGHTS) and not (path / WEIGHTS).exists():  # a service does not read them
             files.pop(WEIGHTS, None)

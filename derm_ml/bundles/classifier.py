@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from derm_ml.asking.answers import Fitness
 from derm_ml.bundles.attributes import Attributes, encode_attributes
 from derm_ml.bundles.calibration import calibrated, with_fellow_logits
 from derm_ml.bundles.seen import saw
@@ -31,13 +32,15 @@ class Outputs:
     logits (N, L) float32, averaged over the views, before calibration;
     probabilities (N, L) float32 in 0..1, calibrated;
     embedding (N, D) float32, the layer before the head;
-    maps (N, L, h, w) float32: Grad-CAM of every label, ≥ 0, not normalised.
+    maps (N, L, h, w) float32: Grad-CAM of every label, ≥ 0, not normalised;
+    statistics (N, S) float32: what the images look like (images/statistics.py), which the input gate judges too.
     """
 
     logits: np.ndarray
     probabilities: np.ndarray
     embedding: np.ndarray
     maps: np.ndarray
+    statistics: np.ndarray
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -59,7 +62,11 @@ class Classifier(SquarePredictor):
         logits, embedding = (np.stack([found[k] for found in seen]).mean(axis=0) for k in (0, 1))
         saw(embedding)
         maps = mean_map([found[2] for found in seen], card.views)
-        return Outputs(logits, calibrated(card, logits), embedding, maps)
+        return Outputs(logits, calibrated(card, logits), embedding, maps, self.statistics(images))
+
+    def fitness(self, outputs: Outputs) -> list[Fitness]:
+        """For each image of the outputs whether the model is fit to answer about it."""
+        return self.judged(outputs.statistics, outputs.embedding)
 
     def batches(
         self,

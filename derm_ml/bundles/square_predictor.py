@@ -10,9 +10,12 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
+from derm_ml.asking.answers import Fitness
 from derm_ml.bundles.bundle import Bundle, BundleCard, BundleError
+from derm_ml.bundles.input_gate import gate_of
 from derm_ml.bundles.session import Cores, Session, graph_errors
 from derm_ml.images.condition import square
+from derm_ml.images.statistics import statistics
 
 T = TypeVar("T")
 _KINDS = {
@@ -38,6 +41,7 @@ class SquarePredictor(ABC):
         if self.card.head not in self.heads:
             raise BundleError(f"{path} is {_KINDS[self.card.head]}, not {_KINDS[self.heads[0]]}: choose another model")
         self._session = Session(self.bundle.model, threads)
+        self.gate = gate_of(self.bundle)
         with graph_errors(self.bundle.model):
             self.warm_up()
 
@@ -65,6 +69,14 @@ class SquarePredictor(ABC):
     def squares(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """The squares (N, side, side, 3) uint8 of RGB images of any size."""
         return np.stack([self.square(image) for image in images])
+
+    def statistics(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """(N, S) float32: what RGB images of any size look like, at the size a dataset stores them."""
+        return np.stack([statistics(image, self.card.preprocessing.store_side) for image in images])
+
+    def judged(self, statistics: np.ndarray, embeddings: np.ndarray | None = None) -> list[Fitness]:
+        """Whether the model is fit to answer about images of these statistics (N, S) and embeddings (N, D)."""
+        return self.gate.judge(statistics, embeddings) if self.gate else [Fitness() for _ in statistics]
 
     def warm_up(self) -> None:
         """Answer a blank image. Raises `BundleError` for an answer of another shape, or one that is not finite."""

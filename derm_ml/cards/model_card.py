@@ -135,7 +135,7 @@ def _checks(gates: Iterable[Gate], measured: Evaluation) -> Iterable[dict[str, A
     for gate in gates:
         found = gate.check(measured)
         verdict = "passed" if found.passed else "failed" if found.evaluable else "not evaluable"
-        hazard = str(gate.hazard)
+        hazard = gate.hazard
         yield {
             "check": gate.name,
             "verdict": verdict if gate.blocking or found.passed else f"{verdict} (warns)",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from derm_ml.bundles.bundle import BundleCard
     from derm_ml.data.dataset import Dataset
 
+ABSTAINED_BECAUSE = "abstained_because"
 Images = Annotated[list[Path], typer.Argument(help="images, or folders of images", show_default=False)]
 Age = Annotated[str, typer.Option(help="age in years, applied to all images given")]
 Sex = Annotated[str, typer.Option(help="male or female, applied to all images given")]
@@ -69,6 +70,9 @@ def predict(
 ) -> None:
     """Predict images. Prints a table, JSON lines (--json) or CSV (--csv). Unreadable files are listed.
 
+    Where the model abstains (an image of something else, blurred, blank …) there is no decision; --csv holds the
+    probabilities even then.
+
     Answers are written as they come. A task that draws (masks, overlays) writes its drawings into a folder; the answer
     says where.
     """
@@ -79,7 +83,8 @@ def predict(
     options = options_from_flags(age, sex, facts, images, point=point)
     with_fellow = fellow_of(task, images, fellow)
     predictor = predictor_of(task, model)
-    wishes = wished(task, option, predictor.card)
+    # a table of answers is also what sets are scored with: abstaining has a column of its own there
+    wishes = (task.asking.whole if as_csv else {}) | wished(task, option, predictor.card)
     if point and point not in predictor.card.point_names:
         raise WrongValue(unknown("operating point", point, predictor.card.point_names, "the model has"))
     drawings = into or installation().predicted(task.name)
@@ -248,9 +253,10 @@ def _print_answers(task: Task, columns: list[str], rows: list[dict[str, Any]]) -
     hidden |= {"width", "height", "bounding_box", "overlay"}  # of a mask a person looks at the drawing
     # of a decision a person reads where it was made and why; --json and --csv have all of it
     shown = {"decision.point", "decision.why"}
+    shown |= {ABSTAINED_BECAUSE} if any(row[ABSTAINED_BECAUSE] for row in rows) else set()
     told = [n for n in columns if n in shown or n.partition(".")[0] not in hidden]
     table = Table(*(name.removeprefix("probabilities.") for name in told), title=task.title, caption=RESEARCH_USE)
     for row in rows:
-        cells = [row.get(name, "") for name in told]
+        cells = ["" if row.get(name) is None else row[name] for name in told]
         table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells))
     print_table(table)

@@ -20,6 +20,7 @@ from derm_ml.evaluation.cases import Cases
 from derm_ml.evaluation.classification_figures import CAPTIONS, figures
 from derm_ml.evaluation.classification_metrics import measure
 from derm_ml.evaluation.classification_tables import predictions_table, tables
+from derm_ml.evaluation.input_gate import QUALITY, gate_columns, gate_metrics
 from derm_ml.evaluation.notes import of_split
 from derm_ml.evaluation.probe_names import STRESS_TABLE
 from derm_ml.evaluation.probes import Probes, asked_again
@@ -60,14 +61,15 @@ def evaluate_classification(
     for point in card.operating_points:
         refuse_fitted_on(point, split, split_hash)
     measured, mistakes = measure(cases, probes), cases.confident_mistakes(MISTAKES)
+    table = predictions_table(cases, split, probes).assign(**gate_columns(classifier.fitness(predictions.outputs)))
     lost = {} if stress is None else {STRESS_TABLE: stress_table(cases, stress)}
     return Evaluation.of(
         classifier.bundle,
         dataset,
         split,
         title=task.title,
-        metrics=measured.metrics,
-        predictions=predictions_table(cases, split, probes),
+        metrics=measured.metrics | gate_metrics(table),
+        predictions=table,
         tables=tables(cases, measured, [row for _, row in mistakes]) | lost,
         figures=figures(cases, measured, mistakes, classifier, predictions)
         | {name: stress_figure(rows) for name, rows in lost.items()},
@@ -91,7 +93,7 @@ def recount_classification(
     """
     frame, outputs = saved_outputs(card, predictions, dataset, split)
     cases = Cases.lined_up(card, frame, outputs, scored_labels, _negative(task), decided_at)
-    return measure(cases, Probes.saved(card, predictions)).metrics
+    return measure(cases, Probes.saved(card, predictions)).metrics | gate_metrics(predictions)
 
 
 def saved_outputs(
@@ -103,7 +105,8 @@ def saved_outputs(
         predictions[[f"{prefix}.{label}" for label in card.labels]].to_numpy(np.float64) for prefix in ("logit", "p")
     )
     require_calibrated(card, predictions["id"].tolist(), logits, p)
-    return frame, Outputs(logits, p, np.zeros((len(p), 0)), np.zeros((len(p), len(card.labels), 0, 0)))
+    none = np.zeros((len(p), 0))
+    return frame, Outputs(logits, p, none, np.zeros((len(p), len(card.labels), 0, 0)), none)
 
 
 def repeat_classification(
@@ -114,10 +117,13 @@ def repeat_classification(
     predict: PredictRows = predict_rows,
     probed: bool = False,
 ) -> pd.DataFrame:
-    """Some cases predicted again: id, p.<label>, logit.<label>. `predict` where rows are not each asked by itself;
-    `probed`: those that were probed are probed again too.
+    """Some cases predicted again: id, p.<label>, logit.<label>, and what the input gate says.
 
+    `predict` where rows are not each asked by itself; `probed`: those that were probed are probed again too.
     Promotion holds an evaluation against it, so the graph runs again: kept predictions are not read here.
+
+    `predict` where rows are not each asked by itself. Promotion holds an evaluation against it, so the graph runs
+    again: kept predictions are not read here.
     """
     rows = dataset.split(split).set_index("id", drop=False)
     asked = rows.loc[list(ids)]
@@ -125,10 +131,11 @@ def repeat_classification(
     columns: dict[str, object] = {"id": asked["id"].to_numpy()}
     for prefix, values in (("p", outputs.probabilities), ("logit", outputs.logits)):
         columns |= {f"{prefix}.{label}": values[:, k] for k, label in enumerate(classifier.labels)}
+    columns |= gate_columns(classifier.fitness(outputs))
     if probed:
         chosen = pd.Series(asked_again(rows), rows.index).loc[asked.index].to_numpy()
         columns |= Probes.made(classifier, dataset, asked, chosen).columns()
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns).drop(columns=QUALITY, errors="ignore")  # no number
 
 
 def _negative(task: Task) -> str:

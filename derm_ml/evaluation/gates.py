@@ -12,6 +12,8 @@ from derm_ml.task import Finding, Gate
 if TYPE_CHECKING:
     from derm_ml.evaluation.record import Evaluation
 
+MOST_REFUSED = 0.03  # of a task's own images; the input gate is fitted for a third of it
+
 
 def pseudo_labels_helped(evaluation: Evaluation) -> Finding:
     """A model that learned from pseudo-labels beats its teacher on the validation split beyond the interval."""
@@ -54,4 +56,17 @@ def calibrated_within(limit: float, evaluation: Evaluation) -> Finding:
     return Finding(beyond <= limit or error.value <= chance.high, message, figures=figures)
 
 
+def real_images_are_answered(evaluation: Evaluation) -> Finding:
+    """The input gate refuses no more than 3 % of the images of the split, as far as their number tells."""
+    metric = evaluation.metrics.get("false_refusal")
+    if metric is None or metric.value is None or metric.low is None:
+        return Finding(False, "the model has no input gate, so it answers about any image: train it again")
+    passed = metric.low <= MOST_REFUSED
+    message = f"abstains from {metric.note}: {metric}"
+    return Finding(passed, message, figures={"false_refusal": metric.value})
+
+
+INPUT_GATE = Gate(
+    "real_images_are_answered", real_images_are_answered, hazard="an answer about any image, or none about real ones"
+)
 PSEUDO_LABEL_GATE = Gate("pseudo_labels_helped", pseudo_labels_helped, hazard="a model that learned its own errors")

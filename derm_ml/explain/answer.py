@@ -10,7 +10,7 @@ from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation
 from derm_ml.bundles.attributes import Attributes
 from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
-from derm_ml.explain.layers import at_size, heatmap_layers
+from derm_ml.explain.layers import at_size, heatmap_layers, withheld
 from derm_ml.explain.overlay import captioned, overlay
 from derm_ml.sentences import WrongValue, unknown
 
@@ -40,8 +40,9 @@ def explained(predictor: Classifier, image: np.ndarray, options: Mapping[str, st
     label = _label(predictor, outputs, options)
     column = predictor.labels.index(label)
     drawn = overlay(at_size(image, options), predictor.unsquared(outputs.maps[0, column], image))
-    probability = outputs.probabilities[0, column]
-    return captioned(drawn, f"{label}: {probability:.1%} (model {predictor.bundle.version})\n{RESEARCH_USE}")
+    why = withheld(predictor, outputs, options)
+    said = f"{label}: {outputs.probabilities[0, column]:.1%}" if not why else f"no answer: {why}"
+    return captioned(drawn, f"{said} (model {predictor.bundle.version})\n{RESEARCH_USE}")
 
 
 def explanation_of(

@@ -10,7 +10,7 @@ import numpy as np
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
-from derm_ml.explain.layers import at_size
+from derm_ml.explain.layers import at_size, withheld
 from derm_ml.explain.overlay import captioned, overlay
 from derm_ml.metrics.words import readable
 from derm_ml.sentences import WrongValue, unknown
@@ -44,12 +44,13 @@ def explained_findings(predictor: Classifier, asked: np.ndarray | Pair, options:
     """
     outputs = finding_of(predictor, asked)
     image = asked.first if isinstance(asked, Pair) else asked
+    why = withheld(predictor, outputs, options)
     panels = []
     for name in shown_findings(predictor, outputs, options.get("label", "")):
         column = predictor.labels.index(name)
         p, threshold = float(outputs.probabilities[0, column]), predictor.card.threshold(name)
         said = "present" if p >= threshold else "not present"
-        text = f"{readable(name)}: {p:.1%}, {said} (from {threshold:.1%})"
+        text = f"{readable(name)}: {p:.1%}, {said} (from {threshold:.1%})" if not why else f"no answer: {why}"
         drawn = overlay(at_size(image, options), predictor.unsquared(outputs.maps[0, column], image))
         panels.append(captioned(drawn, f"{text}\n{RESEARCH_USE}"))
     tallest = max(len(panel) for panel in panels)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from derm_ml.asking.answers import Explanation, Layer, Png
+from derm_ml.asking.options import ABSTAINED
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.explain.overlay import heat
 from derm_ml.images.preprocess import limit_side
@@ -19,11 +20,21 @@ def at_size(image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
     return limit_side(image, int(options.get("size") or 0))
 
 
+def withheld(predictor: Classifier, outputs: Outputs, options: Mapping[str, str]) -> str:
+    """Why no number is told of the first image of `outputs`, in a sentence; empty where they are told.
+
+    A heatmap shows where a network looked, also where its answer is worth nothing.
+    """
+    fit = predictor.fitness(outputs)[0]
+    return fit.abstained_because if fit.abstained and options.get(ABSTAINED.name) != "numbers" else ""
+
+
 def heatmap_layers(
     predictor: Classifier, outputs: Outputs, labels: Sequence[str], image: np.ndarray, options: Mapping[str, str]
 ) -> Explanation:
     """The Grad-CAM of some labels of the first image of `outputs`; `image` (H, W, 3) is that image as it was asked."""
     height, width = at_size(image, options).shape[:2]
+    silent = bool(withheld(predictor, outputs, options))
     layers = []
     for label in labels:
         column = predictor.labels.index(label)
@@ -32,7 +43,7 @@ def heatmap_layers(
         layers.append(
             Layer(
                 label=label,
-                probability=float(outputs.probabilities[0, column]),
+                probability=None if silent else float(outputs.probabilities[0, column]),
                 grid=cam.shape,
                 map=cam.astype(float).tolist(),
                 overlay=png_of((warmth * 255).astype(np.uint8)),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from derm_ml.asking.pair import Pair
+from derm_ml.asking.pair import FIRST, SECOND, Pair
 from derm_ml.bundles.bundle import CARD, MODEL, Bundle, BundleCard, BundleError
 from derm_ml.bundles.providers import CPU
 from derm_ml.images.preprocess import limit_side
@@ -22,6 +22,7 @@ from derm_ml.pairs.matching.matcher import Matcher, Numbers, Outcome
 from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.pairs.registration.register import Registrar
 from derm_ml.pairs.settings import Version
+from derm_ml.pairs.skin import no_skin
 
 IDENTITY = "identity.safetensors"  # beside the weights of a network, if there is one
 
@@ -73,8 +74,19 @@ class PairPredictor:
         return self.card.labels
 
     def __call__(self, pair: Pair) -> Outcome:
-        """The outcome of a pair of pictures of any size; its boxes are numbered as given."""
-        return self.matcher(self.stored(pair))
+        """The outcome of a pair of pictures of any size; its boxes are numbered as given.
+
+        A pair is refused if a photo without a face shows no skin.
+        """
+        stored = self.stored(pair)
+        outcome = self.matcher(stored)
+        if not outcome.accepted:
+            return outcome
+        faces = outcome.registration.faces if outcome.registration else (None, None)
+        for name, photo, face in zip((FIRST, SECOND), stored.pictures, faces, strict=True):
+            if face is None and (why := no_skin(photo)):
+                return Outcome(False, f"the {name} photo {why}", registration=outcome.registration)
+        return outcome
 
     def stored(self, pair: Pair) -> Pair:
         """The pair at the size a dataset stores pictures: what the numbers were fitted on."""

@@ -4,9 +4,10 @@
     test.outputs.probabilities, test.rows["id"]
 
 A kept table has one row an image, in the order of the manifest: id; p.<label> and logit.<label> (float32), what the
-bundle says of the image by itself, without a fellow eye; embedding (D float32); maps (L × h × w float16, as a share of
-the map's maximum) and map_maxima (L float32). A map is thus kept to 1/2048 of its maximum, in 2·L·h·w bytes: 0.3 kB for
-three labels at 7×7, less than the embedding.
+bundle says of the image by itself, without a fellow eye; embedding (D float32); statistics (S float32, what the image
+looks like, see images/statistics.py); maps (L × h × w float16, as a share of the map's maximum) and map_maxima
+(L float32). A map is thus kept to 1/2048 of its maximum, in 2·L·h·w bytes: 0.3 kB for three labels at 7×7, less than
+the embedding.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def predict_changed(classifier: Classifier, images: Iterable[np.ndarray]) -> np.
 def keep(model_folder: ModelFolder, bundle: Bundle, dataset: Dataset, split: str, outputs: Outputs) -> None:
     """Keep what the graph said of a split before its bundle was sealed, calibrated as the bundle now says."""
     rows = dataset.split(split)
-    told = Outputs(outputs.logits, calibrated(bundle.card, outputs.logits), outputs.embedding, outputs.maps)
+    told = replace(outputs, probabilities=calibrated(bundle.card, outputs.logits))
     about = About.of(KIND, bundle, dataset, split)
     write_kept(about.path(model_folder), about, _as_table(rows, bundle.card.labels, told))
 
@@ -108,6 +109,8 @@ def require_calibrated(card: BundleCard, ids: Sequence[str], logits: np.ndarray,
 
 
 def _require_calibrated(card: BundleCard, table: pa.Table) -> None:
+    if "statistics" not in table.column_names:
+        raise ValueError("it was written before predictions held image statistics")
     logits, p = (_columns(table, prefix, card.labels) for prefix in ("logit", "p"))
     require_calibrated(card, table["id"].to_pylist(), logits, p)
 
@@ -119,6 +122,7 @@ def _as_table(rows: pd.DataFrame, labels: tuple[str, ...], outputs: Outputs) -> 
     maxima = outputs.maps.max(axis=(2, 3)).astype(np.float32)
     shares = outputs.maps / np.where(maxima > 0, maxima, 1)[:, :, None, None]
     columns["embedding"] = _lists(outputs.embedding.astype(np.float32))
+    columns["statistics"] = _lists(outputs.statistics.astype(np.float32))
     columns["map_maxima"] = _lists(maxima)
     columns["maps"] = _lists(shares.astype(np.float16))
     return pa.table(columns)
@@ -131,6 +135,7 @@ def _as_outputs(table: pa.Table, labels: tuple[str, ...]) -> Outputs:
         probabilities=_columns(table, "p", labels),
         embedding=_array(table, "embedding"),
         maps=shares.astype(np.float32) * maxima[:, :, None, None],
+        statistics=_array(table, "statistics"),
     )
 
 

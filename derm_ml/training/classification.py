@@ -32,6 +32,7 @@ from derm_ml.training.classifier_samples import Selected, Targets, balance, prep
 from derm_ml.training.classifier_validation import best_by, loss_named_by, validation
 from derm_ml.training.code_version import git_commit
 from derm_ml.training.export import export_classifier
+from derm_ml.training.input_gate import GateImages, fit_gate, some_of
 from derm_ml.training.loop import Fitted, Loss, fit_network
 from derm_ml.training.members import Trained, fit_members
 from derm_ml.training.pseudo_labels import judged
@@ -138,8 +139,8 @@ def seal_trained(
 
 
 def calibrate(dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, folder: Path) -> Outputs:
-    """Seal the bundle in `folder` again, with what its own graph says of the validation split, which is returned; with
-    pseudo-labels, also with what they brought over their teacher."""
+    """Seal the bundle in `folder` again, with what its own graph says of the validation split, which is returned, and
+    with its input gate; with pseudo-labels, also with what they brought over their teacher."""
     rows, classifier = selected.validation, Classifier(folder)
     outputs = predict_rows(classifier, dataset, rows)
     said = ValidationLogits(
@@ -149,6 +150,9 @@ def calibrate(dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, ai
         dataset.fellows(rows) if recipe.patient.fellow else None,
     )
     card = calibrated_card(classifier.card, said, aim.recalls)
+    taught = predict_rows(classifier, dataset, some_of(dataset.split("train"), recipe.seed))
+    known, unseen = (GateImages(o.statistics, o.embedding) for o in (taught, outputs))
+    fit_gate(known, unseen, card.preprocessing.side).write(folder)
     if selected.given:
         outcome = judged(Classifier(selected.given.teacher), outputs, dataset, aim.scored, selected.given)
         card = card.model_copy(update={"pseudo_labels": outcome})

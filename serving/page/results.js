@@ -4,7 +4,7 @@ import { drawBox } from "./boxes.js";
 
 // Colours of Okabe and Ito: told apart with every common colour blindness; the same as in the drawings of the service.
 const STATES = { persistent: "#009e73", resolved: "#56b4e9", new: "#d55e00", not_visible: "#f0e442" };
-const ELSEWHERE = new Set(["task", "probabilities", "operating_points", "decision", "thresholds", "decisions", "fellow_share", "predicted", "present", "mask", "model_version", "dataset_md5", "matches", "first", "second"]);
+const ELSEWHERE = new Set(["task", "probabilities", "operating_points", "decision", "thresholds", "decisions", "fellow_share", "predicted", "present", "mask", "model_version", "dataset_md5", "matches", "first", "second", "abstained", "abstained_because"]);
 
 export function element(name, attributes = {}, children = []) {
   const node = document.createElement(name);
@@ -42,6 +42,7 @@ export function answerNodes(answer) {
   const nodes = [];
   const said = headline(answer);
   if (said) nodes.push(element("p", { class: "headline" }, [said]));
+  if (answer.abstained && answer.accepted === undefined) nodes.push(element("p", { class: "alert" }, [`The model abstains: ${answer.abstained_because}.`]));
   if (answer.accepted === false) nodes.push(element("p", { class: "alert" }, [`No answer: ${answer.reason}.`]));
   if (answer.probabilities) nodes.push(probabilities(answer));
   if (answer.decision) nodes.push(...decision(answer.decision));
@@ -53,6 +54,7 @@ export function answerNodes(answer) {
 }
 
 export function headline(answer) {
+  if (answer.abstained && answer.accepted === undefined) return "No answer";
   if (answer.predicted !== undefined) return readable(answer.predicted);
   if (answer.present !== undefined) return answer.present === "none" ? "No finding present" : `Present: ${answer.present.split(" + ").map(readable).join(", ")}`;
   if (answer.area_share !== undefined) return answer.area_share ? `Lesion: ${percent(answer.area_share)} of the image` : "No lesion found";
@@ -76,7 +78,7 @@ function probabilities(answer) {
   const rows = entries.map(([label, value]) => {
     const bar = element("meter", { min: 0, max: 1, value, "aria-label": `${readable(label)}: ${percent(value)}` });
     const row = [readable(label), bar, percent(value)];
-    if (answer.thresholds) row.push(percent(answer.thresholds[label]), answer.decisions[label] ? "present" : "not present");
+    if (answer.thresholds && answer.decisions) row.push(percent(answer.thresholds[label]), answer.decisions[label] ? "present" : "not present");
     if (answer.fellow_share && Object.values(answer.fellow_share).some(Boolean)) row.push(percent(answer.fellow_share[label], 0));
     return row;
   });

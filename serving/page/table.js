@@ -26,7 +26,7 @@ export function batchNodes(files, results, research) {
       cells.push(element("td", { colspan: "2", class: "refused" }, [`Refused: ${result.error}`]));
     } else {
       const best = result.answer.probabilities ? Math.max(...Object.values(result.answer.probabilities)) : result.answer.confidence;
-      cells.push(element("td", {}, [headline(result.answer)]), element("td", { class: "number" }, [best === undefined ? "" : `${(100 * best).toFixed(1)} %`]));
+      cells.push(element("td", {}, [headline(result.answer)]), element("td", { class: "number" }, [(best ?? undefined) === undefined ? "" : `${(100 * best).toFixed(1)} %`]));
     }
     return element("tr", {}, cells);
   });

@@ -11,14 +11,18 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from derm_ml import RESEARCH_USE
-from derm_ml.asking.answers import SYNTHETIC
+from derm_ml.asking.answers import NO_GATE, SYNTHETIC
+from derm_ml.synthetic.lesions import draw_lesion
 
 pytestmark = pytest.mark.slow
 
 TASKS = ("lesion_classification", "malignancy_screening", "retinal_findings", "lesion_segmentation")
+NULLED = {"bounding_box", "probabilities", "decision", "decisions", "operating_points"}  # where there is none of it
 BOX = ("left", "top", "width", "height")
 
 
@@ -34,7 +38,7 @@ def test_a_table_has_the_columns_of_the_task_whatever_the_first_answer_is(derm, 
     for row, answer in zip(rows, answers, strict=True):
         scalars = {key for key, value in answer.items() if not isinstance(value, dict | list)}
         nested = {f"{key}.{inner}" for key, value in answer.items() if isinstance(value, dict) for inner in value}
-        assert (scalars - {"bounding_box"}) | nested <= set(row), "an answer holds what the table has no column for"
+        assert (scalars - NULLED) | nested <= set(row), "an answer holds what the table has no column for"
         assert row["research_use"] == answer["research_use"] == RESEARCH_USE
         assert row["warnings"] == " ".join(answer["warnings"])
 
@@ -46,10 +50,31 @@ def test_an_answer_says_its_purpose_once_and_what_to_mind(derm, models, images):
     _, lines, err = derm(*given, "--json")
     for line in lines.splitlines():
         assert line.count(RESEARCH_USE) == line.count('"research_use"') == 1
-        assert json.loads(line)["warnings"] == [SYNTHETIC, "'age' has no effect: the model was not trained with it."]
+        unused = "'age' has no effect: the model was not trained with it."
+        assert json.loads(line)["warnings"] == [SYNTHETIC, NO_GATE, unused]
     assert (err.count(SYNTHETIC), err.count("'age' has no effect"), err.count(RESEARCH_USE)) == (1, 1, 1)
     _, out, _ = derm(*given, "--csv")
     assert all("'age' has no effect" in row["warnings"] for row in csv.DictReader(io.StringIO(out, newline="")))
+
+
+def test_a_table_holds_the_probabilities_of_every_image_and_says_where_the_model_abstains(derm, trained, tmp_path):
+    """Held-out sets are scored with such tables: a row without numbers changes the score."""
+    names = ("own", "black", "noise")
+    lesion = draw_lesion("nevus", seed=7_000_021, side=144, width=192).image
+    noise = np.random.default_rng(0).integers(0, 256, lesion.shape, np.uint8)
+    for name, image in zip(names, (lesion, np.zeros_like(lesion), noise), strict=True):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    given = ("predict", TASKS[0], *(tmp_path / f"{name}.png" for name in names), "--model", trained)
+    code, out, _ = derm(*given, "--csv")
+    rows = list(csv.DictReader(io.StringIO(out, newline="")))
+    assert (code, [row["abstained"] for row in rows]) == (0, ["False", "True", "True"])
+    assert all(float(row["probabilities.melanoma"]) >= 0 for row in rows)
+    assert [bool(row["predicted"]) for row in rows] == [True, False, False]
+    assert rows[1]["quality"] == "dark"
+    _, lines, _ = derm(*given, "--json")
+    assert [json.loads(line)["probabilities"] is None for line in lines.splitlines()] == [False, True, True]
+    _, shown, _ = derm(*given)
+    assert "the image is too dark" in " ".join(shown.split())
 
 
 def test_without_a_lesion_the_bounding_box_is_empty(derm, models, images):
@@ -66,6 +91,7 @@ def test_the_columns_and_lines_are_those_others_read(derm, models, images):
     labels = ("melanoma", "nevus", "seborrheic_keratosis")
     head = ["file", "task", "predicted", *(f"probabilities.{label}" for label in labels)]
     foot = ["model_version", "dataset_md5", "for_synthetic_images", "licences", "warnings", "research_use"]
+    foot += ["quality", "in_distribution", "abstained", "abstained_because"]
     assert out.startswith(",".join([*head, *foot]) + "\r\n")
     assert out.count("\r\n") == out.count("\n") == 4
 

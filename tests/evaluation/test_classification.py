@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn import metrics as reference
 
+from derm_ml.asking.answers import Fitness
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.bundles.classifier import Outputs
 from derm_ml.data.dataset import Dataset
@@ -64,8 +66,9 @@ def drawn(n: int = 120, head: str = "softmax", labels=LABELS, seed: int = 0):
             **{f"target.{label}": y[:, k] for k, label in enumerate(labels)},
         }
     )
+    looks = np.zeros((n, 5), np.float32)
     p = softmax(logits, axis=1) if head == "softmax" else expit(logits)
-    return frame, Outputs(logits, p.astype(np.float32), logits, logits[:, :, None, None])
+    return frame, Outputs(logits, p.astype(np.float32), logits, logits[:, :, None, None], looks)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,7 @@ def evaluated(stored):
         classifier = SimpleNamespace(
             card=the_card,
             bundle=SimpleNamespace(card=the_card, version="v1"),
+            fitness=lambda said: [Fitness()] * len(said),
             unsquared=lambda cam, image: in_picture(cam, image, the_card.preprocessing),
         )
         predictions = Predictions(dataset, split, dataset.split(split), outputs)
@@ -255,9 +259,8 @@ def test_a_broken_model_fails_loudly(evaluated):
 def test_a_constant_model_is_measured_and_its_gate_is_red(evaluated, tmp_path):
     """A collapsed network is a finding to be shown, not a crash that hides it."""
     frame, outputs = drawn()
-    same = Outputs(
-        np.zeros_like(outputs.logits), np.full_like(outputs.probabilities, 1 / 3), outputs.logits, outputs.maps
-    )
+    flat = np.full_like(outputs.probabilities, 1 / 3)
+    same = replace(outputs, logits=np.zeros_like(outputs.logits), probabilities=flat)
     result = evaluated(frame, same)
     assert result.value("auc_mean") is None
     assert "120 cases have only 1 distinct value" in result.metrics["auc_melanoma"].note

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from derm_ml.asking.answers import Answer, Said
@@ -25,9 +27,12 @@ class PointDecision(Said):
 class DiagnosisAnswer(Answer):
     """The most likely class, the probability of each, and the decision at each operating point."""
 
-    predicted: str
-    probabilities: dict[str, float] = Field(description="calibrated, by label; they add up to 1")
-    operating_points: list[PointDecision]
+    decision_fields: ClassVar = ("predicted", "operating_points")
+    number_fields: ClassVar = ("probabilities",)
+
+    predicted: str | None
+    probabilities: dict[str, float] | None = Field(description="calibrated, by label; they add up to 1")
+    operating_points: list[PointDecision] | None
 
 
 ASKING = OneImage(answer=DiagnosisAnswer, options=(AGE, SEX, LABEL, SIZE))

@@ -75,4 +75,5 @@ def _diagnosis(predictor: Classifier, outputs: Outputs, row: int) -> DiagnosisAn
         predicted=max(probabilities, key=probabilities.__getitem__),
         probabilities=probabilities,
         operating_points=points,
+        **dict(predictor.fitness(outputs)[row]),
     )

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.evaluation.gates import PSEUDO_LABEL_GATE, probabilities_are_calibrated, ranks_better_than_chance
+from derm_ml.evaluation.gates import (
+    INPUT_GATE,
+    PSEUDO_LABEL_GATE,
+    probabilities_are_calibrated,
+    ranks_better_than_chance,
+)
 from derm_ml.promotion.gates import PROBE_GATES, SUBGROUP_GATES
 from derm_ml.task import Artifact, Gate, Task
 from derm_ml.tasks.lesion_classification.asking import ASKING
@@ -41,6 +46,7 @@ TASK = Task(
     gates=(
         Gate("ranks_better_than_chance", ranks_better_than_chance, hazard="answers that say nothing"),
         Gate("probabilities_are_calibrated", probabilities_are_calibrated, False, "a probability that misleads"),
+        INPUT_GATE,
         PSEUDO_LABEL_GATE,
         *PROBE_GATES,
         *SUBGROUP_GATES,

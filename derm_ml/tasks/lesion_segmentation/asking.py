@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -49,12 +49,14 @@ class Polygons(Said):
 class Outline(Answer):
     """The mask of the lesion and its share, box and confidence."""
 
+    number_fields: ClassVar = ("area_share", "bounding_box", "confidence", "mask")
+
     width: int
     height: int
-    area_share: float = Field(description="of the image, 0 to 1")
+    area_share: float | None = Field(description="of the image, 0 to 1")
     bounding_box: BoundingBox | None = Field(description="null where there is no lesion")
-    confidence: float = Field(description="the Dice that the network expects of its mask, 0 to 1")
-    mask: Annotated[PngMask | RunLengths | Polygons, Field(discriminator="format")]
+    confidence: float | None = Field(description="the Dice that the network expects of its mask, 0 to 1")
+    mask: Annotated[PngMask | RunLengths | Polygons, Field(discriminator="format")] | None
 
 
 ASKING = OneImage(answer=Outline, options=(MASK, SIZE))

@@ -58,8 +58,8 @@ def explanation(predictor: Segmenter, image: np.ndarray, options: Mapping[str, s
 
 
 def drawings(image: np.ndarray, answer: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The mask of an answer, (H, W) uint8 of 0 and 255, and the image with its outline; nothing unless it is a PNG."""
-    if answer["mask"]["format"] != "png":
+    """The mask of an answer, (H, W) uint8 of 0 and 255, and the image with its outline; nothing without a PNG."""
+    if answer["mask"] is None or answer["mask"]["format"] != "png":
         return {}
     data = np.frombuffer(base64.b64decode(answer["mask"]["data"]), np.uint8)
     mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)

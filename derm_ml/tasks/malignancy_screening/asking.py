@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from derm_ml.asking.answers import Answer, Said
@@ -28,12 +30,15 @@ class ScreeningDecision(Said):
 class Screening(Answer):
     """The calibrated probability of malignancy and the decision at one operating point."""
 
-    predicted: str = Field(description="`malignant`, `benign` or `undecided`")
-    probabilities: dict[str, float] = Field(description="calibrated, of `malignant`")
+    decision_fields: ClassVar = ("predicted", "decision")
+    number_fields: ClassVar = ("probabilities",)
+
+    predicted: str | None = Field(description="`malignant`, `benign` or `undecided`")
+    probabilities: dict[str, float] | None = Field(description="calibrated, of `malignant`")
     prevalence: float | None = Field(
         description="share of cancers in the validation split; where cancers are rarer, the probability is too high"
     )
-    decision: ScreeningDecision
+    decision: ScreeningDecision | None
 
 
 ASKING = OneImage(answer=Screening, options=(AGE, SEX, POINT, LABEL, SIZE))

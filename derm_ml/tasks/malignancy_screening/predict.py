@@ -68,6 +68,7 @@ def _screening(predictor: Classifier, outputs: Outputs, row: int, options: Mappi
         probabilities={LABEL: probability},
         prevalence=predictor.card.prevalence.get(LABEL),
         decision=decision,
+        **dict(predictor.fitness(outputs)[row]),
     )
 
 

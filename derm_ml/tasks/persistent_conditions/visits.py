@@ -35,6 +35,8 @@ def visits_of(pair: Pair, outcome: Outcome) -> Visits:
         ],
         first=_boxes(pair.first_regions, outcome.fates[0]),
         second=_boxes(pair.second_regions, outcome.fates[1]),
+        abstained=not outcome.accepted,
+        abstained_because=outcome.reason,
     )
 
 

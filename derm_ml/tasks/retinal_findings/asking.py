@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from derm_ml.asking.answers import Answer, Said
@@ -26,14 +28,17 @@ class FindingDecision(Said):
 class Findings(Answer):
     """Probability, threshold and decision of every finding. Findings do not exclude each other."""
 
-    present: str = Field(description="the findings decided for, joined by ` + `; `none` without any")
+    decision_fields: ClassVar = ("present", "decisions", "operating_points")
+    number_fields: ClassVar = ("probabilities",)
+
+    present: str | None = Field(description="the findings decided for, joined by ` + `; `none` without any")
     fellow_share: dict[str, float] = Field(
         description="how much of the other eye's photo went into the logit of each finding; 0 for a photo sent alone"
     )
-    probabilities: dict[str, float] = Field(description="calibrated, by finding")
+    probabilities: dict[str, float] | None = Field(description="calibrated, by finding")
     thresholds: dict[str, float]
-    decisions: dict[str, bool]
-    operating_points: list[FindingDecision]
+    decisions: dict[str, bool] | None
+    operating_points: list[FindingDecision] | None
 
 
 ASKING = ImageWithFellow(answer=Findings, options=(LABEL, SIZE))

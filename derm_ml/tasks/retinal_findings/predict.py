@@ -82,4 +82,5 @@ def _findings(predictor: Classifier, outputs: Outputs, row: int, with_fellow: bo
             )
             for point in predictor.card.operating_points
         ],
+        **dict(predictor.fitness(outputs)[row]),
     )

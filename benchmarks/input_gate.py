@@ -1,0 +1,148 @@
+"""Does a classifier's input gate tell images of the task from everything else? And which detector tells it best?
+
+    python benchmarks/input_gate.py MODEL DATASET --other retina=path/to/odir5k/train --other faces=path/to/faces
+    python benchmarks/input_gate.py … --compare          # other detectors on the same embeddings
+
+MODEL is a model folder, DATASET what `derm prepare` wrote. The gate is measured as it lies in the bundle: refusals of
+the dataset's test split with the exact interval and, for each set of other images, the AUROC of the score against the
+test images and the share from which the model abstains. The test images dark, blurred and shrunk, images that show
+nothing, and images that the task draws itself are added. Nothing here was seen when the gate was fitted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from sklearn.covariance import LedoitWolf
+from sklearn.metrics import roc_auc_score
+
+from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
+from derm_ml.bundles.input_gate import unit_length
+from derm_ml.data.dataset import Dataset
+from derm_ml.evaluation.input_gate import gate_columns
+from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, read_image_file
+from derm_ml.metrics.intervals import clopper_pearson
+from derm_ml.model_folder import bundle_named
+from derm_ml.predictions.classifier import predict_rows
+from derm_ml.registry import get_task
+from derm_ml.training.input_gate import WANTED, some_of
+
+ENDINGS = {".jpg", ".jpeg", ".png"}
+K = 10
+Images = list[np.ndarray]
+
+
+def images_below(folder: Path, most: int) -> Iterator[np.ndarray]:
+    """At most `most` images that can be read, drawn with a fixed seed."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    random.Random(0).shuffle(files)
+    for path in files[:most]:
+        try:
+            yield decode(read_image_file(path), INGEST_FORMATS)
+        except ImageError as error:
+            print(f"{path}: {error}")
+
+
+def spoiled(test: Images) -> dict[str, Images]:
+    """The test images as no camera should send them, and images that show nothing."""
+    rng = np.random.default_rng(0)
+    flat = [np.full((256, 256, 3), rng.integers(0, 256, 3), np.uint8) for _ in range(30)]
+    shades = [
+        np.linspace(rng.integers(0, 256, 3), rng.integers(0, 256, 3), 256)[None].repeat(256, 0) for _ in range(30)
+    ]
+    return {
+        "black": [np.zeros((256, 256, 3), np.uint8)] * 3,
+        "one colour or a gradient": [*flat, *(shade.astype(np.uint8) for shade in shades)],
+        "noise": [rng.integers(0, 256, (256, 256, 3), np.uint8) for _ in range(60)],
+        "at 8 % of their brightness": [(image * 0.08).astype(np.uint8) for image in test],
+        **{f"blurred, sigma {s} % of the side": [_blurred(image, s / 100) for image in test] for s in (1, 2, 4)},
+        "12 pixels wide": [cv2.resize(image, (12, 12), interpolation=cv2.INTER_AREA) for image in test],
+    }
+
+
+def _blurred(image: np.ndarray, share: float) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), share * max(image.shape))
+
+
+def drawn(task_name: str, most: int) -> Images:
+    """What the task draws of itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        get_task(task_name).draw(Path(folder), most, 0)
+        return list(images_below(Path(folder), most))
+
+
+def said_of(classifier: Classifier, images: Images) -> Outputs:
+    return concatenate(classifier.batches((image, {}) for image in images))
+
+
+def detectors(train: Outputs) -> dict[str, Callable[[Outputs], np.ndarray]]:
+    """Name → how unlike the training images some images are."""
+    unit = unit_length(train.embedding)
+    whole, normed = LedoitWolf().fit(train.embedding), LedoitWolf().fit(unit)
+
+    def nearest(said: Outputs) -> np.ndarray:
+        distances = np.sort(1 - unit_length(said.embedding) @ unit.T, axis=1)
+        return distances[:, min(K, len(unit) - 1)]
+
+    return {
+        "energy of the logits": lambda said: -np.logaddexp.reduce(said.logits, axis=1),
+        "highest probability": lambda said: -said.probabilities.max(axis=1),
+        f"cosine to the {K}th neighbour": nearest,
+        "Mahalanobis, Ledoit-Wolf": lambda said: whole.mahalanobis(said.embedding),
+        "the same at unit length": lambda said: normed.mahalanobis(unit_length(said.embedding)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--other", action="append", default=[], metavar="NAME=FOLDER", help="images of something else")
+    parser.add_argument("--most", type=int, default=300, help="images of each set")
+    parser.add_argument("--compare", action="store_true", help="measure other detectors too")
+    given = parser.parse_args()
+    classifier, dataset = Classifier(bundle_named(given.model)), Dataset.open(given.dataset)
+    if classifier.gate is None:
+        parser.error(f"{given.model} has no input gate: train the model again")
+    gate, rows = classifier.gate, dataset.split("test")
+    test = predict_rows(classifier, dataset, rows)
+    images = [dataset.image(row) for row in rows.to_dict("records")]
+    sets = dict(entry.split("=", 1) for entry in given.other)
+    others = {name: list(images_below(Path(folder), given.most)) for name, folder in sets.items()}
+    others |= spoiled(images) | {"drawn by the task": drawn(dataset.task, min(given.most, 120))}
+    said = {name: said_of(classifier, found) for name, found in others.items() if found}
+
+    refused = sum(fit.abstained for fit in classifier.fitness(test))
+    low, high = clopper_pearson(refused, len(test))
+    print(f"gate: {gate.about}")
+    print(f"refused of the test split: {refused} of {len(test)}: {refused / len(test):.3f} ({low:.3f} to {high:.3f})\n")
+    print("| images | n | AUROC of the score | abstained |\n|---|---|---|---|")
+    own = gate_columns(classifier.fitness(test))["gate.in_distribution"]
+    for name, outputs in said.items():
+        columns = gate_columns(classifier.fitness(outputs))
+        area = auroc(-own, -columns["gate.in_distribution"])
+        print(f"| {name} | {len(outputs)} | {area:.4f} | {columns['gate.abstained'].mean():.3f} |")
+    if given.compare:
+        train = predict_rows(classifier, dataset, some_of(dataset.split("train"), 0))
+        validation = predict_rows(classifier, dataset, dataset.split("validation"))
+        known = detectors(train) | {"this gate": lambda o: gate.strangeness(o.statistics, o.embedding)}
+        print("\n| detector: AUROC (abstained) | test | " + " | ".join(said) + " |\n|" + "---|" * (len(said) + 2))
+        for name, measure in known.items():
+            held, mine = np.sort(measure(validation)), measure(test)
+            cut = held[-1 - int(WANTED * len(held))]
+            cells = [f"{auroc(mine, far):.3f} ({(far > cut).mean():.2f})" for far in map(measure, said.values())]
+            print(f"| {name} | {(mine > cut).mean():.3f} | " + " | ".join(cells) + " |")
+
+
+def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
+    return float(roc_auc_score(np.r_[np.zeros(len(inside)), np.ones(len(outside))], np.r_[inside, outside]))
+
+
+if __name__ == "__main__":
+    main()
