@@ -24,6 +24,8 @@ from derm_ml.promotion.verdicts import FAILED, PASSED, UNKNOWN, Verdict
 from derm_ml.registry import get_task
 from derm_ml.synthetic.planted import plant
 
+pytestmark = pytest.mark.slow  # computes for long
+
 TASK = get_task("lesion_classification")
 
 
