@@ -277,8 +277,19 @@ class ModelRegistry(dg.ConfigurableResource):
 
     @property
     def begun(self) -> bool:
-        """Whether there is a registry to ask: a question makes no database of its own."""
-        return bool(self.tracking_uri) or self._database.exists()
+        """Whether there is a registry to ask: a question makes no database of its own.
+
+        Raises `RegistryError` where a file stands in place of one of its folders.
+        """
+        if self.tracking_uri:
+            return True
+        try:
+            self._database.stat()
+        except FileNotFoundError:
+            return False
+        except NotADirectoryError:
+            raise RegistryError(f"{self._database}: a part of this path is a file, not a folder") from None
+        return True
 
     def reached(self) -> str:
         """Where the registry is, in a sentence. Raises `RegistryError` if it cannot be used; makes no database."""

@@ -79,7 +79,7 @@ WRONG = [
     ),
     (f"fit {LC} --data DATA --recipe drawn --set loss=asymmetric", "loss=asymmetric is for independent labels"),
     (f"fit {LC} --data DATA --recipe drawn --set pretrained=FILE", "is no .safetensors file or is damaged"),
-    (f"fit {LC} --data DATA --recipe drawn --set pretrained=nowhere", "there is no such file; use 'none'"),
+    (f"fit {LC} --data DATA --recipe drawn --set pretrained=nowhere", "there is no such file; use 'auto'"),
     (f"fit {LC} --data DATA --recipe drawn --set pseudo_labels=nowhere.csv", "make the table with `derm pseudo-label`"),
     (f"fit {LC} --data DATA --out M:{LC}", "holds a model of another recipe or of other data"),
     (f"fit {MS} --data DATA", f"is a dataset of {LC}, not of {MS}"),
