@@ -73,8 +73,9 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
     write_json(model.history, [asdict(report) for report in trained.history])
     with writing_bundle(model.bundle) as folder:
         seal_trained(dataset, selected, recipe, aim, trained, folder)
-        outputs = calibrate(dataset, selected, recipe, aim, folder)
-    keep(model, Bundle.open(model.bundle), dataset, "validation", outputs)  # nobody needs to predict them again
+        predicted = calibrate(dataset, selected, recipe, aim, folder)
+    for split, outputs in predicted.items():  # nobody needs to predict them again
+        keep(model, Bundle.open(model.bundle), dataset, split, outputs)
     return model.bundle
 
 
@@ -138,9 +139,14 @@ def seal_trained(
     seal(folder, card)
 
 
-def calibrate(dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, folder: Path) -> Outputs:
-    """Seal the bundle in `folder` again, with what its own graph says of the validation split, which is returned, and
-    with its input gate; with pseudo-labels, also with what they brought over their teacher."""
+def calibrate(
+    dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, folder: Path
+) -> dict[str, Outputs]:
+    """Seal the bundle in `folder` again, with what its own graph says of the validation split, and with its input gate;
+    with pseudo-labels, also with what they brought over their teacher.
+
+    Returns what was predicted of whole splits: of validation, and of training where the gate needs all of it.
+    """
     rows, classifier = selected.validation, Classifier(folder)
     outputs = predict_rows(classifier, dataset, rows)
     said = ValidationLogits(
@@ -150,14 +156,15 @@ def calibrate(dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, ai
         dataset.fellows(rows) if recipe.patient.fellow else None,
     )
     card = calibrated_card(classifier.card, said, aim.recalls)
-    taught = predict_rows(classifier, dataset, some_of(dataset.split("train"), recipe.seed))
+    learned = dataset.split("train")
+    taught = predict_rows(classifier, dataset, some_of(learned, recipe.seed))
     known, unseen = (GateImages(o.statistics, o.embedding) for o in (taught, outputs))
     fit_gate(known, unseen, card.preprocessing.side).write(folder)
     if selected.given:
         outcome = judged(Classifier(selected.given.teacher), outputs, dataset, aim.scored, selected.given)
         card = card.model_copy(update={"pseudo_labels": outcome})
     seal(folder, card)
-    return outputs
+    return {"validation": outputs} | ({"train": taught} if len(taught) == len(learned) else {})
 
 
 def build_classifier(recipe: ClassifierRecipe, labels: int) -> ClassifierNetwork:

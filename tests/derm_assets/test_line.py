@@ -118,13 +118,15 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
 
     trained = run(definitions, instance, "retrain", run_config=TRAIN)
     assert trained.success, trained.get_step_failure_events()
-    # calibration, evaluation, heatmaps and three artifacts of embeddings: each image went through the graph once; and
-    # the test images again, when registration said what a promotion would decide
+    # calibration, input gate, evaluation, heatmaps and three artifacts of embeddings: each image went through the graph
+    # once. Of the test split it was asked of two changed images each for the probes and of eight for the stresses, and of
+    # the images as they are but without age and sex; and images and probes again, when registration said what a
+    # promotion would decide
     n = latest(instance, "evaluation")["n"]
-    assert Counter(predicted.values()) == {1: len(predicted) - n, 2: n}
+    images = len(Dataset.open(prepared).manifest)
+    assert Counter(predicted.values()) == {1: images - n + 8 * n, 2: 2 * n, 3: n}
     assert latest(instance, "registered_model")["would_be_promoted"] is True
     assert "there is no champion yet" in latest(instance, "registered_model")["promotion"]
-    assert len(predicted) == len(Dataset.open(prepared).manifest)
     told = [e for e in trained.all_events if e.event_type_value == "ASSET_OBSERVATION"]
     assert len(told) == RECIPE["epochs"]  # told while the training went on
     assert {"auc_mean", "train_loss"} <= set(told[0].asset_observation_data.asset_observation.metadata)
