@@ -166,7 +166,7 @@ def test_a_run_that_failed_with_a_reason_is_not_started_again(installation):
     [
         (
             {"drawn": {"optimiser": {"epochs": -3}}},
-            "epochs of original value -3 failed:\n.*greater than or equal to 1, not -3",
+            "epochs of original value -3 failed:\n.*write 1 or more, not -3",
         ),
         ({"drawn": {"epohcs": 3}}, r"there is no setting 'epohcs' \(did you mean 'optimiser.epochs'\?\)"),
         ({"drwan": {}}, 'unexpected config entry "drwan"'),

@@ -287,7 +287,7 @@ def test_the_gate_of_calibration_knows_what_chance_gives(evaluated, n, boast, pa
     frame, outputs = drawn(n, "sigmoid", ("malignant",))
     frame["group"] = frame["id"]
     frame["target.malignant"] = (rng.random(n) < np.clip(p - boast, 0, 1)).astype(float)
-    said = Outputs(np.log(p / (1 - p))[:, None], p[:, None], outputs.embedding, outputs.maps)
+    said = replace(outputs, logits=np.log(p / (1 - p))[:, None], probabilities=p[:, None])
     result = evaluated(frame, said, card("sigmoid", ("malignant",)))
     if n == 40:
         assert result.value("ece") > 0.10
