@@ -28,7 +28,7 @@ help:
 	@echo "make dev     the Dagster UI with everything in it"
 	@echo "make train   TASK=$(TASK): Materialize all of a task, without the UI"
 	@echo "make automate TASK=$(TASK): retrain on new data by itself; DO=off, DO=status"
-	@echo "make serve   TASK=$(TASK): serve the champion on 127.0.0.1:3000"
+	@echo "make serve   all released tasks on 127.0.0.1:3000; TASK=$(TASK): that one alone"
 	@echo "make mlflow  the MLflow UI on 127.0.0.1:5000"
 	@echo "make audit | licences | sbom    known vulnerabilities, licences, CycloneDX bills of materials"
 
@@ -75,8 +75,9 @@ train: install
 automate: install
 	@$(PRIVATE) $(BIN)/python -m derm_assets.automate $(TASK) $(DO)
 
+# without a TASK from the command line or the environment: all of them
 serve: install
-	$(PRIVATE) $(BIN)/python -m serving $(TASK)
+	$(PRIVATE) $(BIN)/python -m serving $(if $(filter file,$(origin TASK)),,$(TASK))
 
 mlflow: install
 	$(PRIVATE) registry=$$($(BIN)/python -m derm_ml.places registry) && \

@@ -74,7 +74,7 @@ def main() -> None:
         f"  explanation {explained}\n"
         "  Dagster UI  make dev DEMO=1      http://127.0.0.1:3001\n"
         "  MLflow UI   make mlflow DEMO=1   http://127.0.0.1:5000\n"
-        "  endpoint    make serve DEMO=1    http://127.0.0.1:3000/predict\n"
+        "  endpoint    make serve DEMO=1    http://127.0.0.1:3000/lesion_classification/predict\n"
         "\nYour own images: put the folder as downloaded into data/raw/lesion_classification/<its name>/, "
         "then `make dev`.",
         soft_wrap=True,

@@ -11,16 +11,13 @@ from derm_ml.bundles.bundle import BundleCard
 from derm_ml.task import Task
 from serving.answers import ModelFacts, OptionFacts, ServiceCard
 from serving.engine import Engine
-from serving.guard import METHODS
+from serving.guard import methods_of
 from serving.page import FOLDER
-
-QUESTIONS = ("/match", "/predict")
 
 
 def paths_of(task: Task) -> list[str]:
     """The paths of a task's service; the other kind's question is not among them."""
-    others = [path for path in QUESTIONS if path != task.asking.path]
-    return [path for path in METHODS if path not in others and not path.startswith(FOLDER)]
+    return [path for path in methods_of(task.asking.path) if not path.startswith(FOLDER)]
 
 
 def service_card(engine: Engine) -> dict[str, Any]:

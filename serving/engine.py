@@ -94,14 +94,19 @@ def load_predictor(task: Task, files: Files) -> Predictor:
     return predictor
 
 
+def queue_of(limits: Limits, metrics: Metrics) -> FairQueue:
+    """The queue before the threads of a service."""
+    return FairQueue(THREADS, limits.waiting, limits.waiting_seconds, lambda n: metrics.waiting.set(n))
+
+
 class Engine:
     """One task and the model that answers for it, if there is one.
 
     `unready` says in a sentence why there is none, `refused` why the newest release is not the one that answers; both
-    are empty if there is nothing to say.
+    are empty if there is nothing to say. The engines of a suite share one `queue`.
     """
 
-    def __init__(self, task: Task, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, task: Task, limits: Limits, metrics: Metrics, queue: FairQueue | None = None) -> None:
         self.task = task
         self.metrics = metrics
         self.shadow = Shadow(task, metrics)
@@ -109,7 +114,7 @@ class Engine:
         self.unready, self.refused = NO_MODEL, ""
         self._current: Loaded | None = None
         self._bentos: WeakKeyDictionary[Predictor, str] = WeakKeyDictionary()
-        self._queue = FairQueue(THREADS, limits.waiting, limits.waiting_seconds, lambda n: metrics.waiting.set(n))
+        self._queue = queue or queue_of(limits, metrics)
 
     @property
     def predictor(self) -> Predictor | None:
@@ -173,6 +178,11 @@ class Engine:
     def withdraw(self) -> None:
         """Let no request take the model any more; those that hold it are answered."""
         self._current, self.unready, self.refused = None, WITHDRAWN, ""
+        self.metrics.serves_none()
+
+    def let_go(self) -> None:
+        """Free the memory of the model as soon as no request holds it; nothing is wrong with it."""
+        self._current, self.unready, self.refused = None, "", ""
         self.metrics.serves_none()
 
     def ready(self) -> Predictor:

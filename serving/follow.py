@@ -43,6 +43,7 @@ class Follower:
         self.engine = engine
         self.code = code
         self._seen: tuple[int, int] | None = None
+        self.answered = ""  # the last Bento that answered here
         self._task: asyncio.Task[None] | None = None
 
     def look(self) -> None:
@@ -50,6 +51,33 @@ class Follower:
         if (seen := file_identity(release_file(self.engine.task.name))) == self._seen:
             return
         self._seen = seen
+        self._serve("switched")
+
+    def load(self) -> None:
+        """Serve what is released though the engine has no model: it was let go, or never loaded.
+
+        A release that is refused does not cost the one before its place: the Bento that answered here last is opened
+        again. Where nothing can be opened, `unready` of the engine says why.
+        """
+        self.engine.unready = ""
+        self._seen = file_identity(release_file(self.engine.task.name))
+        self._serve("loaded")
+        if self.engine.predictor is None and not self.engine.unready:
+            self._serve_again()
+
+    def _serve_again(self) -> None:
+        why = self.engine.refused
+        try:
+            if self.answered:
+                self.engine.switch(self._opened(self.answered))
+                self.engine.refused = why
+                return
+        except (DermError, BentoMLException, OSError) as error:
+            logger.error("%s cannot be opened again: %s", self.answered, error)
+        self.engine.unready = why.replace(GOES_ON, NONE_BEFORE)
+
+    def _serve(self, outcome: str) -> None:
+        """Open what is released and let it answer; `outcome` counts that it does."""
         tag = ""
         try:
             tag = read_release(self.engine.task.name)
@@ -61,6 +89,7 @@ class Follower:
             self._refuse(tag, "restart_needed", error)
         except ReleaseWithdrawn as error:
             self.engine.withdraw()
+            self.answered = ""
             self.engine.metrics.swaps.labels("withdrawn").inc()
             logger.error("nothing is served any more: %s", error)
         except NotReleased as error:
@@ -68,7 +97,8 @@ class Follower:
         except (DermError, BentoMLException, OSError) as error:
             self._refuse(tag, "refused", error)
         else:
-            self.engine.metrics.swaps.labels("switched").inc()
+            self.answered = tag
+            self.engine.metrics.swaps.labels(outcome).inc()
             logger.info("now serving %s", tag)
 
     async def start(self) -> None:
@@ -96,9 +126,10 @@ class Follower:
         logger.error("the release %s is not served, %s goes on: %s", tag, self.engine.bento, error)
 
 
+GOES_ON, NONE_BEFORE = "the one before goes on", "and there is none before that could answer"
 # told to anybody who asks /readyz; the log names files
 _SENTENCES = {
-    "refused": "the newest release was refused, the one before goes on; see the server's log",
+    "refused": f"the newest release was refused, {GOES_ON}; see the server's log",
     "restart_needed": "the newest release was built from other code; start the service again to serve it",
 }
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import anyio
@@ -39,6 +39,7 @@ METHODS = {
     "/metrics": ("GET", "HEAD"),
     **{FOLDER + name: ("GET", "HEAD") for name in ASSETS},
 }
+QUESTIONS = ("/match", "/predict")  # each task is asked at one of them
 PROBES = ("/livez", "/healthz", "/readyz")  # asked by orchestrators that hold no token; they tell nothing
 UNKNOWN = "/unknown"
 GONE = 499  # nobody reads it; it tells abandoned requests apart in the metrics, as nginx does
@@ -69,29 +70,58 @@ def refusal(status: int, sentence: str, headers: dict[str, str] | None = None) -
     return JSONResponse({"error": sentence}, status, {**HEADERS, **(headers or {})})
 
 
+Methods = Mapping[str, tuple[str, ...]]  # of each path that a service has
+
+
+def methods_of(question: str) -> Methods:
+    """The paths of a service whose task is asked at `question`."""
+    return {path: methods for path, methods in METHODS.items() if path == question or path not in QUESTIONS}
+
+
+def methods_of_suite(questions: Mapping[str, str]) -> Methods:
+    """The paths of a suite: its own, and below each task's name those of the task; `questions` by task."""
+    own = {path: METHODS[path] for path in METHODS if path not in (*QUESTIONS, "/explain", "/similar")}
+    below = {f"/{task}": METHODS["/"] for task in questions}
+    for task, question in questions.items():
+        below |= {f"/{task}{path}": methods for path, methods in methods_of(question).items()}
+    return {**own, **below}
+
+
+def task_and_rest(path: str, tasks: Collection[str]) -> tuple[str, str]:
+    """The task of a suite that a path belongs to, and the path below it; ("", path) for every other path."""
+    first, slash, rest = path[1:].partition("/")
+    return (first, slash + rest) if first in tasks else ("", path)
+
+
 class KnownPaths:
     """Renames every path the service does not have to `/unknown`, before anything logs or counts it.
 
-    Every answer carries the request's id as `X-Request-Id`; every refusal is counted with its reason.
+    Every answer carries the request's id as `X-Request-Id`; every refusal is counted with its reason, in a suite by the
+    metrics `of_task` its path is of.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, methods: Methods = METHODS, of_task: Mapping[str, Metrics] | None = None
+    ) -> None:
         self.app = app
         self.metrics = metrics
+        self.methods = methods
+        self.of_task = of_task or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and scope["path"] not in METHODS:
+        if scope["type"] in ("http", "websocket") and scope["path"] not in self.methods:
             scope = {**scope, "path": UNKNOWN, "raw_path": UNKNOWN.encode()}
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         request = begin(scope["headers"])
+        task, path = task_and_rest(scope["path"], self.of_task)
 
         async def identified(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], (b"x-request-id", request.id.encode())]}
-                if (status := message["status"]) >= 400 and scope["path"] not in PROBES:
+                if (status := message["status"]) >= 400 and path not in PROBES:
                     request.reason = request.reason or REASONS.get(status, "other")
-                    self.metrics.refusals.labels(status, request.reason).inc()
+                    self.of_task.get(task, self.metrics).refusals.labels(status, request.reason).inc()
             await send(message)
 
         await self.app(scope, receive, identified)
@@ -110,8 +140,8 @@ class Guard:
 
     Every request but the probes must carry one of `tokens` as `Authorization: Bearer …`; without any token only
     connections to a loopback address are answered, and only under a name of this machine: a page in a browser whose
-    own name was made to point here (DNS rebinding) sends its own. `hosts` are further names that are right; `absent`
-    are paths that this service's task does not have.
+    own name was made to point here (DNS rebinding) sends its own. `hosts` are further names that are right; `methods`
+    those of each path there is. A suite names its `tasks`: `readiness` is asked for one of them, or for "".
     """
 
     def __init__(
@@ -119,16 +149,18 @@ class Guard:
         app: ASGIApp,
         tokens: Tokens,
         limits: Limits,
-        readiness: Callable[[], Readiness],
+        readiness: Callable[[str], Readiness],
         hosts: Collection[str] = (),
-        absent: Collection[str] = (),
+        methods: Methods = METHODS,
+        tasks: Collection[str] = (),
     ) -> None:
         self.app = app
         self.tokens = tokens
         self.limits = limits
         self.readiness = readiness
         self.hosts = frozenset(host.lower() for host in hosts)
-        self.methods = {path: methods for path, methods in METHODS.items() if path not in absent}
+        self.methods = methods
+        self.tasks = frozenset(tasks)
         self.patience = Patience()
         self.buffered = 0
 
@@ -138,6 +170,9 @@ class Guard:
         answer = await self._refuse(scope) or self._probe(scope)
         if answer is not None:
             return await answer(scope, receive, send)
+        task, path = task_and_rest(scope["path"], self.tasks)
+        if task and path in (*PROBES, "/metrics"):  # of a suite they are those of its one process
+            scope = {**scope, "path": path, "raw_path": path.encode()}
         body = _Body(self, receive)
         begun = False
 
@@ -160,10 +195,10 @@ class Guard:
 
     async def _refuse(self, scope: Scope) -> JSONResponse | None:
         path = scope["path"]
-        if path not in PROBES and (refused := await self._stranger(scope)) is not None:
+        if task_and_rest(path, self.tasks)[1] not in PROBES and (refused := await self._stranger(scope)) is not None:
             return refused
         if path not in self.methods:
-            told = ", ".join(known for known in self.methods if not known.startswith(FOLDER))
+            told = ", ".join(known for known in self.methods if FOLDER not in known)
             return refusal(404, f"there is no such path here; there are {told}")
         if scope["method"] not in self.methods[path]:
             allowed = ", ".join(self.methods[path])
@@ -172,9 +207,10 @@ class Guard:
 
     def _probe(self, scope: Scope) -> JSONResponse | None:
         """The answer to /readyz. A refused release does not make a service unready: the model before goes on."""
-        if scope["path"] != "/readyz":
+        task, path = task_and_rest(scope["path"], self.tasks)
+        if path != "/readyz":
             return None
-        found = self.readiness()
+        found = self.readiness(task)
         if found.unready:
             because("no_model")
             return refusal(503, found.unready)
@@ -186,7 +222,7 @@ class Guard:
             return refusal(421, sentence)
         if self.tokens:
             accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
-            if is_page(scope["path"], accept.decode("latin-1")):
+            if is_page(task_and_rest(scope["path"], self.tasks)[1], accept.decode("latin-1")):
                 return None  # it holds nothing of the model; what it asks for needs the token
             given = [value for name, value in scope["headers"] if name == b"authorization"]
             scheme, _, secret = (given[0] if len(given) == 1 else b"").partition(b" ")

@@ -17,15 +17,26 @@ FOLLOW = "DERM_FOLLOW"  # set: the service follows the release file and exchange
 SHADOW = "DERM_SHADOW"  # the tag of a Bento whose model is asked in the shadow
 RUN = "DERM_RUN"  # where servers keep what they write while they run; by default in the BentoML home
 HOSTS = "DERM_HOSTS"  # names, separated by commas, under which the service may be asked besides those of this machine
+MODELS = "DERM_SUITE_MODELS"  # how many models a suite keeps in memory
+KEPT_MODELS = 3  # by default; a process holds some 200 MB, and a ResNet-18 with its session some 100 MB more
 
 
 class CannotServe(DermError):
     """The service cannot be started as asked; the message says what to change."""
 
 
+def models_kept() -> int:
+    """How many models a suite keeps in memory. Raises `CannotServe` for what is no such number."""
+    given = os.environ.get(MODELS, "").strip() or str(KEPT_MODELS)
+    if not given.isdecimal() or not 1 <= int(given[:6]) <= 1000:
+        raise CannotServe(f"{MODELS} is '{given[:20]}'; write how many models stay in memory, such as {KEPT_MODELS}")
+    return int(given)
+
+
 def serve_command(tag: str, host: str, port: int) -> list[str]:
-    """`bentoml serve` of this Python, for a process without a shell."""
-    return [sys.executable, "-m", "bentoml", "serve", tag, "--host", host, "--port", str(port)]
+    """`bentoml serve` of this Python, for a process without a shell; without a `tag` of a Bento, of the suite."""
+    what = [tag] if tag else ["serving.suite_service:svc", "--working-dir", str(Path(__file__).resolve().parents[1])]
+    return [sys.executable, "-m", "bentoml", "serve", *what, "--host", host, "--port", str(port)]
 
 
 def serve_environment(run: Path) -> dict[str, str]:

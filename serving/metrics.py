@@ -5,10 +5,10 @@ No label holds anything a client sent: labels are those of the model, reasons ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from derm_ml.bundles import providers
 
@@ -34,7 +34,7 @@ class Metrics:
 
     @cached_property
     def swaps(self) -> Counter:
-        """`outcome`: `switched`, `refused`, `restart_needed` or `withdrawn`."""
+        """`outcome`: `switched`, `refused`, `restart_needed` or `withdrawn`; in a suite also `loaded` and `let_go`."""
         return self._counter("releases", "Releases met while running, by outcome", "outcome")
 
     @cached_property
@@ -101,14 +101,45 @@ class Metrics:
     def _counter(self, name: str, said: str, *labels: str) -> Counter:
         from prometheus_client import Counter
 
-        return Counter(name, said, labels, namespace=self.namespace)
+        return self._made(Counter, name, said, labels)
 
     def _gauge(self, name: str, said: str, *labels: str) -> Gauge:
         from prometheus_client import Gauge
 
-        return Gauge(name, said, labels, namespace=self.namespace, multiprocess_mode="livemostrecent")
+        return self._made(Gauge, name, said, labels, multiprocess_mode="livemostrecent")
 
     def _histogram(self, name: str, said: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         from prometheus_client import Histogram
 
-        return Histogram(name, said, labels, namespace=self.namespace, buckets=buckets)
+        return self._made(Histogram, name, said, labels, buckets=buckets)
+
+    def _made(self, kind: Callable[..., Any], name: str, said: str, labels: tuple[str, ...], **options: object) -> Any:
+        return kind(name, said, labels, namespace=self.namespace, **options)
+
+
+class TaskMetrics(Metrics):
+    """The metrics of one task of a suite: those of a service, with the label `task` before the others.
+
+    `made` holds what all tasks of the suite count in, by name.
+    """
+
+    def __init__(self, namespace: str, task: str, made: dict[str, Any]) -> None:
+        super().__init__(namespace)
+        self.task = task
+        self.made = made
+
+    def _made(self, kind: Callable[..., Any], name: str, said: str, labels: tuple[str, ...], **options: object) -> Any:
+        if name not in self.made:
+            self.made[name] = super()._made(kind, name, said, ("task", *labels), **options)
+        return _OfTask(self.made[name], self.task) if labels else self.made[name].labels(self.task)
+
+
+class _OfTask:
+    """A metric whose first label is known."""
+
+    def __init__(self, metric: Any, task: str) -> None:
+        self.metric = metric
+        self.task = task
+
+    def labels(self, *values: object) -> Any:
+        return self.metric.labels(self.task, *values)

@@ -6,6 +6,7 @@ without the labels and operating points of a loaded model).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -171,10 +172,10 @@ def _form(parts: tuple[Part, ...]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _probes() -> dict[str, Any]:
+def _probes(start: type = ServiceCard) -> dict[str, Any]:
     text = {"text/plain": {"schema": {"type": "string"}}}
     page = {"text/html": {"schema": {"type": "string"}}}
-    card = {"application/json": {"schema": _ref(ServiceCard)}}
+    card = {"application/json": {"schema": _ref(start)}}
     said = {"ready": {"type": "boolean"}, "release": {"type": "string"}}
     ready = {"application/json": {"schema": {"type": "object", "properties": said, "required": list(said)}}}
     return {
@@ -214,3 +215,30 @@ def _any_of(models: Iterable[type]) -> dict[str, Any]:
 
 def _ref(model: type) -> dict[str, str]:
     return {"$ref": REF.format(model=model.__name__)}
+
+
+def described_suite(of_tasks: dict[str, dict[str, Any]], card: type) -> dict[str, Any]:
+    """The description of a suite with the documents of its tasks; `card` is the model that its `GET /` answers with."""
+    _, own = models_json_schema([(card, "validation"), (Refusal, "validation")], ref_template=REF)
+    schemas: dict[str, Any] = dict(own["$defs"])
+    paths = _probes(card)
+    for task, described in of_tasks.items():
+        kind = "".join(word.capitalize() for word in task.split("_"))
+        renamed = json.loads(json.dumps(described).replace(REF.format(model=""), REF.format(model=kind)))
+        schemas |= {kind + name: schema for name, schema in renamed["components"]["schemas"].items()}
+        for path, methods in renamed["paths"].items():
+            for asked in methods.values():
+                asked |= {"operationId": f"{task}_{asked['operationId']}", "tags": [task]}
+            paths[f"/{task}{path}"] = methods
+    first = next(iter(of_tasks.values()))
+    return {
+        **first,
+        "info": {
+            "title": "derm",
+            "version": API_VERSION,
+            "summary": "all released tasks in one service, each below its name",
+            "description": RESEARCH_USE,
+        },
+        "paths": paths,
+        "components": {**first["components"], "schemas": schemas},
+    }

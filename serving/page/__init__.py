@@ -22,6 +22,7 @@ ASSETS = {
     "boxes.js": "text/javascript",
     "results.js": "text/javascript",
     "table.js": "text/javascript",
+    "tasks.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 FOLDER = "/page/"
@@ -48,7 +49,7 @@ def wants_page(accept: str) -> bool:
 
 def is_page(path: str, accept: str) -> bool:
     """Whether a request is for the page, which holds nothing that a token protects, and not for what it shows."""
-    return path.startswith(FOLDER) or (path == "/" and wants_page(accept))
+    return path.startswith(FOLDER) or (path in ("/", "") and wants_page(accept))  # "": before it is sent on to "/"
 
 
 def start_page() -> Response:
@@ -67,7 +68,7 @@ def page_routes() -> list[Route]:
 
 
 async def _asset(request: Request) -> Response:
-    name = request.url.path.removeprefix(FOLDER)
+    name = request.url.path.rpartition("/")[2]  # a suite has them below each task too
     return Response(_read(name), media_type=ASSETS[name], headers={**PAGE_HEADERS, "Cache-Control": "no-cache"})
 
 

@@ -1,12 +1,17 @@
 // Talks to the service. Nothing is kept: the token lives in this module until the page is closed.
 
 let token = "";
+let base = ""; // of a suite: the folder of the task that was chosen
 
 export class Refusal extends Error {
   constructor(status, sentence) {
     super(sentence);
     this.status = status;
   }
+}
+
+export function useTask(address) {
+  base = address;
 }
 
 export function useToken(value) {
@@ -38,11 +43,14 @@ async function sentence(response) {
 
 function address(path, options) {
   const given = Object.entries(options).filter(([, value]) => value !== "");
-  return given.length ? `${path.slice(1)}?${new URLSearchParams(given)}` : path.slice(1);
+  return given.length ? `${base}${path.slice(1)}?${new URLSearchParams(given)}` : base + path.slice(1);
 }
 
-// What the service is: the same JSON that machines get.
-export const readCard = () => send("./");
+// What the service is, or the task that was chosen: the same JSON that machines get.
+export const readCard = () => send(base || "./");
+
+// What the suite is, whichever task was chosen.
+export const readSuite = () => send("./");
 
 // One question: a file, or the named parts of a form.
 export function ask(path, parts, options = {}) {

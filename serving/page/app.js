@@ -1,25 +1,73 @@
 // The page of one service: it is built from what the service says of itself, so that it fits every task.
 
-import { ask, askBatch, readCard, Refusal, useToken } from "./api.js";
+import { ask, askBatch, readCard, readSuite, Refusal, useTask, useToken } from "./api.js";
 import { BoxEditor } from "./boxes.js";
 import { loaded, pastedFiles, Slot } from "./image.js";
 import { answerNodes, element, facts, matched, neighbourNodes, overlaid, readable } from "./results.js";
 import { batchNodes } from "./table.js";
+import { isUsable, mark, taskNodes } from "./tasks.js";
 
 const BATCH_BYTES = 60 * 2 ** 20; // a little less than one request may have
 const at = (id) => document.getElementById(id);
 let card = null;
 let slots = [];
 let editors = {};
+let turns = 0; // a task was chosen: what an earlier one still answers is not shown
 
 async function start() {
+  let found;
   try {
-    card = await readCard();
+    useTask("");
+    found = await readCard();
   } catch (error) {
     if (error.status === 401) return askForToken();
     return refuse(error);
   }
   at("access").hidden = true;
+  if (!found.tasks) return showService(found);
+  at("subtitle").textContent = "Choose a task.";
+  showTasks(found);
+  await chosenInAddress(found);
+}
+
+function showTasks(suite) {
+  const focused = at("task-list").contains(document.activeElement) ? document.activeElement.dataset.task : null;
+  at("tasks").hidden = false;
+  at("task-list").replaceChildren(...taskNodes(suite.tasks, (name) => (location.hash = name)));
+  mark(at("task-list"), card?.task);
+  at("task-list").querySelector(`[data-task="${focused}"]`)?.focus();
+}
+
+// The address names the task, so that it can be kept as a bookmark and the browser's way back works.
+async function chosenInAddress(suite) {
+  const name = location.hash.slice(1);
+  const task = suite.tasks.find((one) => one.task === name);
+  if (!task || card?.task === name) return;
+  const turn = ++turns;
+  clear();
+  card = null;
+  at("question").hidden = at("about").hidden = true;
+  mark(at("task-list"), name);
+  if (!isUsable(task)) {
+    at("title").textContent = task.title;
+    at("subtitle").textContent = "No model is ready.";
+    return refuse(new Refusal(503, `${task.why[0].toUpperCase()}${task.why.slice(1)}.`));
+  }
+  at("subtitle").textContent = `Loading the model of ${task.title} …`;
+  useTask(task.address);
+  try {
+    const found = await readCard();
+    if (turn !== turns) return;
+    showService(found);
+  } catch (error) {
+    if (turn === turns) refuse(error);
+  }
+  const now = await readSuite();
+  if (turn === turns) showTasks(now); // another model may have been let go for this one
+}
+
+function showService(found) {
+  card = found;
   document.title = `${card.title} · derm`;
   at("title").textContent = card.title;
   at("subtitle").textContent = card.ready ? `Model ${card.model_version}` : "No model is ready.";
@@ -63,10 +111,12 @@ function showOptions() {
   const unused = card.options.filter(({ used, for_programs }) => !used && !for_programs).map(({ name }) => readable(name).toLowerCase());
   at("unused").hidden = !unused.length;
   at("unused").textContent = `This model does not use: ${unused.join(", ")}.`;
+  const shown = [];
   for (const option of card.options) {
     if (!option.used || option.for_programs || !option.paths.includes(card.asked_at)) continue;
-    at("options").append(field(option));
+    shown.push(field(option));
   }
+  at("options").replaceChildren(...shown);
 }
 
 function field(option) {
@@ -86,7 +136,7 @@ function field(option) {
 function showFacts() {
   const { model } = card;
   const licences = Object.entries(model.image_licences).map(([name, n]) => `${name} (${n})`).join(", ");
-  at("about-facts").replaceWith(
+  at("about-facts").replaceChildren(
     facts([
       ["Task", readable(card.task)],
       ["Labels", card.labels.map(readable).join(", ")],
@@ -109,17 +159,19 @@ function chosenOptions() {
 
 async function analyse() {
   const [main] = slots;
+  const turn = turns;
   busy(true);
   try {
     const nodes = main.files.length > 1 ? await several(main.files) : await one();
+    if (turn !== turns) return;
     at("result-body").replaceChildren(...nodes);
     at("result").hidden = false;
     at("result").focus();
     at("status").textContent = "Done.";
   } catch (error) {
-    refuse(error);
+    if (turn === turns) refuse(error);
   } finally {
-    busy(false);
+    if (turn === turns) busy(false);
   }
 }
 
@@ -210,12 +262,22 @@ at("question-form").addEventListener("submit", (event) => {
   event.preventDefault();
   analyse();
 });
-at("question-form").addEventListener("reset", () => {
+function clear() {
   editors = {};
   for (const slot of slots) slot.clear();
   at("analyse").disabled = true;
   at("result").hidden = at("alert").hidden = true;
   at("status").textContent = "";
+}
+
+at("question-form").addEventListener("reset", clear);
+window.addEventListener("hashchange", async () => {
+  if (at("tasks").hidden) return;
+  try {
+    await chosenInAddress(await readSuite());
+  } catch (error) {
+    refuse(error);
+  }
 });
 at("access-form").addEventListener("submit", (event) => {
   event.preventDefault();

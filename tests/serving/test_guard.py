@@ -78,7 +78,7 @@ def asgi_call(app, messages, path="/predict", headers=(), server=("127.0.0.1", 3
 
 
 def guarded(app, token="", **limits):
-    return Guard(app, Tokens(token), Limits(**limits), lambda: Readiness(""))
+    return Guard(app, Tokens(token), Limits(**limits), lambda _: Readiness(""))
 
 
 def test_a_body_that_does_not_come_is_ended():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -62,17 +61,6 @@ def photos(tmp_path_factory, picture) -> dict[str, Path]:
 def analysed(page) -> None:
     page.click("#analyse")
     page.wait_for_selector("#result:not([hidden])")
-
-
-def faults(page) -> list[str]:
-    """What axe calls serious or critical (WCAG 2.2 A and AA)."""
-    source = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-    page.evaluate(f"() => {{ {source} }}")  # by the debugger: the page's own policy would refuse it
-    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-    found = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", tags)
-    return [
-        f"{v['id']}: {v['nodes'][0]['html']}" for v in found["violations"] if v["impact"] in ("serious", "critical")
-    ]
 
 
 def test_one_image_is_answered_as_by_the_api_with_heatmap_evidence_and_neighbours(open_page, lesions, photos):
@@ -150,15 +138,15 @@ def test_images_are_dropped_and_pasted(open_page, lesions, photos):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [{"width": 1280, "height": 900}, PHONE], ids=["desk", "phone"])
-def test_it_is_accessible_and_fits_a_phone(open_page, lesions, photos, scheme, viewport):
+def test_it_is_accessible_and_fits_a_phone(open_page, lesions, photos, axe, scheme, viewport):
     page = open_page(lesions, viewport=viewport, color_scheme=scheme)
-    assert not faults(page)
+    assert not axe(page)
     page.set_input_files("#file-image", photos["one"])
     analysed(page)
-    assert not faults(page)
+    assert not axe(page)
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     page.goto(f"{lesions}docs")
-    assert not faults(page)
+    assert not axe(page)
 
 
 def test_the_keyboard_alone_is_enough(open_page, lesions, photos):
@@ -208,7 +196,7 @@ def test_both_eyes_are_one_question(open_page, served, write_bundle, photos, tmp
         assert "30 %" in page.inner_text("tr:has-text('Melanoma')")
 
 
-def test_two_visits_are_matched_by_boxes_that_are_drawn(open_page, served, write_pair_bundle, tmp_path):
+def test_two_visits_are_matched_by_boxes_that_are_drawn(open_page, served, write_pair_bundle, axe, tmp_path):
     """One box with the mouse, one with the keyboard: the lines are the matches of the answer."""
     for name in ("first", "second"):
         Image.fromarray(draw_face(2)).save(tmp_path / f"{name}.png")
@@ -239,4 +227,4 @@ def test_two_visits_are_matched_by_boxes_that_are_drawn(open_page, served, write
                 assert state["state"].replace("_", " ").capitalize() in table
         assert answer["matches"]
         assert f"{len(answer['matches'])} matches" in page.get_attribute(".drawn", "aria-label")
-        assert not faults(page)
+        assert not axe(page)

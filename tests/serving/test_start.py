@@ -61,11 +61,18 @@ def test_an_execution_provider_that_is_not_there():
     assert "DERM_PROVIDER=abacus: the installed ONNX Runtime has cpu" in start(TASK, DERM_PROVIDER="abacus")
 
 
+def test_a_suite_with_what_is_of_one_task_or_a_bound_that_is_none():
+    assert "name the task too" in start("--shadow", f"{TASK}:there")
+    assert "DERM_SUITE_MODELS is 'many'" in start(DERM_SUITE_MODELS="many")
+    assert "DERM_SUITE_MODELS is '0'" in start(DERM_SUITE_MODELS="0")
+
+
 def test_an_open_address_without_a_token_and_a_token_that_can_be_guessed():
     write_release(TASK, f"{TASK}:there", {})
     bento_folder(f"{TASK}:there").mkdir(parents=True)
     (bento_folder(f"{TASK}:there") / "bento.yaml").touch()
     assert "without a token" in start(TASK, "--host", "0.0.0.0")
+    assert "without a token" in start("--host", "0.0.0.0")
     assert "at least 32 are needed" in start(TASK, "--host", "0.0.0.0", DERM_TOKEN="short")
     assert "is no IP address" in start(TASK, "--host", "example.org", DERM_TOKEN="x" * 32)
 
