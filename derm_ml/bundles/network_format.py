@@ -58,7 +58,10 @@ _LABELS = "one for each of the card's labels, in their order, before calibration
 _BY_HEAD: Mapping[str, Mapping[str, _Known]] = {
     "softmax": {"logits": (_OPEN, f"{_LABELS}; labels exclude each other")},
     "sigmoid": {"logits": (_OPEN, f"{_LABELS}; labels do not exclude each other")},
-    "mask": {"logits": (_OPEN, "one for each pixel of the square, before calibration; above 0 inside the outline")},
+    "mask": {
+        "logits": (_OPEN, "one for each pixel of the square, before calibration; above 0 inside the outline"),
+        "embedding": (_OPEN, "the mean of the encoder's deepest maps: images with near vectors look alike to it"),
+    },
     "reconstruction": {
         "embedding": (_OPEN, "the code of the image"),
         "reconstruction": (_PIXELS, "the square again, RGB, as the code describes it"),

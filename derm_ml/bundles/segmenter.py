@@ -9,11 +9,13 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from derm_ml.asking.answers import Fitness
 from derm_ml.bundles.calibration import calibrated
+from derm_ml.bundles.seen import saw
 from derm_ml.bundles.square_predictor import SquarePredictor
 from derm_ml.bundles.views import mean_map
 from derm_ml.images.masks import cleaned
@@ -27,13 +29,15 @@ class Segmentation:
 
     mask (H, W) uint8 of 0 and 255, in the frame of the image, cleaned as the bundle's mask rule says;
     square (S, S) float32 in 0..1, the probability of each pixel of the square the network saw, not cleaned;
-    confidence in 0..1: the Dice of the mask, if each pixel were lesion with just the probability it was given.
+    confidence in 0..1: the Dice of the mask, if each pixel were lesion with just the probability it was given;
+    fitness: whether the model is fit to say any of it, by its input gate.
     """
 
     mask: np.ndarray
     square: np.ndarray
     confidence: float
     fit: Squaring
+    fitness: Fitness = field(default_factory=Fitness)
 
     @property
     def probability(self) -> np.ndarray:
@@ -56,16 +60,28 @@ class Segmenter(SquarePredictor):
         a dataset stores images shrunk and measures masks at the original size.
         """
         frames = sizes or [image.shape[:2] for image in images]
-        return [self.framed(p, *frame) for p, frame in zip(self.probabilities(images), frames, strict=True)]
+        squares, fits = self.probabilities(images)
+        return [
+            replace(self.framed(square, *frame), fitness=fit)
+            for square, fit, frame in zip(squares, fits, frames, strict=True)
+        ]
 
-    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(N, S, S) float32 in 0..1: of each pixel of the squares the network saw of RGB images of any size."""
-        return calibrated(self.card, self.logits(images))[:, 0]
+    def probabilities(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[Fitness]]:
+        """(N, S, S) float32 in 0..1, of each pixel of the squares the network saw of RGB images of any size; and for
+        each image whether the model is fit to answer about it."""
+        logits, embeddings = self.seen(images)
+        if embeddings is not None:
+            saw(embeddings)
+        fits = self.judged(self.statistics(images), embeddings) if self.gate else [Fitness() for _ in images]
+        return calibrated(self.card, logits)[:, 0], fits
 
-    def logits(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(N, L, S, S) float32 over the squares, averaged over the views."""
-        seen = self._session.run_views(("logits",), self.squares(images), self.card.views, {})
-        return mean_map([found for (found,) in seen], self.card.views)
+    def seen(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Logits (N, L, S, S) float32 over the squares and embeddings (N, D) float32, both averaged over the views; no
+        embeddings where the graph, of an older bundle, gives none."""
+        names = ("logits", "embedding") if "embedding" in self._session.outputs else ("logits",)
+        found = self._session.run_views(names, self.squares(images), self.card.views, {})
+        logits = mean_map([outputs[0] for outputs in found], self.card.views)
+        return logits, np.stack([outputs[1] for outputs in found]).mean(axis=0) if len(names) > 1 else None
 
     def framed(self, square: np.ndarray, height: int, width: int) -> Segmentation:
         """One square of `probabilities` as a mask in a frame of the image: its own, or the one it was shrunk from."""
@@ -85,4 +101,4 @@ class Segmenter(SquarePredictor):
         return len(self.labels), side, side
 
     def _numbers(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        return self.logits(images)
+        return self.seen(images)[0]

@@ -66,6 +66,11 @@ class Session:
         """Where the graph runs: `cpu`, `cuda`, …"""
         return short_name(self._all.get_providers()[0])
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the graph gives, by name."""
+        return tuple(output.name for output in self._all.get_outputs())
+
     def use(self, cores: Cores) -> None:
         """Use the cores in this way from now on. Not while it runs."""
         self._all = self._opened(0, cores)

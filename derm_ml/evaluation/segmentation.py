@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 
 from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.data.dataset import Dataset
+from derm_ml.evaluation.input_gate import QUALITY, gate_columns, gate_metrics
 from derm_ml.evaluation.notes import of_split
 from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.explain.overlay import compared
@@ -72,14 +73,15 @@ def evaluate_segmentation(
     Every picture is asked as the endpoint would be: from its stored bytes, by the Segmenter; its mask is compared
     with the true one at the true one's own resolution. Metrics are means over pictures: `dice`, `jaccard`,
     `thresholded_jaccard`, `hd95` (pixels), `hd95_share`, `sensitivity`, `specificity`, then `empty_predictions`
-    (share of the lesions that got an empty mask) and `confidence_rank_correlation` (Spearman, with the Dice).
+    (share of the lesions that got an empty mask), `confidence_rank_correlation` (Spearman, with the Dice) and, of a
+    model with an input gate, `false_refusal`.
     The masks are those kept in `model_folder`, which are predicted if they are not there; without one predicted afresh.
     Raises `ValueError` if the split has no images.
     """
     if dataset.split(split).empty:
         raise ValueError(f"the {split} split has no images: there is nothing to measure")
     masks = masks_of(segmenter, dataset, split, model_folder)
-    table = pd.DataFrame(list(_scored(dataset, masks)))
+    table = pd.DataFrame(list(_scored(dataset, masks))).assign(**gate_columns(masks.fits))
     ranked = table.sort_values(["dice", "id"])
     worst = ranked.head(GALLERY)
     spread = ranked.iloc[np.linspace(0, len(ranked) - 1, min(GALLERY, len(ranked))).round().astype(int)]
@@ -131,7 +133,8 @@ def repeat_segmentation(segmenter: Segmenter, dataset: Dataset, ids: Sequence[st
     """
     rows = dataset.split(split).set_index("id", drop=False).loc[list(ids)]
     masks = segment_rows(segmenter, dataset, rows)
-    return pd.DataFrame(list(_scored(dataset, masks)), columns=["id", *REPEATED])
+    repeated = pd.DataFrame(list(_scored(dataset, masks)), columns=["id", *REPEATED])
+    return repeated.assign(**gate_columns(masks.fits)).drop(columns=QUALITY, errors="ignore")  # no number
 
 
 def _scored(dataset: Dataset, masks: Masks) -> Iterator[dict[str, Any]]:
@@ -165,7 +168,7 @@ def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
         why="confidence or Dice is the same for all pictures",
         limits=(-1, 1),
     )
-    return metrics
+    return metrics | gate_metrics(table)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:

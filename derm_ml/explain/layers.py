@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from derm_ml.asking.answers import Explanation, Layer, Png
+from derm_ml.asking.answers import Explanation, Fitness, Layer, Png
 from derm_ml.asking.options import ABSTAINED
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.explain.overlay import heat
@@ -25,7 +25,11 @@ def withheld(predictor: Classifier, outputs: Outputs, options: Mapping[str, str]
 
     A heatmap shows where a network looked, also where its answer is worth nothing.
     """
-    fit = predictor.fitness(outputs)[0]
+    return untold(predictor.fitness(outputs)[0], options)
+
+
+def untold(fit: Fitness, options: Mapping[str, str]) -> str:
+    """Why nothing is told of an image, in a sentence; empty where it is, or is asked for though the model abstains."""
     return fit.abstained_because if fit.abstained and options.get(ABSTAINED.name) != "numbers" else ""
 
 

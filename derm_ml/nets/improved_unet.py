@@ -109,8 +109,13 @@ class ImprovedUNet(nn.Module):
         return found[:3]
 
     def forward(self, x: Tensor) -> Tensor:
-        one, two, three = (head(maps) for head, maps in zip(self.heads, self.decode(self.encode(x)), strict=True))
-        return one + _doubled(two + _doubled(three))
+        return self.with_embedding(x)[0]
+
+    def with_embedding(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the mean of the deepest maps of the context pathway (N, 16 · width)."""
+        levels = self.encode(x)
+        one, two, three = (head(maps) for head, maps in zip(self.heads, self.decode(levels), strict=True))
+        return one + _doubled(two + _doubled(three)), levels[-1].mean(dim=(2, 3))
 
 
 def _doubled(x: Tensor) -> Tensor:

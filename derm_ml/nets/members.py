@@ -29,6 +29,11 @@ class Members(nn.Module):
         given = (images,) if attributes is None else (images, attributes)
         return torch.stack([member(*given) for member in self.members]).mean(dim=0)
 
+    def with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """As `SegmenterNetwork.with_embedding`: mean logits, the members' embeddings side by side (N, D · members)."""
+        logits, embeddings = zip(*(member.with_embedding(images) for member in self.members), strict=True)  # pyright: ignore[reportCallIssue]
+        return torch.stack(logits).mean(0), torch.cat(embeddings, dim=1)
+
     def explained(self, images: Tensor, attributes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """As `ClassifierNetwork.explained`: logits (N, L), the members' embeddings side by side (N, D · members), maps.
 

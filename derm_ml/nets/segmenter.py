@@ -25,5 +25,12 @@ class SegmenterNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(getattr(body, "std", STD)).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.body(self._normalised(images))
+
+    def with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits, and an embedding (N, D) of the images, from a body that gives one."""
+        return self.body.with_embedding(self._normalised(images))  # pyright: ignore[reportCallIssue]
+
+    def _normalised(self, images: Tensor) -> Tensor:
         x = images.permute(0, 3, 1, 2).float()  # a permuted NHWC tensor is channels_last already
-        return self.body((x - self.mean) / self.std)
+        return (x - self.mean) / self.std

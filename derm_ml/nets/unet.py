@@ -58,10 +58,16 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(channels, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.with_embedding(x)[0]
+
+    def with_embedding(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the mean of the encoder's deepest maps (N, C): what the network takes the image for."""
         *skips, maps = self.encoder(x)
+        embedding = maps.mean(dim=(2, 3))
         for up, skip in zip(self.ups, reversed(skips), strict=True):
             maps = up(maps, skip)
-        return functional.interpolate(self.head(maps), size=x.shape[2:], mode="bilinear", align_corners=False)
+        logits = functional.interpolate(self.head(maps), size=x.shape[2:], mode="bilinear", align_corners=False)
+        return logits, embedding
 
 
 def _conv(a: int, b: int) -> list[nn.Module]:

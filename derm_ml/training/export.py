@@ -39,9 +39,21 @@ def export_classifier(network: ClassifierNetwork | Members, side: int, attribute
     export_graph(network, _Explained(network), inputs, ["logits", "embedding", "maps"], folder)
 
 
+class _Embedded(nn.Module):
+    def __init__(self, network: SegmenterNetwork | Members) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.with_embedding(image)
+
+
 def export_segmenter(network: SegmenterNetwork | Members, side: int, folder: Path) -> None:
-    """Write the network's weights, and its graph: image (N, side, side, 3) uint8 → logits (N, 1, side, side)."""
-    export_graph(network, network, {"image": torch.zeros(2, side, side, 3, dtype=torch.uint8)}, ["logits"], folder)
+    """Write the network's weights, and its graph: image (N, side, side, 3) uint8 → logits (N, 1, side, side),
+    embedding (N, D).
+    """
+    images = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    export_graph(network, _Embedded(network), {"image": images}, ["logits", "embedding"], folder)
 
 
 class _Registered(nn.Module):

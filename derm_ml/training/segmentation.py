@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
 from derm_ml.bundles.segmenter import Segmenter
+from derm_ml.bundles.square_predictor import batched
 from derm_ml.data.dataset import Dataset, Reader
 from derm_ml.data.learned_ids import learned_from, started_from
 from derm_ml.files import write_json
@@ -36,6 +37,7 @@ from derm_ml.records import DataError
 from derm_ml.training.code_version import git_commit
 from derm_ml.training.export import export_segmenter
 from derm_ml.training.feeding import LoadSample, in_order
+from derm_ml.training.input_gate import GateImages, fit_gate, some_of
 from derm_ml.training.loop import Fitted, fit_network
 from derm_ml.training.members import fit_members
 from derm_ml.training.seeding import generator
@@ -43,6 +45,7 @@ from derm_ml.training.settings import Networks, SegmenterImage, SegmenterRecipe
 
 LOSSES: dict[SegmentationLoss, Callable[[Tensor, Tensor], Tensor]] = {"dice": soft_dice_loss, "dice_bce": dice_bce_loss}
 HALF = 0.5  # what a pixel's probability must reach: it is calibrated, and another threshold gained nothing
+GATE_BATCH = 8
 CALIBRATED_PIXELS = 2000  # of each validation picture: neighbouring pixels say the same, more of them say no more
 
 
@@ -104,7 +107,10 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
         export_segmenter(trained.network, image.side, folder)
         learned.write(folder)
         seal(folder, card)
-        temperature = _temperature(Segmenter(folder), dataset, validation, recipe.seed)
+        predictor = Segmenter(folder)
+        temperature = _temperature(predictor, dataset, validation, recipe.seed)
+        known, unseen = (_gate_images(predictor, dataset, rows) for rows in (some_of(train, recipe.seed), validation))
+        fit_gate(known, unseen, image.side).write(folder)
         seal(folder, card.model_copy(update={"temperature": temperature}))
     return model.bundle
 
@@ -164,12 +170,22 @@ def _validation(
     return validate
 
 
+def _gate_images(predictor: Segmenter, dataset: Dataset, rows: pd.DataFrame) -> GateImages:
+    """The rows as the input gate sees them."""
+    statistics, embeddings = [], []
+    for batch in batched(rows.to_dict("records"), GATE_BATCH):
+        images = [dataset.image(row) for row in batch]
+        statistics.append(predictor.statistics(images))
+        embeddings.append(predictor.seen(images)[1])
+    return GateImages(np.concatenate(statistics), np.concatenate(embeddings))
+
+
 def _temperature(predictor: Segmenter, dataset: Dataset, rows: pd.DataFrame, seed: int) -> float:
     """The temperature that makes pixel probabilities honest, fitted on pixels of the validation split."""
     logits, truth = [], []
     for number, (_, row) in enumerate(rows.iterrows()):
         rule = predictor.card.preprocessing
-        found = predictor.logits([dataset.image(row)])[0, 0].ravel()
+        found = predictor.seen([dataset.image(row)])[0][0, 0].ravel()
         mask = to_square(dataset.mask(row), rule.side, rule.fit).ravel()
         some = generator(seed, "pixels", number).integers(len(found), size=CALIBRATED_PIXELS)
         logits.append(found[some])

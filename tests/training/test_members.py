@@ -49,7 +49,7 @@ def test_two_members_answer_with_the_mean_of_what_each_says_alone(ensemble):
 
 
 def _logits(predictor, images):
-    return predictor.logits(images) if isinstance(predictor, Segmenter) else predictor(images).logits
+    return predictor.seen(images)[0] if isinstance(predictor, Segmenter) else predictor(images).logits
 
 
 @pytest.mark.parametrize("ensemble", ["lesion_segmentation"], indirect=True)

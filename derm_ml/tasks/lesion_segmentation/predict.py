@@ -14,7 +14,7 @@ from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.segmenter import Segmentation, Segmenter
-from derm_ml.explain.layers import at_size, outline_layer
+from derm_ml.explain.layers import at_size, outline_layer, untold
 from derm_ml.explain.overlay import captioned, outlined
 from derm_ml.images.masks import bounding_box, png, polygons, run_lengths
 from derm_ml.tasks.lesion_segmentation.asking import MASK, BoundingBox, Outline, PngMask, Polygons, RunLengths
@@ -45,6 +45,10 @@ def columns(card: BundleCard) -> list[str]:
 def explain(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
     """The image with the outline of the lesion and a caption; its longer side is at most `options["size"]`."""
     found = predictor.segment([image])[0]
+    if why := untold(found.fitness, options):
+        return captioned(
+            at_size(image, options), f"no answer: {why} (model {predictor.bundle.version})\n{RESEARCH_USE}"
+        )
     share = (found.mask > 0).mean()
     said = f"lesion: {share:.1%} of the image, confidence {found.confidence:.0%}" if share else "no lesion found"
     drawn = outlined(at_size(image, options), at_size(found.mask, options))
@@ -54,7 +58,10 @@ def explain(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str])
 def explanation(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str]) -> tuple[Outline, Explanation]:
     """The answer, and its mask at the size asked for."""
     found = predictor.segment([image])[0]
-    return _outline(found, options), outline_layer(predictor.labels[0], found.mask, options)
+    layers = outline_layer(predictor.labels[0], found.mask, options)
+    if untold(found.fitness, options):  # the outline is the answer
+        layers = layers.model_copy(update={"layers": []})
+    return _outline(found, options), layers
 
 
 def drawings(image: np.ndarray, answer: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -79,6 +86,7 @@ def _outline(found: Segmentation, options: Mapping[str, str]) -> Outline:
         bounding_box=BoundingBox(left=box[0], top=box[1], width=box[2], height=box[3]) if box else None,
         confidence=found.confidence,
         mask=_encoded(found.mask, form),
+        **dict(found.fitness),
     )
 
 
