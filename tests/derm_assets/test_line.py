@@ -119,8 +119,8 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
     trained = run(definitions, instance, "retrain", run_config=TRAIN)
     assert trained.success, trained.get_step_failure_events()
     # calibration, input gate, evaluation, heatmaps and three artifacts of embeddings: each image went through the graph
-    # once. Of the test split it was asked of two changed images each for the probes and of eight for the stresses, and of
-    # the images as they are but without age and sex; and images and probes again, when registration said what a
+    # once. Of the test split it was asked of two changed images each for the probes and of eight for the stresses, and
+    # of the images as they are but without age and sex; and images and probes again, when registration said what a
     # promotion would decide
     n = latest(instance, "evaluation")["n"]
     images = len(Dataset.open(prepared).manifest)
