@@ -11,24 +11,19 @@ save(found, dataset, folder)
 
 from __future__ import annotations
 
-import base64
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from derm_ml import RESEARCH_USE
 from derm_ml.audit.findings import KINDS, Audit
 from derm_ml.audit.labels import SEPARATED, is_separable
 from derm_ml.audit.shortcuts import SOURCE, STRONG, Shortcut
 from derm_ml.data.dataset import Dataset
 from derm_ml.figures.sheets import contact_sheet
 from derm_ml.files import replacing_folder, write_json
+from derm_ml.pages.page import template
 from derm_ml.tables import write_table
-
-if TYPE_CHECKING:
-    import jinja2
 
 REPORT, NUMBERS, REVIEW = "report.html", "data_audit.json", "review.csv"
 SHOWN = 24  # images on a sheet: three rows of eight
@@ -142,32 +137,16 @@ def _as_json(found: Audit) -> dict[str, Any]:
 
 
 def _render(found: Audit, dataset: Dataset, sheets: dict[str, bytes]) -> str:
-    return _template().render(
+    return template("derm_ml.audit", "report.html.j2", words=_words).render(
         a=found,
         kinds=KINDS,
         limits=limits(found),
         shortcuts=shortcut_rows(found.shortcuts),
         strong=STRONG,
-        sheets={name: base64.b64encode(png).decode("ascii") for name, png in sheets.items()},
+        sheets=sheets,
         tables={kind: table.head(ROWS).to_dict("records") for kind, table in found.findings.items()},
         sizes=dataset.info["sizes"],
-        research_use=RESEARCH_USE,
     )
-
-
-@cache
-def _template() -> jinja2.Template:
-    import jinja2  # a code location that only lists audits does not pay for it
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("derm_ml.audit", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["words"] = _words
-    return environment.get_template("report.html.j2")
 
 
 def _words(name: str) -> str:

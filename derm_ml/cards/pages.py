@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +17,9 @@ from derm_ml.cards.data_card import data_card
 from derm_ml.cards.model_card import model_card
 from derm_ml.escape import markdown
 from derm_ml.files import replacing_folder
+from derm_ml.pages.page import template
 
 if TYPE_CHECKING:
-    import jinja2
-
     from derm_ml.bundles.bundle import Bundle
     from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.record import Evaluation
@@ -98,22 +96,8 @@ def rows_of(entry: CardField) -> list[Any]:
 
 def as_html(card: Card) -> str:
     """One self-contained page without a script. All text in it is escaped."""
-    return _template().render(
-        card=card, rows_of=rows_of, plain=plain, research_use=RESEARCH_USE,
+    return template("derm_ml.cards", "card.html.j2").render(
+        card=card, rows_of=rows_of, plain=plain,
         covered=[item for item in COVERAGE if item.card == card.kind],
         absent=[item for item in COVERAGE if item.card == "not covered"],
     )  # fmt: skip
-
-
-@cache
-def _template() -> jinja2.Template:
-    import jinja2  # whoever only asks what is missing does not pay for it
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("derm_ml.cards", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("card.html.j2")

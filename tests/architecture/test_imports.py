@@ -38,9 +38,9 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 FLOORS = (
     "addresses", "escape", "sentences", "recipe", "formats", "machine", "progress", "places", "model_folder",
     "records", "files", "entrance", "tree", "tables", "neutral_ids", "answered", "images", "asking", "task",
-    "contract", "metrics", "bundles", "data", "predictions", "synthetic", "nets", "losses", "figures", "explain",
-    "embeddings", "audit", "training", "evaluation", "pairs", "cards", "promotion", "trace", "drift", "tasks",
-    "registry", "cli",
+    "contract", "metrics", "bundles", "data", "predictions", "synthetic", "nets", "losses", "pages", "figures",
+    "explain", "embeddings", "audit", "training", "evaluation", "pairs", "cards", "promotion", "trace", "drift",
+    "tasks", "registry", "cli",
 )  # fmt: skip
 # what a task is, said in types of what is above: nothing above is imported when it runs
 NAMES_TYPES_ABOVE = {"asking", "task", "contract"}
