@@ -69,7 +69,7 @@ def make_map(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[s
     if "predicted" in table:
         right = (table["predicted"] == table["label"]).tolist()
         panels["Answer of the model"] = ["right" if yes else "wrong" for yes in right]
-    picture = _written(folder / "embedding_map.png", map_figure(points, panels))
+    picture = _written(folder / "embedding_map.png", map_figure(points, panels, dataset.labels))
     page = render_map(table, points, dataset, f"Embedding map · {dataset.task}")
     return {"embedding_map": picture, "page": _written(folder / "embedding_map.html", page.encode())}
 

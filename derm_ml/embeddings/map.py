@@ -81,8 +81,8 @@ def render_map(
         model_version=str(table["model_version"].iloc[0]),
         dataset_md5=str(table["dataset_md5"].iloc[0]),
         colours=[name for name in ("label", "split", "source", "error") if name in items[0]],
-        # a label such as </script> must not end the script it stands in
-        points=json.dumps(items, separators=(",", ":")).replace("<", "\\u003c"),
+        labels=_json(dataset.labels),
+        points=_json(items),
     )
 
 
@@ -94,3 +94,8 @@ def _template() -> jinja2.Template:
         loader=jinja2.PackageLoader("derm_ml.embeddings", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("map.html.j2")
+
+
+def _json(values: Any) -> str:
+    """As a script holds it: a label such as </script> must not end the script it stands in."""
+    return json.dumps(values, separators=(",", ":")).replace("<", "\\u003c")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from derm_ml.figures.style import BLUE, DASHES, INK, ORANGE, PAPER, SERIES, SKY, SOFT, blank, drawing
+from derm_ml.figures.style import BLUE, DASHES, INK, ORANGE, PAPER, SERIES, SKY, SOFT, blank, drawing, looks_of
 from derm_ml.metrics.calibration import reliability_table
 from derm_ml.metrics.intervals import clopper_pearson
 from derm_ml.metrics.words import readable
@@ -67,15 +67,21 @@ def co_occurrence_figure(truth: np.ndarray, decided: np.ndarray, labels: Sequenc
 
 
 def reliability_figure(
-    probabilities: np.ndarray, targets: np.ndarray, labels: Sequence[str], before: np.ndarray | None = None
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    labels: Sequence[str],
+    before: np.ndarray | None = None,
+    task_labels: Sequence[str] = (),
 ) -> bytes:
     """Observed share against predicted probability (N, L), a panel a label.
 
     In bins of equal mass; bars are exact 95 % intervals, the marks below zero show where the predictions lie. On the
     diagonal a probability means what it says. `before` (N, L), dashed: the same before calibration.
     """
+    from matplotlib.colors import to_rgba
+
     columns = min(3, len(labels))
-    rows = -(-len(labels) // columns)
+    rows, looks = -(-len(labels) // columns), looks_of(task_labels or labels)
     with drawing(0.5 + 2.75 * columns, 0.35 + 2.95 * rows, rows=rows, columns=columns, sharey=True) as picture:
         for k, (ax, label) in enumerate(zip(picture.axes, labels, strict=False)):
             table = reliability_table(probabilities[:, k], targets[:, k])
@@ -83,7 +89,7 @@ def reliability_figure(
             if before is not None:
                 old = reliability_table(before[:, k], targets[:, k])
                 ends = [[row[name] for row in old] for name in ("mean_probability", "observed_share")]
-                ax.plot(*ends, color=ORANGE, linestyle=DASHES[1], linewidth=1.2, label="before calibration")
+                ax.plot(*ends, color=SOFT, linestyle=DASHES[1], linewidth=1.2, label="before calibration")
             x, y = (np.array([row[name] for row in table]) for name in ("mean_probability", "observed_share"))
             ends = np.array([clopper_pearson(round(row["observed_share"] * row["n"]), row["n"]) for row in table])
             if table:
@@ -92,8 +98,8 @@ def reliability_figure(
                     x,
                     y,
                     yerr=spread,
-                    color=BLUE,
-                    ecolor="#9cc7e4",
+                    color=looks[label][0],
+                    ecolor=to_rgba(looks[label][0], 0.4),
                     elinewidth=1.6,
                     marker="o",
                     markersize=4.5,

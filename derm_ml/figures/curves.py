@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from derm_ml.figures.style import DASHES, GRID, INK, SERIES, SOFT, blank, drawing
+from derm_ml.figures.style import DASHES, GRID, INK, SOFT, blank, drawing, looks_of
 from derm_ml.metrics.classification import known, precision_recall_curve, roc_curve
 from derm_ml.metrics.intervals import draws
 from derm_ml.metrics.metric import Metric
@@ -25,10 +25,12 @@ def roc_figure(
     labels: Sequence[str],
     groups: Sequence[str] | np.ndarray,
     areas: dict[str, Metric] | None = None,
+    task_labels: Sequence[str] = (),
 ) -> bytes:
     """One ROC curve a label with the band that holds, at each point, 95 % of resampled patients.
 
-    `areas` label → its AUC, for the legend. A label without positives or negatives is left out.
+    `areas` label → its AUC, for the legend; `task_labels` all labels of the task, if more: their places give the
+    colours. A label without positives or negatives is left out.
     """
     shown = [k for k in range(len(labels)) if {0.0, 1.0} <= set(targets[known(targets[:, k]), k])]
     if not shown:
@@ -37,15 +39,16 @@ def roc_figure(
         ax = picture.axes[0]
         ax.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (2, 3)))
         ax.annotate("chance", (0.6, 0.585), rotation=45, rotation_mode="anchor", color=SOFT, fontsize=8, va="top")
-        for place, k in enumerate(shown):
-            colour = SERIES[place % len(SERIES)]
+        looks = looks_of(task_labels or labels)
+        for k in shown:
+            colour, dashes = looks[labels[k]]
             keep = known(targets[:, k])
             false_rate, true_rate, _ = roc_curve(probabilities[:, k], targets[:, k])
             band = _band(_sensitivity_at, probabilities[keep, k], targets[keep, k], np.asarray(groups)[keep])
             if band is not None:
                 ax.fill_between(_GRID, *band, color=colour, alpha=0.13, linewidth=0)
             name = _with_area(labels[k], (areas or {}).get(labels[k]))
-            ax.plot(false_rate, true_rate, color=colour, linestyle=DASHES[place % len(DASHES)], label=name)
+            ax.plot(false_rate, true_rate, color=colour, linestyle=dashes, label=name)
         ax.set(
             xlabel="1 − specificity", ylabel="Sensitivity", xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), aspect="equal"
         )
@@ -59,6 +62,7 @@ def precision_recall_figure(
     labels: Sequence[str],
     areas: dict[str, Metric] | None = None,
     groups: Sequence[str] | np.ndarray | None = None,
+    task_labels: Sequence[str] = (),
 ) -> bytes:
     """One precision-recall curve a label; the thin line of the same colour is its chance level, the prevalence.
 
@@ -69,8 +73,9 @@ def precision_recall_figure(
         return blank("No label has both positives and negatives: there is no precision-recall curve.")
     with drawing(4.8, 4.9) as picture:
         ax = picture.axes[0]
-        for place, k in enumerate(shown):
-            colour = SERIES[place % len(SERIES)]
+        looks = looks_of(task_labels or labels)
+        for k in shown:
+            colour, dashes = looks[labels[k]]
             recall, precision = precision_recall_curve(probabilities[:, k], targets[:, k])
             keep = known(targets[:, k])
             band = (
@@ -80,10 +85,14 @@ def precision_recall_figure(
             )
             if band is not None:
                 ax.fill_between(_GRID, *band, color=colour, alpha=0.13, linewidth=0)
-            style = DASHES[place % len(DASHES)]
             name = _with_area(labels[k], (areas or {}).get(labels[k]))
             ax.step(
-                np.r_[0, recall], np.r_[precision[0], precision], where="pre", color=colour, linestyle=style, label=name
+                np.r_[0, recall],
+                np.r_[precision[0], precision],
+                where="pre",
+                color=colour,
+                linestyle=dashes,
+                label=name,
             )
             prevalence = float((targets[known(targets[:, k]), k] == 1).mean())
             ax.axhline(prevalence, color=colour, linewidth=0.8, alpha=0.55)
@@ -98,14 +107,15 @@ def score_histogram(
     targets: np.ndarray,
     labels: Sequence[str],
     thresholds: dict[str, dict[str, float]] | None = None,
+    task_labels: Sequence[str] = (),
 ) -> bytes:
     """For each label the probabilities of its positives and of the rest; `thresholds` label → name → threshold."""
-    edges = np.linspace(0, 1, 26).tolist()
+    edges, looks = np.linspace(0, 1, 26).tolist(), looks_of(task_labels or labels)
     with drawing(8.6, 1.0 + 1.75 * len(labels), rows=len(labels), sharex=True) as picture:
         for k, (ax, label) in enumerate(zip(picture.axes, labels, strict=True)):
             keep = known(targets[:, k])
             p, y = probabilities[keep, k], targets[keep, k]
-            for mark, value, colour in (("without", 0, GRID), ("with", 1, SERIES[0])):
+            for mark, value, colour in (("without", 0, GRID), ("with", 1, looks[label][0])):
                 part = p[y == value]
                 shares = np.ones(len(part)) / max(1, len(part))
                 edge = SOFT if value == 0 else colour

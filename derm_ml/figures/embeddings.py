@@ -6,21 +6,26 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from derm_ml.figures.style import GRID, SERIES, SOFT, drawing
+from derm_ml.figures.style import GRID, SERIES, SOFT, drawing, looks_of
 from derm_ml.metrics.metric import Metric
 from derm_ml.metrics.words import readable
 
 RIGHT, WRONG = "#b9c2cc", "#b3261e"  # most answers are right: grey lets the others stand out
 
 
-def map_figure(points: np.ndarray, panels: Mapping[str, Sequence[str]]) -> bytes:
-    """Positions (N, 2), once a panel: title → the name of each point, which colours it."""
+def map_figure(points: np.ndarray, panels: Mapping[str, Sequence[str]], task_labels: Sequence[str] = ()) -> bytes:
+    """Positions (N, 2), once a panel: title → the name of each point, which colours it.
+
+    A label has the colour of its place among `task_labels`, as in the other figures of the task.
+    """
     with drawing(0.4 + 4.4 * len(panels), 4.9, columns=len(panels)) as picture:
         for ax, (title, names) in zip(picture.axes, panels.items(), strict=True):
             kinds, of = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+            labels = task_labels if set(kinds) & set(task_labels) else ()
+            looks = looks_of([*labels, *(str(kind) for kind in kinds if kind not in labels)])
             for k, kind in enumerate(kinds):
                 mine = points[of == k]
-                colour = {"right": RIGHT, "wrong": WRONG}.get(str(kind), SERIES[k % len(SERIES)])
+                colour = {"right": RIGHT, "wrong": WRONG}.get(str(kind), looks[str(kind)][0])
                 label = f"{readable(kind)} ({len(mine)})"
                 ax.scatter(
                     mine[:, 0],

@@ -8,7 +8,7 @@ Figures are made without pyplot, so there is no global state, nothing to close, 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ INK, SOFT, GRID, PAPER = "#1d2733", "#5b6876", "#e3e7ec", "#ffffff"
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"
 SERIES = (BLUE, RED, GREEN, PINK, ORANGE, SKY, SOFT)
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+Look = tuple[str, Any]  # colour, dashes
 DPI = 120  # sharp at the size a report shows it, and under 150 kB
 
 _RC: dict[Any, Any] = {
@@ -49,6 +50,12 @@ _RC: dict[Any, Any] = {
     "lines.linewidth": 1.8,
     "figure.facecolor": PAPER,
 }
+
+
+def looks_of(labels: Sequence[str]) -> dict[str, Look]:
+    """Label → its colour and dashes, by its place among all labels of the task: the same in every figure, whichever of
+    them it shows."""
+    return {label: (SERIES[k % len(SERIES)], DASHES[k % len(DASHES)]) for k, label in enumerate(labels)}
 
 
 class Picture:
