@@ -35,6 +35,7 @@ from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.promotion.decision import Decision
 from derm_ml.promotion.looks import AUTOMATION, count_look
+from derm_ml.promotion.report import save_with_verdict
 from derm_ml.recipe import Recipe
 from derm_ml.task import Artifact, Task
 
@@ -295,7 +296,7 @@ def evaluate(
     """Measure the model on the test split it was trained beside; write the report beside the bundle."""
     folder = ModelFolder.holding(model.path)
     measured = task.evaluate(task.load(model.path), _own_data(task, model, places), SPLIT, folder)
-    report = save_report(measured, evaluation_of(model.path))
+    report = save_with_verdict(task, measured, evaluation_of(model.path))
     how = AUTOMATION if STARTED_BY in context.run.tags else "evaluation"
     count_look(places.ledger(task), measured, Bundle.open(model.path).card, how)
     run = registry.run_of(task, model.path)

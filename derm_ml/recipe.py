@@ -151,6 +151,11 @@ def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def is_for_synthetic_images(recipe_name: str) -> bool:
+    """Whether the recipe is for synthetic images (`drawn`, `drawn_autoencoder`): its models demonstrate the program."""
+    return recipe_name.split("_")[0] == "drawn"
+
+
 def leaves(values: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe as a card holds it, with groups or without → every value by the setting's own name."""
     return {name.rpartition(".")[2]: value for name, value in dotted(values).items()}

@@ -149,6 +149,8 @@ class Finding:
     rows: tuple[Mapping[str, Any], ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)  # bare numbers, plotted over time by the UI
     evaluable: bool = True
+    value: str = ""  # what was measured and what it is held against, for a table; the message says both
+    limit: str = ""
 
     @classmethod
     def not_evaluable(cls, why: str) -> Finding:

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from derm_ml.data.prepare import prepare
-from derm_ml.evaluation.report import save
 from derm_ml.progress import EpochReport
+from derm_ml.promotion.report import save_with_verdict
 from derm_ml.registry import get_task
 
 
@@ -29,7 +29,7 @@ def main(folder: Path) -> None:
     bundle = task.fit(dataset, recipe, folder / "model", show)
 
     evaluation = task.evaluate(task.load(bundle), dataset, "test")
-    report = save(evaluation, folder / "model" / "evaluation_test") / "report.html"
+    report = save_with_verdict(task, evaluation, folder / "model" / "evaluation_test") / "report.html"
     print(f"{task.primary_metric}: {evaluation.metrics[task.primary_metric]}")
     print(report)
 

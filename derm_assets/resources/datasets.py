@@ -12,10 +12,10 @@ from derm_ml import DermError, formats
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.data.learned_ids import LearnedIds
 from derm_ml.evaluation.record import Evaluation, EvaluationError
-from derm_ml.evaluation.report import save as save_report
 from derm_ml.model_folder import ModelFolder
 from derm_ml.promotion import SPLIT, PromotionError
 from derm_ml.promotion.doctor import Check
+from derm_ml.promotion.report import save_with_verdict
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Datasets:
                 return folder
         except EvaluationError:  # not made yet, or damaged
             pass
-        return save_report(task.evaluate(task.load(bundle), dataset, SPLIT), folder)
+        return save_with_verdict(task, task.evaluate(task.load(bundle), dataset, SPLIT), folder)
 
     def examine(self, task: Task, champion: Bundle) -> list[Check]:
         """Whether the champion's data are here, unchanged, and whether its ids can be compared."""

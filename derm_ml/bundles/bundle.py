@@ -30,6 +30,7 @@ from derm_ml.images.settings import MaskRule, Preprocessing, Views
 from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 from derm_ml.model_folder import CARD
+from derm_ml.recipe import is_for_synthetic_images
 from derm_ml.sentences import of_values
 from derm_ml.tree import files_below
 
@@ -126,7 +127,7 @@ class BundleCard(_Card):
     @property
     def for_synthetic_images(self) -> bool:
         """Whether a recipe for synthetic images made it (`drawn`, `drawn_autoencoder`): it demonstrates the program."""
-        return self.recipe_name.split("_")[0] == "drawn"
+        return is_for_synthetic_images(self.recipe_name)
 
     @property
     def has_gate(self) -> bool:

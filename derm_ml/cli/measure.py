@@ -22,12 +22,13 @@ from derm_ml.cli.arguments import (
 from derm_ml.cli.terminal import notes, print_finding, print_result, print_table, progress_bar
 from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.evaluation.report import PAGE
-from derm_ml.evaluation.report import save as save_report
 from derm_ml.machine import WriteError, writing
+from derm_ml.metrics.glossary import metric_named
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
 from derm_ml.progress import hearing
 from derm_ml.promotion.looks import count_look
+from derm_ml.promotion.report import save_with_verdict
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.task import Task
 
@@ -57,10 +58,11 @@ def evaluate(
         with hearing(lambda images: bar.advance(step, images)):
             evaluation = task.evaluate(predictor, dataset, split, model_folder)
         folder = model_folder.evaluation(split)
-        if data is not None and _is_external(task, data, dataset, predictor.card):
+        external = data is not None and _is_external(task, data, dataset, predictor.card)
+        if external:
             evaluation = _external(task, evaluation, predictor.card, model_folder, dataset)
             folder = model_folder.external(dataset.md5, split)
-        save_report(evaluation, folder)
+        save_with_verdict(task, evaluation, folder, external)
     try:
         count_look(installation().ledger(task.name), evaluation, Bundle.open(bundle).card, "evaluate")
     except WriteError as error:
@@ -70,8 +72,9 @@ def evaluate(
     for name, metric in evaluation.metrics.items():
         value = "–" if metric.value is None else f"{metric.value:.4f}"
         interval = "" if metric.low is None or metric.high is None else f"{metric.low:.4f} to {metric.high:.4f}"
-        table.add_row(name, value, interval, str(metric.n))
-    table.caption = RESEARCH_USE
+        of = metric_named(name)
+        table.add_row(f"{of.title} {of.arrow}".rstrip(), value, interval, str(metric.n))
+    table.caption = f"↑ higher is better, ↓ lower is better. {RESEARCH_USE}"
     print_table(table)
     if folder != model_folder.evaluation(split):
         notes.print(evaluation.notes[0], soft_wrap=True)
@@ -133,8 +136,14 @@ def compare(
         values = ["" if value is None else f"{value:.4f}" for value in (row.reference, row.value)]
         found = row.difference
         told = [f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}"] if found else ["", ""]
+        of = metric_named(row.metric)
         table.add_row(
-            row.metric, row.run, *values, *told, delong, f"{row.verdict}: {row.remark}" if row.remark else row.verdict
+            f"{of.title} {of.arrow}".rstrip(),
+            row.run,
+            *values,
+            *told,
+            delong,
+            f"{row.verdict}: {row.remark}" if row.remark else row.verdict,
         )
     print_table(table)
     print_result(folder / "comparison.png")

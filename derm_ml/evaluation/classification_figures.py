@@ -16,14 +16,15 @@ from derm_ml.metrics.words import readable
 from derm_ml.predictions.classifier import Predictions
 
 CAPTIONS = {
-    "roc": "Bands hold, at each point, 95 % of resampled patients.",
-    "confusion_matrix": "Row: truth. Column: what was predicted. The small figure is the share of the row.",
-    "reliability": "On the dotted line a probability means what it says. Bins hold equally many cases; bars are "
-    "exact 95 % intervals; the grey marks at the foot show where the predictions lie. Dashed: before calibration.",
+    "roc": "Bands: pointwise 95 % intervals (bootstrap over patients).",
+    "confusion_matrix": "Row: truth. Column: the most likely class, whatever its probability; no threshold is used. "
+    "The small figure is the share of the row.",
+    "reliability": "On the diagonal, predicted probabilities match observed frequencies. Bins hold equally many "
+    "cases; bars are exact 95 % intervals; the grey marks at the foot show where the predictions lie. "
+    "Dashed: before calibration.",
     "precision_recall": "The thin horizontal line is the chance level, the share of positives. Bands as above.",
     "score_histogram": "How far apart the probabilities of cases with and without the label lie.",
-    "confident_mistakes": "The wrong answers the model was surest of, beside what it looked at. Worth a look: some are "
-    "errors of the label.",
+    "confident_mistakes": "The most confident errors with their heatmaps. Check them: some labels may be wrong.",
     "operating_points": "Thresholds were fitted on validation only and are measured here. Intervals: exact "
     "(Clopper-Pearson) or patient bootstrap, whichever is wider.",
     "subgroups": "AUC in each subgroup. A group with fewer than 10 positives or 10 negatives is not evaluable. Tone of "
@@ -45,17 +46,19 @@ def figures(
     """Every figure by its name, as PNG; `mistakes` are (place among the cases, row) of the most confident ones."""
     columns = cases.columns(cases.scored)
     p, y = cases.probabilities[:, columns], cases.targets[:, columns]
-    figures = {"roc": roc_figure(p, y, cases.scored, cases.groups, measured.areas)}
+    figures = {"roc": roc_figure(p, y, cases.scored, cases.groups, measured.areas, cases.labels)}
     if (confusion := cases.confusion()) is not None:
         figures["confusion_matrix"] = confusion_figure(confusion[1], confusion[0])
     if (together := cases.co_occurrence()) is not None:
         figures["co_occurrence"] = co_occurrence_figure(*together, cases.labels)
-    figures["precision_recall"] = precision_recall_figure(p, y, cases.scored, measured.precisions, cases.groups)
-    figures["reliability"] = reliability_figure(p, y, cases.scored, cases.uncalibrated[:, columns])
+    figures["precision_recall"] = precision_recall_figure(
+        p, y, cases.scored, measured.precisions, cases.groups, cases.labels
+    )
+    figures["reliability"] = reliability_figure(p, y, cases.scored, cases.uncalibrated[:, columns], cases.labels)
     thresholds: dict[str, dict[str, float]] = {}
     for point in cases.card.operating_points:
         thresholds.setdefault(point.label, {})[point.name] = point.threshold
-    figures["score_histogram"] = score_histogram(p, y, cases.scored, thresholds)
+    figures["score_histogram"] = score_histogram(p, y, cases.scored, thresholds, cases.labels)
     if mistakes:
         figures["confident_mistakes"] = _gallery(cases, mistakes, classifier, of)
     return figures

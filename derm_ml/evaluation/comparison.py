@@ -23,6 +23,7 @@ from derm_ml import DermError
 from derm_ml.evaluation.comparison_measures import Measure, measures_of
 from derm_ml.evaluation.record import SUMMARY, Evaluation, EvaluationError
 from derm_ml.metrics import classification
+from derm_ml.metrics.glossary import metric_named
 from derm_ml.metrics.intervals import REACH, Difference, delong_difference, estimate, paired_difference
 from derm_ml.model_folder import ModelFolder, bundle_named, evaluations, is_evaluation
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from derm_ml.task import Task
-
-LOWER_IS_BETTER = ("brier", "loss", "error", "distance", "hd95")
 
 
 class ComparisonError(DermError, ValueError):
@@ -63,7 +62,7 @@ class MetricDifference:
 
     @property
     def lower_is_better(self) -> bool:
-        return any(word in self.metric for word in LOWER_IS_BETTER)
+        return metric_named(self.metric).better == "lower"
 
     @property
     def verdict(self) -> str:

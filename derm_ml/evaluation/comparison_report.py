@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from derm_ml import RESEARCH_USE, formats
 from derm_ml.figures.style import INK, SERIES, SOFT, drawing
 from derm_ml.files import replacing_folder, write_json
-from derm_ml.metrics.words import readable
+from derm_ml.metrics.glossary import metric_named
 from derm_ml.recipe import dotted
 from derm_ml.tables import write_rows
 
@@ -48,8 +48,8 @@ def difference_figure(comparison: Comparison) -> bytes:
     """One line a metric, one mark a run: run − reference, with the interval from resampled patients.
 
     An interval that does not touch the line at 0 tells the two apart; filled marks do, open ones do not. The thin bar
-    above an AUC is DeLong's interval. Where less is better the metric says so. A metric without a difference is in the
-    table alone.
+    above an AUC is DeLong's interval. An arrow says whether more (↑) or less (↓) is better. A metric without a
+    difference is in the table alone.
     """
     rows = [row for row in comparison.rows if row.difference]
     reference, caption = comparison.runs[0].name, comparison.by_chance
@@ -74,8 +74,7 @@ def difference_figure(comparison: Comparison) -> bytes:
                 ax.plot([row.delong.low, row.delong.high], [place - 0.16] * 2, color=SOFT, linewidth=1)
             text = f"{row.reference:.3f} → {row.value:.3f}"
             ax.text(1.01, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, color=colour)
-        less = {row.metric for row in rows if row.lower_is_better}
-        names = [readable(metric) + (" (less is better)" if metric in less else "") for metric in metrics]
+        names = [f"{metric_named(metric).title} {metric_named(metric).arrow}".rstrip() for metric in metrics]
         ax.set_yticks(range(len(metrics)), names)
         ax.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
         ax.invert_yaxis()

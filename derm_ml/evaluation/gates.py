@@ -21,7 +21,13 @@ def pseudo_labels_helped(evaluation: Evaluation) -> Finding:
     if gain is None:
         return Finding(True, "no pseudo-labels were used")
     passed = gain.low is not None and gain.low > 0
-    return Finding(passed, f"gain in AUC {gain}; {gain.note}", figures={"pseudo_label_gain": gain.value or 0.0})
+    return Finding(
+        passed,
+        f"gain in AUC {gain}; {gain.note}",
+        figures={"pseudo_label_gain": gain.value or 0.0},
+        value=gain.short,
+        limit="lower bound above 0",
+    )
 
 
 def ranks_better_than_chance(evaluation: Evaluation) -> Finding:
@@ -30,7 +36,13 @@ def ranks_better_than_chance(evaluation: Evaluation) -> Finding:
     metric = evaluation.metrics[name]
     if metric.value is None or metric.low is None:
         return Finding(False, f"the AUC is undefined: {metric.note}")
-    return Finding(metric.low > 0.5, f"AUC {metric}", figures={name: metric.value})
+    return Finding(
+        metric.low > 0.5,
+        f"AUC {metric}",
+        figures={name: metric.value},
+        value=metric.short,
+        limit="lower bound above 0.5",
+    )
 
 
 def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
@@ -46,14 +58,22 @@ def calibrated_within(limit: float, evaluation: Evaluation) -> Finding:
         return Finding(False, f"the calibration error is undefined: {error.note}")
     if chance is None or chance.value is None or chance.high is None:  # evaluated before it was measured
         message = f"ECE {error.value:.3f} (n = {error.n}), limit {limit:.3f}"
-        return Finding(error.value <= limit, message, figures={"ece": error.value})
+        return Finding(
+            error.value <= limit, message, figures={"ece": error.value}, value=error.short, limit=f"at most {limit:.2f}"
+        )
     beyond = error.value - chance.value
     message = (
         f"ECE {error.value:.3f} (n = {error.n}), {max(beyond, 0):.3f} beyond the {chance.value:.3f} that calibrated "
         f"probabilities measure here by chance (95 % up to {chance.high:.3f}), limit {limit:.3f}"
     )
     figures = {"ece": error.value, "ece_beyond_chance": beyond}
-    return Finding(beyond <= limit or error.value <= chance.high, message, figures=figures)
+    return Finding(
+        beyond <= limit or error.value <= chance.high,
+        message,
+        figures=figures,
+        value=f"{max(beyond, 0):.3f} beyond chance",
+        limit=f"at most {limit:.2f} beyond chance",
+    )
 
 
 def real_images_are_answered(evaluation: Evaluation) -> Finding:
@@ -63,7 +83,13 @@ def real_images_are_answered(evaluation: Evaluation) -> Finding:
         return Finding(False, "the model has no input gate, so it answers about any image: train it again")
     passed = metric.low <= MOST_REFUSED
     message = f"abstains from {metric.note}: {metric}"
-    return Finding(passed, message, figures={"false_refusal": metric.value})
+    return Finding(
+        passed,
+        message,
+        figures={"false_refusal": metric.value},
+        value=f"{metric.value:.1%} refused",
+        limit=f"lower bound at most {MOST_REFUSED:.0%}",
+    )
 
 
 INPUT_GATE = Gate(

@@ -35,6 +35,14 @@ class Metric:
             return f"{self.value:.3f} (n = {self.n})"
         return f"{self.value:.3f} (95 % {self.low:.3f} to {self.high:.3f}, n = {self.n})"
 
+    @property
+    def short(self) -> str:
+        """Value and interval alone, for a column whose heading says what they are."""
+        if self.value is None:
+            return "–"
+        ends = "" if self.low is None or self.high is None else f" ({self.low:.3f} to {self.high:.3f})"
+        return f"{self.value:.3f}{ends}"
+
 
 def undefined(n: int, why: str) -> Metric:
     """A metric that cannot be given, and why."""

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from derm_ml import DermError, formats
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.verdicts import Verdict, unchecked
 from derm_ml.promotion.contract import Data, ModelVersion
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.looks import Looked
 from derm_ml.promotion.policy import Policy
-from derm_ml.promotion.verdicts import Verdict, unchecked
 
 if TYPE_CHECKING:
     from derm_ml.metrics.intervals import Difference

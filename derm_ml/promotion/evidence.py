@@ -24,11 +24,11 @@ from derm_ml.data.learned_ids import LearnedIds
 from derm_ml.data.licences import forbidden
 from derm_ml.data.splits import split_hash
 from derm_ml.evaluation.record import SUMMARY, Evaluation, EvaluationError
+from derm_ml.evaluation.verdicts import Verdict
 from derm_ml.files import sha256
 from derm_ml.metrics.metric import Metric
 from derm_ml.promotion.contract import SPLIT
 from derm_ml.promotion.policy import Policy
-from derm_ml.promotion.verdicts import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,8 @@ passed nor failed, and the decision of a promotion names it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from derm_ml.evaluation.probe_names import (
     ALONE,
@@ -41,12 +42,17 @@ def ranks_by_the_lesion(evaluation: Evaluation) -> Finding:
     message = (
         f"with the lesion hidden the AUC of {label} is {hidden}; shortcut score {score}, at most {limit:g} is allowed"
     )
+    told: dict[str, Any] = {
+        "figures": {SHORTCUT_SCORE: score.value},
+        "value": score.short,
+        "limit": f"at most {limit:g}",
+    }
     if score.value <= limit:
-        return Finding(True, message, figures={SHORTCUT_SCORE: score.value})
+        return Finding(True, message, **told)
     if score.low is None or score.low <= limit:
-        return Finding.not_evaluable(f"too few images to tell: {message}")
+        return replace(Finding.not_evaluable(f"too few images to tell: {message}"), **told)
     message += ": the model reads what surrounds the lesion; `derm audit` looks for it in the data"
-    return Finding(False, message, figures={SHORTCUT_SCORE: score.value})
+    return Finding(False, message, **told)
 
 
 def keeps_its_rank_without_background(evaluation: Evaluation) -> Finding:
@@ -59,7 +65,9 @@ def keeps_its_rank_without_background(evaluation: Evaluation) -> Finding:
     if not judged:
         return Finding.not_evaluable("; ".join(metric.note for metric in found.values()))
     passed = all(metric.low is not None and metric.low > 0.5 for metric in judged.values())
-    return Finding(passed, "; ".join(f"{name} {metric}" for name, metric in judged.items()))
+    said = "; ".join(f"{name} {metric}" for name, metric in judged.items())
+    lowest = min(judged.values(), key=lambda metric: metric.low or 0.0)
+    return Finding(passed, said, value=lowest.short, limit="lower bound above 0.5")
 
 
 def fails_no_subgroup(evaluation: Evaluation) -> Finding:
@@ -72,7 +80,13 @@ def fails_no_subgroup(evaluation: Evaluation) -> Finding:
     if worst.value is None or worst.high is None:
         return _unjudged(worst)
     message = f"lowest AUC {worst} of {worst.note}; the floor is {floor:g}"
-    return Finding(worst.high >= floor, message, figures={WORST_SUBGROUP: worst.value})
+    return Finding(
+        worst.high >= floor,
+        message,
+        figures={WORST_SUBGROUP: worst.value},
+        value=worst.short,
+        limit=f"upper bound at least {floor:g}",
+    )
 
 
 def serves_subgroups_alike(evaluation: Evaluation) -> Finding:
@@ -85,7 +99,13 @@ def serves_subgroups_alike(evaluation: Evaluation) -> Finding:
     if gap.value is None or gap.low is None:
         return _unjudged(gap)
     message = f"widest gap {gap}: {gap.note}; at most {limit:g} is wanted"
-    return Finding(gap.low <= limit, message, figures={WIDEST_GAP: gap.value})
+    return Finding(
+        gap.low <= limit,
+        message,
+        figures={WIDEST_GAP: gap.value},
+        value=gap.short,
+        limit=f"lower bound at most {limit:g}",
+    )
 
 
 def holds_under_stress(evaluation: Evaluation) -> Finding:
@@ -99,7 +119,13 @@ def holds_under_stress(evaluation: Evaluation) -> Finding:
     costly = [row for row in judged if row["loss"] > limit and row["low"] > 0]
     worst = max(judged, key=lambda row: row["loss"])
     said = f"{worst['change']} costs most: {worst['loss']:+.3f} ({worst['low']:+.3f} to {worst['high']:+.3f})"
-    return Finding(not costly, f"{said} of AUC, n = {worst['n']}; at most {limit:g} is wanted", tuple(costly))
+    return Finding(
+        not costly,
+        f"{said} of AUC, n = {worst['n']}; at most {limit:g} is wanted",
+        tuple(costly),
+        value=f"{worst['loss']:+.3f}",
+        limit=f"at most {limit:g}",
+    )
 
 
 def _unjudged(metric: Metric) -> Finding:

@@ -50,6 +50,7 @@ def test_the_report_says_so_and_compares_and_the_own_evaluation_stays(derm, mode
     page = (model.external(drawn_dataset.md5, "test") / "report.html").read_text()
     assert "External validation" in page
     assert "own test split" in page
+    assert "No evidence for promotion" in page  # however well the checks come out there
 
 
 def test_images_the_model_has_learned_are_counted_or_said_to_be_unchecked(derm, model, drawn_dataset):
@@ -71,4 +72,7 @@ def test_the_task_s_own_data_in_a_later_version_are_no_external_ones(derm, model
     shutil.copytree(drawn_dataset.path, tmp_path / "data" / "prepared" / LC)
     code, out, err = derm("evaluate", LC, model.path)
     assert code == 0, err
+    assert "Mean AUC ↑" in out
     assert out.rstrip().endswith(str(model.evaluation("test") / "report.html"))
+    page = (model.evaluation("test") / "report.html").read_text()
+    assert page.index("to promote</p>") < page.index("Reaches the floor") < page.index('id="metrics"')

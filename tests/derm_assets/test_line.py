@@ -137,6 +137,7 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
     assert evaluation["verdict"].startswith(f"auc_mean {evaluation['auc_mean']:.3f} (95 % ")
     assert "**intended use**: Research on" in latest(instance, "registered_model")["model_card"]
     assert (Path(evaluation["path"]) / "report.html").stat().st_size > 10_000
+    assert "Reaches the floor" in (Path(evaluation["path"]) / "report.html").read_text()
     assert {"confusion_matrix", "roc"} <= {name.split("_curve")[0] for name in evaluation}
     shown = [v for noun in ("dataset", "model", "evaluation", *ARTIFACTS) for v in latest(instance, noun).values()]
     pictures = [v for v in shown if isinstance(v, str) and v.startswith("![](data:image/png;base64,")]

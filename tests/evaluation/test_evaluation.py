@@ -178,7 +178,7 @@ def test_report_shows_use_id_chain_every_metric_with_n_and_what_is_not_evaluable
     assert text.index(RESEARCH_USE) < text.index("Measured on")  # before anything else
     for part in ("d41d8cd98f00b204e9800998ecf8427e.dir", "feedfacefeedface", "0123456789ab", "strong", "abc1234"):
         assert part in text
-    for part in ("AUC mean", "0.900", "0.800 to 0.950", "n = 3", "not evaluable (n = 3)", "Read with care.", "-2.500"):
+    for part in ("Mean AUC", "0.900", "0.800 to 0.950", "n = 3", "not evaluable (n = 3)", "Read with care.", "-2.500"):
         assert part in text
 
 

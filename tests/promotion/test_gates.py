@@ -14,13 +14,13 @@ from PIL import Image
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
 from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Verdict
 from derm_ml.images.lesion_place import central
 from derm_ml.metrics.metric import Metric
 from derm_ml.promotion.contract import ModelVersion
 from derm_ml.promotion.decision import evidence_of, weigh
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.gates import fails_no_subgroup, holds_under_stress, ranks_by_the_lesion, serves_subgroups_alike
-from derm_ml.promotion.verdicts import FAILED, PASSED, UNKNOWN, Verdict
 from derm_ml.registry import get_task
 from derm_ml.synthetic.planted import plant
 

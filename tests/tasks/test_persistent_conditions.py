@@ -36,6 +36,7 @@ from derm_ml.promotion.evidence import Evidence
 from derm_ml.records import Region
 from derm_ml.registry import get_task
 from derm_ml.synthetic.faces import draw_face
+from derm_ml.task import Finding
 from derm_ml.tasks.persistent_conditions.data import _drawn
 from derm_ml.training.seeding import derived
 from serving.factory import make_service
@@ -150,7 +151,7 @@ def test_it_matches_better_than_the_original_and_overlap_alone(evaluation):
 @pytest.mark.parametrize(
     ("refused", "n", "passes", "said"),
     [
-        ((14, 15), 15, True, "93.3% of 15 pairs of two people refused .* too few to claim 95%"),
+        ((14, 15), 15, None, "93.3% of 15 pairs of two people refused .* too few to claim 95%"),
         ((9, 15), 15, False, "60.0% of 15 .* below 95%"),
         ((130, 133), 133, True, "95% is reached, not proven"),
         ((133, 133), 133, True, "100.0% of 133 .* 95% is reached;"),
@@ -165,11 +166,16 @@ def test_the_gate_of_refusals_holds_the_bar_where_there_are_pairs_enough(evaluat
     right = Metric(0.0, 0.0, 0.02, 200)
     metrics = evaluation.metrics | {"wrong_refused": wrong, "same_person_refused": right}
     finding = gate.check(replace(evaluation, metrics=metrics))
-    assert finding.passed is passes
+    assert outcome(finding) is passes
     assert re.search(said, finding.message), finding.message
     swapped = Metric(1 - wrong.value, 1 - wrong.high, 1 - wrong.low, n)  # as many right ones refused
     metrics |= {"wrong_refused": Metric(1.0, 0.98, 1.0, 200), "same_person_refused": swapped}
-    assert gate.check(replace(evaluation, metrics=metrics)).passed is passes
+    assert outcome(gate.check(replace(evaluation, metrics=metrics))) is passes
+
+
+def outcome(finding: Finding) -> bool | None:
+    """Passed, failed, or (None) not enough data, which stops nothing and is no green tick."""
+    return finding.passed if finding.evaluable else None
 
 
 def test_its_evidence_is_good_enough_to_be_promoted(model, evaluation, dataset, tmp_path):

@@ -24,7 +24,13 @@ def masks_overlap_the_lesions(evaluation: Evaluation) -> Finding:
     if metric.value is None or metric.low is None:
         return Finding(False, f"the mean Dice is undefined: {metric.note}")
     message = f"mean Dice {metric.value:.3f} (95 % interval from {metric.low:.3f}, n = {metric.n})"
-    return Finding(metric.low >= DICE_FLOOR, message, figures={"dice": metric.value})
+    return Finding(
+        metric.low >= DICE_FLOOR,
+        message,
+        figures={"dice": metric.value},
+        value=metric.short,
+        limit=f"lower bound at least {DICE_FLOOR:g}",
+    )
 
 
 def lesions_are_not_missed(evaluation: Evaluation) -> Finding:
@@ -33,7 +39,13 @@ def lesions_are_not_missed(evaluation: Evaluation) -> Finding:
     if metric.value is None:
         return Finding(False, f"the share of empty masks is undefined: {metric.note}")
     message = f"{metric.value:.1%} of {metric.n} lesions got an empty mask"
-    return Finding(metric.value <= MOST_EMPTY, message, figures={"empty_predictions": metric.value})
+    return Finding(
+        metric.value <= MOST_EMPTY,
+        message,
+        figures={"empty_predictions": metric.value},
+        value=f"{metric.value:.1%}",
+        limit=f"at most {MOST_EMPTY:.0%}",
+    )
 
 
 TASK = Task(

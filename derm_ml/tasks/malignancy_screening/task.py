@@ -41,7 +41,13 @@ def recall_at_operating_point(evaluation: Evaluation) -> Finding:
         f"recall {metric.value:.4f} at {policy.operating_point}, at least {metric.low:.4f} "
         f"({metric.n} positives); asked for is {policy.recall_bound:.4f}"
     )
-    return Finding(metric.low >= policy.recall_bound, message, figures={"recall": metric.value, "bound": metric.low})
+    return Finding(
+        metric.low >= policy.recall_bound,
+        message,
+        figures={"recall": metric.value, "bound": metric.low},
+        value=metric.short,
+        limit=f"lower bound at least {policy.recall_bound:g}",
+    )
 
 
 def specificity_at_operating_point(evaluation: Evaluation) -> Finding:
@@ -51,7 +57,13 @@ def specificity_at_operating_point(evaluation: Evaluation) -> Finding:
     if metric is None or metric.value is None or policy.specificity is None:
         return _unknown("specificity", policy.operating_point, metric)
     message = f"specificity {metric} at {policy.operating_point}; asked for is {policy.specificity:.3f}"
-    return Finding(metric.value >= policy.specificity, message, figures={"specificity": metric.value})
+    return Finding(
+        metric.value >= policy.specificity,
+        message,
+        figures={"specificity": metric.value},
+        value=metric.short,
+        limit=f"at least {policy.specificity:g}",
+    )
 
 
 def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
@@ -68,7 +80,8 @@ def _at_point(evaluation: Evaluation, word: str, point: str) -> Metric | None:
 
 def _unknown(word: str, point: str, metric: Metric | None) -> Finding:
     why = metric.note if metric else "the model has no such point, or the policy asks for nothing"
-    return Finding(False, f"the {word} at {point} cannot be judged: {why}")
+    why = why.removeprefix(f"{point} was not fitted: ")
+    return Finding(False, f"the {word} at {point} cannot be judged, there is no threshold: {why}")
 
 
 def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:

@@ -41,7 +41,13 @@ def lesions_are_matched_better_than_by_overlap(evaluation: Evaluation) -> Findin
         return Finding(False, f"the matching F1 is undefined: {ours.note or plain.note}")
     low = ours.value if ours.low is None else ours.low
     said = f"F1 {ours.value:.3f} (from {low:.3f}, {ours.n} pairs), overlap alone {plain.value:.3f}"
-    return Finding(low > plain.value, said, figures={"match_f1": ours.value})
+    return Finding(
+        low > plain.value,
+        said,
+        figures={"match_f1": ours.value},
+        value=ours.short,
+        limit=f"lower bound above {plain.value:.3f} (overlap alone)",
+    )
 
 
 def wrong_persons_are_refused(evaluation: Evaluation) -> Finding:
@@ -49,7 +55,7 @@ def wrong_persons_are_refused(evaluation: Evaluation) -> Finding:
 
     Pairs of one person are those of two photos in other light, where there are any: a made second visit is easy. With
     59 pairs or more, which would prove 95 % if none failed, the share itself must reach the bar. With fewer the gate
-    fails only if the whole interval misses it, and says that n is too small to claim it.
+    fails only if the whole interval misses it; otherwise there are not enough data, and it says how many are needed.
     """
     wrong, right = evaluation.metrics["wrong_refused"], evaluation.metrics["same_person_refused"]
     right = evaluation.metrics["right_refused"] if right.value is None else right
@@ -57,11 +63,18 @@ def wrong_persons_are_refused(evaluation: Evaluation) -> Finding:
         _reaches(wrong, False, "pairs of two people refused"),
         _reaches(right, True, "pairs of one person answered"),
     )
-    return Finding(all(passed for passed, _ in found), "; ".join(said for _, said in found))
+    outcomes = [passed for passed, _ in found]
+    return Finding(
+        all(outcomes),
+        "; ".join(said for _, said in found),
+        evaluable=all(outcomes) or False in outcomes,
+        limit=f"at least {SURE:.0%} of both",
+    )
 
 
-def _reaches(refused: Metric, is_right: bool, what: str) -> tuple[bool, str]:
-    """Whether the share of pairs that are refused (or, of right ones, not) reaches `SURE`, and the sentence for it."""
+def _reaches(refused: Metric, is_right: bool, what: str) -> tuple[bool | None, str]:
+    """Whether the share of pairs that are refused (or, of right ones, not) reaches `SURE` (None: too few pairs to
+    tell), and the sentence for it."""
     if refused.value is None or refused.low is None or refused.high is None:
         return False, f"{what}: {refused}"
     share, low, high = refused.value, refused.low, refused.high
@@ -71,7 +84,7 @@ def _reaches(refused: Metric, is_right: bool, what: str) -> tuple[bool, str]:
     if high < SURE or (refused.n >= ENOUGH and share < SURE):
         return False, f"{said}: below {SURE:.0%}"
     if refused.n < ENOUGH:
-        return True, f"{said}: too few to claim {SURE:.0%}, {ENOUGH} are needed"
+        return None, f"{said}: too few to claim {SURE:.0%}, {ENOUGH} are needed"
     return True, f"{said}: {SURE:.0%} is reached{'' if low >= SURE else ', not proven'}"
 
 

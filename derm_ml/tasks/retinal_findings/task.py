@@ -29,7 +29,9 @@ def every_finding_ranks_better_than_chance(evaluation: Evaluation) -> Finding:
         good = good and metric.low is not None and metric.low > 0.5
         rows.append({"finding": label, "auc": str(metric)})
     said = "; ".join(f"{row['finding']} {row['auc']}" for row in rows)
-    return Finding(good, said, tuple(rows))
+    measured = [m for label in evaluation.labels if (m := evaluation.metrics[f"auc_{label}"]).low is not None]
+    lowest = min(measured, key=lambda metric: metric.low or 0.0).short if len(measured) == len(rows) else ""
+    return Finding(good, said, tuple(rows), value=lowest, limit="lower bound of each above 0.5")
 
 
 def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:

@@ -1,0 +1,78 @@
+"""The report of an evaluation with the checks of its task: the same page from the command line and from Dagster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from derm_ml.evaluation import report
+from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Verdict
+from derm_ml.promotion.contract import SPLIT
+from derm_ml.promotion.policy import Policy
+from derm_ml.recipe import dotted
+
+if TYPE_CHECKING:
+    from derm_ml.evaluation.record import Evaluation
+    from derm_ml.task import Task
+
+MISSING = "–"
+
+
+def save_with_verdict(task: Task, evaluation: Evaluation, folder: Path, external: bool = False) -> Path:
+    """Write the evaluation and its page, which opens with every check of the task, at `folder`, and return `folder`.
+
+    `external`: it was measured on a dataset that the model does not come from.
+    """
+    return report.save(evaluation, folder, opening_of(task, evaluation, external))
+
+
+def opening_of(task: Task, evaluation: Evaluation, external: bool = False) -> report.Opening:
+    """What the page says before any metric. Promotion runs the same checks on counted evidence, and more of them."""
+    policy = Policy.of(task)
+    checks = [Verdict.of(gate, gate.check(evaluation)) for gate in task.gates]
+    elsewhere = "" if evaluation.split == SPLIT else f"the {evaluation.split} split"
+    return report.Opening(
+        (_floor(task, evaluation, policy), _patients(evaluation, policy), *checks),
+        policy.operating_point,
+        _changed(task, evaluation),
+        "data the model does not come from (external validation)" if external else elsewhere,
+    )
+
+
+def _floor(task: Task, evaluation: Evaluation, policy: Policy) -> Verdict:
+    metric = evaluation.metrics[task.primary_metric]
+    good = metric.value is not None and metric.value >= policy.floor
+    return Verdict(
+        "reaches_the_floor",
+        f"{task.primary_metric} {metric}; the floor of the policy is {policy.floor:g}",
+        PASSED if good else FAILED,
+        "a model that says next to nothing",
+        value=metric.short,
+        limit=f"at least {policy.floor:g}",
+    )
+
+
+def _patients(evaluation: Evaluation, policy: Policy) -> Verdict:
+    """Whether the split is large enough to tell two models apart: without a champion nothing is compared."""
+    n, needed = evaluation.n_patients, policy.patients
+    why = f"the split has {n} patients, a comparison with a champion needs {needed}"
+    return Verdict(
+        "enough_patients",
+        why,
+        PASSED if n >= needed else UNKNOWN,
+        "a choice between two models by luck",
+        blocking=False,
+        value=str(n),
+        limit=f"at least {needed}",
+    )
+
+
+def _changed(task: Task, evaluation: Evaluation) -> dict[str, tuple[Any, Any]]:
+    """The settings in which the recipe that was used differs from the one of that name: (default, own)."""
+    kind = task.recipes.get(evaluation.recipe_name)
+    if kind is None:
+        return {}
+    default, own = dotted(kind().model_dump(mode="json")), dotted(evaluation.recipe)
+    return {
+        name: (default.get(name, MISSING), value) for name, value in own.items() if default.get(name, MISSING) != value
+    }

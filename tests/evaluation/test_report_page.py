@@ -1,0 +1,67 @@
+"""The report in a real browser: on a phone, in dark mode, and for people who do not see it.
+
+Skipped where there is no Chromium (set DERM_CHROMIUM to its path if it is not on the PATH).
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from derm_ml.evaluation.record import Evaluation
+from derm_ml.promotion.report import save_with_verdict
+from derm_ml.registry import get_task
+
+pytestmark = pytest.mark.slow  # drives a browser
+
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+
+@pytest.fixture(scope="module")
+def report(colour_models, tmp_path_factory) -> Path:
+    """The page of a real model, with figures, tables, and checks of all three states."""
+    task, evaluation = get_task("lesion_classification"), Evaluation.load(colour_models["good"] / "evaluation_test")
+    return save_with_verdict(task, evaluation, tmp_path_factory.mktemp("page") / "evaluation") / "report.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_cut_off_nothing_is_fetched_and_axe_finds_nothing_serious(browser, report, scheme, width):
+    """Specificity and the reason for it were cut off at 1280 pixels, and soft grey on white was hard to read."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page, said, asked = context.new_page(), [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("request", lambda request: asked.append(request.url[:60]))
+    page.goto(report.as_uri())
+    assert page.is_visible("#verdict")
+    assert page.locator("#verdict").bounding_box()["y"] < 900  # seen without scrolling
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    inside = "[...document.querySelectorAll('.card, .checks, #metrics ~ table')]"
+    assert page.evaluate(f"Math.max(...{inside}.map(one => one.getBoundingClientRect().right))") <= width
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight / 2)")
+    assert page.locator("nav.contents").bounding_box()["y"] == 0  # the contents stay in sight
+    source = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    page.evaluate(f"() => {{ {source} }}")
+    found = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", TAGS)
+    assert [
+        f"{v['id']}: {v['nodes'][0]['html']}" for v in found["violations"] if v["impact"] in ("serious", "critical")
+    ] == []
+    assert said == []
+    assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
+    context.close()
+
+
+def test_on_paper_folded_tables_are_open(browser, report):
+    """Nobody can click on paper."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(report.as_uri())
+    folded = page.locator("#tables ~ details table").first
+    assert not folded.is_visible()
+    page.emulate_media(media="print")
+    assert folded.bounding_box()["height"] > 0
+    assert not page.is_visible("nav.contents")
+    context.close()
