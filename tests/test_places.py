@@ -93,7 +93,7 @@ def test_the_three_entrances_read_the_same_settings_from_any_folder(project, out
 @pytest.mark.slow
 def test_what_is_set_already_wins_at_every_entrance(project, outside, tmp_path):
     mine = {f"DERM_{name.upper()}": str(tmp_path / "mine" / name) for name in ("data", "out", "home")}
-    assert f" into {tmp_path}/mine/data/raw/{TASK}" in outside(*derm("draw", TASK, "--n", "1"), **mine).stderr
+    assert f" in {tmp_path}/mine/data/raw/{TASK}" in outside(*derm("draw", TASK, "--n", "1"), **mine).stderr
     assert json.loads(outside(sys.executable, "-c", WHERE, **mine).stdout)[:3] == list(mine.values())
     assert f"{tmp_path}/mine/home/serving" in outside(sys.executable, "-m", "serving", TASK, **mine).stderr
     assert not (project / "kept").exists()

@@ -65,7 +65,8 @@ def test_the_report_has_every_finding_by_itself(evaluation, predictor):
 
 
 def test_the_answer_gives_probability_threshold_and_decision_of_every_finding(predictor):
-    said = TASK.answer(predictor, draw_fundus(["diabetic_retinopathy"], 11).image, {})
+    images = (draw_fundus(["diabetic_retinopathy"], seed, side=200).image for seed in range(11, 31))
+    said = next(answer for answer in (TASK.answer(predictor, i, {}) for i in images) if not answer["abstained"])
     for label in LABELS:
         assert said["decisions"][label] == (said["probabilities"][label] >= said["thresholds"][label])
     there = [label for label in LABELS if said["decisions"][label]]

@@ -56,7 +56,7 @@ def _logits(predictor, images):
 def test_the_members_are_the_networks_that_were_asked_for(ensemble):
     *_, folder, _ = ensemble
     weights = load_file(folder / "both/bundle/weights.safetensors")
-    for k, network in enumerate((UNet("mobilenet_v2", "none"), ImprovedUNet(6))):
+    for k, network in enumerate((UNet("tf_efficientnet_lite0", "none"), ImprovedUNet(6))):
         found = {n.removeprefix(f"members.{k}."): w.shape for n, w in weights.items() if n.startswith(f"members.{k}.")}
         assert found == {n: w.shape for n, w in SegmenterNetwork(network).state_dict().items()}
 
