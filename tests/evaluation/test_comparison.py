@@ -251,7 +251,7 @@ def test_derm_compare_prints_one_table_and_writes_it(models, tmp_path):
     arguments = ["compare", "malignancy_screening", str(models / "plain"), str(models / "strong")]
     result = CliRunner().invoke(cli.app, [*arguments, "--into", str(tmp_path / "into")])
     assert result.exit_code == 0, result.output
-    assert "auc_malignant" in result.stdout
+    assert "AUC of malignant" in result.stdout
     assert "better" in result.stdout
     assert (tmp_path / "into" / "comparison.csv").is_file()
     wrong = CliRunner().invoke(
