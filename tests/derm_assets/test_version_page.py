@@ -44,12 +44,12 @@ def image_of(dataset) -> bytes:
 
 
 @pytest.fixture
-def tracked(registry) -> Iterator[None]:
-    """MLflow's fluent functions, pointed at the registry as a user does by `MLFLOW_TRACKING_URI`."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(registry._uri)
-    yield
-    mlflow.set_tracking_uri(before)
+def tracked(registry, monkeypatch) -> None:
+    """MLflow's fluent functions, pointed at the registry as a user does.
+
+    `set_tracking_uri` would set the variable for all tests after this one.
+    """
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry._uri)
 
 
 def test_a_version_says_what_it_measures_and_on_what(registry, promotions, model, tinted_dataset):
