@@ -23,7 +23,7 @@ from derm_assets.automation import automation
 from derm_assets.automation_settings import Automation
 from derm_assets.checks import data_rules, gates
 from derm_assets.conditions import following, promoting, retraining
-from derm_assets.config import ComparedRuns, chosen_recipe, model_form, recipe_form
+from derm_assets.config import ComparedRuns, Reviewed, chosen_recipe, model_form, recipe_form
 from derm_assets.failures import told
 from derm_assets.lineage import latest
 from derm_assets.recipe_of_run import recipe_of_run
@@ -54,9 +54,11 @@ def line(task: Task) -> dg.Definitions:
     first = {"dagster/priority": "1"}
 
     @asset(f"{task.name}_deliveries", kinds={"python"}, partitions_def=batches, pool="dvc", op_tags=first)
-    def incoming_batch(context: dg.AssetExecutionContext, places: Places, store: DataStore) -> dg.MaterializeResult:
+    def incoming_batch(
+        context: dg.AssetExecutionContext, config: Reviewed, places: Places, store: DataStore, registry: ModelRegistry
+    ) -> dg.MaterializeResult:
         """A folder of labelled images delivered to `data/incoming/<task>/`: validated, deduplicated, appended."""
-        return steps.take_batch(context, task, places, store)
+        return steps.take_batch(context, task, places, store, registry, config.reviewed_by)
 
     raw_images = dg.AssetSpec(
         dg.AssetKey([task.name, "raw_images"]),

@@ -54,6 +54,14 @@ class ComparedRuns(dg.Config):
     )
 
 
+class Reviewed(dg.Config):
+    """The config of `<task>/incoming_batch`."""
+
+    reviewed_by: str = Field(
+        "", description="your name, once you looked at images and labels; the champion is then not asked about them"
+    )
+
+
 def model_form(task: Task) -> dict[str, dg.Field]:
     """The config schema of `<task>/model`: one field `recipe`, a choice of the task's recipes."""
     return recipe_form(task.recipes)

@@ -48,14 +48,24 @@ VERDICT = "would_be_promoted"  # metadata of a registered version; `promotion` b
 COMPARED = 6  # other models beside the current one: more marks on a line are not told apart
 
 
-def take_batch(context: dg.AssetExecutionContext, task: Task, places: Places, store: DataStore) -> dg.MaterializeResult:
+def take_batch(
+    context: dg.AssetExecutionContext,
+    task: Task,
+    places: Places,
+    store: DataStore,
+    registry: ModelRegistry,
+    reviewed_by: str,
+) -> dg.MaterializeResult:
     """Validate this partition's batch and add it to the raw folder; a rejected one is set aside with its report."""
-    from derm_ml.data.incoming import RejectedBatch, receive, write_problems
+    from derm_ml.data.incoming import RejectedBatch, nobody_looks, receive, write_problems
 
     batch = places.incoming(task) / context.partition_key
     report = places.here.intake(task.name, context.partition_key) / "left_out.csv"
     try:
-        intake = receive(task, batch, places.raw(task), store.settings(task), store.current(task))
+        look = nobody_looks if reviewed_by else Promotions(registry).reviewer(task)
+        intake = receive(
+            task, batch, places.raw(task), store.settings(task), store.current(task), look, reviewed_by.strip()
+        )
     except RejectedBatch as error:
         write_problems(report, error.problems)
         shown = {"left_out": problem_table(error.problems), "left_out_file": dg.MetadataValue.path(report)}
@@ -79,6 +89,7 @@ def take_batch(context: dg.AssetExecutionContext, task: Task, places: Places, st
             "quarantined": len(intake.left_out) - intake.duplicates,
             "held_back": len(intake.held_back),
             "corrected": len(intake.corrections),
+            **({"reviewed_by": text(reviewed_by)} if reviewed_by else {}),
             "left_out": problem_table([*intake.left_out, *intake.held_back]),
             **({"corrections": table(corrected)} if corrected else {}),
             "left_out_file": dg.MetadataValue.path(report),

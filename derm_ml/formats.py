@@ -90,6 +90,11 @@ def _without_author(content: Content) -> Content:
     return {**content, "corrections": corrections, "author": "", "date": ""}
 
 
+def _not_reviewed(content: Content) -> Content:
+    """To a version that also says who reviewed the images."""
+    return {**content, "reviewed_by": ""}
+
+
 # 2: describes what its graphs take and give; 3: may hold an input gate
 BUNDLE = Format("bundle", 3, "train the model again", {1: _one_sentence, 2: dict})
 INPUT_GATE = Format("input-gate", 1, "train the model again")
@@ -104,7 +109,7 @@ EMBEDDINGS = Format("embeddings", 1, "remove the file, and it is computed again"
 SIMILAR_IMAGES = Format("similar-images", 3, "make the index again", {2: _one_sentence})  # 1 held names of patients
 PSEUDO_LABELS = Format("pseudo-labels", 1, "run `derm pseudo-label` again")
 CHECKPOINT = Format("checkpoint", 1, "remove it, and training begins anew")
-DELIVERY = Format("delivery", 2, "withdraw the delivery and deliver it again", {1: _without_author})
+DELIVERY = Format("delivery", 3, "withdraw the delivery and deliver it again", {1: _without_author, 2: _not_reviewed})
 LEDGER = Format("ledger", 1, "leave the ledger to the version that wrote it")  # a repair would begin a new one
 RELEASE = Format("release", 1, "release the Bento again")
 GOLDEN = Format("golden-answers", 1, "build the Bento again")

@@ -45,6 +45,7 @@ from derm_ml.task import Task
 if TYPE_CHECKING:
     from derm_ml.cards.card import Card
     from derm_ml.data.dataset import Dataset
+    from derm_ml.data.incoming import Look
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,17 @@ class Promotions:
     def champion_version(self, task: Task) -> ModelVersion | None:
         """The champion that ledger and registry agree on; None if there is none. Raises as `champion` does."""
         return read_champion(task, self.registry, champion_of(task, self.registry, self.ledger(task)))
+
+    def reviewer(self, task: Task) -> Look:
+        """How the champion looks at a delivery; where there is none, nobody does. Raises as `champion` does."""
+        from derm_ml.data.incoming import nobody_looks
+        from derm_ml.evaluation.review import reviewed
+
+        champion = self.champion_version(task)
+        if champion is None:
+            return nobody_looks
+        own = Evaluation.load(champion.evaluation)
+        return lambda trial, ids: reviewed(task, task.load(champion.bundle), own, trial, ids)
 
     def registered(self, task: Task) -> list[Registered]:
         """All registered versions, oldest first; no file of them is read."""

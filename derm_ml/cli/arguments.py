@@ -113,6 +113,11 @@ def predictor_of(task: Task, model: Path | None) -> Any:
     return predictor
 
 
+def registry_installed() -> bool:
+    """Whether more than the library is installed: only then is there a champion to ask."""
+    return bool(entry_points(group="derm.registry"))
+
+
 def open_registry() -> Registry:
     """The model registry, found by entry point: the library itself knows none."""
     found = entry_points(group="derm.registry")

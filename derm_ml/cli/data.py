@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from derm_ml import DermError
-from derm_ml.cli.arguments import TaskName, replaceable, task_of
+from derm_ml.cli.arguments import TaskName, open_registry, registry_installed, replaceable, task_of
 from derm_ml.cli.settings import settings_of
 from derm_ml.cli.terminal import (
     notes,
@@ -201,9 +201,12 @@ def deliver(
         Path | None, typer.Option(help="dataset whose splits are kept; default: data/prepared/TASK")
     ] = None,
     params: Annotated[Path | None, typer.Option(help="default: params.yaml")] = None,
+    reviewed_by: Annotated[
+        str, typer.Option(metavar="NAME", help="who looked at images and labels; the champion is not asked then")
+    ] = "",
 ) -> None:
     """Check a folder of new images and add it to the raw data, as the inbox does; a rejected one stays where it is."""
-    from derm_ml.data.incoming import take_in
+    from derm_ml.data.incoming import nobody_looks, take_in
 
     task, places = task_of(task_name), installation()
     kept = prepared or places.prepared(task.name)
@@ -213,6 +216,8 @@ def deliver(
         raw or places.raw(task.name),
         settings_of(task, params).settings,
         kept if (kept / "dataset.json").exists() else None,
+        nobody_looks if reviewed_by or not registry_installed() else open_registry().reviewer(task),
+        reviewed_by.strip(),
     )
     for problem in (*intake.left_out, *intake.held_back):
         notes.print(f"{problem.kind.replace('_', ' ')}: {problem.file}: {problem.reason}", style="yellow")

@@ -63,7 +63,8 @@ class LeftOut:
 class Delivery:
     """An accepted delivery: its folder relative to the raw folder, its number in the order of acceptance, from 1.
 
-    One of corrected labels has an `author` and a `date` (ISO 8601), and takes no image.
+    One of corrected labels has an `author` and a `date` (ISO 8601), and takes no image. `reviewed_by` is who looked at
+    images that something spoke against, or might have.
     """
 
     folder: str
@@ -75,6 +76,7 @@ class Delivery:
     corrections: tuple[Correction, ...] = ()
     author: str = ""
     date: str = ""
+    reviewed_by: str = ""
 
     def write(self, raw: Path) -> None:
         self.write_record(raw / self.folder)
@@ -119,6 +121,7 @@ def _read(raw: Path, path: Path) -> Delivery:
             ),
             stored["author"],
             stored["date"],
+            stored["reviewed_by"],
         )
     except DataError:
         raise

@@ -1,7 +1,7 @@
 """Takes a delivered batch of labelled images into a task's raw folder, or rejects it with its reasons.
 
     copy aside → read it alone → read it with the raw folder → leave out what is broken or known → list corrections
-    → prepare raw folder and batch on trial, run the data checks → accept whole, or reject
+    → prepare raw folder and batch on trial, run the data checks, let the champion look → accept whole, or reject
 
 The batch may have any layout the task reads. Accepted, it becomes `raw/batches/<batch>-<content>`, a source of its
 own and a copy of what was delivered, to the byte (derm_ml/data/deliveries.py). The raw folder is not touched before.
@@ -13,7 +13,7 @@ The same content again changes nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from derm_ml.task import PrepareSettings, Task
 from derm_ml.tree import files_below, folder_md5
 
 ALREADY_THERE = "the same file is there already"
+MOSTLY = 0.5  # share of a delivery that is held back: of new people in the clinic's own proportion it is the test share
 COLUMNS = ["file", "row", "reason", "kind"]
 
 
@@ -37,6 +38,22 @@ class RejectedBatch(DataError):
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """What speaks against a delivery that is readable and complete: a person says whether it counts."""
+
+    sentence: str
+    problems: tuple[Problem, ...] = ()
+
+
+Look = Callable[[Dataset, Sequence[str]], Sequence[Objection]]  # (dataset with the delivery, its images there)
+
+
+def nobody_looks(trial: Dataset, ids: Sequence[str]) -> Sequence[Objection]:
+    """No objection: where there is no champion yet."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +76,21 @@ class Intake:
         return sum(p.reason.startswith(ALREADY_THERE) for p in self.left_out)
 
 
-def receive(task: Task, batch: Path, raw: Path, settings: PrepareSettings, kept: Path | None = None) -> Intake:
+def receive(
+    task: Task,
+    batch: Path,
+    raw: Path,
+    settings: PrepareSettings,
+    kept: Path | None = None,
+    look: Look = nobody_looks,
+    reviewed_by: str = "",
+) -> Intake:
     """`take_in`; a rejected batch is moved to `rejected/` beside it, with the reasons, so that it blocks no other.
 
     Raises `RejectedBatch` saying where it lies now, and `DataError` where the raw folder is at fault.
     """
     try:
-        return take_in(task, batch, raw, settings, kept)
+        return take_in(task, batch, raw, settings, kept, look, reviewed_by)
     except RejectedBatch as error:
         problems = error.problems or (Problem(batch.name, str(error)),)
         place = _set_aside(batch, str(error), problems)
@@ -76,13 +101,24 @@ def receive(task: Task, batch: Path, raw: Path, settings: PrepareSettings, kept:
         ) from None
 
 
-def take_in(task: Task, batch: Path, raw: Path, settings: PrepareSettings, kept: Path | None = None) -> Intake:
+def take_in(
+    task: Task,
+    batch: Path,
+    raw: Path,
+    settings: PrepareSettings,
+    kept: Path | None = None,
+    look: Look = nobody_looks,
+    reviewed_by: str = "",
+) -> Intake:
     """Validate a batch and add it to `raw`, whole or not at all; `kept` is the dataset whose splits stay as they are.
+
+    `look` may object to what was found usable; so does this function where most of it would be held back. Neither is
+    asked where a person has reviewed the images, whose name is recorded with the delivery.
 
     Raises `RejectedBatch`, with nothing added: for a list that is wrong (naming file and line), for a batch without
     images, for one of which nothing can be used, one that corrects known images although corrections are refused,
-    and one that would fail a data check the raw folder alone passes. Raises `DataError` for a `raw` folder that
-    cannot be read.
+    one that would fail a data check the raw folder alone passes, and one with an objection. Raises `DataError` for a
+    `raw` folder that cannot be read.
     """
     if not batch.is_dir():
         raise DataError(f"{batch}: there is no such batch; it may lie in {batch.parent / REJECTED}, with its reasons")
@@ -110,6 +146,7 @@ def take_in(task: Task, batch: Path, raw: Path, settings: PrepareSettings, kept:
             content,
             max((d.number for d in before), default=0) + 1,
             0,
+            reviewed_by=reviewed_by,
         )
         (view / DELIVERIES).mkdir(parents=True, exist_ok=True)
         stage.rename(view / delivery.folder)
@@ -132,7 +169,7 @@ def take_in(task: Task, batch: Path, raw: Path, settings: PrepareSettings, kept:
         if delivery.corrections and settings.corrections == "refuse":
             raise _refused(batch, task, delivery)
         delivery.write(view)
-        held_back = _tried(task, batch, work, delivery, settings, kept)
+        held_back = _tried(task, batch, work, delivery, settings, kept, look)
         with replacing_folder(raw / delivery.folder) as folder:
             for path in (view / delivery.folder).iterdir():
                 path.rename(folder / path.name)
@@ -254,9 +291,16 @@ def _refused(batch: Path, task: Task, delivery: Delivery) -> RejectedBatch:
 
 
 def _tried(
-    task: Task, batch: Path, work: Path, delivery: Delivery, settings: PrepareSettings, kept: Path | None
+    task: Task,
+    batch: Path,
+    work: Path,
+    delivery: Delivery,
+    settings: PrepareSettings,
+    kept: Path | None,
+    look: Look,
 ) -> tuple[Problem, ...]:
-    """What a dataset with this batch holds back of it. Raises `RejectedBatch` where the batch makes a check fail."""
+    """What a dataset with this batch holds back of it. Raises `RejectedBatch` where the batch makes a check fail, or
+    where something speaks against it and no person has reviewed it."""
     view, inside = work / "raw", f"{delivery.folder}/"
     try:
         trial = prepare(task, view, settings, work / "trial", kept=kept, settings_must_match=False)
@@ -270,7 +314,8 @@ def _tried(
         if str(row["file"]).startswith(inside)
     ]
     # of the dataset, those that were read back where they will lie
-    found = sum(str(source).startswith(delivery.folder) for source in trial.manifest["source"]) + len(held)
+    mine = trial.manifest[trial.manifest["source"].astype(str).str.startswith(delivery.folder)]
+    found = len(mine) + len(held)
     if found != delivery.taken:
         raise RejectedBatch(f"{batch}: of its {delivery.taken} usable images {found} are found again beside the others")
     failing = [(rule, rule.check(trial)) for rule in task.rules if not rule.more_data_may_help]
@@ -282,7 +327,31 @@ def _tried(
                 f"{batch}: with it the data check {name} fails: {finding.message}",
                 [Problem(batch.name, f"{name}: {row}") for row in finding.rows],
             )
-    return tuple(_below(problem, inside) for problem in held)
+    held_back = tuple(_below(problem, inside) for problem in held)
+    if not delivery.reviewed_by:
+        _raise_objections(
+            task, batch, [*_mostly_held_back(held_back, delivery.taken), *look(trial, mine["id"].tolist())]
+        )
+    return held_back
+
+
+def _mostly_held_back(held_back: tuple[Problem, ...], taken: int) -> list[Objection]:
+    if len(held_back) <= MOSTLY * taken:
+        return []
+    said = (
+        f"{len(held_back)} of its {taken} usable images must not be learned from, because they show patients or images "
+        f"of another split; the first is {held_back[0].file}: {held_back[0].reason}"
+    )
+    return [Objection(said, held_back)]
+
+
+def _raise_objections(task: Task, batch: Path, objections: Sequence[Objection]) -> None:
+    if objections:
+        raise RejectedBatch(
+            f"{batch}: {'; '.join(o.sentence for o in objections)}. Look at the images; if they and their labels are "
+            f"right, `derm deliver {task.name} FOLDER --reviewed-by NAME` takes them",
+            [problem for objection in objections for problem in objection.problems],
+        )
 
 
 def _fails_without(

@@ -11,6 +11,7 @@ from derm_ml import DermError
 
 if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
+    from derm_ml.data.incoming import Look
     from derm_ml.promotion.decision import Decision
     from derm_ml.promotion.doctor import Check
     from derm_ml.promotion.ledger import Standing
@@ -89,6 +90,10 @@ class Registry(Protocol):
 
     def champion(self, task: Task) -> Path:
         """The champion's bundle. Raises `DermError` if there is none, or if ledger and registry disagree who it is."""
+        ...
+
+    def reviewer(self, task: Task) -> Look:
+        """How the champion looks at a delivery; where there is none, nobody does. Raises as `champion` does."""
         ...
 
     def registered(self, task: Task) -> list[Registered]:
