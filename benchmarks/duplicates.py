@@ -1,6 +1,6 @@
 """What the search for duplicates finds, what it takes for a copy wrongly, and what it costs.
 
-python benchmarks/duplicates.py recall [FOLDER ...]    copies found, by the way they were changed (without folder: synthetic)
+python benchmarks/duplicates.py recall [FOLDER ...]    copies found, by the way they were changed; else synthetic
 python benchmarks/duplicates.py pairs FOLDER ...       every pair named within real images, with sheets to look at
 python benchmarks/duplicates.py cost 2500 5000 10000   CPU seconds and peak memory by the number of images
 """
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 import math
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +19,7 @@ import numpy as np
 
 from derm_ml.images.changes import LEAKS
 from derm_ml.images.decode import decode
-from derm_ml.images.fingerprints import THRESHOLD, candidates, find_duplicates, fingerprint
+from derm_ml.images.fingerprints import THRESHOLD, find_duplicates, fingerprint
 from derm_ml.synthetic.lesions import CLASSES, draw_lesion
 
 SHOWN = 24  # pairs on a sheet

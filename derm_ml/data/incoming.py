@@ -20,6 +20,7 @@ from pathlib import Path
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.deliveries import REJECTED, Correction, Delivery, LeftOut, changes, deliveries, files_of
 from derm_ml.data.prepare import decoded, prepare
+from derm_ml.data.splits import SAME_IMAGE
 from derm_ml.data.staging import copied, linked, staging, stored_once
 from derm_ml.files import replacing_file, replacing_folder, sha256
 from derm_ml.records import DELIVERIES, DataError, Problem, Reading, Sample
@@ -29,6 +30,7 @@ from derm_ml.tree import files_below, folder_md5
 
 ALREADY_THERE = "the same file is there already"
 COLUMNS = ["file", "row", "reason", "kind"]
+MAX_COPIES = 0.5  # of a batch that may show test images: of the whole set again, sent in another form, it is 15 %
 
 
 class RejectedBatch(DataError):
@@ -81,7 +83,8 @@ def take_in(task: Task, batch: Path, raw: Path, settings: PrepareSettings, kept:
 
     Raises `RejectedBatch`, with nothing added: for a list that is wrong (naming file and line), for a batch without
     images, for one of which nothing can be used, one that corrects known images although corrections are refused,
-    and one that would fail a data check the raw folder alone passes. Raises `DataError` for a `raw` folder that
+    one that mostly shows test images under other names, and one that would fail a data check the raw folder alone
+    passes. Raises `DataError` for a `raw` folder that
     cannot be read.
     """
     if not batch.is_dir():
@@ -269,6 +272,14 @@ def _tried(
         for row in trial.held_back.to_dict("records")
         if str(row["file"]).startswith(inside)
     ]
+    again = [p for p in held if p.reason.startswith(SAME_IMAGE)]
+    if len(again) > MAX_COPIES * delivery.taken:
+        first = _below(again[0], inside)
+        raise RejectedBatch(
+            f"{batch}: {len(again)} of its {delivery.taken} images are copies of test images under other names, e.g. "
+            f"{first.file}: {first.reason}. Take these copies out of it",
+            [_below(problem, inside) for problem in again],
+        )
     # of the dataset, those that were read back where they will lie
     found = sum(str(source).startswith(delivery.folder) for source in trial.manifest["source"]) + len(held)
     if found != delivery.taken:

@@ -1,6 +1,6 @@
 """How much of two grey sketches is the same, once one is laid on the other: the proof that two images are copies.
 
-    score = similarity(a, b, warp)         −1..1; `warp` maps points of `a` roughly to points of `b`
+    score = likeness(a, b, warp)         −1..1; `warp` maps points of `a` roughly to points of `b`
 
 An affine ECC alignment (Evangelidis & Psarakis 2008, doi:10.1109/TPAMI.2008.113) at 64, then at 128 pixels, refines the
 warp. Then the details of both are correlated, normalised by local contrast so that a dark lesion on plain skin does not
@@ -27,8 +27,8 @@ MIN_LAID, MIN_ALIGNED = 0.2, 0.55
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 25, 1e-3)
 
 
-def similarity(a: np.ndarray, b: np.ndarray, warp: np.ndarray) -> float:
-    """Correlation (-1..1) of the details of two sketches (128, 128) uint8 after alignment; 0 where they share too little.
+def likeness(a: np.ndarray, b: np.ndarray, warp: np.ndarray) -> float:
+    """Correlation (-1..1) of the details of two aligned sketches (128, 128) uint8; 0 where they share too little.
 
     `warp` (2, 3) maps points of `a` to points of `b`, pixel centres at whole numbers. The larger part is laid on the
     smaller one, so that a crop is compared whole.
@@ -47,7 +47,7 @@ def _small(sketch: np.ndarray) -> np.ndarray:
 
 
 def _scaled(warp: np.ndarray, scale: float) -> np.ndarray:
-    """The same warp between two sketches of `scale` times the size; pixel centres lie at whole numbers, hence the halves."""
+    """The same warp between two sketches of `scale` times the size; pixel centres lie at whole numbers."""
     shift = scale * warp[:, 2] + (scale - 1) / 2 * (1 - warp[:, :2].sum(axis=1))
     return np.c_[warp[:, :2], shift].astype(np.float32)
 

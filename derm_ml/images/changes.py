@@ -91,7 +91,7 @@ def warm(image: np.ndarray) -> np.ndarray:
 
 
 def turned(image: np.ndarray, degrees: float = 15, fill: Literal["reflect", "black", "cut"] = "reflect") -> np.ndarray:
-    """Turned about its middle; the corners filled by reflection or left black, or the frame cut down to be without any."""
+    """Turned about its middle; the corners filled by reflection, left black, or cut off with the whole border."""
     height, width = image.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), degrees, 1.0)
     border = cv2.BORDER_CONSTANT if fill == "black" else cv2.BORDER_REFLECT_101
@@ -118,7 +118,7 @@ def corner_of(image: np.ndarray, area: float) -> np.ndarray:
     return np.ascontiguousarray(image[y : y + high, x : x + wide])
 
 
-def resized(image: np.ndarray, scale: float) -> np.ndarray:
+def shrunk(image: np.ndarray, scale: float) -> np.ndarray:
     """As a smaller copy of the whole."""
     height, width = (max(8, round(side * scale)) for side in image.shape[:2])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -179,7 +179,7 @@ STRESS: Mapping[str, Change] = {
 LEAKS: Mapping[str, Change] = {
     "flip": lambda image: np.ascontiguousarray(image[:, ::-1]),
     "quarter turn": lambda image: np.ascontiguousarray(np.rot90(image)),
-    "half size": partial(resized, scale=0.5),
+    "half size": partial(shrunk, scale=0.5),
     "colour cast": warm,
     "jpeg 20": compressed,
     "blur": blurred,

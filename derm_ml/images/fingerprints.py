@@ -25,11 +25,11 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from derm_ml.images.alignment import SKETCH, similarity
+from derm_ml.images.alignment import SKETCH, likeness
 from derm_ml.images.local_features import LocalFeatures, local_features, warp_between
 from derm_ml.images.patch_search import PatchSearch
 
-THRESHOLD = 0.78
+THRESHOLD = 0.75
 LEAST_PATCHES = 2  # that agree on a warp; an image out of focus has few that are found again
 AT_ONCE = 512  # images whose patches are searched together: some 10 MB
 SAMPLE = 2**17  # patches the cells of the search are drawn from: 16 MB
@@ -123,10 +123,10 @@ def compare(a: Fingerprint, b: Fingerprint, mirrored: bool) -> float:
     if patches < LEAST_PATCHES:
         return 0.0
     to_b = _sketch_frame(b.features) @ np.vstack([warp, (0, 0, 1)]) @ np.linalg.inv(_sketch_frame(own))
-    return similarity(np.ascontiguousarray(a.sketch[:, ::-1]) if mirrored else a.sketch, b.sketch, to_b[:2])
+    return likeness(np.ascontiguousarray(a.sketch[:, ::-1]) if mirrored else a.sketch, b.sketch, to_b[:2])
 
 
 def _sketch_frame(features: LocalFeatures) -> np.ndarray:
-    """From the frame of the patches to that of the sketch (3, 3); pixel centres lie at whole numbers, hence the halves."""
+    """From the frame of the patches to that of the sketch (3, 3); pixel centres lie at whole numbers."""
     x, y = SKETCH / features.width, SKETCH / features.height
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])

@@ -47,7 +47,7 @@ class LocalFeatures:
         places = self.places.copy()
         places[:, 0] = self.width - 1 - places[:, 0]
         places[:, 3] = (180 - places[:, 3]) % 360
-        return LocalFeatures(places, mirrored(self.descriptors), self.width, self.height)
+        return LocalFeatures(places, flipped_descriptors(self.descriptors), self.width, self.height)
 
 
 def local_features(grey: np.ndarray) -> LocalFeatures:
@@ -67,7 +67,7 @@ def local_features(grey: np.ndarray) -> LocalFeatures:
     return LocalFeatures(places, np.minimum(np.sqrt(share) * UNIT, 255).astype(np.uint8), width, height)
 
 
-def mirrored(descriptors: np.ndarray) -> np.ndarray:
+def flipped_descriptors(descriptors: np.ndarray) -> np.ndarray:
     """The descriptors (n, 128) of the same patches seen in a mirror."""
     return descriptors.reshape(-1, 4, 4, 8)[:, ::-1, :, _MIRRORED].reshape(-1, 128)
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import faiss
 import numpy as np
 
-from derm_ml.images.local_features import UNIT, LocalFeatures, mirrored
+from derm_ml.images.local_features import UNIT, LocalFeatures, flipped_descriptors
 
 CELL = 64  # patches in each, on average
 CELLS_SEARCHED = 12  # what they miss of an exact search: docs/results.md
@@ -70,7 +70,7 @@ class PatchSearch:
         places = np.concatenate([f.places for f in features])
         asking = np.repeat(np.asarray(images), [len(f.places) for f in features])
         votes = [
-            self._votes(asking, mirrored(queries) if flip else queries, -places[:, 3] if flip else places[:, 3],
+            self._votes(asking, flipped_descriptors(queries) if flip else queries, -places[:, 3] if flip else places[:, 3],
                         np.log2(places[:, 2]), flip)
             for flip in (False, True)
         ]  # fmt: skip
