@@ -38,6 +38,7 @@ import httpx
 import numpy as np
 import yaml
 
+from derm_assets.instance import use_home
 from derm_assets.launching import Dagster, services
 from derm_ml.data.dataset import Dataset
 from derm_ml.places import PROJECT, installation
@@ -81,9 +82,7 @@ def settle_in(out: Path, recipe: dict[str, Any]) -> None:
     out.mkdir(parents=True)
     for name in ("data", "out", "home"):
         os.environ[f"DERM_{name.upper()}"] = str(out / name)
-    os.environ |= {"DAGSTER_HOME": str(out / "dagster"), "BENTOML_HOME": str(out / "bentoml")}
-    (out / "dagster").mkdir()
-    shutil.copyfile(PROJECT / "dagster.yaml", out / "dagster" / "dagster.yaml")
+    use_home()
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     params["automation"] = {TASK.name: {"new_patients": 1, "look_every": 5, "promotion": "automatic", "recipe": recipe}}
     params["tasks"][TASK.name] |= {"test": 0.3}

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def prepare(
         writer.close()
         if not usable:
             raise nothing_usable(raw, reading, problems)
-        pairs = _duplicate_samples(prints)
+        pairs = _duplicate_samples(prints, progress)
         earlier = _earlier_splits(kept or out, settings.seed, usable, rows)
         settled = settle(
             usable,
@@ -169,11 +170,12 @@ def _prepare_one(sample: Sample, raw: Path, side: int) -> _Prepared | Problem:
     return _Prepared(files, {role: fingerprint(photo) for role, photo in photos.items()}, regions)
 
 
-def _duplicate_samples(prints: Mapping[tuple[str, str], Fingerprint]) -> list[DuplicatePair]:
+def _duplicate_samples(prints: Mapping[tuple[str, str], Fingerprint], progress: Progress) -> list[DuplicatePair]:
     """Samples of which any photo is a duplicate of any photo of the other, sorted by id."""
     best: dict[tuple[str, str], DuplicatePair] = {}
     sample_of = {f"{name} {role}": name for name, role in prints}
-    for found in find_duplicates({f"{name} {role}": made for (name, role), made in prints.items()}):
+    named = {f"{name} {role}": made for (name, role), made in prints.items()}
+    for found in find_duplicates(named, progress=partial(progress, "compare")):
         a, b = sorted((sample_of[found.a], sample_of[found.b]))
         if a != b and ((a, b) not in best or found.score > best[a, b].score):
             best[a, b] = DuplicatePair(a, b, found.kind, found.score)

@@ -25,6 +25,8 @@ from typing import NamedTuple
 from derm_ml.records import SPLITS, UNLABELLED, DataError, Sample, namespace, normal_id
 
 HELD_OUT = ("validation", "test")
+SAME_IMAGE = "it shows the same image as"  # begins the reason a copy is held back for
+_GROWS = "the test split grows only with `test_grows: true`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ def settle(
     left = [s for s in samples if s.id not in out]
     # of three alike the middle one may be out: the other two are still one image, so all pairs join
     groups = group_samples(samples, duplicates, patients)
-    out = out | contested(left, groups, training_only, earlier, fractions.test_grows)
+    same = _by_image(samples, duplicates)
+    out = out | contested(left, groups, training_only, earlier, fractions.test_grows, same)
     left = [s for s in left if s.id not in out]
     groups = group_samples(left, duplicates, patients)
     return Settled(groups, assign_splits(left, fractions, groups, training_only, earlier), out)
@@ -162,11 +165,13 @@ def contested(
     training_only: frozenset[str] = frozenset(),
     earlier: Mapping[str, str] = {},
     test_grows: bool = False,
+    same: Mapping[str, str] = {},
 ) -> dict[str, str]:
     """Sample id → why no split can take it.
 
     It ties samples together that lie in different splits and do not move; or it belongs to a test image, so that it
-    must not be learned from, and the test split does not grow.
+    must not be learned from, and the test split does not grow. `same`: sample id → its group by duplicates alone, by
+    which the reason says that it is a copy (`SAME_IMAGE`).
     """
     fixed = fixed_splits(samples, training_only, earlier)
     reasons = {}
@@ -177,8 +182,11 @@ def contested(
         if len(lying) > 1:
             reasons |= {s.id: f"{shown}: in either split it would leak" for s in _free(group, fixed)}
         elif "test" in lying and not test_grows:
-            why = f"{shown}: it must not be learned from, and the test split grows only with `test_grows: true`"
-            reasons |= {s.id: why for s in _free(group, fixed)}
+            tested = {same[s.id]: s.id for s in reversed(group) if s.id in fixed and s.id in same}
+            for s in _free(group, fixed):
+                copied = tested.get(same.get(s.id, ""))
+                said = f"{SAME_IMAGE} {copied} (test)" if copied else shown
+                reasons[s.id] = f"{said}: it must not be learned from, and {_GROWS}"
     return reasons
 
 
@@ -198,15 +206,19 @@ def copies(
     lies = {
         s.id: SPLITS.index(fixed.get(s.id) or s.split) for s in samples if s.labelled and (s.id in fixed or s.split)
     }
-    alone = [replace(s, patient="", lesion="") for s in samples]
     reasons = {}
-    for group in _members(alone, group_samples(alone, duplicates)).values():
+    for group in _members(samples, _by_image(samples, duplicates)).values():
         placed = [s.id for s in group if s.id in lies]
         kept = max(placed, key=lambda name: lies[name], default="")
         for name in placed:
             if lies[name] < lies[kept]:
-                reasons[name] = f"it shows the same image as {kept} in the {SPLITS[lies[kept]]} split"
+                reasons[name] = f"{SAME_IMAGE} {kept} in the {SPLITS[lies[kept]]} split"
     return reasons
+
+
+def _by_image(samples: Sequence[Sample], duplicates: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Sample id → the group of those that show the same image, copies of copies too, whatever their IDs say."""
+    return group_samples([replace(s, patient="", lesion="") for s in samples], duplicates)
 
 
 def fixed_splits(

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -88,11 +90,16 @@ def warm(image: np.ndarray) -> np.ndarray:
     return np.clip(image * np.array([1.10, 1.0, 0.88]), 0, 255).astype(np.uint8)
 
 
-def turned(image: np.ndarray, degrees: float = 15) -> np.ndarray:
-    """Turned about its middle, the corners filled by reflection."""
+def turned(image: np.ndarray, degrees: float = 15, fill: Literal["reflect", "black", "cut"] = "reflect") -> np.ndarray:
+    """Turned about its middle; the corners filled by reflection, left black, or cut off with the whole border."""
     height, width = image.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), degrees, 1.0)
-    return cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    border = cv2.BORDER_CONSTANT if fill == "black" else cv2.BORDER_REFLECT_101
+    found = cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
+    if fill != "cut":
+        return found
+    x, y = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    return cropped(found, 1 - min(width / (width * x + height * y), height / (width * y + height * x)))
 
 
 def cropped(image: np.ndarray, share: float) -> np.ndarray:
@@ -102,12 +109,45 @@ def cropped(image: np.ndarray, share: float) -> np.ndarray:
     return np.ascontiguousarray(image[y : height - y, x : width - x])
 
 
+def corner_of(image: np.ndarray, area: float) -> np.ndarray:
+    """That share of its area, in one of the four corners."""
+    height, width = image.shape[:2]
+    corner, side = int(_chance(image).integers(4)), math.sqrt(area)
+    high, wide = round(side * height), round(side * width)
+    y, x = (height - high if corner >= 2 else 0), (width - wide if corner % 2 else 0)
+    return np.ascontiguousarray(image[y : y + high, x : x + wide])
+
+
+def shrunk(image: np.ndarray, scale: float) -> np.ndarray:
+    """As a smaller copy of the whole."""
+    height, width = (max(8, round(side * scale)) for side in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
 def with_text(image: np.ndarray) -> np.ndarray:
     """With a line of text burned in, as cameras and archives do."""
+    return _written(image, "ID 2041-07 12/03", 8, 320)
+
+
+def with_two_texts(image: np.ndarray) -> np.ndarray:
+    """With a line of large text at the top and one at the bottom."""
+    height = image.shape[0]
+    return _written(_written(image, "PAT 20417 M 63", round(0.88 * height), 250), "2019-03-12 11:24", 8, 250)
+
+
+def _written(image: np.ndarray, text: str, above: int, part: int) -> np.ndarray:
     drawn, height = np.ascontiguousarray(image).copy(), image.shape[0]
-    cv2.putText(drawn, "ID 2041-07 12/03", (4, height - 8), cv2.FONT_HERSHEY_SIMPLEX, height / 320, (255, 255, 255), 1,
-                cv2.LINE_AA)  # fmt: skip
-    return drawn
+    return cv2.putText(
+        drawn, text, (4, height - above), cv2.FONT_HERSHEY_SIMPLEX, height / part, (255, 255, 255), 1, cv2.LINE_AA
+    )
+
+
+def ringed(image: np.ndarray) -> np.ndarray:
+    """Ink all around the lesion, as it is marked before it is cut out."""
+    height, width = image.shape[:2]
+    drawn, thick = np.ascontiguousarray(image).copy(), max(2, height // 50)
+    axes = round(0.33 * width), round(0.36 * height)
+    return cv2.ellipse(drawn, (width // 2, height // 2), axes, 0, 20, 340, _INK, thick, cv2.LINE_AA)
 
 
 def with_dot(colour: int, corner: int) -> Change:
@@ -139,12 +179,29 @@ STRESS: Mapping[str, Change] = {
 LEAKS: Mapping[str, Change] = {
     "flip": lambda image: np.ascontiguousarray(image[:, ::-1]),
     "quarter turn": lambda image: np.ascontiguousarray(np.rot90(image)),
+    "half size": partial(shrunk, scale=0.5),
+    "colour cast": warm,
     "jpeg 20": compressed,
+    "blur": blurred,
     "crop 10 %": partial(cropped, share=0.1),
     "crop 20 %": partial(cropped, share=0.2),
+    "corner of 60 %": partial(corner_of, area=0.6),
+    "turn 5": partial(turned, degrees=5),
     "turn 10": partial(turned, degrees=10),
     "turn 15": turned,
     "turn 20": partial(turned, degrees=20),
+    "turn 30": partial(turned, degrees=30),
+    "turn 15, black": partial(turned, degrees=15, fill="black"),
+    "turn 30, black": partial(turned, degrees=30, fill="black"),
+    "turn 15, cut": partial(turned, degrees=15, fill="cut"),
+    "turn 30, cut": partial(turned, degrees=30, fill="cut"),
+    "flip, turn 20": lambda image: turned(np.ascontiguousarray(image[:, ::-1]), 20),
+    "turn 15, cut, crop 10 %, jpeg 60": lambda image: compressed(cropped(turned(image, 15, "cut"), 0.1), 60),
     "text": with_text,
+    "two texts": with_two_texts,
     "ink": inked,
+    "ring of ink": ringed,
+    "hair": haired,
+    "ruler": ruled,
+    "dark corner": dark_cornered,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.data.incoming import RejectedBatch, receive, take_in
 from derm_ml.data.prepare import prepare
 from derm_ml.data.withdrawal import withdraw
+from derm_ml.images.changes import cropped, turned
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
 
@@ -268,6 +270,36 @@ def test_a_batch_is_rejected_for_a_check_that_only_it_fails(tmp_path):
     shutil.copytree(tmp_path / "broken", raw / "second")  # now the raw folder fails the check by itself
     task.draw(tmp_path / "good", 6, seed=3)
     assert take_in(task, tmp_path / "good", raw, settings).taken == 6
+
+
+def test_a_delivery_of_test_images_under_new_names_is_stopped(tmp_path):
+    """Turned by 15° and cropped, each by a new patient: learned from, they would flatter the next model."""
+    raw, settings = tmp_path / "raw" / SCREENING.name, SCREENING.settings()
+    SCREENING.draw(raw / "first", 40, seed=1)
+    first = prepare(SCREENING, raw, settings, tmp_path / "prepared")
+    tested = first.split("test")
+    batch = tmp_path / "incoming" / "friday"
+    (batch / "images").mkdir(parents=True)
+    rows = ["filename,label,patient_id"]
+    for k, row in enumerate(tested.to_dict("records")):
+        image = cropped(turned(first.image(row), 15, "cut"), 0.1)
+        (batch / "images" / f"new{k}.png").write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+        rows.append(f"new{k}.png,benign,walk-in {k}")
+    (batch / "labels.csv").write_text("\n".join(rows) + "\n")
+    before = names(raw)
+    with pytest.raises(RejectedBatch) as raised:
+        receive(SCREENING, batch, raw, settings, first.path)
+    said = re.search(
+        r"(\d+) of its (\d+) usable images must not be learned from, .*; the first is (\S+): (.+?)\. Look",
+        f"{raised.value}",
+    )
+    assert said, raised.value
+    assert int(said[1]) >= 0.8 * len(tested) == 0.8 * int(said[2])
+    assert said[3].startswith("images/new")
+    assert said[4].startswith("it shows the same image as ")
+    assert names(raw) == before
+    listed_too = (batch.parent / "rejected" / "friday.csv").read_text()
+    assert listed_too.count("it shows the same image as") == int(said[1])
 
 
 @pytest.mark.slow
