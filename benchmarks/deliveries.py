@@ -38,7 +38,7 @@ import httpx
 import numpy as np
 import yaml
 
-from derm_assets.instance import use_home
+from derm_assets.instance import NAME, use_home, write_settings
 from derm_assets.launching import Dagster, services
 from derm_ml.data.dataset import Dataset
 from derm_ml.places import PROJECT, installation
@@ -82,7 +82,7 @@ def settle_in(out: Path, recipe: dict[str, Any]) -> None:
     out.mkdir(parents=True)
     for name in ("data", "out", "home"):
         os.environ[f"DERM_{name.upper()}"] = str(out / name)
-    use_home()
+    write_settings(PROJECT / NAME, use_home())
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     params["automation"] = {TASK.name: {"new_patients": 1, "look_every": 5, "promotion": "automatic", "recipe": recipe}}
     params["tasks"][TASK.name] |= {"test": 0.3}
