@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import cv2
@@ -47,7 +47,6 @@ from derm_ml.predictions.places import LesionPlaces
 MOST = 36  # images in all, shared among the labels: each is asked of 13 changed squares and of `HEADS` other heads
 HEADS = 3  # one random head may by chance weigh the features as the learned one does
 _COLUMNS = ("label", "heat_inside", "area", "deletion", "insertion", "random_order", "random_head")
-_NOBODY = np.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Explained:
     """
 
     values: dict[str, np.ndarray]
-    curves: np.ndarray = _NOBODY
+    curves: np.ndarray = field(default_factory=lambda: np.zeros(0))
     cells: int = 0
 
     @classmethod

@@ -30,22 +30,32 @@ Form = Callable[[np.ndarray], np.ndarray]
 @contextmanager
 def random_heads(classifier: Classifier, count: int) -> Iterator[list[Classifier]]:
     """The classifier with `count` heads of random weights, the same ones every time; none where no head is found."""
-    weights = _head_of(classifier.bundle)
-    model = onnx.load(classifier.bundle.model)
-    forms = {tensor.name: found for tensor in model.graph.initializer if (found := _found(tensor, weights))}
+    learned, model = _head_of(classifier.bundle), onnx.load(classifier.bundle.model)
     with TemporaryDirectory() as folder:
         others = []
-        for seed in range(count if forms else 0):
-            drawn = _drawn(weights, np.random.default_rng(seed))
-            for tensor in model.graph.initializer:
-                if tensor.name in forms:
-                    name, form = forms[tensor.name]
-                    values = form(drawn[name]).reshape(tuple(tensor.dims)).astype(np.float32)
-                    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-            path = Path(folder) / f"{seed}_{MODEL}"
-            onnx.save(model, path)
-            others.append(classifier.with_graph(path))
+        for seed in range(count):
+            rng = np.random.default_rng(seed)
+            drawn = {name: rng.normal(0, values.std(), values.shape) for name, values in learned.items()}
+            if graph := with_weights(model, learned, drawn):
+                onnx.save(graph, Path(folder) / f"{seed}_{MODEL}")
+                others.append(classifier.with_graph(Path(folder) / f"{seed}_{MODEL}"))
         yield others
+
+
+def with_weights(
+    model: onnx.ModelProto, learned: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]
+) -> onnx.ModelProto | None:
+    """The graph with the `learned` weights (out, in), by name, exchanged for `others`; None where it holds none."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    found = 0
+    for tensor in changed.graph.initializer:
+        if place := _found(tensor, learned):
+            name, form = place
+            values = form(others[name]).reshape(tuple(tensor.dims)).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+            found += 1
+    return changed if found else None
 
 
 def _head_of(bundle: Bundle) -> dict[str, np.ndarray]:
@@ -54,11 +64,6 @@ def _head_of(bundle: Bundle) -> dict[str, np.ndarray]:
         return {}
     named = load_file(bundle.weights)
     return {name: values for name, values in named.items() if HEAD in name.split(".") and values.ndim == 2}
-
-
-def _drawn(weights: Mapping[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Normal weights of the size of the learned ones."""
-    return {name: rng.normal(0, values.std(), values.shape) for name, values in weights.items()}
 
 
 def _found(tensor: onnx.TensorProto, weights: Mapping[str, np.ndarray]) -> tuple[str, Form] | None:
