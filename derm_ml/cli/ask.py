@@ -18,6 +18,7 @@ from derm_ml.cli.arguments import (
     Model,
     Options,
     PreparedData,
+    Prevalence,
     TaskName,
     asked_by,
     asked_images,
@@ -26,6 +27,7 @@ from derm_ml.cli.arguments import (
     fellow_of,
     options_from_flags,
     predictor_of,
+    prevalence_option,
     task_of,
     wished,
 )
@@ -61,6 +63,7 @@ def predict(
     point: Annotated[str, typer.Option(help="decide at this operating point; default: the task's")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="a CSV table")] = False,
+    prevalence: Prevalence = "",
     into: Annotated[Path | None, typer.Option(help="folder for drawn masks; default: out/TASK/predicted")] = None,
     fellow: Fellow = None,
     age: Age = "",
@@ -83,6 +86,7 @@ def predict(
     options = options_from_flags(age, sex, facts, images, point=point)
     with_fellow = fellow_of(task, images, fellow)
     predictor = predictor_of(task, model)
+    option = [*option, *prevalence_option(task, prevalence)]
     # a table of answers is also what sets are scored with: abstaining has a column of its own there
     wishes = (task.asking.whole if as_csv else {}) | wished(task, option, predictor.card)
     if point and point not in predictor.card.point_names:
@@ -236,11 +240,13 @@ def _printed(task: Task, card: BundleCard, form: Literal["json", "csv", "table"]
 
 
 def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The scalars of an answer as columns; a mapping of scalars becomes `name.key`."""
+    """The scalars of an answer as columns; a mapping becomes `name.key`, a list of names inside one a text."""
     row: dict[str, Any] = {}
     for name, value in answer.items():
         if isinstance(value, Mapping):
-            row |= {f"{name}.{key}": inner for key, inner in value.items()}
+            row |= {f"{name}.{key}": inner for key, inner in _flat(value).items()}
+            lists = {key: inner for key, inner in value.items() if isinstance(inner, list)}
+            row |= {f"{name}.{key}": " + ".join(map(str, inner)) for key, inner in lists.items()}
         elif name == "warnings":
             row[name] = " ".join(value)
         elif not isinstance(value, list):
@@ -254,7 +260,9 @@ def _print_answers(task: Task, columns: list[str], rows: list[dict[str, Any]]) -
     # of a decision a person reads where it was made and why; --json and --csv have all of it
     shown = {"decision.point", "decision.why"}
     shown |= {ABSTAINED_BECAUSE} if any(row[ABSTAINED_BECAUSE] for row in rows) else set()
-    told = [n for n in columns if n in shown or n.partition(".")[0] not in hidden]
+    asked = {n for n in columns if n.startswith(("at_prevalence.", "prediction_set."))}
+    empty = {n for n in asked if all(row.get(n) is None for row in rows)}
+    told = [n for n in columns if (n in shown or n.partition(".")[0] not in hidden) and n not in empty]
     table = Table(*(name.removeprefix("probabilities.") for name in told), title=task.title, caption=RESEARCH_USE)
     for row in rows:
         cells = ["" if row.get(name) is None else row[name] for name in told]
