@@ -89,10 +89,8 @@ def evaluate(
     print_table(table)
     for row in evaluation.tables.get(TABLE, []):
         value = "undefined" if row["ppv"] is None else f"{row['ppv']:.3f} ({row['ppv_95']})"
-        notes.print(
-            f"PPV of {row['label']} at {row['point']} where {100 * row['prevalence']:g} % have it: {value}",
-            markup=False,
-        )
+        where = f"{row['label']} at {row['point']} where {100 * row['prevalence']:g} % have it"
+        notes.print(f"PPV of {where}: {value}", markup=False)
     if folder != model_folder.evaluation(split):
         notes.print(evaluation.notes[0], soft_wrap=True)
     for why in dict.fromkeys(metric.note for metric in evaluation.metrics.values() if metric.value is None):

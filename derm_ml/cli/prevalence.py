@@ -56,13 +56,9 @@ def prevalence(task_name: TaskName, answers: Answers = None, model: Model = None
     print_table(shown)
     for note in dict.fromkeys(metric.note for metric in found.values() if metric.note):
         notes.print(f"– {note}", markup=False)
-    notes.print(
-        "The interval knows how few answers there are, not how well the model is calibrated there.", style="dim"
-    )
-    shares = {
-        label: metric.value for label, metric in found.items() if metric.value is not None and 0 < metric.value < 1
-    }
-    if len(shares) == len(found):
+    notes.print("The interval knows how few answers there are, not how well the model is calibrated.", style="dim")
+    shares = {label: metric.value for label, metric in found.items() if metric.value}
+    if len(shares) == len(found) and all(share < 1 for share in shares.values()):
         print_result(f"--prevalence {text_of(shares, card)}")
 
 
