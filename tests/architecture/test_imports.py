@@ -30,7 +30,7 @@ ONLY_IN = {
             "mlflow_client",
             "ledger_anchor",
             "version_page",
-        )  # fmt: skip
+        )
     ),
     "dvc": ("derm_assets/resources/data_store.py",),
     "bentoml": ("serving/", "derm_assets/packaging.py"),
