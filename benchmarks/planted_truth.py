@@ -18,9 +18,9 @@ from typing import Any
 
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
-from derm_ml.evaluation.beside import Beside
 from derm_ml.evaluation.cases import Cases
 from derm_ml.evaluation.classification_metrics import measure
+from derm_ml.evaluation.further import Further
 from derm_ml.evaluation.isic import LABELS as SCORED
 from derm_ml.evaluation.probe_names import RANDOM_HEAD
 from derm_ml.predictions.classifier import predictions_of
@@ -76,10 +76,10 @@ def asked(name: str, seed: int, plants: Sequence[str], kind: str) -> dict[str, s
         bundle = task.fit(dataset, task.recipe("drawn", epochs=EPOCHS, side=SIDE, workers=0), root / "model")
         predictor: Any = task.load(bundle)
         predictions = predictions_of(predictor, dataset, "test")
-        beside = Beside.made(predictor, predictions)
+        further = Further.made(predictor, predictions)
         scored = SCORED if name == "lesion_classification" else ()
         cases = Cases.lined_up(predictor.card, predictions.rows, predictions.outputs, scored)
-        metrics = measure(cases, beside).metrics
+        metrics = measure(cases, further).metrics
     evaluation: Any = SimpleNamespace(task=name, metrics=metrics, labels=task.labels)
     found = {check.__name__: check(evaluation) for check in CHECKS}
     primary, score = metrics[task.primary_metric], metrics["shortcut_score"]

@@ -16,12 +16,12 @@ import pandas as pd
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.data.dataset import Dataset
-from derm_ml.evaluation.beside import NOTHING, Beside
 from derm_ml.evaluation.cases import Cases
 from derm_ml.evaluation.classification_figures import CAPTIONS, figures
 from derm_ml.evaluation.classification_metrics import measure
 from derm_ml.evaluation.classification_tables import predictions_table, tables
 from derm_ml.evaluation.faithful import Explained, explained_labels
+from derm_ml.evaluation.further import NOTHING_FURTHER, Further
 from derm_ml.evaluation.input_gate import QUALITY, gate_columns, gate_metrics
 from derm_ml.evaluation.notes import of_split
 from derm_ml.evaluation.probe_names import EXPLANATIONS_TABLE, STRESS_TABLE
@@ -47,12 +47,12 @@ def evaluate_classification(
     predictions: Predictions,
     scored_labels: Sequence[str] = (),
     decided_at: str = "balanced",
-    beside: Beside = NOTHING,
+    further: Further = NOTHING_FURTHER,
 ) -> Evaluation:
     """Everything that is measured of a classifier on the split that `predictions` are of.
 
     `scored_labels` are those whose AUC counts and is averaged (all if empty); independent labels are decided at the
-    operating point `decided_at`. `beside` is what the network was asked further. The metrics are those of
+    operating point `decided_at`. `further` is what else the network was asked. The metrics are those of
     `classification_metrics.measure`.
     Raises `ValueError` if predictions and rows do not match, a prediction is not finite, or an operating point was
     fitted on this test split.
@@ -62,9 +62,9 @@ def evaluate_classification(
     split_hash = dataset.split_hash(split)
     for point in card.operating_points:
         refuse_fitted_on(point, split, split_hash)
-    measured, mistakes = measure(cases, beside), cases.confident_mistakes(MISTAKES)
-    table = predictions_table(cases, split, beside).assign(**gate_columns(classifier.fitness(predictions.outputs)))
-    further = _tables_beside(cases, beside)
+    measured, mistakes = measure(cases, further), cases.confident_mistakes(MISTAKES)
+    table = predictions_table(cases, split, further).assign(**gate_columns(classifier.fitness(predictions.outputs)))
+    others = _tables_further(cases, further)
     return Evaluation.of(
         classifier.bundle,
         dataset,
@@ -72,11 +72,11 @@ def evaluate_classification(
         title=task.title,
         metrics=measured.metrics | gate_metrics(table),
         predictions=table,
-        tables=tables(cases, measured, [row for _, row in mistakes]) | further,
+        tables=tables(cases, measured, [row for _, row in mistakes]) | others,
         figures=figures(cases, measured, mistakes, classifier, predictions)
-        | {name: _BESIDE[name](rows) for name, rows in further.items()},
+        | {name: _FIGURES[name](rows) for name, rows in others.items()},
         captions=CAPTIONS,
-        notes=(*of_split(card, split, split_hash, CHOSEN), *_unknown_targets(cases), *_of_probes(beside.probes)),
+        notes=(*of_split(card, split, split_hash, CHOSEN), *_unknown_targets(cases), *_of_probes(further.probes)),
     )
 
 
@@ -95,7 +95,7 @@ def recount_classification(
     """
     frame, outputs = saved_outputs(card, predictions, dataset, split)
     cases = Cases.lined_up(card, frame, outputs, scored_labels, _negative(task), decided_at)
-    return measure(cases, Beside.saved(card, predictions)).metrics | gate_metrics(predictions)
+    return measure(cases, Further.saved(card, predictions)).metrics | gate_metrics(predictions)
 
 
 def saved_outputs(
@@ -147,15 +147,15 @@ def _negative(task: Task) -> str:
     return "" if task.negative == "none" else task.negative
 
 
-_BESIDE = {STRESS_TABLE: stress_figure, EXPLANATIONS_TABLE: explanations_figure}  # the figure of each table
+_FIGURES = {STRESS_TABLE: stress_figure, EXPLANATIONS_TABLE: explanations_figure}  # the figure of each table
 
 
-def _tables_beside(cases: Cases, beside: Beside) -> dict[str, list[Row]]:
+def _tables_further(cases: Cases, further: Further) -> dict[str, list[Row]]:
     found = {}
-    if beside.stress is not None:
-        found[STRESS_TABLE] = stress_table(cases, beside.stress)
-    if beside.explained is not None:
-        found[EXPLANATIONS_TABLE] = beside.explained.table()
+    if further.stress is not None:
+        found[STRESS_TABLE] = stress_table(cases, further.stress)
+    if further.explained is not None:
+        found[EXPLANATIONS_TABLE] = further.explained.table()
     return found
 
 

@@ -37,7 +37,16 @@ from derm_ml.evaluation.probe_names import (
     RANDOM_HEAD,
 )
 from derm_ml.evaluation.record import Row
-from derm_ml.explain.deletion import COLDEST, HOTTEST, RANDOM, area, blank, counts, covered_squares, orders
+from derm_ml.explain.deletion import (
+    COLDEST,
+    HOTTEST,
+    RANDOM,
+    all_covered,
+    area_under,
+    covered_counts,
+    covered_squares,
+    orders,
+)
 from derm_ml.explain.random_head import random_heads
 from derm_ml.metrics.intervals import measured, weighted_mean
 from derm_ml.metrics.metric import Metric, not_evaluable
@@ -91,7 +100,7 @@ class Explained:
             covered = _covered(classifier, image, attributes, orders(cam, chance), cam.shape)[..., which[k]]
             curves.append(np.insert(covered, 0, outputs.probabilities[k, which[k]], axis=1))
             for name, order in (("deletion", HOTTEST), ("insertion", COLDEST), ("random_order", RANDOM)):
-                values[name][k] = area(curves[-1][order])
+                values[name][k] = area_under(curves[-1][order])
         values["random_head"][asked] = _random_head(classifier, pictures, which[asked], heat)
         return cls(values, np.array(curves), heat[0].size)
 
@@ -111,7 +120,7 @@ class Explained:
         """One row a step of the covering: share of the cells, mean probability in each order, n. [] without curves."""
         if not len(self.curves):
             return []
-        steps, means = counts(self.cells), self.curves.mean(axis=0)
+        steps, means = covered_counts(self.cells), self.curves.mean(axis=0)
         return [
             {
                 "cells_covered": count / self.cells,
@@ -171,7 +180,7 @@ def _covered(
 ) -> np.ndarray:
     """(3, T - 1, L) the probabilities as more and more cells of a map (h, w) are covered, the last time all of them."""
     square = classifier.square(image)
-    squares = np.concatenate([*(covered_squares(square, shape, order) for order in series), blank(square)[None]])
+    squares = np.concatenate([*(covered_squares(square, shape, order) for order in series), all_covered(square)[None]])
     logits = classifier.seen(squares, [attributes] * len(squares))[0]
     p = calibrated(classifier.card, logits).astype(np.float64)
     inner = p[:-1].reshape(len(series), -1, p.shape[1])

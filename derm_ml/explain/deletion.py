@@ -16,7 +16,7 @@ _DARK = 30  # of 255: the black frame of a dermatoscope is no skin
 HOTTEST, COLDEST, RANDOM = range(3)
 
 
-def counts(cells: int) -> list[int]:
+def covered_counts(cells: int) -> list[int]:
     """How many cells are covered at each step, from none to all: the same ones for every order."""
     return sorted({round(step * cells / STEPS) for step in range(STEPS + 1)})
 
@@ -38,17 +38,17 @@ def covered_squares(square: np.ndarray, shape: tuple[int, ...], order: np.ndarra
 
     (T, S, S, 3) uint8 for the steps between none and all.
     """
-    inner = counts(order.size)[1:-1]
+    inner = covered_counts(order.size)[1:-1]
     return np.stack([_covered(square, shape, order[:count]) for count in inner])
 
 
-def blank(square: np.ndarray) -> np.ndarray:
+def all_covered(square: np.ndarray) -> np.ndarray:
     """The square with all cells covered."""
     return np.broadcast_to(_skin(square), square.shape).round().astype(np.uint8)
 
 
-def area(curve: np.ndarray) -> float:
-    """The area under a curve (T,) at the steps of `counts`, in 0..1 where the curve is."""
+def area_under(curve: np.ndarray) -> float:
+    """The area under a curve (T,) at the steps of `covered_counts`, in 0..1 where the curve is."""
     return float(np.trapezoid(curve, np.linspace(0, 1, len(curve))))
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from derm_ml.explain.deletion import COLDEST, HOTTEST, RANDOM, area, blank, counts, covered_squares, orders
+from derm_ml.explain.deletion import (
+    COLDEST,
+    HOTTEST,
+    RANDOM,
+    all_covered,
+    area_under,
+    covered_counts,
+    covered_squares,
+    orders,
+)
 
 HEAT = np.array([[0.1, 0.9, 0.0], [0.5, 0.2, 0.7]])
 
@@ -26,7 +35,7 @@ def test_a_map_without_an_order_is_covered_as_chance_has_it():
 
 @pytest.mark.parametrize("cells", [1, 4, 16, 36, 49, 196])
 def test_every_order_is_covered_in_the_same_steps_from_none_to_all(cells):
-    steps = counts(cells)
+    steps = covered_counts(cells)
     assert steps[0] == 0
     assert steps[-1] == cells
     assert steps == sorted(set(steps))
@@ -38,10 +47,10 @@ def test_a_covered_cell_is_skin_and_the_others_stay():
     covered = covered_squares(square, (3, 3), np.array([4, 0, 1, 2, 3, 5, 6, 7, 8]))
     assert covered.shape == (4, 60, 60, 3)
     assert (covered[0][20:40, 20:40] == (200, 150, 120)).all()
-    assert (covered[-1] == blank(square)).mean() > 0.8
+    assert (covered[-1] == all_covered(square)).mean() > 0.8
     assert (square[25, 25] == (60, 30, 20)).all()  # nothing is changed in place
 
 
 def test_the_area_under_a_curve_that_falls_late_is_larger():
-    assert area(np.array([1.0, 1.0, 0.9, 0.0])) > area(np.array([1.0, 0.2, 0.1, 0.0]))
-    assert area(np.ones(6)) == pytest.approx(1)
+    assert area_under(np.array([1.0, 1.0, 0.9, 0.0])) > area_under(np.array([1.0, 0.2, 0.1, 0.0]))
+    assert area_under(np.ones(6)) == pytest.approx(1)

@@ -12,13 +12,13 @@ import pandas as pd
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
-from derm_ml.evaluation.beside import Beside
 from derm_ml.evaluation.classification import (
     evaluate_classification,
     recount_classification,
     repeat_classification,
     saved_outputs,
 )
+from derm_ml.evaluation.further import Further
 from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.figures.screening import decision_curve_figure
 from derm_ml.metrics import calibration
@@ -73,8 +73,8 @@ def evaluate(predictor: Classifier, dataset: Dataset, split: str, model_folder: 
     """
     card, policy = predictor.card, Policy.of(TASK)
     predictions = predictions_of(predictor, dataset, split, model_folder)
-    beside = Beside.made(predictor, predictions)
-    base = evaluate_classification(TASK, predictor, predictions, decided_at=policy.operating_point, beside=beside)
+    further = Further.made(predictor, predictions)
+    base = evaluate_classification(TASK, predictor, predictions, decided_at=policy.operating_point, further=further)
     rows, outputs = predictions.rows, predictions.outputs
     p, y = outputs.probabilities[:, 0].astype(np.float64), dataset.targets(rows)[:, 0].astype(np.float64)
     groups = rows["group"].to_numpy(str)

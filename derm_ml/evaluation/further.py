@@ -1,6 +1,6 @@
 """What a classifier is asked beside its test split: with changed images, and of its own heatmaps.
 
-beside = Beside.made(classifier, predictions)     some hundred questions more, however large the split
+further = Further.made(classifier, predictions)     some hundred questions more, however large the split
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from derm_ml.predictions.classifier import Predictions
 
 
 @dataclass(frozen=True)
-class Beside:
+class Further:
     """`probes` and `explained` are saved with the predictions; `stress` (change → logits) is shown as a table."""
 
     probes: Probes | None = None
@@ -49,4 +49,4 @@ class Beside:
         return {name: values for part in found if part for name, values in part.columns().items()}
 
 
-NOTHING = Beside()
+NOTHING_FURTHER = Further()
