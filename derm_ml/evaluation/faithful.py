@@ -183,7 +183,7 @@ def _covered(
     squares = np.concatenate([*(covered_squares(square, shape, order) for order in series), all_covered(square)[None]])
     logits = classifier.seen(squares, [attributes] * len(squares))[0]
     p = calibrated(classifier.card, logits).astype(np.float64)
-    inner = p[:-1].reshape(len(series), -1, p.shape[1])
+    inner = p[:-1].reshape(len(series), (len(p) - 1) // len(series), p.shape[1])
     return np.concatenate([inner, np.broadcast_to(p[-1], (len(series), 1, p.shape[1]))], axis=1)
 
 

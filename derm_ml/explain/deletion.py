@@ -38,8 +38,11 @@ def covered_squares(square: np.ndarray, shape: tuple[int, ...], order: np.ndarra
 
     (T, S, S, 3) uint8 for the steps between none and all.
     """
-    inner = covered_counts(order.size)[1:-1]
-    return np.stack([_covered(square, shape, order[:count]) for count in inner])
+    steps = covered_counts(order.size)[1:-1]
+    found = np.empty((len(steps), *square.shape), np.uint8)
+    for step, count in enumerate(steps):
+        found[step] = _covered(square, shape, order[:count])
+    return found
 
 
 def all_covered(square: np.ndarray) -> np.ndarray:

@@ -51,6 +51,11 @@ def test_a_covered_cell_is_skin_and_the_others_stay():
     assert (square[25, 25] == (60, 30, 20)).all()  # nothing is changed in place
 
 
+def test_a_map_of_one_cell_is_covered_whole_or_not_at_all():
+    square = np.full((32, 32, 3), 150, np.uint8)
+    assert covered_squares(square, (1, 1), np.array([0])).shape == (0, 32, 32, 3)
+
+
 def test_the_area_under_a_curve_that_falls_late_is_larger():
     assert area_under(np.array([1.0, 1.0, 0.9, 0.0])) > area_under(np.array([1.0, 0.2, 0.1, 0.0]))
     assert area_under(np.ones(6)) == pytest.approx(1)
