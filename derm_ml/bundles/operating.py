@@ -32,10 +32,11 @@ def asked_for(card: BundleCard, probabilities: np.ndarray, options: Mapping[str,
     return found
 
 
-def asked_columns(card: BundleCard) -> list[str]:
-    """The columns of a table of answers that hold it; empty where it was not asked for."""
-    sets = ["prediction_set.classes"] if card.class_limits else []
-    return [*(f"at_prevalence.{of}.{label}" for of in ("prevalence", "probabilities") for label in card.labels), *sets]
+def asked_columns(card: BundleCard, options: Mapping[str, str]) -> list[str]:
+    """The columns of a table of answers that hold what `options` ask for, after all others."""
+    shares = [f"at_prevalence.{of}.{label}" for of in ("prevalence", "probabilities") for label in card.labels]
+    sets = ["prediction_set.classes"] if options.get(SETS.name) == "yes" and card.class_limits else []
+    return [*(shares if options.get(PREVALENCE.name) else []), *sets]
 
 
 def corrected(card: BundleCard, probabilities: np.ndarray, shares: Mapping[str, float]) -> AtPrevalence:

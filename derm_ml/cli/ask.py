@@ -14,6 +14,7 @@ from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.asking.answers import FOOT
+from derm_ml.bundles.operating import asked_columns
 from derm_ml.cli.arguments import (
     Model,
     Options,
@@ -39,7 +40,6 @@ from derm_ml.tables import csv_lines
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
-    from derm_ml.bundles.bundle import BundleCard
     from derm_ml.data.dataset import Dataset
 
 ABSTAINED_BECAUSE = "abstained_because"
@@ -94,7 +94,8 @@ def predict(
     drawings = into or installation().predicted(task.name)
     done = Lines("predict")  # no bar: the answers are written between
     step = done.add_task("", total=count_files(images))
-    with _printed(task, predictor.card, "json" if as_json else "csv" if as_csv else "table") as tell:
+    columns = ["file", *task.columns(predictor.card), *asked_columns(predictor.card, wishes)]
+    with _printed(task, columns, "json" if as_json else "csv" if as_csv else "table") as tell:
         for path, stem, image in _readable(images, lambda: done.advance(step)):
             said = task.answer(predictor, with_fellow(image), options(path) | wishes)
             answer = {"file": str(path), **said}
@@ -207,12 +208,13 @@ def _drawn(task: Task, image: Any, answer: Mapping[str, Any], target: Path) -> d
 
 
 @contextmanager
-def _printed(task: Task, card: BundleCard, form: Literal["json", "csv", "table"]) -> Iterator[Callable[[dict], None]]:
+def _printed(
+    task: Task, columns: list[str], form: Literal["json", "csv", "table"]
+) -> Iterator[Callable[[dict[str, Any]], None]]:
     """What takes each answer: written at once as JSON or CSV, or kept for the table that people read.
 
     An interruption or an error leaves what was answered before: the table is printed then too.
     """
-    columns = ["file", *task.columns(card)]
     kept: list[dict[str, Any]] = []
     head = [columns]
     warnings: dict[str, None] = {}  # each once, in the order they came
@@ -260,9 +262,7 @@ def _print_answers(task: Task, columns: list[str], rows: list[dict[str, Any]]) -
     # of a decision a person reads where it was made and why; --json and --csv have all of it
     shown = {"decision.point", "decision.why"}
     shown |= {ABSTAINED_BECAUSE} if any(row[ABSTAINED_BECAUSE] for row in rows) else set()
-    asked = {n for n in columns if n.startswith(("at_prevalence.", "prediction_set."))}
-    empty = {n for n in asked if all(row.get(n) is None for row in rows)}
-    told = [n for n in columns if (n in shown or n.partition(".")[0] not in hidden) and n not in empty]
+    told = [n for n in columns if n in shown or n.partition(".")[0] not in hidden]
     table = Table(*(name.removeprefix("probabilities.") for name in told), title=task.title, caption=RESEARCH_USE)
     for row in rows:
         cells = ["" if row.get(name) is None else row[name] for name in told]

@@ -10,7 +10,7 @@ import numpy as np
 from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.classifier import Classifier, Outputs
-from derm_ml.bundles.operating import asked_columns, asked_for
+from derm_ml.bundles.operating import asked_for
 from derm_ml.explain.answer import asked, explained, explanation_of
 from derm_ml.tasks.lesion_classification.asking import DiagnosisAnswer, PointDecision
 from derm_ml.tasks.lesion_classification.task import TASK
@@ -38,7 +38,7 @@ def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mappin
 
 def columns(card: BundleCard) -> list[str]:
     """The columns `derm predict --csv` writes of an answer."""
-    return ["task", "predicted", *(f"probabilities.{label}" for label in card.labels), *asked_columns(card), *FOOT]
+    return ["task", "predicted", *(f"probabilities.{label}" for label in card.labels), *FOOT]
 
 
 def explain(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:

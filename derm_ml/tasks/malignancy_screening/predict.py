@@ -12,7 +12,7 @@ from derm_ml.asking.options import PREVALENCE
 from derm_ml.asking.prevalence import trained_shares
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.classifier import Classifier, Outputs
-from derm_ml.bundles.operating import asked_columns, asked_for
+from derm_ml.bundles.operating import asked_for
 from derm_ml.explain.answer import asked, explained, explanation_of
 from derm_ml.metrics.points import OperatingPoint
 from derm_ml.promotion.policy import Policy
@@ -50,7 +50,7 @@ def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mappin
 def columns(card: BundleCard) -> list[str]:
     """The columns `derm predict --csv` writes of an answer; without a decision those of its evidence are empty."""
     evidence = (f"decision.{name}" for name in ScreeningDecision.model_fields)
-    return ["task", "predicted", f"probabilities.{LABEL}", "prevalence", *evidence, *asked_columns(card), *FOOT]
+    return ["task", "predicted", f"probabilities.{LABEL}", "prevalence", *evidence, *FOOT]
 
 
 def explain(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:

@@ -11,7 +11,7 @@ from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.classifier import Classifier, Outputs
-from derm_ml.bundles.operating import asked_columns, asked_for
+from derm_ml.bundles.operating import asked_for
 from derm_ml.explain.answer import asked as ask_all
 from derm_ml.explain.findings import explained_findings, finding_of, shown_findings
 from derm_ml.explain.layers import heatmap_layers
@@ -43,13 +43,7 @@ def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mappin
 def columns(card: BundleCard) -> list[str]:
     """The columns `derm predict --csv` writes of an answer."""
     groups = ("fellow_share", "probabilities", "thresholds", "decisions")
-    return [
-        "task",
-        "present",
-        *(f"{group}.{label}" for group in groups for label in card.labels),
-        *asked_columns(card),
-        *FOOT,
-    ]
+    return ["task", "present", *(f"{group}.{label}" for group in groups for label in card.labels), *FOOT]
 
 
 def explain(predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
