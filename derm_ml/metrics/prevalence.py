@@ -22,7 +22,7 @@ from derm_ml.metrics.intervals import Statistic, measured
 from derm_ml.metrics.metric import Metric, undefined
 
 HALVINGS = 25  # of the interval the share lies in: to 3e-8
-STEPS, STILL = 500, 1e-7  # of expectation maximisation over classes: at most so many, or until no share moves more
+STEPS, STILL = 300, 1e-6  # of expectation maximisation over classes: at most so many, or until no share moves more
 FEWEST = 50  # answers: of fewer the estimate is little more than the prevalence it started from
 
 
@@ -83,17 +83,22 @@ def estimated_share(trained: np.ndarray, label: int) -> Statistic:
 
     def statistic(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
         ratios = np.asarray(probabilities, np.float64) / trained
-        whole = weights.sum(axis=1, keepdims=True)
-        shares = np.repeat(trained[None], len(weights), axis=0)
-        for _ in range(STEPS):
-            said = shares @ ratios.T
-            moved = shares * (np.divide(weights, said, out=np.zeros_like(said), where=said > 0) @ ratios) / whole
-            if np.abs(moved - shares).max() < STILL:
-                return moved[:, label]
-            shares = moved
-        return shares[:, label]
+        typical = _maximised(ratios, weights.mean(axis=0, keepdims=True), trained[None])
+        return _maximised(ratios, weights, np.repeat(typical, len(weights), axis=0))[:, label]
 
     return statistic
+
+
+def _maximised(ratios: np.ndarray, weights: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """The shares (B, L) at which the likelihood is highest, from where they start; ratios (N, L) of p to its prior."""
+    whole = weights.sum(axis=1, keepdims=True)
+    for _ in range(STEPS):
+        said = shares @ ratios.T
+        moved = shares * (np.divide(weights, said, out=np.zeros_like(said), where=said > 0) @ ratios) / whole
+        if np.abs(moved - shares).max() < STILL:
+            return moved
+        shares = moved
+    return shares
 
 
 def share_metrics(probabilities: np.ndarray, trained: np.ndarray, groups: Sequence[str] | np.ndarray) -> list[Metric]:
