@@ -21,7 +21,7 @@ from typing import Self
 import cv2
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from derm_ml.bundles.attributes import Attributes
 from derm_ml.bundles.calibration import calibrated
@@ -202,7 +202,7 @@ def _random_head(
 def _alike(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's rank correlation of two maps; of maps without an order 1 if both are, 0 if one is."""
     flat = [np.ptp(cam) == 0 for cam in (a, b)]
-    return float(all(flat)) if any(flat) else float(spearmanr(a.ravel(), b.ravel()).statistic)
+    return float(all(flat)) if any(flat) else float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 
 def _rounded(maps: np.ndarray) -> np.ndarray:
