@@ -20,11 +20,13 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
 from derm_ml.evaluation.cases import Cases
 from derm_ml.evaluation.classification_metrics import measure
+from derm_ml.evaluation.further import Further
 from derm_ml.evaluation.isic import LABELS as SCORED
-from derm_ml.evaluation.probes import Probes
+from derm_ml.evaluation.probe_names import RANDOM_HEAD
 from derm_ml.predictions.classifier import predictions_of
 from derm_ml.promotion.gates import (
     fails_no_subgroup,
+    heatmaps_are_faithful,
     keeps_its_rank_without_background,
     ranks_by_the_lesion,
     serves_subgroups_alike,
@@ -32,7 +34,13 @@ from derm_ml.promotion.gates import (
 from derm_ml.registry import get_task
 from derm_ml.synthetic.planted import plant
 
-CHECKS = (ranks_by_the_lesion, keeps_its_rank_without_background, fails_no_subgroup, serves_subgroups_alike)
+CHECKS = (
+    ranks_by_the_lesion,
+    keeps_its_rank_without_background,
+    fails_no_subgroup,
+    serves_subgroups_alike,
+    heatmaps_are_faithful,
+)
 TASKS = ("lesion_classification", "malignancy_screening")
 IMAGES, EPOCHS, SIDE = 180, 6, 64
 
@@ -68,16 +76,17 @@ def asked(name: str, seed: int, plants: Sequence[str], kind: str) -> dict[str, s
         bundle = task.fit(dataset, task.recipe("drawn", epochs=EPOCHS, side=SIDE, workers=0), root / "model")
         predictor: Any = task.load(bundle)
         predictions = predictions_of(predictor, dataset, "test")
-        probes = Probes.made(predictor, dataset, predictions.rows)
+        further = Further.made(predictor, predictions)
         scored = SCORED if name == "lesion_classification" else ()
         cases = Cases.lined_up(predictor.card, predictions.rows, predictions.outputs, scored)
-        metrics = measure(cases, probes).metrics
+        metrics = measure(cases, further).metrics
     evaluation: Any = SimpleNamespace(task=name, metrics=metrics, labels=task.labels)
     found = {check.__name__: check(evaluation) for check in CHECKS}
     primary, score = metrics[task.primary_metric], metrics["shortcut_score"]
     worst = metrics["auc_worst_subgroup"]
+    heat = "; ".join(f"{name} {metrics[name].short}" for name in ("order_gain", "heat_beyond_area", RANDOM_HEAD))
     print(f"{kind} {name} seed {seed}: {task.primary_metric} {primary}; shortcut score {score} ({score.note}); "
-          f"worst subgroup {worst} ({worst.note})", flush=True)  # fmt: skip
+          f"worst subgroup {worst} ({worst.note}); {heat}", flush=True)  # fmt: skip
     return {
         check: "passed" if finding.passed else "failed" if finding.evaluable else "not evaluable"
         for check, finding in found.items()

@@ -7,8 +7,8 @@ The group `<task>` is what "Materialize all" makes from the raw images. Outside 
 (`<task>_deliveries`: one partition for each batch) and what trains for hours without being needed for a champion
 (`<task>_autoencoder`). `raw_images` is a folder that people fill, so nobody is asked to materialize a delivery first.
 
-What a step does stands in steps.py and releasing.py, the checks between them in checks.py, jobs and sensors in
-automation.py.
+What a step does stands in data_steps.py, steps.py and releasing.py, the checks between them in checks.py, jobs and
+sensors in automation.py.
 Annotations are evaluated here (no `from __future__ import annotations`): Dagster reads the config class from them.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import dagster as dg
 
-from derm_assets import releasing, steps
+from derm_assets import data_steps, releasing, steps
 from derm_assets.automation import automation
 from derm_assets.automation_settings import Automation
 from derm_assets.checks import data_rules, gates
@@ -58,7 +58,7 @@ def line(task: Task) -> dg.Definitions:
         context: dg.AssetExecutionContext, config: Reviewed, places: Places, store: DataStore, registry: ModelRegistry
     ) -> dg.MaterializeResult:
         """A folder of labelled images delivered to `data/incoming/<task>/`: validated, deduplicated, appended."""
-        return steps.take_batch(context, task, places, store, registry, config.reviewed_by)
+        return data_steps.take_batch(context, task, places, store, registry, config.reviewed_by)
 
     raw_images = dg.AssetSpec(
         dg.AssetKey([task.name, "raw_images"]),
@@ -71,7 +71,7 @@ def line(task: Task) -> dg.Definitions:
     @asset(kinds={"dvc", "parquet"}, deps=[raw_images], pool="dvc")
     def dataset(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult:
         """Manifest and shards with frozen splits; the data version is the md5 in dvc.lock."""
-        return steps.prepare(context, task, store)
+        return data_steps.prepare(context, task, store)
 
     few = dg.AssetCheckSpec(
         FEW_LOOKS,
@@ -82,7 +82,7 @@ def line(task: Task) -> dg.Definitions:
     @asset(kinds={"python"}, deps=[dataset], check_specs=[few])
     def data_audit(context: dg.AssetExecutionContext, places: Places) -> dg.MaterializeResult:
         """Likely label errors, off-topic, blank, dark, blurred or tiny images, and shortcuts, for a person to see."""
-        return steps.audit(context, task, FEW_LOOKS, latest(context.instance, dataset.key), places)
+        return data_steps.audit(context, task, FEW_LOOKS, latest(context.instance, dataset.key), places)
 
     @asset(
         kinds={"pytorch", "onnx", "mlflow"},

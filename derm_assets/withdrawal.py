@@ -7,7 +7,7 @@ Annotations are evaluated here (no `from __future__ import annotations`): Dagste
 import dagster as dg
 from pydantic import Field
 
-from derm_assets import steps
+from derm_assets import data_steps
 from derm_assets.resources.places import Places
 from derm_ml.task import Task
 
@@ -24,7 +24,7 @@ def withdrawal(task: Task) -> dg.JobDefinition:
     @dg.op(name=f"{task.name}_withdraw_batch", pool="dvc", tags={"task": task.name})
     def withdraw_batch(context: dg.OpExecutionContext, config: WithdrawnBatch, places: Places) -> None:
         """Move a delivery to `data/withdrawn/<task>/` and name the models that were trained on it."""
-        steps.withdraw_batch(context, task, config.batch, places)
+        data_steps.withdraw_batch(context, task, config.batch, places)
 
     @dg.job(
         name=f"{task.name}_withdraw",

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from starlette.exceptions import HTTPException
 
+from derm_ml.asking.prevalence import PrevalenceError
 from derm_ml.bundles.bundle import BundleError, read_card, require_trusted
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.bundles.providers import PROVIDER, ProviderError
@@ -26,6 +27,7 @@ from derm_ml.task import Task
 from serving import golden, sessions
 from serving.guard import Limits
 from serving.metrics import Metrics
+from serving.prevalence import stated
 from serving.queue import FairQueue
 from serving.recorder import Recorder
 from serving.request import because
@@ -81,12 +83,14 @@ class Loaded:
 def load_predictor(task: Task, files: Files) -> Predictor:
     """The verified predictor of a bundle, signed by a trusted key where such are set.
 
-    Raises `BundleError`, `OtherTask`, or `GoldenError` if it answers otherwise than built.
+    Raises `BundleError`, `OtherTask`, `GoldenError` if it answers otherwise than built, or `PrevalenceError` if the
+    prevalence that is set cannot be used with it.
     """
     if (of := read_card(files.bundle).task) != task.name:
         raise OtherTask(f"the model is one of {of}, not of {task.name}")
     require_trusted(files.bundle)
     predictor = task.load(files.bundle)
+    stated(task, predictor.card)
     if files.sessions is not None:
         sessions.apply(predictor, files.sessions)
     if files.golden is not None:
@@ -152,6 +156,9 @@ class Engine:
             raise
         except ProviderError:
             self.unready = f"the execution provider that {PROVIDER} names cannot be used here; see the server's log"
+            raise
+        except PrevalenceError as error:
+            self.unready = str(error)
             raise
         except golden.GoldenError:
             self.unready = "the model does not give its golden answers, so it was not loaded; see the server's log"

@@ -25,7 +25,7 @@ from serving.engine import Engine
 from serving.fhir import FHIR
 from serving.options import SIMILAR_OPTIONS
 
-API_VERSION = "1.3.0"  # 1.3: `licences`; whether the model abstains, and then decisions and numbers are null
+API_VERSION = "1.4.0"  # 1.4: `at_prevalence` and `prediction_set` where they are asked for
 REF = "#/components/schemas/{model}"
 IMAGES = ("image/jpeg", "image/png", "application/octet-stream")
 _BINARY = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}

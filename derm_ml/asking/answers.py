@@ -65,8 +65,24 @@ class Answer(Fitness):
         fitness = {name: getattr(self, name) for name in Fitness.model_fields}
         if self.abstained:
             withheld = self.decision_fields if with_numbers else (*self.decision_fields, *self.number_fields)
-            said |= dict.fromkeys(withheld)
+            said |= dict.fromkeys(name for name in withheld if name in said)
         return {name: value for name, value in said.items() if name not in fitness} | fitness
+
+
+class PredictionSet(Said):
+    """The classes that cannot be ruled out. Held for each class by itself, so however often the classes occur."""
+
+    classes: list[str] = Field(
+        description="an empty set: validation held nothing like this image. All classes: nothing is ruled out"
+    )
+    holds: float = Field(
+        description="share of new cases of each class that have it in their set, on average over validation sets and "
+        "new cases of the same kind: no promise for one person, a subgroup or another camera"
+    )
+    limits: dict[str, float] = Field(
+        description="least probability of each class in a set, fitted on validation; 0 where it had too few patients, "
+        "and the class is in every set"
+    )
 
 
 class Envelope(Said):

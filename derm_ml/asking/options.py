@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from derm_ml import DermError
+from derm_ml.asking.prevalence import PrevalenceError, shares_of, text_of, trained_shares
 
 if TYPE_CHECKING:
     from derm_ml.bundles.bundle import BundleCard
@@ -28,8 +29,9 @@ class AskingError(DermError, ValueError):
 class Option:
     """One value that may be sent beside an image.
 
-    `of_model`: the choices are the loaded model's labels or operating points. `is_attribute`: a fact about the person,
-    of use only to a model that was trained with it. `default` is what holds if nothing is sent ("": nothing does).
+    `of_model`: the choices are the loaded model's labels or operating points; its labels say what a `prevalence` is; it
+    needs limits of prediction `sets`. `is_attribute`: a fact about the person, of use only to a model that was trained
+    with it. `default` is what holds if nothing is sent ("": nothing does).
     `for_programs`: it changes how an answer is written, which a person at the page has no use for.
     """
 
@@ -40,14 +42,14 @@ class Option:
     low: float | None = None
     high: float | None = None
     default: str = ""
-    of_model: Literal["", "labels", "points"] = ""
+    of_model: Literal["", "labels", "points", "prevalence", "sets"] = ""
     is_attribute: bool = False
     for_programs: bool = False
     used_for: tuple[str, ...] = (ANSWER, EXPLAIN)
 
     def choices_of(self, card: BundleCard | None) -> tuple[str, ...]:
         """The accepted values, () if any text or number in range is; those of a model need its card."""
-        if self.of_model and card:
+        if self.of_model in ("labels", "points") and card:
             return card.labels if self.of_model == "labels" else card.point_names
         return self.choices
 
@@ -55,15 +57,24 @@ class Option:
         """Whether this model has a use for it: it was trained with the attribute, or has something to choose from."""
         if self.is_attribute:
             return self.name in card.attributes
+        if self.of_model == "prevalence":
+            return bool(trained_shares(card))
+        if self.of_model == "sets":
+            return bool(card.class_limits)
         return bool(self.choices_of(card)) if self.of_model else True
 
     def read(self, text: str, card: BundleCard | None = None) -> str:
         """The value of a text, in the spelling of its choices. Raises `AskingError` for one that is not accepted."""
+        if self.of_model == "prevalence" and card:
+            try:
+                return text_of(shares_of(text, card), card)
+            except PrevalenceError as error:
+                raise AskingError(str(error)) from None
         choices = self.choices_of(card)
-        if self.of_model or choices:
+        if self.of_model in ("labels", "points") or choices:
             found = next((choice for choice in choices if choice.lower() == text.lower()), None)
             if found is None or (
-                self.of_model and found != text
+                self.of_model in ("labels", "points") and found != text
             ):  # names of a model are case-sensitive, as its keys are
                 raise AskingError(
                     f"'{self.name}' must be {_listed(choices)}" if choices else f"the model has no '{self.name}'"
@@ -79,6 +90,8 @@ class Option:
         schema: dict[str, Any] = {"type": self.type}
         if choices := self.choices_of(card):
             schema["enum"] = list(choices)
+        if self.of_model == "prevalence" and card and (trained := trained_shares(card)):
+            schema["examples"] = [text_of(trained, card)]
         if self.low is not None:
             schema["minimum"] = self.low if self.type == "number" else int(self.low)
         if self.high is not None:
@@ -115,6 +128,21 @@ ABSTAINED = Option(
     "what an answer holds where the model abstains: nothing, or its numbers, still without a decision",
     choices=("nothing", "numbers"),
     default="nothing",
+    for_programs=True,
+)
+PREVALENCE = Option(
+    "prevalence",
+    "how often the labels occur where the model is used: adds `at_prevalence` to the answer. Of one label a share "
+    "between 0 and 1, of several `label:share` separated by commas; of classes that exclude each other all of them",
+    of_model="prevalence",
+    for_programs=True,
+)
+SETS = Option(
+    "sets",
+    "adds the set of classes that cannot be ruled out to the answer",
+    choices=("yes", "no"),
+    default="no",
+    of_model="sets",
     for_programs=True,
 )
 POINT = Option("point", "the operating point that decides", of_model="points")

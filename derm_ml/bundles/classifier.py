@@ -53,16 +53,21 @@ class Classifier(SquarePredictor):
 
     def __call__(self, images: Sequence[np.ndarray], attributes: Sequence[Attributes] | None = None) -> Outputs:
         """Predict RGB images, each (H, W, 3) uint8 of any size, with optional attributes (`age`, `sex`) for each."""
+        logits, embedding, maps = self.seen(self.squares(images), attributes)
+        saw(embedding)
+        return Outputs(logits, calibrated(self.card, logits), embedding, maps, self.statistics(images))
+
+    def seen(
+        self, squares: np.ndarray, attributes: Sequence[Attributes] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits (N, L), embedding (N, D) and maps (N, L, h, w) of squares (N, side, side, 3) uint8, over the views."""
         card = self.card
         beside = {}
         if card.attributes:
-            beside["attributes"] = encode_attributes(attributes or [{}] * len(images), card.attributes)
-        names = ("logits", "embedding", "maps")
-        seen = self._session.run_views(names, self.squares(images), card.views, beside)
-        logits, embedding = (np.stack([found[k] for found in seen]).mean(axis=0) for k in (0, 1))
-        saw(embedding)
-        maps = mean_map([found[2] for found in seen], card.views)
-        return Outputs(logits, calibrated(card, logits), embedding, maps, self.statistics(images))
+            beside["attributes"] = encode_attributes(attributes or [{}] * len(squares), card.attributes)
+        found = self._session.run_views(("logits", "embedding", "maps"), squares, card.views, beside)
+        logits, embedding = (np.stack([view[k] for view in found]).mean(axis=0) for k in (0, 1))
+        return logits, embedding, mean_map([view[2] for view in found], card.views)
 
     def fitness(self, outputs: Outputs) -> list[Fitness]:
         """For each image of the outputs whether the model is fit to answer about it."""

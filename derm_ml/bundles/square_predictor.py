@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -61,6 +62,15 @@ class SquarePredictor(ABC):
     def use(self, cores: Cores) -> None:
         """Use the cores in this way from now on. Not while it predicts."""
         self._session.use(cores)
+
+    def with_graph(self, path: Path) -> Self:
+        """The same predictor with the graph at `path` in place of its own, which must take and give the same.
+
+        Whoever asks what an explanation owes to the weights changes them. Raises `BundleError` for no such graph.
+        """
+        other = copy(self)
+        other._session = Session(path)
+        return other
 
     def square(self, image: np.ndarray) -> np.ndarray:
         """The square (side, side, 3) uint8 the network sees of an RGB image of any size."""

@@ -36,6 +36,7 @@ from derm_ml.cli import (
     installed,
     measure,
     pairs,
+    prevalence,
     quality,
     recipes,
     status,
@@ -53,7 +54,8 @@ VERBS = (
     measure.evaluate, measure.compare,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
     train.sign, champion.promote, champion.approve, champion.rollback, champion.reinstate, champion.champion,
-    champion.history, champion.doctor, chain.trace, chain.records, chain.drift, ids.neutral_id,
+    champion.history, champion.doctor, chain.trace, chain.records, chain.drift,
+    prevalence.prevalence, ids.neutral_id,
 )  # fmt: skip
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")

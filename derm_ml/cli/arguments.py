@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from derm_ml import DermError
-from derm_ml.asking.options import read_options
+from derm_ml.asking.options import PREVALENCE, read_options
 from derm_ml.asking.pair import SECOND, Pair
 from derm_ml.cli.terminal import notes
 from derm_ml.files import is_empty
@@ -41,6 +41,13 @@ TrainedModel = Annotated[
 Options = Annotated[
     list[str],
     typer.Option("--option", metavar="NAME=VALUE", help="an option of the task; see `derm tasks TASK`"),
+]
+Prevalence = Annotated[
+    str,
+    typer.Option(
+        help="share of the label where the model is used, such as 0.02; of several labels NAME:SHARE,NAME:SHARE: adds "
+        "corrected probabilities"
+    ),
 ]
 Model = Annotated[Path | None, typer.Option(help="model folder or bundle; default: the champion")]
 
@@ -152,6 +159,13 @@ def options_from_flags(
         return {name: value for name, value in ({"age": age, "sex": sex} | of_picture | wishes).items() if value}
 
     return options
+
+
+def prevalence_option(task: Task, given: str) -> list[str]:
+    """`--prevalence` as an `--option`. Raises `DermError` for a task that has nothing to correct."""
+    if given and PREVALENCE.name not in task.asking.known:
+        raise DermError(f"--prevalence: {task.name} gives no probabilities of labels that could be corrected")
+    return [f"{PREVALENCE.name}={given}"] if given else []
 
 
 def wished(task: Task, given: Sequence[str], card: BundleCard) -> dict[str, str]:

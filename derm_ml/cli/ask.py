@@ -14,10 +14,12 @@ from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
 from derm_ml.asking.answers import FOOT
+from derm_ml.bundles.operating import asked_columns
 from derm_ml.cli.arguments import (
     Model,
     Options,
     PreparedData,
+    Prevalence,
     TaskName,
     asked_by,
     asked_images,
@@ -26,6 +28,7 @@ from derm_ml.cli.arguments import (
     fellow_of,
     options_from_flags,
     predictor_of,
+    prevalence_option,
     task_of,
     wished,
 )
@@ -37,7 +40,6 @@ from derm_ml.tables import csv_lines
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
-    from derm_ml.bundles.bundle import BundleCard
     from derm_ml.data.dataset import Dataset
 
 ABSTAINED_BECAUSE = "abstained_because"
@@ -61,6 +63,7 @@ def predict(
     point: Annotated[str, typer.Option(help="decide at this operating point; default: the task's")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="a CSV table")] = False,
+    prevalence: Prevalence = "",
     into: Annotated[Path | None, typer.Option(help="folder for drawn masks; default: out/TASK/predicted")] = None,
     fellow: Fellow = None,
     age: Age = "",
@@ -83,6 +86,7 @@ def predict(
     options = options_from_flags(age, sex, facts, images, point=point)
     with_fellow = fellow_of(task, images, fellow)
     predictor = predictor_of(task, model)
+    option = [*option, *prevalence_option(task, prevalence)]
     # a table of answers is also what sets are scored with: abstaining has a column of its own there
     wishes = (task.asking.whole if as_csv else {}) | wished(task, option, predictor.card)
     if point and point not in predictor.card.point_names:
@@ -90,7 +94,8 @@ def predict(
     drawings = into or installation().predicted(task.name)
     done = Lines("predict")  # no bar: the answers are written between
     step = done.add_task("", total=count_files(images))
-    with _printed(task, predictor.card, "json" if as_json else "csv" if as_csv else "table") as tell:
+    columns = ["file", *task.columns(predictor.card), *asked_columns(predictor.card, wishes)]
+    with _printed(task, columns, "json" if as_json else "csv" if as_csv else "table") as tell:
         for path, stem, image in _readable(images, lambda: done.advance(step)):
             said = task.answer(predictor, with_fellow(image), options(path) | wishes)
             answer = {"file": str(path), **said}
@@ -203,12 +208,13 @@ def _drawn(task: Task, image: Any, answer: Mapping[str, Any], target: Path) -> d
 
 
 @contextmanager
-def _printed(task: Task, card: BundleCard, form: Literal["json", "csv", "table"]) -> Iterator[Callable[[dict], None]]:
+def _printed(
+    task: Task, columns: list[str], form: Literal["json", "csv", "table"]
+) -> Iterator[Callable[[dict[str, Any]], None]]:
     """What takes each answer: written at once as JSON or CSV, or kept for the table that people read.
 
     An interruption or an error leaves what was answered before: the table is printed then too.
     """
-    columns = ["file", *task.columns(card)]
     kept: list[dict[str, Any]] = []
     head = [columns]
     warnings: dict[str, None] = {}  # each once, in the order they came
@@ -236,11 +242,13 @@ def _printed(task: Task, card: BundleCard, form: Literal["json", "csv", "table"]
 
 
 def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The scalars of an answer as columns; a mapping of scalars becomes `name.key`."""
+    """The scalars of an answer as columns; a mapping becomes `name.key`, a list of names inside one a text."""
     row: dict[str, Any] = {}
     for name, value in answer.items():
         if isinstance(value, Mapping):
-            row |= {f"{name}.{key}": inner for key, inner in value.items()}
+            row |= {f"{name}.{key}": inner for key, inner in _flat(value).items()}
+            lists = {key: inner for key, inner in value.items() if isinstance(inner, list)}
+            row |= {f"{name}.{key}": " + ".join(map(str, inner)) for key, inner in lists.items()}
         elif name == "warnings":
             row[name] = " ".join(value)
         elif not isinstance(value, list):

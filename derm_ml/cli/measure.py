@@ -9,17 +9,21 @@ import typer
 from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError
+from derm_ml.asking.prevalence import shares_of
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.cli.arguments import (
     PreparedData,
+    Prevalence,
     TaskName,
     TrainedModel,
     dataset_of,
+    prevalence_option,
     replaceable,
     split_of,
     task_of,
 )
 from derm_ml.cli.terminal import notes, print_finding, print_result, print_table, progress_bar
+from derm_ml.evaluation.prevalence import TABLE, with_prevalence
 from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.evaluation.report import PAGE
 from derm_ml.machine import WriteError, writing
@@ -42,8 +46,11 @@ def evaluate(
     model: TrainedModel,
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
     data: PreparedData = None,
+    prevalence: Prevalence = "",
 ) -> None:
     """Measure a model on a frozen split: metrics with intervals, figures, one HTML report.
+
+    With --prevalence the report adds the positive predictive value of each operating point where the model is used.
 
     With --data of another dataset than the model was trained on it is an external validation: the model's own
     evaluation stays, and the report sets the two side by side.
@@ -53,6 +60,8 @@ def evaluate(
     bundle = bundle_named(model)
     predictor, dataset = task.load(bundle), dataset_of(task, data)
     model_folder = ModelFolder.holding(bundle)
+    if prevalence_option(task, prevalence):
+        shares_of(prevalence, predictor.card)  # before anything is computed
     with progress_bar(f"evaluate on {split}") as bar:
         step: Any = bar.add_task("images", total=len(dataset.split(split)) or None)
         with hearing(lambda images: bar.advance(step, images)):
@@ -62,6 +71,8 @@ def evaluate(
         if external:
             evaluation = _external(task, evaluation, predictor.card, model_folder, dataset)
             folder = model_folder.external(dataset.md5, split)
+        if prevalence:
+            evaluation = with_prevalence(evaluation, predictor.card, prevalence)
         save_with_verdict(task, evaluation, folder, external)
     try:
         count_look(installation().ledger(task.name), evaluation, Bundle.open(bundle).card, "evaluate")
@@ -76,6 +87,10 @@ def evaluate(
         table.add_row(f"{of.title} {of.arrow}".rstrip(), value, interval, str(metric.n))
     table.caption = f"↑ higher is better, ↓ lower is better. {RESEARCH_USE}"
     print_table(table)
+    for row in evaluation.tables.get(TABLE, []):
+        value = "undefined" if row["ppv"] is None else f"{row['ppv']:.3f} ({row['ppv_95']})"
+        where = f"{row['label']} at {row['point']} where {100 * row['prevalence']:g} % have it"
+        notes.print(f"PPV of {where}: {value}", markup=False)
     if folder != model_folder.evaluation(split):
         notes.print(evaluation.notes[0], soft_wrap=True)
     for why in dict.fromkeys(metric.note for metric in evaluation.metrics.values() if metric.value is None):

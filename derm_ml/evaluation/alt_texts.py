@@ -41,6 +41,8 @@ def _findings(name: str, evaluation: Evaluation) -> list[str]:
     if name == "stress" and (rows := [r for r in evaluation.tables.get("stress", []) if r["loss"] is not None]):
         worst = max(rows, key=lambda row: row["loss"])
         return [f"{worst['change']} costs most, {worst['loss']:.3f} of AUC"]
+    if name == "explanations" and "order_gain" in metrics:
+        return [_of("between covering the coldest and the hottest cells first lies", metrics["order_gain"])]
     return []
 
 

@@ -8,7 +8,7 @@ In this order: line predictions up with cases → metrics with intervals → tab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,12 +20,15 @@ from derm_ml.evaluation.cases import Cases
 from derm_ml.evaluation.classification_figures import CAPTIONS, figures
 from derm_ml.evaluation.classification_metrics import measure
 from derm_ml.evaluation.classification_tables import predictions_table, tables
+from derm_ml.evaluation.faithful import Explained, explained_labels
+from derm_ml.evaluation.further import NOTHING_FURTHER, Further
 from derm_ml.evaluation.input_gate import QUALITY, gate_columns, gate_metrics
 from derm_ml.evaluation.notes import of_split
-from derm_ml.evaluation.probe_names import STRESS_TABLE
+from derm_ml.evaluation.probe_names import EXPLANATIONS_TABLE, STRESS_TABLE
 from derm_ml.evaluation.probes import Probes, asked_again
-from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.evaluation.stress import stress_table
+from derm_ml.figures.explanations import explanations_figure
 from derm_ml.figures.stress import stress_figure
 from derm_ml.metrics import classification
 from derm_ml.metrics.metric import Metric
@@ -44,14 +47,13 @@ def evaluate_classification(
     predictions: Predictions,
     scored_labels: Sequence[str] = (),
     decided_at: str = "balanced",
-    probes: Probes | None = None,
-    stress: Mapping[str, np.ndarray] | None = None,
+    further: Further = NOTHING_FURTHER,
 ) -> Evaluation:
     """Everything that is measured of a classifier on the split that `predictions` are of.
 
     `scored_labels` are those whose AUC counts and is averaged (all if empty); independent labels are decided at the
-    operating point `decided_at`. `probes` and `stress` are what the network said of changed images. The metrics are
-    those of `classification_metrics.measure`.
+    operating point `decided_at`. `further` is what else the network was asked. The metrics are those of
+    `classification_metrics.measure`.
     Raises `ValueError` if predictions and rows do not match, a prediction is not finite, or an operating point was
     fitted on this test split.
     """
@@ -60,9 +62,9 @@ def evaluate_classification(
     split_hash = dataset.split_hash(split)
     for point in card.operating_points:
         refuse_fitted_on(point, split, split_hash)
-    measured, mistakes = measure(cases, probes), cases.confident_mistakes(MISTAKES)
-    table = predictions_table(cases, split, probes).assign(**gate_columns(classifier.fitness(predictions.outputs)))
-    lost = {} if stress is None else {STRESS_TABLE: stress_table(cases, stress)}
+    measured, mistakes = measure(cases, further), cases.confident_mistakes(MISTAKES)
+    table = predictions_table(cases, split, further).assign(**gate_columns(classifier.fitness(predictions.outputs)))
+    others = _tables_further(cases, further)
     return Evaluation.of(
         classifier.bundle,
         dataset,
@@ -70,11 +72,11 @@ def evaluate_classification(
         title=task.title,
         metrics=measured.metrics | gate_metrics(table),
         predictions=table,
-        tables=tables(cases, measured, [row for _, row in mistakes]) | lost,
+        tables=tables(cases, measured, [row for _, row in mistakes]) | others,
         figures=figures(cases, measured, mistakes, classifier, predictions)
-        | {name: stress_figure(rows) for name, rows in lost.items()},
+        | {name: _FIGURES[name](rows) for name, rows in others.items()},
         captions=CAPTIONS,
-        notes=(*of_split(card, split, split_hash, CHOSEN), *_unknown_targets(cases), *_of_probes(probes)),
+        notes=(*of_split(card, split, split_hash, CHOSEN), *_unknown_targets(cases), *_of_probes(further.probes)),
     )
 
 
@@ -93,7 +95,7 @@ def recount_classification(
     """
     frame, outputs = saved_outputs(card, predictions, dataset, split)
     cases = Cases.lined_up(card, frame, outputs, scored_labels, _negative(task), decided_at)
-    return measure(cases, Probes.saved(card, predictions)).metrics | gate_metrics(predictions)
+    return measure(cases, Further.saved(card, predictions)).metrics | gate_metrics(predictions)
 
 
 def saved_outputs(
@@ -119,8 +121,7 @@ def repeat_classification(
 ) -> pd.DataFrame:
     """Some cases predicted again: id, p.<label>, logit.<label>, and what the input gate says.
 
-    `predict` where rows are not each asked by itself; `probed`: those that were probed are probed again too.
-    Promotion holds an evaluation against it, so the graph runs again: kept predictions are not read here.
+    `probed`: those that were asked with changed images and of their heatmaps are asked again too.
 
     `predict` where rows are not each asked by itself. Promotion holds an evaluation against it, so the graph runs
     again: kept predictions are not read here.
@@ -133,13 +134,29 @@ def repeat_classification(
         columns |= {f"{prefix}.{label}": values[:, k] for k, label in enumerate(classifier.labels)}
     columns |= gate_columns(classifier.fitness(outputs))
     if probed:
-        chosen = pd.Series(asked_again(rows), rows.index).loc[asked.index].to_numpy()
+        chosen, which = (
+            pd.Series(of, rows.index).loc[asked.index].to_numpy()
+            for of in (asked_again(rows), explained_labels(rows, classifier.labels))
+        )
         columns |= Probes.made(classifier, dataset, asked, chosen).columns()
+        columns |= Explained.made(classifier, dataset, asked, outputs, which).columns()
     return pd.DataFrame(columns).drop(columns=QUALITY, errors="ignore")  # no number
 
 
 def _negative(task: Task) -> str:
     return "" if task.negative == "none" else task.negative
+
+
+_FIGURES = {STRESS_TABLE: stress_figure, EXPLANATIONS_TABLE: explanations_figure}  # the figure of each table
+
+
+def _tables_further(cases: Cases, further: Further) -> dict[str, list[Row]]:
+    found = {}
+    if further.stress is not None:
+        found[STRESS_TABLE] = stress_table(cases, further.stress)
+    if further.explained is not None:
+        found[EXPLANATIONS_TABLE] = further.explained.table()
+    return found
 
 
 def _of_probes(probes: Probes | None) -> tuple[str, ...]:

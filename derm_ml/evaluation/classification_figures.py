@@ -32,6 +32,8 @@ CAPTIONS = {
     "prediction_sets": "Sets of classes that cannot be ruled out, with limits fitted on validation: to hold the right "
     "class in at least 90 of 100 cases of each class. That is no promise for a sub-group: look at its row.",
     "stress": "What the mean AUC loses when the same images are changed; at most 30 images of each label.",
+    "explanations": "Mean probability of the label while the cells of its heatmap are covered. In a faithful heatmap "
+    "the hottest cells matter most: red lies below the grey line of a random order, blue above it.",
     "co_occurrence": "Cases that carry both labels; on the diagonal, all that carry the label. Left the truth, right "
     "what was decided. The small figure is the share of the row.",
     "pseudo_labels": "How often the labels given to unlabelled images were right, where the truth is known. Validation "

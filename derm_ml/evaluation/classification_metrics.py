@@ -13,6 +13,8 @@ import pandas as pd
 
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.evaluation.cases import Cases
+from derm_ml.evaluation.faithful import faithful_metrics
+from derm_ml.evaluation.further import NOTHING_FURTHER, Further
 from derm_ml.evaluation.probe_names import WIDEST_GAP, WORST_SUBGROUP
 from derm_ml.evaluation.probes import Probes, probe_metrics
 from derm_ml.evaluation.record import Row
@@ -36,19 +38,20 @@ class Measured:
     subgroups: list[Row]
 
 
-def measure(cases: Cases, probes: Probes | None = None) -> Measured:
+def measure(cases: Cases, further: Further = NOTHING_FURTHER) -> Measured:
     """Every metric of these cases.
 
     `auc_mean` (of two or more scored labels), `auc_<label>`, `balanced_accuracy`, `accuracy`,
     `average_precision_<label>`, `ece` and `brier` (both also before calibration, `…_uncalibrated`), `ece_by_chance`
     (what calibrated probabilities measure on these cases), and for each operating point
     `sensitivity_<label>_at_<point>` and `specificity_<label>_at_<point>`; `auc_worst_subgroup` and `auc_widest_gap`
-    between subgroups; with `probes` those of `probe_metrics`.
+    between subgroups; where it was asked `further`, those of `probe_metrics` and `faithful_metrics`.
     A model that gives every case the same score has undefined ranking metrics that say so.
     """
     areas = {label: _ranking(classification.roc_auc, cases, label) for label in cases.labels}
     precisions = {label: _ranking(classification.average_precision, cases, label) for label in cases.labels}
     points = [measure_point(p, cases.p(p.label), cases.y(p.label), cases.groups) for p in cases.card.operating_points]
+    probes = further.probes
     subgroups = _subgroups(cases, probes)
     metrics = {
         **_ranking_metrics(cases, areas),
@@ -62,6 +65,7 @@ def measure(cases: Cases, probes: Probes | None = None) -> Measured:
         WORST_SUBGROUP: worst_subgroup(subgroups),
         WIDEST_GAP: _widest_gap(cases, probes),
         **probe_metrics(cases, probes),
+        **faithful_metrics(cases, further.explained),
     }
     return Measured(metrics, areas, precisions, points, subgroups)
 

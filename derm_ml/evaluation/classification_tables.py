@@ -7,7 +7,7 @@ import pandas as pd
 
 from derm_ml.evaluation.cases import Cases
 from derm_ml.evaluation.classification_metrics import Measured
-from derm_ml.evaluation.probes import Probes
+from derm_ml.evaluation.further import NOTHING_FURTHER, Further
 from derm_ml.evaluation.record import Row
 from derm_ml.metrics import calibration
 from derm_ml.metrics.conformal import coverage_by_subgroup, prediction_sets
@@ -15,14 +15,14 @@ from derm_ml.metrics.intervals import estimate
 from derm_ml.metrics.metric import Metric
 
 
-def predictions_table(cases: Cases, split: str, probes: Probes | None = None) -> pd.DataFrame:
+def predictions_table(cases: Cases, split: str, further: Further = NOTHING_FURTHER) -> pd.DataFrame:
     """One row a case: id, group, split, target.<label>, p.<label>, logit.<label>, what subgroups are made of, and what
-    the probes gave."""
+    it was asked further."""
     columns: dict[str, object] = {"id": cases.ids, "group": cases.groups, "split": split}
     for prefix, values in (("target", cases.targets), ("p", cases.probabilities), ("logit", cases.logits)):
         columns |= {f"{prefix}.{label}": values[:, k] for k, label in enumerate(cases.labels)}
     columns |= {c: cases.frame[c] for c in cases.frame.columns if c == "source" or c.startswith("attribute.")}
-    return pd.DataFrame(columns | (probes.columns() if probes else {}))
+    return pd.DataFrame(columns | further.columns())
 
 
 def tables(cases: Cases, measured: Measured, mistakes: list[Row]) -> dict[str, list[Row]]:

@@ -1,6 +1,6 @@
 """What hair, ink, a ruler, a dark corner, blur, compression, a colour cast or a turn cost a classifier.
 
-    rows = stress_table(cases, stressed(classifier, dataset, frame))
+    rows = stress_table(cases, stressed(classifier, predictions))
 
 Each is drawn into the same images; the loss is the mean AUC of the scored labels as they are less that of the changed
 ones, its interval that of the paired patient bootstrap.
@@ -11,31 +11,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 
 from derm_ml.bundles.calibration import calibrated
 from derm_ml.bundles.classifier import Classifier
-from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.cases import Cases
 from derm_ml.evaluation.probes import asked_again
 from derm_ml.evaluation.record import Row
-from derm_ml.images.changes import STRESS
+from derm_ml.images.changes import STRESS, Change
 from derm_ml.metrics.classification import known, mean_auc
 from derm_ml.metrics.intervals import estimate, paired_difference
-from derm_ml.predictions.classifier import predict_changed
+from derm_ml.predictions.classifier import Predictions, predict_changed
 
 MOST = 30  # images of each label: eight changes of them cost as much as a test split of some hundred
 
 
-def stressed(classifier: Classifier, dataset: Dataset, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+def stressed(classifier: Classifier, predictions: Predictions) -> dict[str, np.ndarray]:
     """Name of a change, and `none`, → logits (N, L), NaN but for at most `MOST` rows of each label.
 
-    `none`: the same images unchanged, asked as the others are, without age and sex.
+    `none`: the same images unchanged, without age and sex as the others. A network that knows neither has said what it
+    says of them, and is not asked again.
     """
+    dataset, rows = predictions.dataset, predictions.rows
     asked = asked_again(rows, MOST)
     records = rows.loc[asked].to_dict("records")
-    found = {}
-    for name, change in {"none": lambda image: image, **STRESS}.items():
+    found: dict[str, np.ndarray] = {}
+    changes: dict[str, Change] = dict(STRESS)
+    if classifier.card.attributes:
+        changes = {"none": lambda image: image, **changes}
+    else:
+        found["none"] = np.where(asked[:, None], predictions.outputs.logits, np.nan)
+    for name, change in changes.items():
         logits = np.full((len(rows), len(classifier.labels)), np.nan)
         logits[asked] = predict_changed(classifier, (change(dataset.image(row)) for row in records))
         found[name] = logits

@@ -78,6 +78,40 @@ _WHOLE = {
         "The share of the AUC above chance that remains when the lesion is hidden: 0 is best.",
         "lower",
     ),
+    "heat_in_lesion": Described(
+        "Heat inside the lesion", "The share of the heatmap that lies inside the lesion's place, mean over images."
+    ),
+    "heat_beyond_area": Described(
+        "Heat inside beyond area",
+        "The heatmap's share inside the lesion's place less that of an even map.",
+        low=-1.0,
+        chance=0.0,
+    ),
+    "deletion_gain": Described(
+        "Deletion against random",
+        "How much more probability is lost by covering the heatmap's hottest cells first than in a random order.",
+        low=-1.0,
+        chance=0.0,
+    ),
+    "insertion_gain": Described(
+        "Insertion against random",
+        "How much more probability is kept by covering the heatmap's coldest cells first than in a random order.",
+        low=-1.0,
+        chance=0.0,
+    ),
+    "order_gain": Described(
+        "Deletion and insertion together",
+        "The probability that remains when the coldest cells go first, less that when the hottest do.",
+        low=-1.0,
+        chance=0.0,
+    ),
+    "random_head_correlation": Described(
+        "Heatmap against random weights",
+        "How alike the heatmap is to that of the same network with a random head (rank correlation): 1 is the same.",
+        "lower",
+        low=-1.0,
+        chance=0.0,
+    ),
     "false_refusal": Described(
         "Images refused", "The share of the task's own images about which the model gives no answer.", "lower"
     ),

@@ -1,4 +1,4 @@
-"""Checks of a classifier that the task's policy sets a limit for: shortcuts and subgroups.
+"""Checks of a classifier that the task's policy sets a limit for: shortcuts, subgroups and heatmaps.
 
 Each reads the evaluation and the policy of its task. What cannot be measured is told as such: the check is then neither
 passed nor failed, and the decision of a promotion names it.
@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from derm_ml.evaluation.probe_names import (
     ALONE,
+    HEAT_BEYOND_AREA,
     HIDDEN,
+    ORDER_GAIN,
+    RANDOM_HEAD,
     SHORTCUT_SCORE,
     STRESS_TABLE,
     WIDEST_GAP,
@@ -24,6 +27,9 @@ from derm_ml.task import Finding, Gate
 if TYPE_CHECKING:
     from derm_ml.evaluation.record import Evaluation
     from derm_ml.metrics.metric import Metric
+
+ROUNDED = 0.005  # share of the heat: maps of few cells lie inside a central ellipse to rounding as an even one does
+SAME_MAP = 0.5  # rank correlation: Grad-CAM of networks trained here has -0.1 to 0.2, a map that ignores the head has 1
 
 
 def ranks_by_the_lesion(evaluation: Evaluation) -> Finding:
@@ -72,40 +78,35 @@ def keeps_its_rank_without_background(evaluation: Evaluation) -> Finding:
 
 def fails_no_subgroup(evaluation: Evaluation) -> Finding:
     """No subgroup's AUC is shown to lie below the policy's floor: the upper end of none of the 95 % intervals does."""
-    floor, worst = Policy.of(evaluation.task).subgroup_floor, evaluation.metrics.get(WORST_SUBGROUP)
-    if worst is None:
-        return _not_probed(evaluation)
-    if floor is None:
-        return Finding.not_evaluable("the policy names no floor of subgroups")
-    if worst.value is None or worst.high is None:
-        return _unjudged(worst)
-    message = f"lowest AUC {worst} of {worst.note}; the floor is {floor:g}"
-    return Finding(
-        worst.high >= floor,
-        message,
-        figures={WORST_SUBGROUP: worst.value},
-        value=worst.short,
-        limit=f"upper bound at least {floor:g}",
-    )
+    limit = Policy.of(evaluation.task).subgroup_floor
+    return _of_subgroups(evaluation, WORST_SUBGROUP, limit, "floor", "lowest AUC {} of {}; the floor is {:g}")
 
 
 def serves_subgroups_alike(evaluation: Evaluation) -> Finding:
     """Between no two subgroups of an attribute the AUC is shown to differ by more than the policy says."""
-    limit, gap = Policy.of(evaluation.task).subgroup_gap, evaluation.metrics.get(WIDEST_GAP)
-    if gap is None:
+    limit = Policy.of(evaluation.task).subgroup_gap
+    return _of_subgroups(evaluation, WIDEST_GAP, limit, "gap", "widest gap {}: {}; at most {:g} is wanted")
+
+
+def _of_subgroups(evaluation: Evaluation, name: str, limit: float | None, of: str, said: str) -> Finding:
+    """Whether a metric is not shown to lie on the wrong side of its limit: below a `floor`, above a `gap`.
+
+    `said` takes the metric, its note and the limit.
+    """
+    metric = evaluation.metrics.get(name)
+    if metric is None:
         return _not_probed(evaluation)
     if limit is None:
-        return Finding.not_evaluable("the policy names no gap of subgroups")
-    if gap.value is None or gap.low is None:
-        return _unjudged(gap)
-    message = f"widest gap {gap}: {gap.note}; at most {limit:g} is wanted"
-    return Finding(
-        gap.low <= limit,
-        message,
-        figures={WIDEST_GAP: gap.value},
-        value=gap.short,
-        limit=f"lower bound at most {limit:g}",
+        return Finding.not_evaluable(f"the policy names no {of} of subgroups")
+    if metric.value is None or metric.low is None or metric.high is None:
+        return _unjudged(metric)
+    passed, end = (
+        (metric.high >= limit, f"upper bound at least {limit:g}")
+        if of == "floor"
+        else (metric.low <= limit, f"lower bound at most {limit:g}")
     )
+    message = said.format(metric, metric.note, limit)
+    return Finding(passed, message, figures={name: metric.value}, value=metric.short, limit=end)
 
 
 def holds_under_stress(evaluation: Evaluation) -> Finding:
@@ -128,6 +129,37 @@ def holds_under_stress(evaluation: Evaluation) -> Finding:
     )
 
 
+def heatmaps_are_faithful(evaluation: Evaluation) -> Finding:
+    """Heatmaps show what the model decides by.
+
+    Covering their hottest cells first costs more than covering the coldest first, their heat is not shown to lie
+    outside the lesion more than an even map's, and they change when the head of the network has random weights.
+    """
+    order, inside, random = (evaluation.metrics.get(name) for name in (ORDER_GAIN, HEAT_BEYOND_AREA, RANDOM_HEAD))
+    if order is None or inside is None or random is None:
+        return _not_probed(evaluation)
+    if order.value is None:
+        return _unjudged(order)
+    faults = []
+    if order.low is None or order.low <= 0:
+        faults.append("their order of the image's cells is not shown to be better than the reverse")
+    if inside.high is not None and inside.high < -ROUNDED:
+        faults.append("they lie outside the lesion more than an even map would")
+    if random.low is not None and random.low > SAME_MAP:
+        faults.append("they stay as they are when the weights of the head are random")
+    message = (
+        f"order gain {order}, heat inside the lesion beyond its area {inside.short}, "
+        f"rank correlation with random heads {random.short if random.value is not None else random.note}"
+    )
+    return Finding(
+        not faults,
+        "; ".join([*faults, message]),
+        figures={name: m.value for name, m in ((ORDER_GAIN, order), (RANDOM_HEAD, random)) if m.value is not None},
+        value=order.short,
+        limit="lower bound above 0",
+    )
+
+
 def _unjudged(metric: Metric) -> Finding:
     return Finding.not_evaluable(metric.note.removeprefix("not evaluable: "))
 
@@ -145,7 +177,7 @@ SUBGROUP_GATES = (
         hazard="worse advice for one group of patients than for another",
     ),
 )
-PROBE_GATES = (
+_PROBE_GATES = (
     Gate(
         "ranks_by_the_lesion",
         ranks_by_the_lesion,
@@ -164,3 +196,14 @@ PROBE_GATES = (
         hazard="fails on images that are hairy, inked, blurred or lit otherwise",
     ),
 )
+
+
+def probe_gates(task: str) -> tuple[Gate, ...]:
+    """The checks of a classifier of lesions that is asked with changed images; what blocks is as its policy says."""
+    faithful = Gate(
+        "heatmaps_are_faithful",
+        heatmaps_are_faithful,
+        blocking=Policy.of(task).unfaithful == "refuses",
+        hazard="a person trusts an answer for a heatmap that has nothing to do with it",
+    )
+    return (*_PROBE_GATES, faithful)

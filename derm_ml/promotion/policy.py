@@ -6,7 +6,7 @@ Gates, promotion and the service read it; light enough for all three.
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -92,6 +92,9 @@ class Policy(Settings):
     )
     stress_drop: float = Field(
         0.1, ge=0, le=1, description="largest loss of the primary metric by hair, ink, blur and the like (warns)"
+    )
+    unfaithful: Literal["warns", "refuses"] = Field(
+        "warns", description="what heatmaps that do not show what the model decides by do to a promotion"
     )
 
     @classmethod

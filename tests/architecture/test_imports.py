@@ -22,7 +22,15 @@ ONLY_IN = {
     "dagster_pipes": ("derm_assets/",),
     "mlflow": tuple(
         f"derm_assets/resources/{name}.py"
-        for name in ("model_registry", "mlflow_client", "ledger_anchor", "version_page")
+        for name in (
+            "model_registry",
+            "mlflow_runs",
+            "stored_files",
+            "mlflow_connection",
+            "mlflow_client",
+            "ledger_anchor",
+            "version_page",
+        )
     ),
     "dvc": ("derm_assets/resources/data_store.py",),
     "bentoml": ("serving/", "derm_assets/packaging.py"),

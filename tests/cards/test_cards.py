@@ -132,6 +132,17 @@ def test_every_form_says_the_same(parts, tmp_path):
             assert all(name in page for name in fields)
 
 
+@pytest.mark.parametrize(("guideline", "items"), [("TRIPOD+AI", 27), ("CLAIM", 44)])
+def test_every_item_of_a_guideline_is_accounted_for(guideline, items):
+    """An item nobody mentions passes for answered."""
+    found: set[int] = set()
+    for item in (item for item in COVERAGE if item.guideline == guideline):
+        for part in item.number.split(", "):
+            first, _, last = part.rstrip("abcdefg").partition("-")
+            found |= set(range(int(first), int(last or first) + 1))
+    assert found == set(range(1, items + 1))
+
+
 def test_the_coverage_table_points_at_sections_there_are(parts):
     """A dossier that cites a section nobody finds is worth nothing."""
     cards = {card.kind: {section.title for section in card.sections} for card in cards_of(TASK, *parts)}

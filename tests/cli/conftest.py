@@ -80,6 +80,7 @@ def sealed(folder: Path, name: str, head: str, points: bool = True) -> Path:
         task=name, recipe_name="drawn", recipe={}, labels=labels, head=head, dataset_md5="0" * 32 + ".dir",
         preprocessing=Preprocessing(side=SIDE, store_side=512, fit="squash"), mask_rule=MaskRule(threshold=0.5),
         split_hashes={"validation": "v", "test": "t"}, backbone="none", pretrained="none", epochs=1,
+        prevalence=dict(zip(labels, (0.3, 0.5, 0.2), strict=False)),
         operating_points=(balanced,) if points else (), unclaimed_points=(short,) if points else (),
     )  # fmt: skip
     with writing_bundle(folder / "bundle") as place:

@@ -80,4 +80,4 @@ def test_another_server_of_the_same_folder_can_be_named(out, places, monkeypatch
 def test_no_link_is_a_file_of_one_machine():
     """The browser refuses `file://` from a page, without a word."""
     sources = (Path(__file__).parents[2] / "derm_assets").rglob("*.py")
-    assert not [p.name for p in sources if "as_uri()" in p.read_text() and p.name != "model_registry.py"]
+    assert not [p.name for p in sources if "as_uri()" in p.read_text() and p.name != "mlflow_runs.py"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 
 from derm_ml.metrics.intervals import bootstrap, estimate
-from derm_ml.metrics.prevalence import at_prevalence, estimated_prevalence, prevalence_metric
+from derm_ml.metrics.prevalence import at_prevalence, estimated_prevalence, prevalence_metric, share_metrics
 
 share = st.floats(0.001, 0.999)
 
@@ -60,3 +60,32 @@ def test_few_answers_and_impossible_shares_are_said():
         at_prevalence(np.array([0.5]), 0.3, 1.0)
     with pytest.raises(ValueError, match="between 0 and 1"):
         estimated_prevalence(0.0)
+
+
+def classes(n: int, shares: tuple[float, ...], trained: np.ndarray, seed: int) -> np.ndarray:
+    """Probabilities (n, L) calibrated at `trained`, of cases of which each class has its share."""
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(len(shares), n, p=shares)
+    x = rng.normal(size=(n, len(shares))) + 1.5 * np.eye(len(shares))[truth]
+    return softmax(1.5 * x + np.log(trained), axis=1)  # the log likelihood of class k is 1.5 x_k but for a constant
+
+
+def test_shares_of_classes_are_found_together():
+    trained, true = np.array([0.4, 0.4, 0.2]), (0.05, 0.85, 0.1)
+    found = share_metrics(classes(1200, true, trained, 0), trained, np.arange(1200))
+    assert [metric.value for metric in found] == pytest.approx(true, abs=0.035)
+    assert sum(metric.value or 0 for metric in found) == pytest.approx(1, abs=1e-4)
+    assert all((m.low or 0) < share < (m.high or 0) for m, share in zip(found, true, strict=True))
+
+
+def test_two_classes_are_one_label():
+    p, _ = answers(400, 0.1, np.random.default_rng(3))
+    both = share_metrics(np.stack([p, 1 - p], axis=1), np.array([0.3, 0.7]), np.arange(400))
+    one = prevalence_metric(p, 0.3, np.arange(400))
+    assert both[0].value == pytest.approx(one.value, abs=1e-4)
+    assert (both[0].low, both[0].high) == pytest.approx((one.low, one.high), abs=2e-3)
+
+
+def test_few_answers_of_classes_are_said():
+    notes = {metric.note for metric in share_metrics(np.full((20, 2), 0.5), np.array([0.5, 0.5]), np.arange(20))}
+    assert notes == {"50 answers are needed, there are 20"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from torchvision.models import get_model
 
 from derm_ml.explain.gradcam import grad_cam
+from derm_ml.explain.random_head import with_weights
 from derm_ml.nets.backbones import backbone
 from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.nets.pretrained import PretrainedError
@@ -61,12 +63,29 @@ def test_the_exported_graph_says_what_torch_says_for_any_batch(network, tmp_path
     assert made_here not in (tmp_path / "model.onnx").read_bytes(), "the graph names folders of this machine"
     session = ort.InferenceSession(tmp_path / "model.onnx")
     for n in (1, 3):
-        images, extra = pictures(n, attributes)
-        with torch.no_grad():
-            expected = net.explained(images, extra)
-        feed = {"image": images.numpy()} | ({} if extra is None else {"attributes": extra.numpy()})
-        for got, want in zip(session.run(None, feed), expected, strict=True):
-            np.testing.assert_allclose(got, want.numpy(), atol=1e-4, rtol=1e-3)
+        assert_same(session, net, n, attributes)
+    head_is_exchanged_wherever_it_stands(net, attributes, tmp_path / "model.onnx")
+
+
+def assert_same(session: ort.InferenceSession, net: ClassifierNetwork, n: int, attributes: int) -> None:
+    images, extra = pictures(n, attributes)
+    with torch.no_grad():
+        expected = net.explained(images, extra)
+    feed = {"image": images.numpy()} | ({} if extra is None else {"attributes": extra.numpy()})
+    for got, want in zip(session.run(None, feed), expected, strict=True):
+        np.testing.assert_allclose(got, want.numpy(), atol=1e-4, rtol=1e-3)
+
+
+def head_is_exchanged_wherever_it_stands(net: ClassifierNetwork, attributes: int, graph: Path) -> None:
+    """A heatmap is held against that of a random head: were the head left as it is where the exporter folded it into
+    the heatmap, every honest heatmap would fail."""
+    learned = {name: v.numpy().copy() for name, v in net.head.state_dict(prefix="head.").items() if v.ndim == 2}
+    rng = np.random.default_rng(0)
+    others = {name: rng.normal(0, v.std(), v.shape).astype(np.float32) for name, v in learned.items()}
+    changed = with_weights(onnx.load(graph), learned, others)
+    assert changed is not None
+    net.load_state_dict({name: torch.from_numpy(v) for name, v in others.items()}, strict=False)
+    assert_same(ort.InferenceSession(changed.SerializeToString()), net, 2, attributes)
 
 
 def test_hooks_are_gone_after_grad_cam():

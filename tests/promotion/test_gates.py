@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,14 +15,26 @@ from PIL import Image
 
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
+from derm_ml.evaluation.cases import Cases
+from derm_ml.evaluation.faithful import Explained, faithful_metrics
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Verdict
 from derm_ml.images.lesion_place import central
+from derm_ml.metrics.classification import mean_roc_auc
 from derm_ml.metrics.metric import Metric
+from derm_ml.predictions.classifier import predictions_of
 from derm_ml.promotion.contract import ModelVersion
 from derm_ml.promotion.decision import evidence_of, weigh
 from derm_ml.promotion.evidence import Evidence
-from derm_ml.promotion.gates import fails_no_subgroup, holds_under_stress, ranks_by_the_lesion, serves_subgroups_alike
+from derm_ml.promotion.gates import (
+    fails_no_subgroup,
+    heatmaps_are_faithful,
+    holds_under_stress,
+    probe_gates,
+    ranks_by_the_lesion,
+    serves_subgroups_alike,
+)
+from derm_ml.promotion.policy import Policy
 from derm_ml.registry import get_task
 from derm_ml.synthetic.planted import plant
 
@@ -104,15 +118,18 @@ def test_what_cannot_be_judged_is_said_with_the_decision(colour_models, tinted_d
     assert "not enough data for the check fails_no_subgroup: every subgroup is too small" in decision.reasons
 
 
-def test_a_probe_edited_by_hand_is_predicted_again(colour_model, outside_dataset, tmp_path):
-    """The forgery that would undo the check: logits of a network that sees nothing with the lesion hidden."""
+@pytest.mark.parametrize("edited", ["lesion_hidden.logit", "explained.deletion"])
+def test_a_probe_edited_by_hand_is_predicted_again(colour_model, outside_dataset, tmp_path, edited):
+    """The forgery that would undo the check: logits of a network that sees nothing with the lesion hidden, or heatmaps
+    that explain whatever is asked of them."""
     from tests.promotion.test_evidence import edit_json, vars_of
 
     colour_model(tmp_path, outside_dataset, 0.0)
     folder = tmp_path / "evaluation_test"
     table = pd.read_parquet(folder / "predictions.parquet")
-    hidden = [name for name in table if name.startswith("lesion_hidden.logit.")]
-    table[hidden] = np.random.default_rng(0).normal(size=table[hidden].shape)
+    names = [name for name in table if name.startswith(edited)]
+    table[names] = np.where(table[names].isna(), np.nan, np.random.default_rng(0).normal(size=table[names].shape))
+    table[names] = table[names].clip(-1, 1) if edited.startswith("explained") else table[names]
     table.to_parquet(folder / "predictions.parquet", index=False)
     from derm_ml.bundles.bundle import Bundle
     from derm_ml.files import sha256
@@ -126,7 +143,89 @@ def test_a_probe_edited_by_hand_is_predicted_again(colour_model, outside_dataset
     edit_json(folder / "evaluation.json", consistent)
     evidence = Evidence.read(TASK, tmp_path / "bundle", folder, outside_dataset)
     assert "predicted again differ from the stored predictions" in evidence.faults[0]
-    assert "lesion_hidden.logit" in evidence.faults[0]
+    assert edited in evidence.faults[0]
+
+
+@pytest.fixture
+def drawn_over(colour_models, tmp_path):
+    """`drawn_over(maps)`: a good model whose graph gives the same maps (1, L, 4, 4) of every image, sealed."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    from derm_ml.bundles.bundle import read_card, seal
+
+    def make(maps: np.ndarray) -> Path:
+        bundle = Path(shutil.copytree(colour_models["good"] / "bundle", tmp_path / "bundle"))
+        model = onnx.load(bundle / "model.onnx")
+        relu = next(node for node in model.graph.node if node.output == ["maps"])
+        relu.output[0] = "looked"
+        model.graph.initializer.extend(
+            [numpy_helper.from_array(np.float32(0), "nothing"), numpy_helper.from_array(maps.astype(np.float32), "own")]
+        )
+        model.graph.node.extend(
+            [
+                helper.make_node("Mul", ["looked", "nothing"], ["erased"]),
+                helper.make_node("Add", ["erased", "own"], ["maps"]),
+            ]
+        )
+        onnx.save(model, bundle / "model.onnx")
+        seal(bundle, read_card(bundle))
+        return bundle
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["even", "noise"])
+def test_a_heatmap_that_shows_nothing_is_found_however_well_the_model_ranks(drawn_over, tinted_dataset, kind):
+    """People trust an answer more for a picture of its reasons, also for one that has nothing to do with them."""
+    noise = np.random.default_rng(1).random((1, 3, 4, 4))
+    model = TASK.load(drawn_over(noise if kind == "noise" else np.ones((1, 3, 4, 4))))
+    predictions = predictions_of(model, tinted_dataset, "test")
+    cases = Cases.lined_up(model.card, predictions.rows, predictions.outputs)
+    assert (mean_roc_auc(cases.probabilities, cases.targets, cases.groups).value or 0) > 0.9
+    explained = Explained.made(model, tinted_dataset, predictions.rows, predictions.outputs)
+    metrics = faithful_metrics(cases, explained)
+    finding = heatmaps_are_faithful(SimpleNamespace(task=TASK.name, metrics=metrics))
+    assert not finding.passed
+    assert finding.evaluable
+    assert "stay as they are when the weights of the head are random" in finding.message
+    assert metrics["random_head_correlation"].value == pytest.approx(1)
+    if kind == "even":  # an even map knows no order: its curves are those of chance
+        assert metrics["order_gain"].value == 0
+        assert metrics["heat_beyond_area"].value == pytest.approx(0, abs=1e-6)
+        assert "not shown to be better" in finding.message
+
+
+def test_an_honest_heatmap_passes_and_is_shown_in_the_report(colour_models, tinted_dataset):
+    stored = Evaluation.load(colour_models["good"] / "evaluation_test")
+    finding = heatmaps_are_faithful(stored)
+    assert finding.passed, finding.message
+    assert set(finding.figures) == {"order_gain", "random_head_correlation"}  # what Dagster plots over versions
+    rows = stored.tables["explanations"]
+    assert [rows[0][name] for name in ("hottest_first", "coldest_first")] == pytest.approx(
+        [rows[0]["random_order"]] * 2
+    )
+    assert all(row["hottest_first"] < row["random_order"] < row["coldest_first"] for row in rows[1:-1])
+    assert stored.figures["explanations"][:4] == b"\x89PNG"
+    asked = pd.read_parquet(colour_models["good"] / "evaluation_test" / "predictions.parquet")["explained.deletion"]
+    assert asked.notna().sum() == 36  # bounded, however large the split
+
+
+def test_heat_beside_the_lesion_is_found(colour_model, outside_dataset, tmp_path):
+    colour_model(tmp_path, outside_dataset, 0.0)
+    finding = heatmaps_are_faithful(Evaluation.load(tmp_path / "evaluation_test"))
+    assert not finding.passed
+    assert "they lie outside the lesion more than an even map would" in finding.message
+
+
+def test_the_policy_says_whether_an_unfaithful_heatmap_refuses(monkeypatch):
+    def gate():
+        return next(gate for gate in probe_gates(TASK.name) if gate.name == "heatmaps_are_faithful")
+
+    assert not gate().blocking
+    stricter = Policy.of(TASK).model_copy(update={"unfaithful": "refuses"})
+    monkeypatch.setattr(Policy, "of", classmethod(lambda cls, task: stricter))
+    assert gate().blocking
 
 
 def test_an_evaluation_without_probes_is_no_evidence(colour_models, tinted_dataset):

@@ -150,6 +150,7 @@ def _card(task: str) -> BundleCard:
     return BundleCard(
         task=task, recipe_name="drawn", recipe={}, labels=LABELS, head="softmax",
         preprocessing=Preprocessing(side=SIDE, store_side=512), temperature=1.5, operating_points=(point,),
+        prevalence=dict(zip(LABELS, (0.3, 0.5, 0.2), strict=True)), class_limits=(0.1, 0.9, 0.0),
         dataset_md5="0" * 32 + ".dir", split_hashes={"validation": "0123456789abcdef"}, backbone="colour",
         pretrained="none", git_commit="c0ffee", epochs=1,
     )  # fmt: skip

@@ -56,6 +56,8 @@ def example(schema: dict):
     """A value that the schema of a parameter accepts."""
     if "enum" in schema:
         return schema["enum"][-1]
+    if "examples" in schema:
+        return schema["examples"][0]
     return schema.get("maximum", "x")
 
 

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from derm_ml.asking.answers import Answer, Said
+from derm_ml.asking.answers import Answer, PredictionSet, Said
 from derm_ml.asking.kinds import OneImage
-from derm_ml.asking.options import AGE, LABEL, SEX, SIZE
+from derm_ml.asking.options import AGE, LABEL, PREVALENCE, SETS, SEX, SIZE
+from derm_ml.asking.prevalence import AtPrevalence
 
 
 class PointDecision(Said):
@@ -28,11 +29,13 @@ class DiagnosisAnswer(Answer):
     """The most likely class, the probability of each, and the decision at each operating point."""
 
     decision_fields: ClassVar = ("predicted", "operating_points")
-    number_fields: ClassVar = ("probabilities",)
+    number_fields: ClassVar = ("probabilities", "at_prevalence", "prediction_set")
 
     predicted: str | None
     probabilities: dict[str, float] | None = Field(description="calibrated, by label; they add up to 1")
     operating_points: list[PointDecision] | None
+    at_prevalence: AtPrevalence | None = Field(default=None, description="only where `prevalence` was given")
+    prediction_set: PredictionSet | None = Field(default=None, description="only where `sets=yes` was given")
 
 
-ASKING = OneImage(answer=DiagnosisAnswer, options=(AGE, SEX, LABEL, SIZE))
+ASKING = OneImage(answer=DiagnosisAnswer, options=(AGE, SEX, LABEL, SIZE, PREVALENCE, SETS))

@@ -10,10 +10,9 @@ from derm_ml.bundles.bundle import BundleCard
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.classification import evaluate_classification, recount_classification, repeat_classification
+from derm_ml.evaluation.further import Further
 from derm_ml.evaluation.isic import LABELS as SCORED
-from derm_ml.evaluation.probes import Probes
 from derm_ml.evaluation.record import Evaluation
-from derm_ml.evaluation.stress import stressed
 from derm_ml.metrics.metric import Metric
 from derm_ml.model_folder import ModelFolder
 from derm_ml.predictions.classifier import predictions_of
@@ -26,9 +25,8 @@ def evaluate(predictor: Classifier, dataset: Dataset, split: str, model_folder: 
     Every picture is asked as the endpoint would be: from its stored bytes, by the Classifier.
     """
     predictions = predictions_of(predictor, dataset, split, model_folder)
-    probes = Probes.made(predictor, dataset, predictions.rows)
-    stress = stressed(predictor, dataset, predictions.rows)
-    return evaluate_classification(TASK, predictor, predictions, scored_labels=SCORED, probes=probes, stress=stress)
+    further = Further.made(predictor, predictions)
+    return evaluate_classification(TASK, predictor, predictions, scored_labels=SCORED, further=further)
 
 
 def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:

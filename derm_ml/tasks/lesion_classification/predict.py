@@ -10,6 +10,7 @@ import numpy as np
 from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.classifier import Classifier, Outputs
+from derm_ml.bundles.operating import asked_for
 from derm_ml.explain.answer import asked, explained, explanation_of
 from derm_ml.tasks.lesion_classification.asking import DiagnosisAnswer, PointDecision
 from derm_ml.tasks.lesion_classification.task import TASK
@@ -23,7 +24,7 @@ def load(bundle: Path) -> Classifier:
 def answer(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> DiagnosisAnswer:
     """Calibrated probabilities, the most likely class, and the decision at each operating point.
 
-    `options` may give `age` (years) and `sex`, used if the bundle was trained with them.
+    `options` may give `age` (years) and `sex`, used if the bundle was trained with them, `prevalence` and `sets`.
     Raises `ValueError` for an age that is no number.
     """
     return answers(predictor, [image], options)[0]
@@ -32,7 +33,7 @@ def answer(predictor: Classifier, image: np.ndarray, options: Mapping[str, str])
 def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[DiagnosisAnswer]:
     """The answers to several images, predicted together."""
     outputs = asked(predictor, images, options)
-    return [_diagnosis(predictor, outputs, row) for row in range(len(images))]
+    return [_diagnosis(predictor, outputs, row, options) for row in range(len(images))]
 
 
 def columns(card: BundleCard) -> list[str]:
@@ -53,10 +54,10 @@ def explanation(
 ) -> tuple[DiagnosisAnswer, Explanation]:
     """The answer, and the Grad-CAM that `explain` shows as numbers."""
     outputs = asked(predictor, [image], options)
-    return _diagnosis(predictor, outputs, 0), explanation_of(predictor, outputs, image, options)
+    return _diagnosis(predictor, outputs, 0, options), explanation_of(predictor, outputs, image, options)
 
 
-def _diagnosis(predictor: Classifier, outputs: Outputs, row: int) -> DiagnosisAnswer:
+def _diagnosis(predictor: Classifier, outputs: Outputs, row: int, options: Mapping[str, str]) -> DiagnosisAnswer:
     probabilities = {n: float(p) for n, p in zip(predictor.labels, outputs.probabilities[row], strict=True)}
     points = [
         PointDecision(
@@ -75,5 +76,6 @@ def _diagnosis(predictor: Classifier, outputs: Outputs, row: int) -> DiagnosisAn
         predicted=max(probabilities, key=probabilities.__getitem__),
         probabilities=probabilities,
         operating_points=points,
+        **asked_for(predictor.card, outputs.probabilities[row], options),
         **dict(predictor.fitness(outputs)[row]),
     )

@@ -14,7 +14,7 @@ from derm_ml.evaluation.gates import (
     probabilities_are_calibrated,
     ranks_better_than_chance,
 )
-from derm_ml.promotion.gates import PROBE_GATES, SUBGROUP_GATES
+from derm_ml.promotion.gates import SUBGROUP_GATES, probe_gates
 from derm_ml.task import Artifact, Gate, Task
 from derm_ml.tasks.lesion_classification.asking import ASKING
 from derm_ml.tasks.lesion_classification.recipes import Drawn, Faithful, Strong
@@ -48,7 +48,7 @@ TASK = Task(
         Gate("probabilities_are_calibrated", probabilities_are_calibrated, False, "a probability that misleads"),
         INPUT_GATE,
         PSEUDO_LABEL_GATE,
-        *PROBE_GATES,
+        *probe_gates("lesion_classification"),
         *SUBGROUP_GATES,
     ),
     artifacts=(Artifact("heatmaps", heatmaps), *EMBEDDING_ARTIFACTS),

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from derm_ml.asking.answers import Answer, Said
 from derm_ml.asking.kinds import OneImage
-from derm_ml.asking.options import AGE, LABEL, POINT, SEX, SIZE
+from derm_ml.asking.options import AGE, LABEL, POINT, PREVALENCE, SEX, SIZE
+from derm_ml.asking.prevalence import AtPrevalence
 
 
 class ScreeningDecision(Said):
@@ -31,7 +32,7 @@ class Screening(Answer):
     """The calibrated probability of malignancy and the decision at one operating point."""
 
     decision_fields: ClassVar = ("predicted", "decision")
-    number_fields: ClassVar = ("probabilities",)
+    number_fields: ClassVar = ("probabilities", "at_prevalence")
 
     predicted: str | None = Field(description="`malignant`, `benign` or `undecided`")
     probabilities: dict[str, float] | None = Field(description="calibrated, of `malignant`")
@@ -39,6 +40,9 @@ class Screening(Answer):
         description="share of cancers in the validation split; where cancers are rarer, the probability is too high"
     )
     decision: ScreeningDecision | None
+    at_prevalence: AtPrevalence | None = Field(
+        default=None, description="only where `prevalence` was given, or stands in the policy"
+    )
 
 
-ASKING = OneImage(answer=Screening, options=(AGE, SEX, POINT, LABEL, SIZE))
+ASKING = OneImage(answer=Screening, options=(AGE, SEX, POINT, LABEL, SIZE, PREVALENCE))

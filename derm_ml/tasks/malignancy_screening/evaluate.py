@@ -18,9 +18,8 @@ from derm_ml.evaluation.classification import (
     repeat_classification,
     saved_outputs,
 )
-from derm_ml.evaluation.probes import Probes
+from derm_ml.evaluation.further import Further
 from derm_ml.evaluation.record import Evaluation, Row
-from derm_ml.evaluation.stress import stressed
 from derm_ml.figures.screening import decision_curve_figure
 from derm_ml.metrics import calibration
 from derm_ml.metrics.classification import known, no_ranking
@@ -74,11 +73,8 @@ def evaluate(predictor: Classifier, dataset: Dataset, split: str, model_folder: 
     """
     card, policy = predictor.card, Policy.of(TASK)
     predictions = predictions_of(predictor, dataset, split, model_folder)
-    probes = Probes.made(predictor, dataset, predictions.rows)
-    stress = stressed(predictor, dataset, predictions.rows)
-    base = evaluate_classification(
-        TASK, predictor, predictions, decided_at=policy.operating_point, probes=probes, stress=stress
-    )
+    further = Further.made(predictor, predictions)
+    base = evaluate_classification(TASK, predictor, predictions, decided_at=policy.operating_point, further=further)
     rows, outputs = predictions.rows, predictions.outputs
     p, y = outputs.probabilities[:, 0].astype(np.float64), dataset.targets(rows)[:, 0].astype(np.float64)
     groups = rows["group"].to_numpy(str)

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from derm_ml.asking.answers import Answer, Said
 from derm_ml.asking.kinds import ImageWithFellow
-from derm_ml.asking.options import LABEL, SIZE
+from derm_ml.asking.options import LABEL, PREVALENCE, SIZE
+from derm_ml.asking.prevalence import AtPrevalence
 
 
 class FindingDecision(Said):
@@ -29,7 +30,7 @@ class Findings(Answer):
     """Probability, threshold and decision of every finding. Findings do not exclude each other."""
 
     decision_fields: ClassVar = ("present", "decisions", "operating_points")
-    number_fields: ClassVar = ("probabilities",)
+    number_fields: ClassVar = ("probabilities", "at_prevalence")
 
     present: str | None = Field(description="the findings decided for, joined by ` + `; `none` without any")
     fellow_share: dict[str, float] = Field(
@@ -39,6 +40,7 @@ class Findings(Answer):
     thresholds: dict[str, float]
     decisions: dict[str, bool] | None
     operating_points: list[FindingDecision] | None
+    at_prevalence: AtPrevalence | None = Field(default=None, description="only where `prevalence` was given")
 
 
-ASKING = ImageWithFellow(answer=Findings, options=(LABEL, SIZE))
+ASKING = ImageWithFellow(answer=Findings, options=(LABEL, SIZE, PREVALENCE))

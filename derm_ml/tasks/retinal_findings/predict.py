@@ -11,6 +11,7 @@ from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.classifier import Classifier, Outputs
+from derm_ml.bundles.operating import asked_for
 from derm_ml.explain.answer import asked as ask_all
 from derm_ml.explain.findings import explained_findings, finding_of, shown_findings
 from derm_ml.explain.layers import heatmap_layers
@@ -30,13 +31,13 @@ def answer(predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[str
     says how much of it went into the logit of each finding, 0 where there is none. A finding is present from its point
     `balanced` upwards. Findings do not exclude each other.
     """
-    return _findings(predictor, finding_of(predictor, asked), 0, isinstance(asked, Pair))
+    return _findings(predictor, finding_of(predictor, asked), 0, isinstance(asked, Pair), options)
 
 
 def answers(predictor: Classifier, images: Sequence[np.ndarray], options: Mapping[str, str]) -> list[Findings]:
     """The answers to several images, predicted together, each without the photo of the other eye."""
     outputs = ask_all(predictor, images, options)
-    return [_findings(predictor, outputs, row, False) for row in range(len(images))]
+    return [_findings(predictor, outputs, row, False, options) for row in range(len(images))]
 
 
 def columns(card: BundleCard) -> list[str]:
@@ -60,11 +61,13 @@ def explanation(
     outputs = finding_of(predictor, asked)
     image = asked.first if isinstance(asked, Pair) else asked
     labels = shown_findings(predictor, outputs, options.get("label", ""))
-    said = _findings(predictor, outputs, 0, isinstance(asked, Pair))
+    said = _findings(predictor, outputs, 0, isinstance(asked, Pair), options)
     return said, heatmap_layers(predictor, outputs, labels, image, options)
 
 
-def _findings(predictor: Classifier, outputs: Outputs, row: int, with_fellow: bool) -> Findings:
+def _findings(
+    predictor: Classifier, outputs: Outputs, row: int, with_fellow: bool, options: Mapping[str, str]
+) -> Findings:
     shares = (with_fellow and predictor.card.fellow) or (0.0,) * len(predictor.labels)
     probabilities = {name: float(p) for name, p in zip(predictor.labels, outputs.probabilities[row], strict=True)}
     thresholds = {name: predictor.card.threshold(name) for name in predictor.labels}
@@ -82,5 +85,6 @@ def _findings(predictor: Classifier, outputs: Outputs, row: int, with_fellow: bo
             )
             for point in predictor.card.operating_points
         ],
+        **asked_for(predictor.card, outputs.probabilities[row], options),
         **dict(predictor.fitness(outputs)[row]),
     )
