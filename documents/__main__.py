@@ -17,12 +17,13 @@ from sphinx.cmd.build import main as sphinx
 from documents.pages import PAGES, ROOT
 
 DOCS, HERE = ROOT / "docs", Path(__file__).parent
+PARTS = ("glossary_words.md",)  # the part of a page that is written by hand
 
 
 def write_source(folder: Path) -> None:
     """The pages of docs/, and those that are made from code, in one folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(DOCS, folder)
+    shutil.copytree(DOCS, folder, ignore=shutil.ignore_patterns(*PARTS))
     for name, make in PAGES.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

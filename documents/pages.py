@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
 
+from documents import api, commands, measures, reference, services
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -25,4 +27,16 @@ def from_root(name: str) -> str:
 PAGES: Mapping[str, Callable[[], str]] = {
     "contributing.md": lambda: from_root("CONTRIBUTING.md"),
     "changelog.md": lambda: from_root("CHANGELOG.md"),
+    "glossary.md": measures.glossary,
+    "reference/commands.md": commands.commands,
+    "reference/params.md": reference.params,
+    "reference/recipes.md": reference.recipes,
+    "reference/policies.md": reference.policies,
+    "reference/environment.md": reference.environment,
+    "reference/checks.md": measures.checks,
+    "reference/metrics.md": measures.metrics,
+    "reference/http.md": services.http,
+    "reference/python.md": api.python,
+    "reference/formats.md": measures.files,
+    "reference/datasets.md": measures.datasets,
 }
