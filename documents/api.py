@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ast
 
+from derm_ml.places import PROJECT
 from documents.markdown import MADE, block, page
 from documents.reference import docstring
-
-from derm_ml.places import PROJECT
 
 # what the scripts in examples/ and the notes in docs/ use, in the order of a pipeline
 MODULES = (
@@ -40,8 +39,8 @@ def python() -> str:
     examples = sorted((PROJECT / "examples").glob("*.py"))
     parts = [
         MADE,
-        "`derm_ml` is a plain library: it knows neither Dagster nor MLflow, DVC or BentoML. Errors that a user can act on "
-        "are `DermError`, with one sentence.",
+        "`derm_ml` is a plain library: it knows neither Dagster nor MLflow, DVC or BentoML. Errors that a user can act "
+        "on are `DermError`, with one sentence.",
         "## Three scripts",
     ]
     for path in examples:

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from documents.markdown import MADE, block, code, page, plain, table
-from documents.reference import docstring
 from typer.models import ArgumentInfo, OptionInfo
 
 from derm_ml.cli import VERBS
 from derm_ml.places import PROJECT
+from documents.markdown import MADE, block, code, page, plain, table
+from documents.reference import docstring
 
 
 class Parameter(NamedTuple):
@@ -35,8 +35,8 @@ def commands() -> str:
     parts = [
         MADE,
         "`derm VERB --help` prints the same. Results go to standard output, notes and progress to standard error. Exit "
-        "status: 0; 1 where a check fails; 2 with one sentence where something was wrong with what was asked; 130 after "
-        "Ctrl-C.",
+        "status: 0; 1 where a check fails; 2 with one sentence where something was wrong with what was asked; 130 "
+        "after Ctrl-C.",
         table(["command", "what"], overview),
     ]
     for name, verb in _named().items():

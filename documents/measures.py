@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 
-from documents.markdown import MADE, code, page, plain, table
-
 from derm_ml.data.catalogue import catalogue
 from derm_ml.formats import FORMATS
 from derm_ml.metrics.glossary import every_metric
 from derm_ml.places import PROJECT
 from derm_ml.registry import all_tasks
+from documents.markdown import MADE, code, page, plain, table
 
 
 def checks() -> str:
@@ -60,9 +59,9 @@ def metrics() -> str:
     return page(
         "Metrics",
         MADE,
-        "Names are those of `evaluation.json`, of MLflow and of `derm compare`. ↑: higher is better, ↓: lower is better. "
-        "Appended to a name: `_at_<point>` (at an operating point), `_uncalibrated` (before calibration); `code_` before "
-        "it: of an autoencoder's codes. Each has an interval and its n, or a reason why it is undefined "
+        "Names are those of `evaluation.json`, of MLflow and of `derm compare`. ↑: higher is better, ↓: lower is "
+        "better. Appended to a name: `_at_<point>` (at an operating point), `_uncalibrated` (before calibration). "
+        "`code_` before it: of an autoencoder's codes. Each has an interval and its n, or a reason why it is undefined "
         "([Intervals](../intervals.md)).",
         table(["name", "title", "", "range", "what"], rows),
     )
@@ -102,8 +101,8 @@ def datasets() -> str:
     return page(
         "Public data sets",
         MADE,
-        "`derm fetch NAME` downloads one whose last column says yes; the others ask for a form, an account or a choice. "
-        "`derm fetch list NAME` prints licence, terms and citation in full, and where the size comes from. Read the "
+        "`derm fetch NAME` downloads one whose last column says yes; the others ask for a form, an account or a "
+        "choice. `derm fetch list NAME` prints licence, terms and citation in full, and where the size comes from. Read the "
         "licence on the publisher's page before you use a set.",
         table(["name", "what", "task", "size", "licence", "publisher", "fetched"], rows),
         "## Weights of published networks",

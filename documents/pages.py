@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
 
-from documents import api, commands, measures, reference, services
+from documents import api, commands, lessons, measures, reference, services
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,6 +27,8 @@ def from_root(name: str) -> str:
 PAGES: Mapping[str, Callable[[], str]] = {
     "contributing.md": lambda: from_root("CONTRIBUTING.md"),
     "changelog.md": lambda: from_root("CHANGELOG.md"),
+    "lessons.md": lessons.lessons,
+    "limitations.md": lessons.limitations,
     "glossary.md": measures.glossary,
     "reference/commands.md": commands.commands,
     "reference/params.md": reference.params,

@@ -6,7 +6,6 @@ import inspect
 import re
 from collections.abc import Iterator
 
-from documents.markdown import MADE, block, code, page, plain, table
 from pydantic import BaseModel
 
 from derm_assets.automation_settings import Automation, FixedTimes
@@ -15,6 +14,7 @@ from derm_ml.places import PROJECT
 from derm_ml.promotion.policy import Policy
 from derm_ml.registry import all_tasks
 from derm_ml.task import PrepareSettings, Task
+from documents.markdown import MADE, block, code, page, plain, table
 
 SAME = "·"  # in a table of recipes: as the first one has it
 
@@ -97,8 +97,8 @@ def environment() -> str:
     """The settings of .env.example, with the comments that stand there."""
     parts = [
         MADE,
-        "A setting is an environment variable or a line of `.env` in the project's folder. Copy `.env.example` to `.env`; "
-        "`derm check` says what is set and whether it is valid.",
+        "A setting is an environment variable or a line of `.env` in the project's folder. Copy `.env.example` to "
+        "`.env`; `derm check` says what is set and whether it is valid.",
     ]
     for said, variables in settings_of_example((PROJECT / ".env.example").read_text(encoding="utf-8")):
         parts.append(plain(said) + ("" if said.endswith((".", ":")) else "."))

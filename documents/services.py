@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from documents.markdown import MADE, code, page, plain, table
-
 from derm_ml.registry import all_tasks
 from derm_ml.task import Task
+from documents.markdown import MADE, code, page, plain, table
 from serving.answers import AnswerModels
 from serving.openapi import API_VERSION, REFUSALS, described
 
