@@ -24,7 +24,7 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 help:
 	@echo "make demo    install, generate images, run the pipeline, start the service and send a request"
 	@echo "make test    install and run all tests; make test-fast: those without training, servers and browsers"
-	@echo "make lint    formatting, lint and types"
+	@echo "make lint    formatting, lint, types and the words of all that people read"
 	@echo "make docs    the documentation site, into site/html"
 	@echo "make dev     the Dagster UI with everything in it"
 	@echo "make train   TASK=$(TASK): Materialize all of a task, without the UI"
@@ -61,6 +61,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
+	$(BIN)/python -m documents.prose
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -102,8 +102,8 @@ def datasets() -> str:
         "Public data sets",
         MADE,
         "`derm fetch NAME` downloads one whose last column says yes; the others ask for a form, an account or a "
-        "choice. `derm fetch list NAME` prints licence, terms and citation in full, and where the size comes from. Read the "
-        "licence on the publisher's page before you use a set.",
+        "choice. `derm fetch list NAME` prints licence, terms and citation in full, and where the size comes from. "
+        "Read the licence on the publisher's page before you use a set.",
         table(["name", "what", "task", "size", "licence", "publisher", "fetched"], rows),
         "## Weights of published networks",
         table(["name", "what", "size", "licence", "publisher"], models),

@@ -46,8 +46,8 @@ def screening() -> Evaluation:
             "partial_auc_malignant": Metric(0.19, 0.15, 0.2, 28),
             "sensitivity_malignant_at_recall_0.95": Metric(13 / 14, 0.66, 0.998, 14),
             "specificity_malignant_at_recall_0.95": Metric(12 / 14, 0.57, 0.98, 14),
-            "sensitivity_malignant_at_recall_0.99": undefined(14, "recall_0.99 was not fitted: needs ≥ 299 positives"),
-            "specificity_malignant_at_recall_0.99": undefined(14, "recall_0.99 was not fitted: needs ≥ 299 positives"),
+            "sensitivity_malignant_at_recall_0.99": undefined(14, "recall_0.99 was not fitted: 299 positive validation cases are needed"),
+            "specificity_malignant_at_recall_0.99": undefined(14, "recall_0.99 was not fitted: 299 positive validation cases are needed"),
             "auc_worst_subgroup": undefined(28, "every subgroup is too small"),
         },
         predictions=pd.DataFrame(
@@ -118,7 +118,7 @@ def test_the_result_is_said_in_words_where_the_service_decides(screening):
     )
     assert f"{words} could be as low as 66 %." in text_of(render(screening, Opening(point="recall_0.95")))
     without = text_of(render(screening, Opening(point="recall_0.99")))
-    assert "At recall 0.99, where the service decides, malignant has no threshold: needs ≥ 299 positives." in without
+    assert "At recall 0.99, where the service decides, malignant has no threshold: 299 positive validation cases are needed." in without
     assert words not in without
 
 
