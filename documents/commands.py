@@ -66,11 +66,16 @@ def parameters(verb: Callable[..., None]) -> Iterator[Parameter]:
         if is_argument:
             shown, takes = (info.metavar or name.upper()).strip("[]"), ""
         else:
-            given = info.param_decls if isinstance(info, OptionInfo) else None
-            shown = ", ".join(given or (f"--{name.replace('_', '-')}",))
+            shown = ", ".join(_declared(info) or (f"--{name.replace('_', '-')}",))
             takes = (info and info.metavar) or _words(annotation)
         what = (info.help if info else "") or ""
         yield Parameter(shown, takes, default, what, not is_argument, is_required, is_repeated)
+
+
+def _declared(info: Any) -> tuple[str, ...]:
+    """The names an option was given; inside `Annotated` the first of them stands where a default would."""
+    given = (info.default, *(info.param_decls or ())) if isinstance(info, OptionInfo) else ()
+    return tuple(one for one in given if isinstance(one, str) and one.startswith("-"))
 
 
 def _usage(name: str, taken: list[Parameter]) -> str:

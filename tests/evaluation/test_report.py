@@ -118,7 +118,10 @@ def test_the_result_is_said_in_words_where_the_service_decides(screening):
     )
     assert f"{words} could be as low as 66 %." in text_of(render(screening, Opening(point="recall_0.95")))
     without = text_of(render(screening, Opening(point="recall_0.99")))
-    assert "At recall 0.99, where the service decides, malignant has no threshold: 299 positive validation cases are needed." in without
+    assert (
+        "At recall 0.99, where the service decides, malignant has no threshold: 299 positive validation cases are needed."
+        in without
+    )
     assert words not in without
 
 
@@ -140,6 +143,15 @@ def test_a_model_of_synthetic_images_says_so_on_top(screening):
     assert "Trained on synthetic images" not in render(screening)
     text = text_of(render(replace(screening, recipe_name="drawn")))
     assert text.index("Trained on synthetic images") < text.index("0.974")
+
+
+def test_a_metric_leads_to_what_it_means(screening):
+    """A reader who does not know "partial AUC" clicks it; the place must be on the page, which is sent on alone."""
+    page = render(screening)
+    links, places = (re.findall(rf'{kind}"#?(term-[^"]+)"', page) for kind in ("href=", "id="))
+    assert "term-partial-auc" in links
+    assert set(links) <= set(places)
+    assert len(places) == len(set(places))
 
 
 def test_what_could_not_be_measured_is_folded_and_counted(screening):

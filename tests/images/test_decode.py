@@ -227,7 +227,7 @@ def test_refused_with_one_clear_sentence(name):
 
 @pytest.mark.parametrize("kind", ["TIFF", "WEBP"])
 def test_several_pages_are_refused_at_ingest(kind):
-    with pytest.raises(ImageError, match="2 pictures"):
+    with pytest.raises(ImageError, match="2 images"):
         decode(animated(kind), INGEST_FORMATS)
 
 
