@@ -4,7 +4,7 @@
 
 Read are the saved predictions of the runs' evaluations. Every difference has an interval from resampled patients that
 both models share; areas under the ROC curve also have DeLong's. Works for every task: a classifier's metrics are
-reckoned from its columns `p.<label>` and `target.<label>`; of any other task every column of the predictions that is
+computed from its columns `p.<label>` and `target.<label>`; of any other task every column of the predictions that is
 named like a metric and whose mean is that metric, and the ratios of columns the task declares.
 """
 
@@ -144,7 +144,7 @@ def compare(runs: Sequence[MeasuredModel], task: Task) -> Comparison:
 def primary_difference(
     candidate: Evaluation, champion: Evaluation, task: Task, reach: float = REACH
 ) -> Difference | None:
-    """candidate − champion of the task's primary metric; None where it cannot be reckoned from the predictions.
+    """candidate − champion of the task's primary metric; None where it cannot be computed from the predictions.
 
     The interval goes `reach` standard deviations to either side. Raises `ComparisonError` if they were not measured on
     the same cases.

@@ -7,7 +7,7 @@ from derm_ml.training.settings import Mask, Networks, Optimiser, SegmenterImage,
 
 
 class Strong(SegmenterRecipe):
-    """Three networks that answer together, sized for one machine: two U-Nets on a pretrained encoder, and an Improved
+    """An ensemble of three networks, sized for one machine: two U-Nets on a pretrained encoder, and an Improved
     U-Net between them, which errs on other images.
 
     Dice + cross-entropy, symmetries, scale, colour, moving average of the weights, eight views averaged, the largest
