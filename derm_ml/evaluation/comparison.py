@@ -111,7 +111,8 @@ class Comparison:
     def by_chance(self) -> str:
         """How many verdicts luck alone would give: the intervals are not widened for how many there are."""
         n = sum(row.difference is not None for row in self.rows)
-        return f"With {n} comparisons, about {n / 20:.1f} would look significant by chance even if the models were identical."
+        by_luck = f"about {n / 20:.1f} would look significant by chance"
+        return f"With {n} comparisons, {by_luck} even if the models were identical."
 
 
 def compare(runs: Sequence[MeasuredModel], task: Task) -> Comparison:

@@ -199,7 +199,10 @@ def test_an_answer_decides_at_the_point_asked_for_and_shows_its_evidence(bundle,
     default = TASK.answer(predictor, image, {})
     assert default["decision"]["point"] == POINT
     assert default["predicted"] == "undecided"  # 30 positives cannot bear a recall of 0.95
-    assert default["decision"]["why"] == "no decision at recall_0.95: 59 positive validation cases are needed, 30 are available"
+    assert (
+        default["decision"]["why"]
+        == "no decision at recall_0.95: 59 positive validation cases are needed, 30 are available"
+    )
     with pytest.raises(ValueError, match=r"no operating point 'recall_0\.5'.*; the model has balanced, recall_0\.9"):
         TASK.answer(predictor, image, {"point": "recall_0.5"})
 
