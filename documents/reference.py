@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from derm_assets.automation_settings import Automation, FixedTimes
-from derm_ml.cli.recipes import kind_of, settings_of_recipe, shown
+from derm_ml.cli.recipes import type_in_words, settings_of_recipe, shown
 from derm_ml.places import PROJECT
 from derm_ml.promotion.policy import Policy
 from derm_ml.registry import all_tasks
@@ -132,7 +132,7 @@ def _fields(model: type[BaseModel], names: set[str] | None = None) -> str:
             continue
         default = info.get_default(call_default_factory=True)
         value = "required" if info.is_required() else "see below" if isinstance(default, BaseModel) else shown(default)
-        rows.append([code(name), kind_of(info), code(value), plain(info.description or "")])
+        rows.append([code(name), type_in_words(info), code(value), plain(info.description or "")])
     return table(["setting", "type", "default", "what"], rows)
 
 

@@ -8,7 +8,7 @@ from derm_ml.registry import all_tasks
 from derm_ml.task import Task
 from documents.markdown import MADE, code, page, plain, table
 from serving.answers import AnswerModels
-from serving.openapi import API_VERSION, REFUSALS, described
+from serving.openapi import API_VERSION, REFUSALS, document_of
 
 QUESTIONS = ("/predict", "/match", "/explain", "/similar")
 
@@ -16,7 +16,7 @@ QUESTIONS = ("/predict", "/match", "/explain", "/similar")
 def http() -> str:
     """Paths, parameters and answers of each task's service."""
     tasks = all_tasks()
-    documents = {name: described(task, None, AnswerModels.of(task)) for name, task in tasks.items()}
+    documents = {name: document_of(task, None, AnswerModels.of(task)) for name, task in tasks.items()}
     first = next(iter(documents.values()))
     probes = {path: methods for path, methods in first["paths"].items() if path not in QUESTIONS}
     parts = [

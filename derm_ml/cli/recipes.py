@@ -44,12 +44,17 @@ def settings_of_recipe(recipe: Recipe) -> Iterator[tuple[str, str, str, str]]:
         value = getattr(recipe, name)
         if isinstance(value, Group):
             for inner, its_info in type(value).model_fields.items():
-                yield f"{name}.{inner}", kind_of(its_info), shown(getattr(value, inner)), its_info.description or ""
+                yield (
+                    f"{name}.{inner}",
+                    type_in_words(its_info),
+                    shown(getattr(value, inner)),
+                    its_info.description or "",
+                )
         else:
-            yield name, kind_of(info), shown(value), info.description or ""
+            yield name, type_in_words(info), shown(value), info.description or ""
 
 
-def kind_of(info: FieldInfo) -> str:
+def type_in_words(info: FieldInfo) -> str:
     """The type and its limits in words: `whole number, ≥ 1`."""
     limits = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     bounds = [f"{sign} {getattr(m, key):g}" for m in info.metadata for key, sign in limits.items() if hasattr(m, key)]

@@ -112,7 +112,7 @@ def counts(predictions: pd.DataFrame) -> dict[str, int]:
 
 def three_decimals(number: float | None) -> str:
     """Three decimals, which is what the intervals of such data support; a dash for what is undefined."""
-    return "–" if number is None else f"{number:.3f}"
+    return "–" if number is None else f"{round(number, 3) + 0.0:.3f}"  # never -0.000
 
 
 def heading(column: str) -> str:

@@ -189,7 +189,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], kept: int | None = Non
                 ax.plot(epochs, values, marker="o", markersize=2.6, label=name, **style)
             ax.set_title(title)
             ax.set_xlabel("Epoch")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             ax.margins(x=0.03)
             if len(series) > 1:
                 ax.legend()

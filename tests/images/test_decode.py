@@ -200,7 +200,7 @@ REFUSED = {
     "nothing": (b"", "empty"),
     "text": (b"hello, I am no picture", "send a JPEG or PNG"),
     "gif": (gif(), "send a JPEG or PNG"),
-    "animated png": (animated("PNG"), "2 pictures"),
+    "animated png": (animated("PNG"), "2 images"),
     "truncated jpeg": (jpeg(picture())[:-40], "truncated"),
     "truncated png": (encode(picture())[:-20], "truncated"),
     "jpeg of three bytes": (b"\xff\xd8\xff", "truncated"),

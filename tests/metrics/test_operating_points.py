@@ -182,7 +182,7 @@ def test_a_specificity_that_no_threshold_reaches_has_no_point_but_a_reason():
     p, y = np.r_[np.linspace(0, 0.7, 8), 1.0, 1.0, 0.9, 1.0], np.r_[np.zeros(10), 1, 1]
     point = fit_specificity_point("specificity_0.95", "glaucoma", p, y, "validation", "hash", 0.95)
     assert isinstance(point, UnclaimedPoint)
-    assert point.reason == "no threshold spares more than 0.800 of the negatives"
+    assert point.reason == "no threshold spares more than 0.800 of the negatives in validation"
     assert fit_specificity_point("specificity_0.8", "glaucoma", p, y, "validation", "hash", 0.8).specificity == 0.8
 
 
