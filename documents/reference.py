@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from derm_assets.automation_settings import Automation, FixedTimes
-from derm_ml.cli.recipes import type_in_words, settings_of_recipe, shown
+from derm_ml.cli.recipes import settings_of_recipe, shown, type_in_words
 from derm_ml.places import PROJECT
 from derm_ml.promotion.policy import Policy
 from derm_ml.registry import all_tasks
