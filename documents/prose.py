@@ -22,7 +22,7 @@ from derm_ml.places import PROJECT
 WORDS = Path(__file__).with_name("house_words.yaml")
 PAGES = ("*.md", "docs/**/*.md")
 SETTINGS = (".env.example", "params.yaml", "dagster.yaml", "derm_ml/tasks/*/*.yaml")
-MARKUP = ("derm_ml/**/*.j2", "serving/page/*.html")
+MARKUP = ("derm_ml/**/*.j2", "serving/page/*.html", "serving/page/*.j2")
 CODE = ("derm_ml/**/*.py", "derm_assets/**/*.py", "serving/**/*.py")
 # whose docstrings are shown: help of the command line, recipes, checks, artifacts, assets, answers
 SHOWN = re.compile(
