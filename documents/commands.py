@@ -59,9 +59,8 @@ def parameters(verb: Callable[..., None]) -> Iterator[Parameter]:
         if get_origin(annotation) is Annotated:
             annotation, info = get_args(annotation)[0], get_args(annotation)[1]
         is_required = declared.default is inspect.Parameter.empty
-        default = "" if is_required or declared.default in (None, "", False) or declared.default == [] else str(
-            declared.default
-        )  # fmt: skip
+        says_nothing = is_required or declared.default is False or declared.default in (None, "", [])
+        default = "" if says_nothing else str(declared.default)
         is_repeated, is_argument = get_origin(annotation) is list, isinstance(info, ArgumentInfo)
         if is_argument:
             shown, takes = (info.metavar or name.upper()).strip("[]"), ""

@@ -10,6 +10,7 @@ version = release = installed()
 extensions = ["myst_parser"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence", "deflist"]
+smartquotes = False  # an option is --plant, with two hyphens
 highlight_language = "none"  # a block without a language is what a terminal shows
 html_theme = "furo"
 html_title = f"derm {release}"
