@@ -1,4 +1,4 @@
-# make demo | test | test-fast | lint | dev | serve TASK=… — a fresh machine needs Python ≥ 3.11, git and make.
+# make demo | test | test-fast | lint | docs | dev | serve TASK=… — a fresh machine needs Python ≥ 3.11, git and make.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -19,12 +19,13 @@ export BENTOML_DO_NOT_TRACK := True
 export DVC_NO_ANALYTICS := 1
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help install demo test test-fast lint format dev train automate serve mlflow lock clean audit licences sbom
+.PHONY: help install demo test test-fast lint format docs dev train automate serve mlflow lock clean audit licences sbom
 
 help:
-	@echo "make demo    install, draw pictures, run the whole line, serve and call the endpoint"
+	@echo "make demo    install, generate images, run the pipeline, start the service and send a request"
 	@echo "make test    install and run all tests; make test-fast: those without training, servers and browsers"
-	@echo "make lint    formatting, lint and types"
+	@echo "make lint    formatting, lint, types and the words of all that people read"
+	@echo "make docs    the documentation site, into site/html"
 	@echo "make dev     the Dagster UI with everything in it"
 	@echo "make train   TASK=$(TASK): Materialize all of a task, without the UI"
 	@echo "make automate TASK=$(TASK): retrain on new data by itself; DO=off, DO=status"
@@ -60,10 +61,15 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
+	$(BIN)/python -m documents.prose
 
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# every warning is an error; LINKS=1 also asks the addresses outside the site, which needs the network
+docs: install
+	$(BIN)/python -m documents site $(if $(LINKS),--external)
 
 dev: install
 	$(PRIVATE) $(BIN)/python -m derm_assets.webserver --host 127.0.0.1 --port 3001

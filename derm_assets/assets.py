@@ -76,7 +76,7 @@ def line(task: Task) -> dg.Definitions:
     few = dg.AssetCheckSpec(
         FEW_LOOKS,
         asset=[task.name, "data_audit"],
-        description="Fewer than 2 % of the images have a finding, and nothing but the image tells its label.",
+        description="Fewer than 2 % of the images have a finding, and only the image tells its label.",
     )
 
     @asset(kinds={"python"}, deps=[dataset], check_specs=[few])

@@ -95,6 +95,17 @@ def _not_reviewed(content: Content) -> Content:
     return {**content, "reviewed_by": ""}
 
 
+NO_DIFFERENCE = "no difference shown"  # of two models: the interval of the difference holds 0
+
+
+def _no_difference(content: Content) -> Content:
+    """To a version that calls such a verdict `no difference shown`."""
+    rows = [
+        {**row, "verdict": NO_DIFFERENCE} if row.get("verdict") == "not told apart" else row for row in content["rows"]
+    ]
+    return {**content, "rows": rows}
+
+
 # 2: describes what its graphs take and give; 3: may hold an input gate
 BUNDLE = Format("bundle", 3, "train the model again", {1: _one_sentence, 2: dict})
 INPUT_GATE = Format("input-gate", 1, "train the model again")
@@ -102,7 +113,7 @@ LEARNED = Format("learned-from", 1, "train the model again")
 DATASET = Format("dataset", 1, "run `derm prepare` again")
 # 2: names of columns, see its reader; 3: intervals of docs/intervals.md: promotion measures older ones again
 EVALUATION = Format("evaluation", 3, "run `derm evaluate` again", {1: dict, 2: dict})
-COMPARISON = Format("comparison", 2, "run `derm compare` again", {1: _one_sentence})
+COMPARISON = Format("comparison", 3, "run `derm compare` again", {1: _one_sentence, 2: _no_difference})
 # 2: with the image statistics that the input gate judges; a table without them is predicted again by who needs them
 PREDICTIONS = Format("predictions", 2, "remove the file, and the images are predicted again", {1: dict})
 EMBEDDINGS = Format("embeddings", 1, "remove the file, and it is computed again")

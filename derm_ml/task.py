@@ -277,7 +277,7 @@ class Task:
         """
         own = getattr(self._module("train"), "demo", None)
         if own is None:
-            raise WrongValue(f"{self.name} has no demo on random pictures; draw some with `derm draw {self.name}`")
+            raise WrongValue(f"{self.name} has no demo on random images; draw some with `derm draw {self.name}`")
         return own(size)
 
     def evaluate(

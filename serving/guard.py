@@ -285,15 +285,15 @@ class _Body:
             async with asyncio.timeout_at(self.deadline):
                 message = await self._receive()
         except TimeoutError:
-            raise _closing(408, f"the picture did not arrive within {limits.body_seconds:g} seconds") from None
+            raise _closing(408, f"the image did not arrive within {limits.body_seconds:g} seconds") from None
         size = len(message.get("body", b""))
         self.size += size
         self.guard.buffered += size
         if self.size > limits.body_bytes:
-            raise _closing(413, f"the body has more than {limits.body_bytes / 2**20:g} MiB; send a smaller picture")
+            raise _closing(413, f"the body has more than {limits.body_bytes / 2**20:g} MiB; send a smaller image")
         if self.guard.buffered > limits.buffered_bytes:
             because("too_many_bodies")
-            raise _closing(503, "too many pictures are being received at once; try again in a moment", retry=True)
+            raise _closing(503, "too many images are being received at once; try again in a moment", retry=True)
         if not message.get("more_body", False):
             self._watch = asyncio.create_task(self._until_gone())
         return message

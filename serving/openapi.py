@@ -46,8 +46,11 @@ REFUSALS = {
 
 def document(engine: Engine, models: AnswerModels) -> dict[str, Any]:
     """The description of one task's service; labels and operating points are those of its model, once there is one."""
-    task = engine.task
-    card = engine.predictor.card if engine.predictor else None
+    return document_of(engine.task, engine.predictor.card if engine.predictor else None, models)
+
+
+def document_of(task: Task, card: BundleCard | None, models: AnswerModels) -> dict[str, Any]:
+    """The same of a task; without a model's `card` any text is a label or an operating point."""
     every = (models.answer, models.batch, models.explanation, models.similar, ServiceCard, Refusal)
     _, schemas = models_json_schema([(model, "validation") for model in every], ref_template=REF)
     return {

@@ -56,7 +56,7 @@ class FairQueue:
         """Raises a 429 if as many wait as may and an image of so many pixels would have to wait too."""
         if len(self._waiting) >= self.places and not self._fits(pixels):
             because("queue_full")
-            raise HTTPException(429, "too many pictures are waiting; try again in a moment", {"Retry-After": "1"})
+            raise HTTPException(429, "too many images are waiting; try again in a moment", {"Retry-After": "1"})
 
     async def run(self, work: Callable[[], T], pixels: int = 0) -> T:
         """Run `work` in a thread when its turn has come. Raises what `work` raises, a 429, or a 503 after `seconds`."""

@@ -103,7 +103,7 @@ def read_tokens(path: Path) -> dict[str, bytes]:
         if len(match[2]) < SHORTEST:
             raise TokenError(f"{path}, line {number}: the token has fewer than {SHORTEST} characters")
         if match[1] in found:
-            raise TokenError(f"{path}, line {number}: the name stands there twice")
+            raise TokenError(f"{path}, line {number}: the name is duplicated")
         found[match[1]] = _digest(match[2])
     if not found:
         raise TokenError(f"{path}: holds no token; write one 'name token' a line")

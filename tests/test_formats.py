@@ -291,7 +291,7 @@ def test_preparing_again_keeps_the_splits_of_an_old_dataset_and_stops_at_a_newer
     settings = task.settings(store_side=64)
     assert prepare(task, raw, settings, out).split_hashes == before.split_hashes
     stated(out / "dataset.json", 99)
-    with pytest.raises(DataError, match=r"version 99 of the dataset format.*or remove it to deal all splits anew"):
+    with pytest.raises(DataError, match=r"version 99 of the dataset format.*or remove it to create new splits"):
         prepare(task, raw, settings, out)
 
 

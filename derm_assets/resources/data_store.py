@@ -116,7 +116,7 @@ class DataStore(dg.ConfigurableResource):
         if status != 0:
             raise DataStoreError(
                 f"{prepared} is gone and DVC cannot put it back, so its splits cannot be kept: run `dvc pull`, or "
-                f"remove {lock} to deal all splits anew\n{said}"
+                f"remove {lock} to create new splits\n{said}"
             )
 
     def _repro(self, task: Task, say: Callable[[str], None]) -> None:

@@ -33,7 +33,7 @@ Quality = Literal["sufficient", "too_small", "dark", "blank", "blurred", "frame"
 
 
 class Fitness(Said):
-    """Whether the model is fit to answer about an image, by its input gate. Without a gate nothing is known."""
+    """Whether the model is fit to answer about an image, by its input gate. Without an input gate nothing is known."""
 
     quality: Quality = Field(
         default="unknown",

@@ -1,8 +1,8 @@
-"""A pair: two pictures of one patient at two visits, with the conditions boxed in each.
+"""A pair: two images of one patient at two visits, with the conditions boxed in each.
 
     Pair(first, second, first_regions, second_regions)
 
-Coordinates everywhere: pixels of the upright picture, x to the right, y down, (0, 0) being the centre of the first
+Coordinates everywhere: pixels of the upright image, x to the right, y down, (0, 0) being the centre of the first
 pixel, as OpenCV counts.
 """
 
@@ -25,10 +25,10 @@ NOT_VISIBLE: State = "not_visible"
 
 @dataclass(frozen=True)
 class Pair:
-    """RGB pictures (H, W, 3) uint8 of any two sizes, and the regions boxed in them.
+    """RGB images (H, W, 3) uint8 of any two sizes, and the regions boxed in them.
 
-    `sent`: (height, width) of the photos these pictures are smaller copies of; None: they are the photos.
-    Raises `ValueError` naming the box that lies outside its picture or is turned inside out.
+    `sent`: (height, width) of the photos these images are smaller copies of; None: they are the photos.
+    Raises `ValueError` naming the box that lies outside its image or is turned inside out.
     """
 
     first: np.ndarray
@@ -63,8 +63,8 @@ class Pair:
 class Truth:
     """What is known of a pair: which regions are the same lesion, and the state of each region.
 
-    `matches` are (number in first, number in second); `states` one tuple a picture, None where nobody has said it;
-    `open_boxes` the numbers, a picture, of the boxes whose partner nobody has said: no match of theirs is right or
+    `matches` are (number in first, number in second); `states` one tuple an image, None where nobody has said it;
+    `open_boxes` the numbers, an image, of the boxes whose partner nobody has said: no match of theirs is right or
     wrong. `parameters` say how hard the pair is (degrees, factors); `points` (N, 4) are x, y of the first and where
     they are in the second; `covers_known`: whether it was said what something in the way hides.
     """
@@ -113,7 +113,7 @@ def said_state(region: Region, alone: State) -> State | None:
 
 
 def box_fault(region: Region, width: float, height: float) -> str:
-    """Why a box cannot be one of a picture of that size, or "". A pixel beyond the frame is forgiven: Pascal VOC counts
+    """Why a box cannot be one of an image of that size, or "". A pixel beyond the frame is forgiven: Pascal VOC counts
     from 1 and includes the last.
     """
     if not all(np.isfinite(region.box)):

@@ -123,7 +123,7 @@ def _answered(points: np.ndarray, question: _Question, groups: np.ndarray) -> _A
     if len(names) < 2:
         nothing = np.zeros(0)
         empty = replace(question, rows=rows[:0], classes=classes[:0])
-        why = undefined(len(question.rows), "no two labels have enough images to be told apart")
+        why = undefined(len(question.rows), "no two labels have enough images to be distinguished")
         return _Answer(empty, nothing, nothing > 0, nothing.astype(int), why, unjudged)
     probabilities = _out_of_fold(points[rows], places, groups[rows])
     score, other, flagged = confident_learning(probabilities, places)

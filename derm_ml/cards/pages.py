@@ -17,6 +17,7 @@ from derm_ml.cards.data_card import data_card
 from derm_ml.cards.model_card import model_card
 from derm_ml.escape import markdown
 from derm_ml.files import replacing_folder
+from derm_ml.metrics.glossary import metric_named
 from derm_ml.pages.page import template
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def rows_of(entry: CardField) -> list[Any]:
 def as_html(card: Card) -> str:
     """One self-contained page without a script. All text in it is escaped."""
     return template("derm_ml.cards", "card.html.j2").render(
-        card=card, rows_of=rows_of, plain=plain,
+        card=card, rows_of=rows_of, plain=plain, metric_named=metric_named,
         covered=[item for item in COVERAGE if item.card == card.kind],
         absent=[item for item in COVERAGE if item.card == "not covered"],
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """`derm`: every step of the platform from a terminal, with the defaults Dagster uses.
 
-One task from pictures to answers:
+One task from images to answers:
 
     derm check                                      is everything in place?
     derm status lesion_classification               data, champion, latest trainings

@@ -136,7 +136,7 @@ def open_registry() -> Registry:
 def options_from_flags(
     age: str, sex: str, facts: Path | None, images: Sequence[Path], **wishes: str
 ) -> Callable[[Path], dict[str, str]]:
-    """Picture → the options of the task: what was wished, and what is known of the person.
+    """Image → the options of the task: what was wished, and what is known of the person.
 
     Raises `DermError` for a list of facts that names none of the images.
     """
@@ -189,13 +189,13 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def fellow_of(task: Task, images: Sequence[Path], path: Path | None) -> Callable[[Any], Any]:
-    """What a task is asked of a picture: the picture, or it and the photo of the person's other eye in `path`."""
+    """What a task is asked of an image: the image, or it and the photo of the person's other eye in `path`."""
     if path is None:
         return lambda image: image
     if not any(part.name == SECOND for part in task.asking.parts):
         raise DermError(f"--fellow: {task.name} is asked about {task.asking.about}")
     if len(images) != 1 or images[0].is_dir() or path.is_dir():
-        raise DermError("--fellow: give one picture of the eye in question, and one of the other eye")
+        raise DermError("--fellow: give one image of the eye in question, and one of the other eye")
     ((_, other),) = asked_images([path])
     if isinstance(other, str):
         raise DermError(f"{path}: {other}")

@@ -1,4 +1,4 @@
-"""A model asked about pictures from a terminal: predict, explain, find similar ones."""
+"""A model asked about images from a terminal: predict, explain, find similar ones."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="a CSV table")] = False,
     prevalence: Prevalence = "",
-    into: Annotated[Path | None, typer.Option(help="folder for drawn masks; default: out/TASK/predicted")] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="folder for masks and overlays; default: out/TASK/predicted")
+    ] = None,
     fellow: Fellow = None,
     age: Age = "",
     sex: Sex = "",

@@ -109,7 +109,7 @@ def champion(
 
 def doctor(
     task_name: Annotated[str, typer.Argument(metavar="[TASK]", help="default: every task", show_default=False)] = "",
-    repair: Annotated[bool, typer.Option("--repair", help="mend what can be mended, and write it down")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="repair what can be repaired, and write it down")] = False,
     why: Why = "",
 ) -> None:
     """Check that ledger, registry, model files, data and service agree about the champion."""

@@ -83,7 +83,7 @@ def draw(
     folder = into or installation().raw(task_name)
     task = task_of(task_name)
     if not is_empty(folder):
-        raise DermError(f"{folder} is not an empty folder; drawn images are not mixed with yours: choose --into")
+        raise DermError(f"{folder} is not an empty folder; synthetic images are not mixed with yours: choose --into")
     with writing(folder, making=True):
         folder.mkdir(parents=True, exist_ok=True)
     if plant:

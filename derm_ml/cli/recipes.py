@@ -44,12 +44,17 @@ def settings_of_recipe(recipe: Recipe) -> Iterator[tuple[str, str, str, str]]:
         value = getattr(recipe, name)
         if isinstance(value, Group):
             for inner, its_info in type(value).model_fields.items():
-                yield f"{name}.{inner}", _kind(its_info), _plain(getattr(value, inner)), its_info.description or ""
+                yield (
+                    f"{name}.{inner}",
+                    type_in_words(its_info),
+                    shown(getattr(value, inner)),
+                    its_info.description or "",
+                )
         else:
-            yield name, _kind(info), _plain(value), info.description or ""
+            yield name, type_in_words(info), shown(value), info.description or ""
 
 
-def _kind(info: FieldInfo) -> str:
+def type_in_words(info: FieldInfo) -> str:
     """The type and its limits in words: `whole number, ≥ 1`."""
     limits = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     bounds = [f"{sign} {getattr(m, key):g}" for m in info.metadata for key, sign in limits.items() if hasattr(m, key)]
@@ -72,9 +77,9 @@ def _words(annotation: Any) -> str:
     return "mapping" if origin is dict else getattr(annotation, "__name__", "value")
 
 
-def _plain(value: Any) -> str:
+def shown(value: Any) -> str:
     if value is None or value == "":
         return "null" if value is None else "''"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"[{', '.join(map(_plain, value))}]" if isinstance(value, list | tuple) else str(value)
+    return f"[{', '.join(map(shown, value))}]" if isinstance(value, list | tuple) else str(value)

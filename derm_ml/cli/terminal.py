@@ -184,7 +184,7 @@ def say_epoch(report: EpochReport) -> None:
 
 
 def print_rules(task: Task, dataset: Dataset) -> bool:
-    """Print every data rule; False if a blocking one is red."""
+    """Print every data check; False if a blocking one is red."""
     usable = True
     for rule in task.rules:
         finding = rule.check(dataset)

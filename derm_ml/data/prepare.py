@@ -263,9 +263,9 @@ def _earlier_splits(
     except (OSError, ValueError) as error:  # ArrowInvalid and JSONDecodeError are ValueErrors
         raise DataError(
             f"{out}: the dataset there cannot be read, so its splits cannot be kept ({error}): run `dvc checkout`, "
-            "or remove it to deal all splits anew"
+            "or remove it to create new splits"
         ) from None
-    info = formats.DATASET.read(info, out / "dataset.json", DataError, "remove it to deal all splits anew")
+    info = formats.DATASET.read(info, out / "dataset.json", DataError, "remove it to create new splits")
     if info["settings"]["seed"] != seed:
         return {}
     old = {ImageIdentity(row["source"], row["id"], content_of(row)): row["split"] for row in table.to_dict("records")}

@@ -1,4 +1,4 @@
-"""Data rules every image task shares: sentences that are true of a usable `Dataset`.
+"""The data checks that every image task shares: sentences that are true of a usable `Dataset`.
 
 A rule returns a `Finding` with the rows that break it. Those of a model are in `evaluation/gates.py`.
 """
@@ -113,9 +113,9 @@ def every_class_in_every_split(dataset: Dataset) -> Finding:
 
 
 def images_decode(dataset: Dataset) -> Finding:
-    """Every stored picture is intact, and few of those delivered had to be quarantined.
+    """Every stored image is intact, and few of those delivered had to be quarantined.
 
-    Pictures were decoded when the dataset was prepared; here their stored bytes are held against their sha256.
+    Images were decoded when the dataset was prepared; here their stored bytes are held against their sha256.
     """
     table = dataset.manifest
     roles = [c.removesuffix(".sha256") for c in table.columns if c.endswith(".sha256")]
@@ -135,7 +135,7 @@ def images_decode(dataset: Dataset) -> Finding:
 
 
 def lesions_in_every_split(dataset: Dataset) -> Finding:
-    """Training, validation and test each hold a picture whose mask is not empty."""
+    """Training, validation and test each hold an image whose mask is not empty."""
     counts = {s: sum(area > 0 for area in dataset.split(s)["mask.area"]) for s in SPLITS}
     missing = [s for s in SPLITS if not counts[s]]
     if missing:
@@ -144,7 +144,7 @@ def lesions_in_every_split(dataset: Dataset) -> Finding:
 
 
 def few_masks_are_empty(dataset: Dataset) -> Finding:
-    """At most 5 % of the masks are empty; an empty mask says that its picture shows no lesion."""
+    """At most 5 % of the masks are empty; an empty mask says that its image shows no lesion."""
     empty = dataset.manifest.loc[dataset.manifest["mask.area"] == 0, ["id", "source", "split"]]
     share = len(empty) / len(dataset.manifest)
     message = f"{len(empty)} of {len(dataset.manifest)} masks are empty ({share:.1%})"
@@ -152,9 +152,9 @@ def few_masks_are_empty(dataset: Dataset) -> Finding:
 
 
 def masks_leave_some_background(dataset: Dataset) -> Finding:
-    """No mask covers its whole picture: then nothing is left to tell the lesion from."""
+    """No mask covers its whole image: then nothing is left to tell the lesion from."""
     full = dataset.manifest.loc[dataset.manifest["mask.area"] > WHOLE, ["id", "source", "split", "mask.area"]]
-    return Finding(full.empty, f"{len(full)} of {len(dataset.manifest)} masks cover the whole picture", _rows(full))
+    return Finding(full.empty, f"{len(full)} of {len(dataset.manifest)} masks cover the whole image", _rows(full))
 
 
 def _counted(n: int, what: str) -> str:

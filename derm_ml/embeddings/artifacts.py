@@ -24,7 +24,7 @@ def embeddings(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping
 
 
 def embedding_map(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
-    """t-SNE of all images as a picture and as one interactive page. A picture, not a distance."""
+    """t-SNE of all images as an image and as one interactive page. An image, not a distance."""
     from derm_ml.embeddings.made import make_map
 
     return make_map(predictor, dataset, folder)

@@ -111,7 +111,7 @@ class SimilarImages:
                 raise SimilarImagesError(f"{folder / name} is missing, damaged or was changed: make the index again")
         index = VectorIndex.load(folder / VECTORS)
         if len(index) != n:
-            raise SimilarImagesError(f"{folder}: {len(index)} vectors for {n} pictures: make the index again")
+            raise SimilarImagesError(f"{folder}: {len(index)} vectors for {n} images: make the index again")
         return cls(folder, card, index)
 
     def __len__(self) -> int:

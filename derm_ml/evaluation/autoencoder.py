@@ -28,7 +28,7 @@ from derm_ml.model_folder import ModelFolder
 
 SHOWN = 4  # reconstructions of each label
 CAPTIONS = {
-    "reconstructions": "Left the picture, right what came back from the code: the first test images of each label.",
+    "reconstructions": "Left the image, right what came back from the code: the first test images of each label.",
     "precision": "The share of a test image's nearest training images that have its label. The dashes are chance.",
     "by_class": "PSNR in dB and SSIM of each label, 95 % intervals over patients.",
     "against_classifier": "Precision among neighbours of the same queries in both embeddings, paired.",
@@ -57,7 +57,7 @@ def report_autoencoder(
     cases, pairs, boards = _compared(records, [(square, back) for square, back, _ in seen])
     metrics = _image_metrics(cases)
     metrics["checkerboard_energy"] = Metric(
-        boards[1], None, None, len(cases), f"of the pictures themselves {boards[0]:.2f}"
+        boards[1], None, None, len(cases), f"of the images themselves {boards[0]:.2f}"
     )
     metrics |= {f"code_{name}": metric for name, metric in quality(codes, split).items()}
     found = retrieve(codes, queries=split)

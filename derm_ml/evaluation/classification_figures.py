@@ -74,6 +74,6 @@ def _gallery(cases: Cases, mistakes: Sequence[tuple[int, Row]], classifier: Clas
         label = next(name for name in (row["predicted"], row["truth"]) if name in cases.labels)
         cam = of.outputs.maps[i, cases.labels.index(label)]
         pairs.append((image, overlay(image, classifier.unsquared(cam, image))))
-        said = f"said {readable(row['predicted'])} {row['probability']:.2f}"
-        captions.append(f"{row['id']}\n{said}\nis {readable(row['truth'])}")
+        said = f"Predicted: {readable(row['predicted'])} ({row['probability']:.0%})"
+        captions.append(f"{row['id']}\n{said}\nTrue: {readable(row['truth'])}")
     return heatmap_sheet(pairs, captions, columns=3)

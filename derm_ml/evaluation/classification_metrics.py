@@ -186,7 +186,7 @@ def _unclaimed_metrics(cases: Cases) -> dict[str, Metric]:
     """Operating points that were asked for and have no threshold: undefined, with the reason."""
     return {
         f"{name}_{point.label}_at_{point.name}": undefined(
-            int((cases.y(point.label) == value).sum()), f"{point.name} was not fitted: {point.reason} in validation"
+            int((cases.y(point.label) == value).sum()), f"{point.name} was not fitted: {point.reason}"
         )
         for point in cases.card.unclaimed_points
         for name, value in (("sensitivity", 1), ("specificity", 0))

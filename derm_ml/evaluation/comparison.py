@@ -4,7 +4,7 @@
 
 Read are the saved predictions of the runs' evaluations. Every difference has an interval from resampled patients that
 both models share; areas under the ROC curve also have DeLong's. Works for every task: a classifier's metrics are
-reckoned from its columns `p.<label>` and `target.<label>`; of any other task every column of the predictions that is
+computed from its columns `p.<label>` and `target.<label>`; of any other task every column of the predictions that is
 named like a metric and whose mean is that metric, and the ratios of columns the task declares.
 """
 
@@ -22,6 +22,7 @@ import numpy as np
 from derm_ml import DermError
 from derm_ml.evaluation.comparison_measures import Measure, measures_of
 from derm_ml.evaluation.record import SUMMARY, Evaluation, EvaluationError
+from derm_ml.formats import NO_DIFFERENCE
 from derm_ml.metrics import classification
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.metrics.intervals import REACH, Difference, delong_difference, estimate, paired_difference
@@ -66,12 +67,12 @@ class MetricDifference:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, `not told apart` where the interval holds 0, or `not evaluable`."""
+        """`better`, `worse`, `no difference shown` where the interval holds 0, or `not evaluable`."""
         if self.difference is None:
             return "not evaluable"
         low, high = self.difference.low, self.difference.high
         if low <= 0 <= high:
-            return "not told apart"
+            return NO_DIFFERENCE
         return "better" if (low > 0) != self.lower_is_better else "worse"
 
     def plain(self) -> dict[str, Any]:
@@ -110,7 +111,8 @@ class Comparison:
     def by_chance(self) -> str:
         """How many verdicts luck alone would give: the intervals are not widened for how many there are."""
         n = sum(row.difference is not None for row in self.rows)
-        return f"Of {n} differences about {n / 20:.1f} are told apart by chance alone, were all models the same."
+        by_luck = f"about {n / 20:.1f} would look significant by chance"
+        return f"With {n} comparisons, {by_luck} even if the models were identical."
 
 
 def compare(runs: Sequence[MeasuredModel], task: Task) -> Comparison:
@@ -125,7 +127,7 @@ def compare(runs: Sequence[MeasuredModel], task: Task) -> Comparison:
         for run, table in zip(runs[1:], tables[1:], strict=True)
     ]
     if not any(row.difference for row in rows):
-        raise ComparisonError("the runs have no metric that can be reckoned from their saved predictions")
+        raise ComparisonError("the runs have no metric that can be computed from their saved predictions")
     found = sorted(rows, key=lambda row: row.metric != task.primary_metric)
     first = runs[0].evaluation
     return Comparison(
@@ -143,7 +145,7 @@ def compare(runs: Sequence[MeasuredModel], task: Task) -> Comparison:
 def primary_difference(
     candidate: Evaluation, champion: Evaluation, task: Task, reach: float = REACH
 ) -> Difference | None:
-    """candidate − champion of the task's primary metric; None where it cannot be reckoned from the predictions.
+    """candidate − champion of the task's primary metric; None where it cannot be computed from the predictions.
 
     The interval goes `reach` standard deviations to either side. Raises `ComparisonError` if they were not measured on
     the same cases.

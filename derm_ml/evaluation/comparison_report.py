@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from derm_ml import RESEARCH_USE, formats
 from derm_ml.figures.style import INK, SERIES, SOFT, drawing
 from derm_ml.files import replacing_folder, write_json
+from derm_ml.formats import NO_DIFFERENCE
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.recipe import dotted
 from derm_ml.tables import write_rows
@@ -64,7 +65,7 @@ def difference_figure(comparison: Comparison) -> bytes:
             colour, difference = SERIES[k % len(SERIES)], row.difference
             if difference is None or row.value is None or row.reference is None:
                 continue
-            told = row.verdict != "not told apart"
+            told = row.verdict != NO_DIFFERENCE
             ax.plot([difference.low, difference.high], [place, place], color=colour, linewidth=2.2, alpha=0.75)
             ax.plot(
                 difference.value, place, MARKS[k % len(MARKS)], color=colour, markersize=6,

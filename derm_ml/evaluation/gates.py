@@ -1,6 +1,6 @@
-"""Gates every classifier shares: sentences that are true of a model fit to be promoted.
+"""The checks that every classifier shares: sentences that are true of a model fit to be promoted.
 
-A gate takes an `Evaluation` and returns a `Finding`. Those of a dataset are in `data/rules.py`.
+Such a `Gate` takes an `Evaluation` and returns a `Finding`. Those of a dataset are in `data/rules.py`.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PAGE = "report.html"
 HEADLINES = 4  # metrics shown large: one row on a page of A4
+SHEETS = {"confident_mistakes", "worst_cases", "from_worst_to_best"}  # images with captions: too small at half width
 WIDE = 900  # a figure of more pixels across than this gets the page's whole width: in half of it text is unreadable
 CARDS = "operating_points"  # this table is shown as cards: its rows are too wide for a page
 MARKS = {PASSED: "✓", FAILED: "✗", UNKNOWN: "?"}
@@ -98,7 +99,7 @@ def render(evaluation: Evaluation, opening: Opening = NOTHING) -> str:
         tables={name: rows for name, rows in evaluation.tables.items() if name != CARDS},
         cards_caption=evaluation.captions.get(CARDS, ""),
         alts={name: alt_text(name, evaluation) for name in evaluation.figures},
-        wide={name for name, png in evaluation.figures.items() if _png_width(png) > WIDE},
+        wide={name for name, png in evaluation.figures.items() if _png_width(png) > WIDE or name in SHEETS},
     )
 
 
@@ -111,7 +112,7 @@ def counts(predictions: pd.DataFrame) -> dict[str, int]:
 
 def three_decimals(number: float | None) -> str:
     """Three decimals, which is what the intervals of such data support; a dash for what is undefined."""
-    return "–" if number is None else f"{number:.3f}"
+    return "–" if number is None else f"{round(number, 3) + 0.0:.3f}"  # never -0.000
 
 
 def heading(column: str) -> str:

@@ -38,13 +38,13 @@ REPEATED = ("dice", "jaccard", "sensitivity", "specificity", "answer.area_share"
 MINIMUM = 10  # pictures: with fewer the interval of a mean says nothing
 SIZES = (("small, below 5 %", 0.05), ("medium, 5 to 20 %", 0.20), ("large, 20 to 50 %", 0.50), ("very large", 1.01))
 CAPTIONS = {
-    "dice_distribution": "Left: how many pictures got which Dice. Middle: against the lesion's share of the picture. "
+    "dice_distribution": "Left: how many images got which Dice. Middle: against the lesion's share of the image. "
     "Right: against the confidence the endpoint returns.",
-    "worst_cases": "The pictures with the lowest Dice. Green: found. Orange: too much. Blue: missed.",
-    "from_worst_to_best": "Pictures evenly spread over the ranking by Dice, so that nobody has picked the pretty ones.",
-    "by_size": "The lesion's share of the picture, by the true mask. Fewer than 10 pictures are not evaluable.",
-    "by_source": "Where the pictures come from.",
-    "worst_cases_table": "The same pictures in numbers.",
+    "worst_cases": "The images with the lowest Dice. Green: found. Orange: false positive. Blue: missed.",
+    "from_worst_to_best": "From the lowest Dice to the highest: evenly sampled, not hand-picked.",
+    "by_size": "The lesion's share of the image, by the true mask. Groups with fewer than 10 images are not evaluated.",
+    "by_source": "Where the images come from.",
+    "worst_cases_table": "The same images in numbers.",
 }
 # name of a metric → column of the scores; the order is that of the report
 _MEANS = {
@@ -58,10 +58,10 @@ _MEANS = {
 }
 _NOTES = {
     "thresholded_jaccard": "a Jaccard below 0.65 counts 0",
-    "hd95": "pixels of the original picture",
-    "hd95_share": "share of the picture's diagonal",
-    "sensitivity": "over pixels, of pictures with a lesion",
-    "specificity": "over pixels, of pictures with background",
+    "hd95": "pixels of the original image",
+    "hd95_share": "share of the image's diagonal",
+    "sensitivity": "over pixels, of images with a lesion",
+    "specificity": "over pixels, of images with background",
 }
 
 
@@ -158,14 +158,14 @@ def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
     lesions = table.loc[table["true_area"] > 0]
     empty = (lesions["tp"] + lesions["fp"] == 0).to_numpy(float)
     metrics["empty_predictions"] = measured(
-        weighted_mean, lesions["group"].to_numpy(str), empty, why="no picture of the split shows a lesion"
+        weighted_mean, lesions["group"].to_numpy(str), empty, why="no image of the split shows a lesion"
     )
     metrics["confidence_rank_correlation"] = measured(
         rank_correlation,
         groups,
         table["answer.confidence"].to_numpy(float),
         table["dice"].to_numpy(float),
-        why="confidence or Dice is the same for all pictures",
+        why="confidence or Dice is the same for all images",
         limits=(-1, 1),
     )
     return metrics | gate_metrics(table)
@@ -191,7 +191,7 @@ def _mean(table: pd.DataFrame, column: str, note: str = "") -> Metric:
         weighted_mean,
         table["group"].to_numpy(str)[known],
         values[known],
-        why=f"no picture of the split has a {column.replace('_', ' ')}",
+        why=f"no image of the split has a {column.replace('_', ' ')}",
         limits=None if column == "hd95" else SHARE,  # in pixels
     )
     return metric if metric.note else Metric(metric.value, metric.low, metric.high, metric.n, note)
@@ -231,7 +231,7 @@ def _gallery(dataset: Dataset, masks: Masks, chosen: pd.DataFrame) -> bytes:
         image = dataset.image(row)
         truth = resized_mask(dataset.mask(row), *image.shape[:2])
         pictures.append(compared(image, masks.answered(place), truth))
-        captions.append(f"{case['id']}\nDice {case['dice']:.2f}, said {case['answer.confidence']:.2f}")
+        captions.append(f"{case['id']}\nDice {case['dice']:.2f}, expected {case['answer.confidence']:.2f}")
     return contact_sheet(pictures, captions, columns=6)
 
 
@@ -239,4 +239,4 @@ def _empty_masks(table: pd.DataFrame) -> tuple[str, ...]:
     empty = int(np.count_nonzero(table["true_area"].to_numpy(float) == 0))
     if not empty:
         return ()
-    return (f"{empty} of {len(table)} true masks are empty: a picture counts 1 if the answer is empty too.",)
+    return (f"{empty} of {len(table)} true masks are empty: an image counts 1 if the answer is empty too.",)

@@ -28,7 +28,7 @@ def classification_heatmaps(
     """`heatmaps.png`: for each label, pictures the model got right and wrong, beside the Grad-CAM of its answer.
 
     Of independent labels (sigmoid) the map is always that of the label, decided at the operating point `decided_at`.
-    Pictures are taken in the order of the manifest, so that nobody has picked the pretty ones.
+    Pictures are taken in the order of the manifest, not hand-picked.
     """
     said = _said_of_classes if classifier.card.head == "softmax" else _said_of_labels
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
@@ -46,7 +46,7 @@ def classification_heatmaps(
 def finding_sheets(classifier: Classifier, predictions: Predictions) -> dict[str, bytes]:
     """Finding → a sheet (PNG): pictures in which it was found, overlooked and wrongly found, with the finding's map.
 
-    In the order of the manifest, so that nobody has picked the pretty ones. A picture with several findings is on
+    In the order of the manifest, not hand-picked. A picture with several findings is on
     the sheet of each.
     """
     sheets: dict[str, bytes] = {}

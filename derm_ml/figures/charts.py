@@ -82,7 +82,8 @@ def reliability_figure(
 
     columns = min(3, len(labels))
     rows, looks = -(-len(labels) // columns), looks_of(task_labels or labels)
-    with drawing(0.5 + 2.75 * columns, 0.35 + 2.95 * rows, rows=rows, columns=columns, sharey=True) as picture:
+    # a panel is square, with a title above and a label below
+    with drawing(0.5 + 2.75 * columns, 0.5 + 3.55 * rows, rows=rows, columns=columns, sharey=True) as picture:
         for k, (ax, label) in enumerate(zip(picture.axes, labels, strict=False)):
             table = reliability_table(probabilities[:, k], targets[:, k])
             ax.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (2, 3)))
@@ -105,8 +106,6 @@ def reliability_figure(
                     markersize=4.5,
                     label="as served",
                 )
-            if before is not None and k == 0:
-                ax.legend(loc="upper left")
             _rug(ax, probabilities[:, k])
             ax.set_title(readable(label))
             ax.set(xlim=(-0.02, 1.02), ylim=(-0.09, 1.02), xlabel="Predicted probability", aspect="equal")
@@ -115,6 +114,9 @@ def reliability_figure(
                 ax.set_ylabel("Observed share")
         for ax in picture.axes[len(labels) :]:
             ax.set_visible(False)
+        if before is not None:  # below the panels: inside there is data everywhere
+            lines, names = picture.axes[0].get_legend_handles_labels()
+            picture.figure.legend(lines, names, loc="outside lower center", ncols=2)
     return picture.png
 
 
@@ -187,7 +189,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], kept: int | None = Non
                 ax.plot(epochs, values, marker="o", markersize=2.6, label=name, **style)
             ax.set_title(title)
             ax.set_xlabel("Epoch")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             ax.margins(x=0.03)
             if len(series) > 1:
                 ax.legend()

@@ -18,7 +18,7 @@ def dice_figure(dice: np.ndarray, area: np.ndarray, confidence: np.ndarray) -> b
         left.set(xlabel="Dice", ylabel="Pictures", xlim=(0, 1))
         left.legend(loc="upper left")
         middle.scatter(area, dice, s=9, color=BLUE, alpha=0.6, linewidths=0)
-        middle.set(xlabel="Lesion's share of the picture", ylabel="Dice", xlim=(0, 1), ylim=(-0.02, 1.02))
+        middle.set(xlabel="Lesion's share of the image", ylabel="Dice", xlim=(0, 1), ylim=(-0.02, 1.02))
         right.plot([0, 1], [0, 1], color=SOFT, linewidth=0.9, linestyle=":")
         right.scatter(confidence, dice, s=9, color=BLUE, alpha=0.6, linewidths=0)
         right.set(xlabel="Confidence (expected Dice)", ylabel="Dice", xlim=(0, 1.02), ylim=(-0.02, 1.02))

@@ -47,9 +47,9 @@ def heatmap_sheet(
 def _sheet(cells: list[list[np.ndarray]], captions: Sequence[str], columns: int, tile: int, title: str) -> bytes:
     """The sheet in true colour if that fits into `LIMIT` bytes, else in 256 colours, and with smaller tiles."""
     if len(cells) != len(captions):
-        raise ValueError(f"{len(cells)} pictures have {len(captions)} captions: each needs one")
+        raise ValueError(f"{len(cells)} images have {len(captions)} captions: each needs one")
     if not cells:
-        return blank("There is no picture to show.")
+        return blank("There is no image to show.")
     captions = [visible(caption, keep="\n") for caption in captions]
     side = tile
     while side >= SMALLEST_TILE:
@@ -60,7 +60,7 @@ def _sheet(cells: list[list[np.ndarray]], captions: Sequence[str], columns: int,
         if len(png) <= LIMIT:
             return png
         side = min(side - 2, int(0.97 * side * (LIMIT / len(png)) ** 0.5))  # bytes go with the area
-    raise ValueError(f"{len(cells)} pictures do not fit into one sheet of {LIMIT // 1000} kB: show fewer")
+    raise ValueError(f"{len(cells)} images do not fit into one sheet of {LIMIT // 1000} kB: show fewer")
 
 
 def _drawn(cells: list[list[np.ndarray]], captions: Sequence[str], columns: int, tile: int, title: str) -> Image.Image:

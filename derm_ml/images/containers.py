@@ -132,9 +132,9 @@ def refuse_polyglot(data: bytes, end: int) -> None:
     tail = data[end : end + 64].lstrip(b"\0\r\n\t ").lower()
     for magic, what in _FOREIGN.items():
         if tail.startswith(magic):
-            raise ImageError(f"the file is a picture with {what} behind it; send the picture alone")
+            raise ImageError(f"the file is an image with {what} behind it; send the image alone")
     if b"%PDF-" in data[:1024]:  # PDF readers accept their header anywhere in the first 1024 bytes
-        raise ImageError("the file is a picture and a PDF at once; send the picture alone")
+        raise ImageError("the file is an image and a PDF at once; send the image alone")
     archive = data.rfind(b"PK\x05\x06", max(0, len(data) - 65_557))  # ZIP's end record: 22 bytes + comment ≤ 65,535
     if archive >= 0 and archive + 22 + int.from_bytes(data[archive + 20 : archive + 22], "little") == len(data):
-        raise ImageError("the file is a picture and a ZIP archive at once; send the picture alone")
+        raise ImageError("the file is an image and a ZIP archive at once; send the image alone")

@@ -147,7 +147,7 @@ def decode_mask(data: bytes, formats: Formats = INGEST_FORMATS) -> np.ndarray:
             colours, indices = np.asarray(upright.convert("RGB")), np.asarray(upright)
             return _binary(indices if not _is_black_and_white(colours) else colours[..., 0])
         if upright.mode not in ("1", "L", "I", "RGB", "RGBA", "LA", "P") and not upright.mode.startswith("I;16"):
-            raise ImageError(f"a mask cannot be read from a picture of mode {upright.mode}; store it as 8-bit grey PNG")
+            raise ImageError(f"a mask cannot be read from an image of mode {upright.mode}; store it as 8-bit grey PNG")
         values = np.asarray(upright.convert("RGBA") if upright.mode == "P" else upright)
     if upright.mode in ("LA", "RGBA", "P"):
         if (values[..., -1] != 255).any():
@@ -248,7 +248,7 @@ def _opened(data: bytes, formats: Formats) -> Image.Image:
     name = format_of(data)
     if name not in formats.names:
         accepted = " or ".join(", ".join(formats.names).rsplit(", ", 1))
-        raise ImageError(f"the file is {'a ' + name if name else 'no picture that is known'}; send a {accepted} file")
+        raise ImageError(f"the file is {'a ' + name if name else 'not a known image format'}; send a {accepted} file")
     end = len(data)
     if name == "JPEG":
         end = jpeg_end(data)
@@ -267,18 +267,18 @@ def _opened(data: bytes, formats: Formats) -> Image.Image:
         # of a phone's JPEG or HEIF the first picture counts: more are depth maps, bursts and thumbnails
         frames = 1 if name in ("JPEG", "HEIF") else getattr(image, "n_frames", 1)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"the picture has more than {MAX_PIXELS // 10**6} megapixels") from error
+        raise ImageError(f"the image has more than {MAX_PIXELS // 10**6} megapixels") from error
     except _DECODER_ERRORS as error:
         raise ImageError(f"the {name} file is damaged: its header cannot be read") from error
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise ImageError(
-            f"the picture is {width} × {height} pixels; at most {MAX_PIXELS // 10**6} megapixels "
+            f"the image is {width} × {height} pixels; at most {MAX_PIXELS // 10**6} megapixels "
             f"and {MAX_SIDE} pixels a side are accepted"
         )
     if width < 1 or height < 1:
         raise ImageError(f"the {name} file is damaged: it says {width} × {height} pixels")
     if frames != 1:
-        raise ImageError(f"the {name} file holds {frames} pictures; send a single one")
+        raise ImageError(f"the {name} file holds {frames} images; send a single one")
     return image
 
 
@@ -318,7 +318,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise ImageError("the picture has 32 bits per pixel, whose range is not agreed; store it with 8 bits")
+        raise ImageError("the image has 32 bits per pixel, whose range is not agreed; store it with 8 bits")
     try:
         if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
             coloured = image.convert("RGBA")
@@ -326,7 +326,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
             image.alpha_composite(coloured)
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # converting would copy 4 bytes a pixel
     except _DECODER_ERRORS as error:
-        raise ImageError(f"pictures with colours coded as {image.mode} are not accepted; store it as RGB") from error
+        raise ImageError(f"images with colours coded as {image.mode} are not accepted; store it as RGB") from error
 
 
 def _is_black_and_white(colours: np.ndarray) -> bool:

@@ -71,7 +71,7 @@ def dicom_image(data: bytes, max_pixels: int, max_side: int) -> Image.Image:
             raise ImageError("the DICOM file is damaged: its header gives the image no size")
         if max(rows, columns) > max_side or rows * columns > max_pixels:
             raise ImageError(
-                f"the picture is {columns} × {rows} pixels; at most {max_pixels // 10**6} megapixels and {max_side} "
+                f"the image is {columns} × {rows} pixels; at most {max_pixels // 10**6} megapixels and {max_side} "
                 "pixels a side are accepted"
             )
         try:

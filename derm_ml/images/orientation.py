@@ -89,10 +89,10 @@ def turn_of_mask(mask: Frame, image: Frame) -> int:
     Raises `WrongFrame` where the sizes do not fit, and where they cannot say which way up the mask is.
     """
     if mask.upright not in (image.stored, image.upright):
-        raise WrongFrame(f"the mask is {_size(mask.upright)} pixels, its picture {_size(image.upright)}: no pair")
+        raise WrongFrame(f"the mask is {_size(mask.upright)} pixels, its image {_size(image.upright)}: no pair")
     if image.orientation == 1:
         if mask.upright != image.upright:
-            raise WrongFrame(f"the mask is {_size(mask.upright)} pixels, its picture {_size(image.upright)}: no pair")
+            raise WrongFrame(f"the mask is {_size(mask.upright)} pixels, its image {_size(image.upright)}: no pair")
         return 1
     if mask.orientation != 1:  # it says itself how it is turned
         if mask.upright != image.upright:

@@ -37,6 +37,11 @@ class Described:
         return {"higher": "↑", "lower": "↓", "": ""}[self.better]
 
     @property
+    def anchor(self) -> str:
+        """What a page calls the place where the term is explained, to link to it."""
+        return "term-" + re.sub(r"[^a-z0-9]+", "-", self.term.lower()).strip("-")
+
+    @property
     def direction(self) -> str:
         return f"{self.better} is better" if self.better else "neither direction is better"
 
@@ -207,6 +212,17 @@ _HIDDEN = Described(
 _ALONE = Described("AUC without background", f"With everything but the lesion removed. {AUC}", chance=0.5)
 _CHANGED = {"_lesion_hidden": _HIDDEN, "_background_removed": _ALONE}
 _NEAR = re.compile(r"precision_at_(\d+)(?:_(.+))?")
+
+
+def every_metric() -> dict[str, Described]:
+    """Every metric that is described, by its name in an evaluation, with `<label>` where a label stands in it."""
+    names = [
+        *_WHOLE,
+        *(f"{start}_<label>" for start in _LABELLED),
+        *(f"auc_<label>{end}" for end in _CHANGED),
+        "precision_at_5_<label>",
+    ]
+    return {name: metric_named(name) for name in names}
 
 
 def metric_named(name: str) -> Described:

@@ -174,7 +174,9 @@ def measured(
     if low is None or high is None:
         return Metric(value, None, None, cases, "too few patients for an interval")
     if low == high:
-        return Metric(value, low, high, cases, "every resample gives this value: the interval says little")
+        return Metric(
+            value, low, high, cases, "all bootstrap samples gave the same value; the interval is not informative"
+        )
     count = len(np.unique(np.asarray(groups))) if rests_on is None else rests_on
     return Metric(value, low, high, cases, FEW_NOTE.format(count) if 0 < count < FEW else "")
 

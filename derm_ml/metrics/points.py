@@ -52,9 +52,10 @@ class UnclaimedPoint(BaseModel, extra="forbid", frozen=True):
     @property
     def reason(self) -> str:
         if self.reached is not None:
-            return f"no threshold spares more than {self.reached:.3f} of the negatives"
+            return f"no threshold spares more than {self.reached:.3f} of the negatives in validation"
         if self.groups is None or self.groups == self.positives:
-            return f"needs ≥ {self.needed:,} positives, has {self.positives:,}"
+            return f"{self.needed:,} positive {self.split} cases are needed, {self.positives:,} are available"
         return (
-            f"needs positives of ≥ {self.needed:,} patients or lesions, has {self.groups:,} ({self.positives:,} images)"
+            f"{self.needed:,} different positive patients or lesions are needed, {self.split} has {self.groups:,} "
+            f"({self.positives:,} images)"
         )

@@ -36,7 +36,7 @@ def alexnet_features() -> nn.Sequential:
 def cells_of(features: nn.Module, side: int) -> int:
     """How many cells (h · w) the last map has for pictures of `side` pixels. Raises `ValueError` below 96 pixels."""
     if side < SMALLEST_SIDE:
-        raise WrongValue(f"side={side}: {NAME} needs pictures of {SMALLEST_SIDE} pixels or more")
+        raise WrongValue(f"side={side}: {NAME} needs images of {SMALLEST_SIDE} pixels or more")
     training = features.training
     with torch.no_grad():
         height, width = features.eval()(torch.zeros(1, 3, side, side)).shape[2:]

@@ -24,7 +24,7 @@ class PolicyError(DermError, RuntimeError):
 
 
 class Policy(Settings):
-    """What a champion must show, beside green gates. Compared is the task's primary metric."""
+    """What a champion must show, beside green checks. Compared is the task's primary metric."""
 
     floor: float = Field(description="the primary metric must be at least this")
     margin: float = Field(0.0, ge=0, description="and exceed the champion's by more than this")

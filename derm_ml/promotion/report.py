@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from derm_ml.evaluation import report
 from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Verdict
+from derm_ml.metrics.glossary import metric_named
 from derm_ml.promotion.contract import SPLIT
 from derm_ml.promotion.policy import Policy
 from derm_ml.recipe import dotted
@@ -44,7 +45,7 @@ def _floor(task: Task, evaluation: Evaluation, policy: Policy) -> Verdict:
     good = metric.value is not None and metric.value >= policy.floor
     return Verdict(
         "reaches_the_floor",
-        f"{task.primary_metric} {metric}; the floor of the policy is {policy.floor:g}",
+        f"{metric_named(task.primary_metric).title} {metric}; the floor of the policy is {policy.floor:g}",
         PASSED if good else FAILED,
         "a model that says next to nothing",
         value=metric.short,

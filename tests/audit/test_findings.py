@@ -179,4 +179,4 @@ def test_sets_whose_truth_is_no_label_are_looked_at_too(tmp_path, name):
     assert set(found.images["id"]) == set(dataset.manifest["id"])
     assert found.findings["label_errors"].empty
     page = report.save(found, dataset, tmp_path / "audit") / report.REPORT
-    assert "was judged: no two labels have enough images to be told apart" in page.read_text(encoding="utf-8")
+    assert "was judged: no two labels have enough images to be distinguished" in page.read_text(encoding="utf-8")

@@ -316,4 +316,4 @@ def test_a_recall_that_could_not_be_fitted_is_undefined_with_its_reason(evaluate
     the_card = card("sigmoid", ("malignant",)).model_copy(update={"unclaimed_points": (short,)})
     metric = evaluated(frame, outputs, the_card).metrics["sensitivity_malignant_at_recall_0.999"]
     assert metric.value is None
-    assert "needs ≥ 2,995 positives, has 213" in metric.note
+    assert "2,995 positive validation cases are needed, 213 are available" in metric.note

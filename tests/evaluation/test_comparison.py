@@ -92,7 +92,7 @@ def test_a_better_model_is_told_apart_and_a_copy_is_not():
     assert end == pytest.approx(gains[0] - gains[1])
     assert "precision_malignant_at_recall_0.99_of_the_curve" in rows
     copies = compare((MeasuredModel("a", good), MeasuredModel("b", replace(good))), TASK)
-    assert {row.verdict for row in copies.rows} == {"not told apart"}
+    assert {row.verdict for row in copies.rows} == {"no difference shown"}
 
 
 def test_order_of_the_rows_of_a_table_does_not_matter():
@@ -197,7 +197,7 @@ def test_a_saved_comparison_is_a_table_a_figure_and_its_origin(models, tmp_path)
     stored = json.loads((folder / "comparison.json").read_text())
     assert [run["model_version"] for run in stored["runs"]] == ["plain", "augmented", "strong"]
     assert stored["split_hash"] == "abc"
-    assert "told apart by chance alone" in stored["by_chance"]
+    assert "would look significant by chance" in stored["by_chance"]
     table = pd.read_csv(folder / "comparison.csv")
     assert list(table["run"][:2]) == ["augmented", "strong"]
     assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
@@ -243,7 +243,7 @@ def test_delong_s_refusal_leaves_the_bootstrap_and_what_is_dropped_says_why(monk
     assert (dropped.verdict, dropped.remark) == ("not evaluable", "the difference is undefined in most resamples")
     assert dropped.plain()["difference"] is None
     n = len(comparison.rows) - 1
-    assert comparison.by_chance.startswith(f"Of {n} differences about {n / 20:.1f} are told apart by chance alone")
+    assert comparison.by_chance.startswith(f"With {n} comparisons, about {n / 20:.1f} would look significant by chance")
     assert difference_figure(comparison).startswith(b"\x89PNG")
 
 

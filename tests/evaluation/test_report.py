@@ -15,6 +15,7 @@ from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Conclusion, Ver
 from derm_ml.figures.style import blank
 from derm_ml.metrics.metric import Metric, undefined
 
+FEW = "recall_0.99 was not fitted: 299 positive validation cases are needed"
 SHORTCUT = Verdict(
     "ranks_by_the_lesion", "reads the ruler", FAILED, "fails without a ruler", True, "0.9", "at most 0.5"
 )
@@ -46,8 +47,8 @@ def screening() -> Evaluation:
             "partial_auc_malignant": Metric(0.19, 0.15, 0.2, 28),
             "sensitivity_malignant_at_recall_0.95": Metric(13 / 14, 0.66, 0.998, 14),
             "specificity_malignant_at_recall_0.95": Metric(12 / 14, 0.57, 0.98, 14),
-            "sensitivity_malignant_at_recall_0.99": undefined(14, "recall_0.99 was not fitted: needs ≥ 299 positives"),
-            "specificity_malignant_at_recall_0.99": undefined(14, "recall_0.99 was not fitted: needs ≥ 299 positives"),
+            "sensitivity_malignant_at_recall_0.99": undefined(14, FEW),
+            "specificity_malignant_at_recall_0.99": undefined(14, FEW),
             "auc_worst_subgroup": undefined(28, "every subgroup is too small"),
         },
         predictions=pd.DataFrame(
@@ -118,7 +119,7 @@ def test_the_result_is_said_in_words_where_the_service_decides(screening):
     )
     assert f"{words} could be as low as 66 %." in text_of(render(screening, Opening(point="recall_0.95")))
     without = text_of(render(screening, Opening(point="recall_0.99")))
-    assert "At recall 0.99, where the service decides, malignant has no threshold: needs ≥ 299 positives." in without
+    assert "At recall 0.99, where the service decides, malignant has no threshold: 299 positive validation" in without
     assert words not in without
 
 
@@ -140,6 +141,15 @@ def test_a_model_of_synthetic_images_says_so_on_top(screening):
     assert "Trained on synthetic images" not in render(screening)
     text = text_of(render(replace(screening, recipe_name="drawn")))
     assert text.index("Trained on synthetic images") < text.index("0.974")
+
+
+def test_a_metric_leads_to_what_it_means(screening):
+    """A reader who does not know "partial AUC" clicks it; the place must be on the page, which is sent on alone."""
+    page = render(screening)
+    links, places = (re.findall(rf'{kind}"#?(term-[^"]+)"', page) for kind in ("href=", "id="))
+    assert "term-partial-auc" in links
+    assert set(links) <= set(places)
+    assert len(places) == len(set(places))
 
 
 def test_what_could_not_be_measured_is_folded_and_counted(screening):

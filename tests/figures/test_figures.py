@@ -123,7 +123,7 @@ def test_a_pair_of_any_shape_stays_a_picture_for_eyes(shape):
 
 
 def test_captions_and_pictures_must_match_and_too_many_are_refused():
-    with pytest.raises(ValueError, match="1 pictures have 2 captions"):
+    with pytest.raises(ValueError, match="1 images have 2 captions"):
         contact_sheet([np.zeros((4, 4, 3), np.uint8)], ["a", "b"])
     noise = np.random.default_rng(0).integers(0, 255, (150, 48, 48, 3), dtype=np.uint8)
     with pytest.raises(ValueError, match="show fewer"):

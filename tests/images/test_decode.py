@@ -200,7 +200,7 @@ REFUSED = {
     "nothing": (b"", "empty"),
     "text": (b"hello, I am no picture", "send a JPEG or PNG"),
     "gif": (gif(), "send a JPEG or PNG"),
-    "animated png": (animated("PNG"), "2 pictures"),
+    "animated png": (animated("PNG"), "2 images"),
     "truncated jpeg": (jpeg(picture())[:-40], "truncated"),
     "truncated png": (encode(picture())[:-20], "truncated"),
     "jpeg of three bytes": (b"\xff\xd8\xff", "truncated"),
@@ -227,7 +227,7 @@ def test_refused_with_one_clear_sentence(name):
 
 @pytest.mark.parametrize("kind", ["TIFF", "WEBP"])
 def test_several_pages_are_refused_at_ingest(kind):
-    with pytest.raises(ImageError, match="2 pictures"):
+    with pytest.raises(ImageError, match="2 images"):
         decode(animated(kind), INGEST_FORMATS)
 
 

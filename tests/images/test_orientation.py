@@ -92,5 +92,5 @@ def test_a_mask_that_may_lie_either_way_is_refused_and_one_that_is_upright_or_sa
     for mask, image in ((Frame(WIDE, HIGH), Frame(WIDE, HIGH, 3)), (Frame(50, 50), Frame(50, 50, 6))):
         with pytest.raises(WrongFrame, match=r"EXIF orientation [36]\), and nothing says whether its mask"):
             turn_of_mask(mask, image)
-    with pytest.raises(WrongFrame, match="the mask is 40 × 60 pixels, its picture 60 × 40: no pair"):
+    with pytest.raises(WrongFrame, match="the mask is 40 × 60 pixels, its image 60 × 40: no pair"):
         turn_of_mask(Frame(HIGH, WIDE), Frame(WIDE, HIGH))

@@ -119,8 +119,8 @@ def test_too_few_positives_make_no_number_that_means_nothing():
     points, unclaimed = fit_recall_points("malignant", p, y, "validation", "h", (0.9, 0.95, 0.99, 0.999))
     assert [point.name for point in points] == ["recall_0.9", "recall_0.95"]
     assert [point.reason for point in unclaimed] == [
-        "needs ≥ 299 positives, has 213",
-        "needs ≥ 2,995 positives, has 213",
+        "299 positive validation cases are needed, 213 are available",
+        "2,995 positive validation cases are needed, 213 are available",
     ]
     assert points[1].sensitivity >= 0.95
     assert points[1].sensitivity_low == pytest.approx(clopper_pearson_low(round(points[1].sensitivity * 213), 213))
@@ -138,7 +138,7 @@ def test_ten_images_of_a_lesion_prove_no_more_of_a_recall_than_one():
     points, unclaimed = fit_recall_points("malignant", p, y, "validation", "h", (0.9, 0.95), groups=lesions)
     assert [point.name for point in points] == ["recall_0.9"]
     assert (points[0].positives, points[0].groups) == (300, 30)
-    assert unclaimed[0].reason == "needs positives of ≥ 59 patients or lesions, has 30 (300 images)"
+    assert unclaimed[0].reason == "59 different positive patients or lesions are needed, validation has 30 (300 images)"
     found = p[y == 1] > 0.2
     assert recall_bound(found, lesions[:300]) == (pytest.approx(clopper_pearson_low(29, 30)), 30)
     assert recall_bound(found, np.arange(300)) == (pytest.approx(clopper_pearson_low(297, 300)), 300)
@@ -182,7 +182,7 @@ def test_a_specificity_that_no_threshold_reaches_has_no_point_but_a_reason():
     p, y = np.r_[np.linspace(0, 0.7, 8), 1.0, 1.0, 0.9, 1.0], np.r_[np.zeros(10), 1, 1]
     point = fit_specificity_point("specificity_0.95", "glaucoma", p, y, "validation", "hash", 0.95)
     assert isinstance(point, UnclaimedPoint)
-    assert point.reason == "no threshold spares more than 0.800 of the negatives"
+    assert point.reason == "no threshold spares more than 0.800 of the negatives in validation"
     assert fit_specificity_point("specificity_0.8", "glaucoma", p, y, "validation", "hash", 0.8).specificity == 0.8
 
 

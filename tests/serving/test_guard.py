@@ -40,7 +40,7 @@ def test_a_body_beyond_the_limit_is_413_whatever_its_header_claims(make_client, 
     headers = RAW if claimed is None else {**RAW, "Content-Length": claimed}
     response = client.post("/predict", content=dripping(100, 100), headers=headers)
     assert response.status_code == 413
-    assert response.json() == {"error": "the body has more than 0.000953674 MiB; send a smaller picture"}
+    assert response.json() == {"error": "the body has more than 0.000953674 MiB; send a smaller image"}
     assert response.headers["connection"] == "close"  # so that the rest is never read
 
 

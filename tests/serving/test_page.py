@@ -99,7 +99,7 @@ def test_several_images_become_a_table_and_a_csv_in_their_order(open_page, lesio
     page.set_input_files("#file-image", [photos[name] for name in ("two", "broken", "=three")])
     analysed(page)
     assert "2 images answered, 1 refused" in page.inner_text("#result")
-    assert "Refused: the file is no picture" in page.inner_text("tr:has-text('broken.jpg')")
+    assert "Refused: the file is not a known image format" in page.inner_text("tr:has-text('broken.jpg')")
     with page.expect_download() as saved:
         page.click("text=Download CSV")
     saved.value.save_as(tmp_path / "derm.csv")

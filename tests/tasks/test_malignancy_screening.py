@@ -97,9 +97,9 @@ def test_a_bundle_holds_its_points_and_says_what_it_cannot_claim(bundle, dataset
     assert [p.name for p in card.operating_points] == ["balanced", "recall_0.9"]
     assert {p.split_hash for p in card.operating_points} == {dataset.split_hashes["validation"]}
     assert {p.name: p.reason for p in card.unclaimed_points} == {
-        "recall_0.95": "needs ≥ 59 positives, has 30",
-        "recall_0.99": "needs ≥ 299 positives, has 30",
-        "recall_0.999": "needs ≥ 2,995 positives, has 30",
+        "recall_0.95": "59 positive validation cases are needed, 30 are available",
+        "recall_0.99": "299 positive validation cases are needed, 30 are available",
+        "recall_0.999": "2,995 positive validation cases are needed, 30 are available",
     }
 
 
@@ -124,7 +124,7 @@ def test_the_report_holds_what_clinicians_ask_for(evaluation):
     assert point["recall_exact_95"] == f"{low:.4f} to {high:.4f}"
     assert point["missed"] == y.sum() - found
     assert points["recall_0.999"]["recall"] is None
-    assert points["recall_0.999"]["remark"] == "needs ≥ 2,995 positives, has 30"
+    assert points["recall_0.999"]["remark"] == "2,995 positive validation cases are needed, 30 are available"
     costs = [row for row in evaluation.tables["at_prevalence"] if row["point"] == "recall_0.9"]
     assert [row["prevalence"] for row in costs] == ["50.0 % (this set)", "1 %", "2 %", "5 %", "10 %"]
     flagged = p >= point["threshold"]
@@ -139,7 +139,7 @@ def test_the_report_holds_what_clinicians_ask_for(evaluation):
     assert attributes >= {"age", "sex", "site"}
     assert any("not evaluable (n =" in row["recall"] for row in evaluation.tables["decisions_by_subgroup"])
     assert {"roc", "precision_recall", "decision_curve", "reliability"} <= set(evaluation.figures)
-    assert "needs ≥ 59 positives" in evaluation.notes[-1]
+    assert "59 positive validation cases are needed" in evaluation.notes[-1]
     assert [row["truth"] for row in evaluation.tables["confusion_matrix"]] == ["benign", "malignant"]
 
 
@@ -150,8 +150,8 @@ def test_the_report_holds_what_clinicians_ask_for(evaluation):
         (Metric(0.95, 0.89, 0.97, 400), Metric(0.6, 0.55, 0.65, 1600), {"recall_at_operating_point"}),
         (Metric(0.95, 0.92, 0.97, 400), Metric(0.3, 0.2, 0.4, 1600), {"specificity_at_operating_point"}),
         (
-            undefined(30, "needs ≥ 59 positives"),
-            undefined(30, "needs ≥ 59 positives"),
+            undefined(30, "59 positive validation cases are needed"),
+            undefined(30, "59 positive validation cases are needed"),
             {"recall_at_operating_point", "specificity_at_operating_point"},
         ),
     ],
@@ -162,7 +162,7 @@ def test_gates_hold_the_policy_s_promises(evaluation, recall, specificity, red):
     findings = {gate.name: gate.check(evaluation) for gate in TASK.gates if gate.blocking}
     assert {name for name, finding in findings.items() if not finding.passed} == red
     if recall.value is None:
-        assert "needs ≥ 59 positives" in findings["recall_at_operating_point"].message
+        assert "59 positive validation cases are needed" in findings["recall_at_operating_point"].message
 
 
 def test_a_collapsed_model_is_red_not_a_crash(bundle, dataset):
@@ -199,7 +199,10 @@ def test_an_answer_decides_at_the_point_asked_for_and_shows_its_evidence(bundle,
     default = TASK.answer(predictor, image, {})
     assert default["decision"]["point"] == POINT
     assert default["predicted"] == "undecided"  # 30 positives cannot bear a recall of 0.95
-    assert default["decision"]["why"] == "no decision at recall_0.95: needs ≥ 59 positives, has 30"
+    assert (
+        default["decision"]["why"]
+        == "no decision at recall_0.95: 59 positive validation cases are needed, 30 are available"
+    )
     with pytest.raises(ValueError, match=r"no operating point 'recall_0\.5'.*; the model has balanced, recall_0\.9"):
         TASK.answer(predictor, image, {"point": "recall_0.5"})
 

@@ -52,7 +52,7 @@ def read_facts(path: Path) -> dict[str, dict[str, str | float]]:
     for row in read_csv(path, ()):
         name = next((row[column] for column in IMAGE_COLUMNS if column in row.values), "")
         if not name:
-            raise row.error("no picture is named", "add its name in a column image_id, filename or file")
+            raise row.error("no image is named", "add its name in a column image_id, filename or file")
         if Path(name).stem in found:
             raise row.error(f"{quoted(name)} stands in this list twice", "remove one of the rows")
         found[Path(name).stem] = attributes_of(row)

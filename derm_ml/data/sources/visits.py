@@ -92,7 +92,7 @@ def read(tree: Tree, labels: LabelMap) -> Reading:
     files, problems = image_files(tree, deep=True)
     there = set(files)
     problems += [
-        Problem(file, "boxes are drawn for it, but the picture is not there") for file in boxes if file not in there
+        Problem(file, "boxes are drawn for it, but the image is not there") for file in boxes if file not in there
     ]
     samples: list[Sample] = []
     used: set[str] = set()

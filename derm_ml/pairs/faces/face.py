@@ -113,7 +113,7 @@ def find_face(image: np.ndarray, detector: FaceDetector, landmarks: LandmarkMode
     if not best:
         return None
     if len(best) > 1:
-        logger.warning("%d faces in the picture; the largest is taken", len(best))
+        logger.warning("%d faces in the image; the largest is taken", len(best))
     return best[0].resized(resized(small.shape, image.shape))
 
 

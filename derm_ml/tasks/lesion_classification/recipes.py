@@ -69,9 +69,9 @@ class Faithful(ClassifierRecipe):
 
 
 class Drawn(ClassifierRecipe):
-    """A small network from scratch for drawn pictures: the demo and the tests. Under a minute on two cores.
+    """A small network from scratch for synthetic images: the demo and the tests. Under a minute on two cores.
 
-    Expected on 240 drawn pictures: mean AUC above 0.9 on the drawn test split.
+    Expected on 240 synthetic images: mean AUC above 0.9 on the synthetic test split.
     """
 
     optimiser: Optimiser = Optimiser(epochs=6, batch_size=16, learning_rate=1e-3, ema=0.95)

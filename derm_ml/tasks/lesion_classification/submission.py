@@ -33,7 +33,7 @@ def submit(predictor: Classifier, folder: Path, path: Path) -> None:
     images, _ = image_files(files_below(folder), deep=True)
     files = [folder / name for name in images if "superpixels" not in Path(name).stem]
     if not files:
-        raise DataError(f"{folder}: there are no pictures in it")
+        raise DataError(f"{folder}: there are no images in it")
     whole = folder.resolve()
     lists = [parent / f"{whole.name}_metadata.csv" for parent in (whole, whole.parent)]
     facts = next((read_facts(path) for path in lists if path.is_file()), {})

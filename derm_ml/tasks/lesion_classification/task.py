@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
-    """Pictures of the test split beside their Grad-CAM: right and wrong answers of every class."""
+    """Images of the test split beside their Grad-CAM: right and wrong answers of every class."""
     from derm_ml.explain.sheets import classification_heatmaps
     from derm_ml.model_folder import ModelFolder
     from derm_ml.predictions.classifier import predictions_of

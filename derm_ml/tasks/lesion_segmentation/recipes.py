@@ -7,8 +7,8 @@ from derm_ml.training.settings import Mask, Networks, Optimiser, SegmenterImage,
 
 
 class Strong(SegmenterRecipe):
-    """Three networks that answer together, sized for one machine: two U-Nets on a pretrained encoder, and an Improved
-    U-Net between them, which errs on other pictures.
+    """An ensemble of three networks, sized for one machine: two U-Nets on a pretrained encoder, and an Improved
+    U-Net between them, which errs on other images.
 
     Dice + cross-entropy, symmetries, scale, colour, moving average of the weights, eight views averaged, the largest
     part kept and its holes filled. `members=1` is one U-Net: a third of the time. Trained on 969 images it is +0.009
@@ -53,9 +53,9 @@ class Faithful(SegmenterRecipe):
 
 
 class Drawn(SegmenterRecipe):
-    """A small network from scratch for drawn pictures: the demo and the tests. Under a minute on two cores.
+    """A small network from scratch for synthetic images: the demo and the tests. Under a minute on two cores.
 
-    Expected on 240 drawn pictures: mean Dice above 0.9 on the drawn test split.
+    Expected on 240 synthetic images: mean Dice above 0.9 on the synthetic test split.
     """
 
     network: Networks = Networks(networks=("improved_unet",), pretrained="none", width=6, dropout=0.0)

@@ -34,7 +34,7 @@ def masks_overlap_the_lesions(evaluation: Evaluation) -> Finding:
 
 
 def lesions_are_not_missed(evaluation: Evaluation) -> Finding:
-    """At most 2 % of the pictures with a lesion get an empty mask."""
+    """At most 2 % of the images with a lesion get an empty mask."""
     metric = evaluation.metrics["empty_predictions"]
     if metric.value is None:
         return Finding(False, f"the share of empty masks is undefined: {metric.note}")

@@ -44,18 +44,18 @@ LABEL = TASK.labels[0]
 RISKS = np.round(np.r_[np.arange(0.005, 0.1, 0.005), np.arange(0.1, 0.505, 0.02)], 3)  # finer where clinics decide
 TABLED_RISKS = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30)
 CAPTIONS = {
-    "roc": "The band holds, at each point, 95 % of resampled patients. The partial AUC is the area between the curve "
+    "roc": "Band: pointwise 95 % intervals (bootstrap over patients). The partial AUC is the area between the curve "
     "and a recall of 0.8: 0.2 is perfect, 0.02 is chance.",
     "operating_points": "Thresholds were fitted on validation only and are measured here. The exact interval is "
     "Clopper-Pearson's over images; the other is the wider of it and the patient bootstrap. The recall is at least "
-    "(95 %, one-sided) the lower of the exact bounds of images and of patients or lesions, of which one is missed if "
-    "any of its images is. A recall that even faultless validation cases could not prove has no threshold.",
+    "(95 %, one-sided) the lower of two exact bounds: per image, and per patient or lesion (missed if any of its "
+    "images is missed). No threshold is set if even perfect validation results could not prove the target sensitivity.",
     "at_prevalence": "Precision is the share of flagged lesions that are malignant; the number needed to biopsy is "
-    "its inverse. Each prevalence but this set's own is reckoned by Bayes' theorem from recall and specificity here. "
+    "its inverse. Values at other prevalences are computed with Bayes' theorem from recall and specificity here. "
     "Found and missed cancers are those among 1000 people examined. The intervals of precision join the patient "
     "bootstrap with what the lower and the upper ends of recall and specificity together give, so that a set without a "
     "false positive does not claim a precision of 1; those of the other columns follow from them.",
-    "decision_curve": "Net benefit: cancers found less needless biopsies, weighed by the risk at which one would "
+    "decision_curve": "Net benefit: true positives minus false positives, weighted by the risk threshold for "
     "biopsy (Vickers & Elkin 2006), at this set's prevalence. The band: at each risk, 95 % of resampled patients. "
     "Where the curve is not above both lines the model is of no use.",
     "decisions_by_subgroup": "Recall and specificity in each subgroup at the operating point named below. Fewer than "

@@ -86,9 +86,9 @@ class FaithfulResnext50(FaithfulResnet18):
 
 
 class Drawn(ClassifierRecipe):
-    """A small network from scratch for drawn pictures: tests and first steps. Under a minute on two cores.
+    """A small network from scratch for synthetic images: tests and first steps. Under a minute on two cores.
 
-    Expected on 240 drawn pictures: AUC above 0.9 on the drawn test split.
+    Expected on 240 synthetic images: AUC above 0.9 on the synthetic test split.
     """
 
     optimiser: Optimiser = Optimiser(epochs=6, batch_size=16, learning_rate=1e-3, ema=0.95)

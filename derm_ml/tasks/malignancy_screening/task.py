@@ -85,7 +85,7 @@ def _unknown(word: str, point: str, metric: Metric | None) -> Finding:
 
 
 def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
-    """Test pictures beside what spoke for malignancy: cancers found and missed, benign lesions flagged and passed."""
+    """Test images beside what spoke for malignancy: cancers found and missed, benign lesions flagged and passed."""
     from derm_ml.explain.sheets import classification_heatmaps
     from derm_ml.model_folder import ModelFolder
     from derm_ml.predictions.classifier import predictions_of

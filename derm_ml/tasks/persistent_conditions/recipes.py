@@ -22,7 +22,7 @@ class Classical(PairRecipe):
 
 
 class Drawn(PairRecipe):
-    """Version 1 for drawn faces: the demo and the tests. Seconds; needs no file."""
+    """Version 1 for synthetic faces: the demo and the tests. Seconds; needs no file."""
 
     faces: Faces = Faces(face_detector="dlib_hog")
     visits: int = 1

@@ -1,4 +1,4 @@
-"""Data rules of pairs: sentences that are true of usable ones."""
+"""Data checks of pairs: sentences that are true of usable ones."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def wrong_persons_are_refused(evaluation: Evaluation) -> Finding:
     """At least 95 % of the pairs of two people are refused, and at least 95 % of those of one person are answered.
 
     Pairs of one person are those of two photos in other light, where there are any: a made second visit is easy. With
-    59 pairs or more, which would prove 95 % if none failed, the share itself must reach the bar. With fewer the gate
+    59 pairs or more, which would prove 95 % if none failed, the share itself must reach the bar. With fewer the check
     fails only if the whole interval misses it; otherwise there are not enough data, and it says how many are needed.
     """
     wrong, right = evaluation.metrics["wrong_refused"], evaluation.metrics["same_person_refused"]

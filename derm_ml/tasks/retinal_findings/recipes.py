@@ -88,7 +88,7 @@ class Faithful(RetinalRecipe):
 
 
 class Drawn(RetinalRecipe):
-    """A small network from scratch for drawn pictures: the demo and the tests. Under a minute on two cores."""
+    """A small network from scratch for synthetic images: the demo and the tests. Under a minute on two cores."""
 
     optimiser: Optimiser = Optimiser(epochs=6, batch_size=16, learning_rate=1e-3, ema=0.95)
     network: Network = Network(backbone="resnet18", pretrained="none")

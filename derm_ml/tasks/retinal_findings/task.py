@@ -35,7 +35,7 @@ def every_finding_ranks_better_than_chance(evaluation: Evaluation) -> Finding:
 
 
 def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
-    """A sheet for each finding: test pictures with its Grad-CAM, found, overlooked and wrongly found."""
+    """A sheet for each finding: test images with its Grad-CAM, found, overlooked and wrongly found."""
     from derm_ml.explain.sheets import finding_sheets
     from derm_ml.files import replacing_file
     from derm_ml.model_folder import ModelFolder

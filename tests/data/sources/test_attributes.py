@@ -24,7 +24,7 @@ def test_lists_as_people_have_them(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("age,sex\n55,male\n", "facts.csv:2: no picture is named"),
+        ("age,sex\n55,male\n", "facts.csv:2: no image is named"),
         ("file,age\na.jpg,5\na.png,6\n", "facts.csv:3: a.png stands in this list twice"),
         ("file,age\na.jpg,555\n", "facts.csv:2: age is '555'"),
     ],
