@@ -19,20 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from derm_ml import DermError
-from derm_ml.machine import memory_for, refuse_several_processes
+from derm_ml.machine import memory_for
 from derm_ml.model_folder import ModelFolder
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.records import DataError
+from derm_ml.sentences import WrongValue
+from derm_ml.training.batch_norm import over_all_devices
 from derm_ml.training.checkpoint import load_checkpoint, previous_of, save_checkpoint
+from derm_ml.training.devices import agreed, opened, summed, with_the_others
 from derm_ml.training.ema import MovingAverage
 from derm_ml.training.feeding import EpochSampler, LoadSample, training_loader
 from derm_ml.training.optimisation import Schedule, optimizer_for
 from derm_ml.training.seeding import derived
-from derm_ml.training.settings import Hardware, Optimiser, TrainingRecipe
+from derm_ml.training.settings import Optimiser, TrainingRecipe
 
 Loss = Callable[[nn.Module, Sequence[Tensor]], Tensor]  # (network, batch) → mean loss of the batch
 # network in evaluation mode → figures by name; one that is undefined is left out, NaN means a network gone wrong
@@ -65,7 +67,7 @@ def fit_network(
     identity: str,
     on_epoch: OnEpoch,
     weights: Sequence[float] | None = None,
-    before_epoch: Callable[[int], None] = lambda _epoch: None,
+    before_epoch: Callable[[int], None] | None = None,
 ) -> Fitted:
     """Train `network` on `n` samples; `recipe.optimiser.keep` says whether the epoch with the
     highest `validate(...)[score]` becomes the model or the last.
@@ -73,47 +75,59 @@ def fit_network(
     `load(index, seed)` gives the arrays of a sample; `weights` (n,) draws samples in proportion to them;
     `before_epoch(epoch)`, counted from 0, may freeze a part of the network.
     `folder/checkpoint.safetensors` holds the state of the last finished epoch of the run named `identity`.
+    As one of several processes (`ranks.py`) each has a share of every batch and of the validation images; the first
+    writes the checkpoint and calls `on_epoch`, all return the same network.
     Raises `TrainingError` when the loss or the validation is no longer finite, when no epoch has a defined score, or
     when too few images make no batch; `OutOfMemoryError` and `WriteError` where the machine has no room.
     """
-    refuse_several_processes()
-    settings, hardware = recipe.optimiser, recipe.hardware
-    fabric = Fabric(accelerator="auto", devices=1, precision=fabric_precision(hardware))
-    fabric.launch()
-    sampler = EpochSampler(n, settings.batch_size, recipe.seed, weights, fabric.global_rank, fabric.world_size)
-    if len(sampler) == 0:
-        raise TrainingError("the training split has no images")
-    loader = training_loader(load, sampler, recipe.seed, hardware.workers, pin_memory=torch.cuda.is_available())
+    settings, hardware, parts = recipe.optimiser, recipe.hardware, recipe.hardware.accumulate
+    with with_the_others():
+        fabric = opened(hardware, freezes=before_epoch is not None)
+    rank, world = fabric.global_rank, fabric.world_size
+    sampler = EpochSampler(n, settings.batch_size, recipe.seed, weights, rank, world, parts)
+    _check_batches(sampler, settings.batch_size, parts)
+    on_gpu = fabric.device.type == "cuda"
+    loader = training_loader(load, sampler, recipe.seed, hardware.workers, pin_memory=on_gpu)
     inner = network.to(fabric.device)
     average = MovingAverage(inner, settings.ema) if settings.ema else None
-    model, optimizer = fabric.setup(inner, optimizer_for(inner, settings))
+    trained: Any = torch.compile(inner) if hardware.compile else inner
+    model, optimizer = fabric.setup(trained, optimizer_for(inner, settings))
     loader = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-    schedule = Schedule(optimizer, settings, len(loader))
+    steps = len(loader) // parts
+    schedule = Schedule(optimizer, settings, steps)
 
     path = ModelFolder(folder).checkpoint
     progress = _Progress(history=[], best=-math.inf, kept_epoch=0, kept_state={})
-    saved = load_checkpoint(path, identity)
+    with with_the_others(), fabric.rank_zero_first():  # the first may put another in place of a damaged one
+        saved = load_checkpoint(path, identity)
     if saved:
         _restore(saved, inner, average, optimizer, schedule, progress)
 
     for epoch in range(len(progress.history), settings.epochs):
-        torch.manual_seed(derived(recipe.seed, "epoch", epoch))  # dropout
+        torch.manual_seed(derived(recipe.seed, "epoch", epoch, *([rank] if rank else [])))  # dropout
         sampler.epoch = epoch
         started = time.perf_counter()
         total, images, rate = 0.0, 0, 0.0
         model.train()
-        before_epoch(epoch)
+        if before_epoch:
+            before_epoch(epoch)
         with _explained(epoch, settings, path):
-            for step, batch in enumerate(loader, start=epoch * len(loader)):
-                rate = schedule.before_step(step)
-                batch_loss = loss(model, batch)
-                optimizer.zero_grad(set_to_none=True)
-                fabric.backward(batch_loss)
-                if settings.gradient_clip:
-                    fabric.clip_gradients(model, optimizer, max_norm=settings.gradient_clip, error_if_nonfinite=False)
-                optimizer.step()
-                if average:
-                    average.update(inner)
+            for number, batch in enumerate(loader):
+                step, part = divmod(number, parts)
+                if part == 0:
+                    rate = schedule.before_step(epoch * steps + step)
+                    optimizer.zero_grad(set_to_none=True)
+                last = part == parts - 1
+                with fabric.no_backward_sync(model, enabled=not last), over_all_devices(world):
+                    batch_loss = loss(model, batch)
+                    fabric.backward(batch_loss / parts)
+                if last:
+                    if settings.gradient_clip:
+                        most = settings.gradient_clip
+                        fabric.clip_gradients(model, optimizer, max_norm=most, error_if_nonfinite=False)
+                    optimizer.step()
+                    if average:
+                        average.update(inner)
                 value = batch_loss.item()
                 if not math.isfinite(value):
                     raise TrainingError(
@@ -126,7 +140,8 @@ def fit_network(
             candidate = average.network if average else inner
             candidate.eval()
             with torch.no_grad(), fabric.autocast():
-                found = validate(candidate)
+                found = agreed(validate(candidate))
+            total, images = summed(total, images)
         broken = [name for name, value in found.items() if math.isnan(value)]
         if broken:
             raise TrainingError(
@@ -143,26 +158,40 @@ def fit_network(
             metrics,
             rate,
             seconds,
-            fabric.world_size * images / seconds,
+            images / seconds,
             improved,
         )
         progress.history.append(report)
-        save_checkpoint(path, _state(identity, inner, average, optimizer, schedule, progress))
-        on_epoch(report)
+        if rank == 0:
+            save_checkpoint(path, _state(identity, inner, average, optimizer, schedule, progress))
+            on_epoch(report)
     if not progress.kept_state:
         raise TrainingError(
             f"the validation split gave no {score} in any of {len(progress.history)} epochs, so none of them is the "
             "best: add validation images, or train with keep=last"
         )
-    previous_of(path).unlink(missing_ok=True)  # the last one is whole, and from now on only read
+    if rank == 0:
+        previous_of(path).unlink(missing_ok=True)  # the last one is whole, and from now on only read
     return Fitted(progress.kept_state, progress.history, progress.kept_epoch)
+
+
+def _check_batches(sampler: EpochSampler, batch_size: int, parts: int) -> None:
+    pieces = sampler.world * parts
+    if batch_size % pieces:
+        raise WrongValue(
+            f"batch_size {batch_size} cannot be dealt out evenly to {sampler.world} devices in {parts} parts each: "
+            f"make it a multiple of {pieces}"
+        )
+    if len(sampler) == 0:
+        few = f"{sampler.n} images, fewer than devices and parts of a batch ({pieces})"
+        raise TrainingError(f"the training split has {few if sampler.n else 'no images'}")
 
 
 @contextmanager
 def _explained(epoch: int, settings: Optimiser, path: Path) -> Iterator[None]:
     """One epoch inside: where memory ends, or an image cannot be read by a worker, the error says what to do."""
     smaller = f"use a batch_size below {settings.batch_size}, a smaller side or fewer workers. {_kept(epoch, path)}"
-    with memory_for(f"epoch {epoch + 1}", smaller):
+    with with_the_others(), memory_for(f"epoch {epoch + 1}", smaller):
         try:
             yield
         except (DataError, OSError) as error:
@@ -178,17 +207,6 @@ def _stable(settings: Optimiser, epoch: int, path: Path) -> str:
 
 def _kept(epoch: int, path: Path) -> str:
     return f"The last good epoch ({epoch}) is kept in {path}." if epoch else "No epoch was finished, nothing is kept."
-
-
-def fabric_precision(hardware: Hardware) -> Any:
-    """The precision Fabric uses for `hardware.precision`."""
-    if hardware.precision != "auto":
-        return hardware.precision
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    # without instructions for it bf16 is emulated and slower than float32
-    units = torch.cpu.get_capabilities()
-    return "bf16-mixed" if units.get("amx_bf16") or units.get("avx512_bf16") else "32-true"
 
 
 @dataclass
