@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ _TORCHRUN = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PO
 
 STARTED_BY_US = "DERM_STARTED_BY"  # set where standard input ends when the process that started this one is gone
 SAID = "DERM_SAID"  # the file for the sentence with which a process ends
+_TIDY = 10.0  # seconds a process gets to end what it writes
+_TERMINATED = 128 + signal.SIGTERM  # as a shell counts
 
 
 class SeveralProcessesError(DermError, RuntimeError):
@@ -84,8 +87,9 @@ def refuse_several_processes(what: str) -> None:
 
 
 def end_with_starter() -> None:
-    """Let this process end when the one that started it for a training is gone, whatever ended that one."""
+    """Let this process end, tidily, when the one that started it for a training asks it to or is gone."""
     if os.environ.get(STARTED_BY_US):
+        signal.signal(signal.SIGTERM, _leave)
         threading.Thread(target=_wait_for_its_end, name="end with the starter", daemon=True).start()
 
 
@@ -93,6 +97,12 @@ def _wait_for_its_end() -> None:
     while os.read(sys.stdin.fileno(), 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_TIDY)
+    os._exit(_TERMINATED)  # it waits for something that will not come
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(_TERMINATED)
 
 
 def told_starter(error: DermError) -> bool:

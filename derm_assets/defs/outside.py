@@ -9,7 +9,7 @@ from derm_assets.notices import notices_sensor
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
-from derm_assets.resources.trainer import Trainer
+from derm_assets.resources.trainer import trainer_from_environment
 
 
 @dg.definitions
@@ -19,7 +19,7 @@ def outside() -> dg.Definitions:
         resources={
             "places": places,
             "store": DataStore(places=places),
-            "trainer": Trainer(),
+            "trainer": trainer_from_environment(),
             "registry": ModelRegistry.from_environment(),
         },
         sensors=[killed_trainings, notices_sensor()],

@@ -30,7 +30,7 @@ from derm_ml.ranks import this_rank
 from derm_ml.records import DataError
 from derm_ml.training.autoencoder_recipes import AutoencoderImage, AutoencoderRecipe
 from derm_ml.training.code_version import git_commit
-from derm_ml.training.devices import share, whole
+from derm_ml.training.devices import gathered, own_share
 from derm_ml.training.export import export_graph
 from derm_ml.training.feeding import LoadSample
 from derm_ml.training.loop import fit_network
@@ -134,7 +134,7 @@ def _validation(
     dataset: Dataset, rows: pd.DataFrame, recipe: AutoencoderRecipe
 ) -> Callable[[nn.Module], dict[str, float]]:
     """PSNR (mean over images, dB) and SSIM on the validation images, kept as uint8 squares."""
-    mine = rows.iloc[share(len(rows))].to_dict("records")
+    mine = rows.iloc[own_share(len(rows))].to_dict("records")
     squares = [to_square(dataset.image(row), recipe.image.side, recipe.image.squaring) for row in mine]
     images = torch.from_numpy(np.stack(squares))
 
@@ -148,7 +148,7 @@ def _validation(
             pairs = zip(found.split(1), wanted.split(1), strict=True)
             likeness = torch.stack([structural_similarity(*pair) for pair in pairs])
             parts.append(torch.stack([noise, likeness], dim=1).cpu())
-        psnr, ssim = whole(torch.cat(parts), len(rows)).double().mean(dim=0).tolist()
+        psnr, ssim = gathered(torch.cat(parts), len(rows)).double().mean(dim=0).tolist()
         return {"psnr": psnr, "ssim": ssim}
 
     return validate

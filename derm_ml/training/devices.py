@@ -1,7 +1,7 @@
 """The devices one network is trained on: one process each, which Lightning Fabric joins.
 
 fabric = opened(recipe.hardware, freezes=False)    in every process
-mine = share(n); …; found = whole(found, n)        each looks at its share of the validation images, all know all
+mine = own_share(n); …; found = gathered(found, n)        each looks at its share of the validation images, all know all
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _lost() -> str:
     )
 
 
-def share(n: int) -> list[int]:
+def own_share(n: int) -> list[int]:
     """Which of 0 … n - 1 this process looks at: as many as every other does, so some of the first twice."""
     rank = this_rank()
     each = -(-n // rank.world)
@@ -145,8 +145,8 @@ def summed(*values: float) -> list[float]:
     return sent.tolist()
 
 
-def whole(mine: Tensor, n: int) -> Tensor:
-    """What all processes found of their `share(n)`, (ceil(n / world), …) each → (n, …) in order, on this device."""
+def gathered(mine: Tensor, n: int) -> Tensor:
+    """What all processes found of their `own_share(n)`, (ceil(n / world), …) each → (n, …) in order, on this device."""
     world = this_rank().world
     if world == 1:
         return mine

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from derm_ml import DermError
+from derm_ml.places import VARIABLES
 from derm_ml.ranks import SAID, STARTED_BY_US, SeveralProcessesError, this_rank
 from derm_ml.recipe import Recipe
 from derm_ml.training.settings import TrainingRecipe
@@ -46,7 +47,7 @@ def devices_to_start(recipe: Recipe) -> int:
         raise SeveralProcessesError(
             f"hardware.nodes is {hardware.nodes}: start the command on each machine with torchrun --nnodes "
             f"{hardware.nodes} --nproc-per-node {hardware.devices} --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m "
-            "derm_ml.cli fit …, all with the same DERM_OUT"
+            f"derm_ml.cli fit …, all with the same {VARIABLES['out']}"
         )
     return hardware.devices if hardware.devices > 1 else 0
 

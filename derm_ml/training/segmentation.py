@@ -36,7 +36,7 @@ from derm_ml.progress import OnEpoch
 from derm_ml.ranks import this_rank
 from derm_ml.records import DataError
 from derm_ml.training.code_version import git_commit
-from derm_ml.training.devices import share, whole
+from derm_ml.training.devices import gathered, own_share
 from derm_ml.training.export import export_segmenter
 from derm_ml.training.feeding import LoadSample, in_order
 from derm_ml.training.input_gate import GateImages, fit_gate, some_of
@@ -163,14 +163,14 @@ def _validation(
     def validate(network: nn.Module) -> dict[str, float]:
         device = next(network.parameters()).device
         found = []  # loss and Dice of each image
-        for images, masks in in_order(lambda i: load(i, 0), share(len(rows)), recipe.optimiser.batch_size):
+        for images, masks in in_order(lambda i: load(i, 0), own_share(len(rows)), recipe.optimiser.batch_size):
             logits, truth = network(images.to(device)).float().cpu(), (masks[:, None] > 0).float()
             losses = torch.stack([loss_of(logits[i : i + 1], truth[i : i + 1]) for i in range(len(logits))])
             said, there = (logits.sigmoid() >= HALF).float().flatten(1), truth.flatten(1)
             sums = said.sum(1) + there.sum(1)
             dice = torch.where(sums > 0, 2 * (said * there).sum(1) / sums.clamp(min=1), 1.0)
             found.append(torch.stack([losses, dice], dim=1))
-        loss, mean = whole(torch.cat(found), len(rows)).double().mean(dim=0).tolist()
+        loss, mean = gathered(torch.cat(found), len(rows)).double().mean(dim=0).tolist()
         return {"loss": loss, "dice": mean}
 
     return validate

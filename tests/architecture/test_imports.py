@@ -40,7 +40,7 @@ FLOORS = (
     "records", "files", "entrance", "tree", "tables", "neutral_ids", "answered", "images", "asking", "task",
     "contract", "metrics", "bundles", "data", "predictions", "synthetic", "nets", "losses", "pages", "figures",
     "explain", "embeddings", "audit", "training", "evaluation", "pairs", "cards", "promotion", "trace", "drift",
-    "tasks", "registry", "cli",
+    "tasks", "registry", "jobs", "cli",
 )  # fmt: skip
 # what a task is, said in types of what is above: nothing above is imported when it runs
 NAMES_TYPES_ABOVE = {"asking", "task", "contract"}

@@ -20,7 +20,7 @@ from derm_ml.ranks import SeveralProcessesError
 from derm_ml.registry import get_task
 from derm_ml.sentences import WrongValue
 from derm_ml.training.classification import build_classifier
-from derm_ml.training.devices import opened, share
+from derm_ml.training.devices import opened, own_share
 from derm_ml.training.feeding import EpochSampler
 from derm_ml.training.launcher import devices_to_start
 from derm_ml.training.seeding import derived
@@ -132,7 +132,7 @@ def test_every_validation_image_is_looked_at_once_in_order(monkeypatch, n, world
     shares = []
     for number in range(world):
         as_rank(monkeypatch, number, world)
-        shares.append(share(n))
+        shares.append(own_share(n))
     assert len({len(mine) for mine in shares}) == 1, "gathering needs shares of one size"
     assert [index for turn in zip(*shares, strict=True) for index in turn][:n] == list(range(n))
 
