@@ -7,7 +7,8 @@
 
 A bundle is stored as the files it is, beside an `MLmodel` by which MLflow itself can run it (version_page.py); there is
 no pickle, and whoever fetches one verifies its sha256.
-sqlite below `DERM_HOME` by default; `MLFLOW_TRACKING_URI` names a server or a Postgres database instead.
+sqlite below `DERM_HOME` by default; `MLFLOW_TRACKING_URI` names a server or a Postgres database instead. A server
+decides itself where files lie; beside a database `DERM_ARTIFACTS` does.
 """
 
 from __future__ import annotations
@@ -44,12 +45,14 @@ from derm_assets.resources.version_page import (
     show_states,
     write_flavour,
 )
+from derm_ml.addresses import database_url
 from derm_ml.bundles.bundle import CARD, Bundle
 from derm_ml.escape import markdown, visible
 from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.files import replacing_file, replacing_folder, sha256
 from derm_ml.machine import writing
 from derm_ml.model_folder import ModelFolder, model_folders
+from derm_ml.places import ARTIFACTS
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.promotion.contract import Registered
@@ -93,13 +96,15 @@ class ModelRegistry(dg.ConfigurableResource):
 
     places: Places
     tracking_uri: str = ""  # empty: sqlite below DERM_HOME
+    artifacts: str = ""  # where files lie beside a database: `s3://bucket/folder`; empty: below DERM_HOME
     ui: str = "http://127.0.0.1:5000"  # where `mlflow ui` shows a local database
     _opened: Any = PrivateAttr(default=None)
 
     @classmethod
     def from_environment(cls) -> ModelRegistry:
         """The registry the environment names."""
-        return cls(places=Places.from_environment(), tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""))
+        uri = database_url(os.environ.get("MLFLOW_TRACKING_URI", "").strip())
+        return cls(places=Places.from_environment(), tracking_uri=uri, artifacts=os.environ.get(ARTIFACTS, "").strip())
 
     # ------------------------------------------------------------------ runs
 
@@ -323,13 +328,13 @@ class ModelRegistry(dg.ConfigurableResource):
             folder = self._database.parent
             with writing(folder, making=True):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._opened = reachable_client(self._uri, self._where)
+            self._opened = reachable_client(self.uri, self._where)
         return self._opened
 
     @property
     def _where(self) -> str:
         """The registry in words: its file or its address, without the password that may stand in it."""
-        return re.sub(r"//[^/@]*@", "//", self._uri).removeprefix("sqlite:///")
+        return re.sub(r"//[^/@]*@", "//", self.uri).removeprefix("sqlite:///")
 
     def _known_run(self, file: Path) -> tuple[str, str]:
         """The run a model folder's file names if this registry holds it, else the name of the run it does not hold."""
@@ -347,8 +352,14 @@ class ModelRegistry(dg.ConfigurableResource):
         return (named, "") if active else ("", named)
 
     @property
-    def _uri(self) -> str:
+    def uri(self) -> str:
+        """The registry's address as MLflow takes it; a password may stand in it."""
         return self.tracking_uri or f"sqlite:///{self._database}"
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the registry is an MLflow server rather than a database this program opens itself."""
+        return self.uri.startswith("http")
 
     @property
     def _database(self) -> Path:
@@ -357,7 +368,7 @@ class ModelRegistry(dg.ConfigurableResource):
 
     @property
     def _ui(self) -> str:
-        return self._uri.rstrip("/") if self._uri.startswith("http") else self.ui
+        return self.uri.rstrip("/") if self.is_server else self.ui
 
     def _experiment(self, task: Task) -> str:
         from mlflow.exceptions import MlflowException
@@ -365,10 +376,9 @@ class ModelRegistry(dg.ConfigurableResource):
         found = self.client.get_experiment_by_name(task.name)
         if found:
             return found.experiment_id
-        # a server decides itself where artifacts lie; a database of our own keeps them beside itself
-        beside = (self.places.here.registry.resolve() / "artifacts" / task.name).as_uri()
-        try:
-            return self.client.create_experiment(task.name, None if self._uri.startswith("http") else beside)
+        root = self.artifacts.rstrip("/") or (self.places.here.registry.resolve() / "artifacts").as_uri()
+        try:  # a server decides itself where artifacts lie
+            return self.client.create_experiment(task.name, None if self.is_server else f"{root}/{task.name}")
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was first
                 raise
@@ -447,7 +457,10 @@ class ModelRegistry(dg.ConfigurableResource):
         stored = self._stored_folder(run_id, folder)
         if stored is not None:
             if not stored.is_dir():
-                raise RegistryError(f"{stored} is gone: the registry names bytes that do not exist any more")
+                raise RegistryError(
+                    f"{stored} is not on this machine: its bytes are gone, or were registered on another one, which "
+                    f"needs an MLflow server or {ARTIFACTS}=s3://… to share them"
+                )
             return stored
         fetched = self.places.here.fetched(run_id) / folder
         if not fetched.exists():
@@ -461,6 +474,11 @@ class ModelRegistry(dg.ConfigurableResource):
     def _stored_folder(self, run_id: str, folder: str) -> Path | None:
         """Where a folder of a run lies on this machine, below the run's own artifacts; None if a server keeps it."""
         place = urlparse(self.client.get_run(run_id).info.artifact_uri)
+        if place.scheme == "mlflow-artifacts" and not self.is_server:
+            raise RegistryError(
+                f"the files of run {run_id} were stored through an MLflow server, and {self._where} is its database "
+                "alone: let MLFLOW_TRACKING_URI name the server"
+            )
         if place.scheme != "file":
             return None
         root = Path(url2pathname(str(place.path))).resolve()
