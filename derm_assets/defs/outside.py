@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from derm_assets.executing import executor_from_environment
 from derm_assets.notices import notices_sensor
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
@@ -23,8 +24,7 @@ def outside() -> dg.Definitions:
             "registry": ModelRegistry.from_environment(),
         },
         sensors=[killed_trainings, notices_sensor()],
-        # one process a run: a process a step costs some 8 s of start each, and a line is straight anyway
-        executor=dg.in_process_executor,
+        executor=executor_from_environment(),
     )
 
 

@@ -1,6 +1,7 @@
 """A training in a process of its own, as `DERM_TRAINER=subprocess` asks: launched through the queue, seen in the run.
 
-What ends that process (memory, a person, a bad setting) must leave the run's own worker to say so.
+Each step is a process too, as `DERM_EXECUTOR=multiprocess` asks. What ends the training's process (memory, a person, a
+bad setting) must leave the run to say so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import dagster as dg
 import psutil
 import pytest
 
+from derm_assets.executing import EXECUTOR, executor_from_environment
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.trainer import SETTING, SubprocessTrainer, Trainer, trainer_from_environment
 from derm_ml.jobs import Job, JobError
@@ -27,7 +29,7 @@ ENTRY = "derm_assets.fit_job"
 
 @pytest.fixture(scope="module")
 def operator():
-    return {SETTING: "subprocess"}, {}
+    return {SETTING: "subprocess", EXECUTOR: "multiprocess"}, {}
 
 
 def until(what, seconds: float = 300):
@@ -63,6 +65,7 @@ def test_a_training_in_its_own_process_survives_what_happens_to_it(installation)
     get_task(TASK).draw(installation.places.raw(get_task(TASK)) / "downloaded", 48, seed=1)
     first = installation.launch("dataset", "model", task=TASK, recipe={"drawn": RECIPE})
     until(lambda: 1 in epochs_of(installation, first))
+    until(lambda: list(Path(installation.places.out).rglob("checkpoint.safetensors")))  # written beside the training
     os.kill(trainings(installation)[0].pid, signal.SIGKILL)
     assert installation.end(first) == dg.DagsterRunStatus.FAILURE
     said = "\n".join(installation.said)
@@ -113,6 +116,15 @@ def test_the_setting_names_the_trainer(monkeypatch):
     monkeypatch.setenv(SETTING, "kubernets")
     with pytest.raises(WrongValue, match="DERM_TRAINER: no trainer 'kubernets'; there are process, subprocess"):
         trainer_from_environment()
+
+
+def test_the_setting_names_the_executor(monkeypatch):
+    for name, kind in {"": "in_process", "in_process": "in_process", "multiprocess": "multiprocess"}.items():
+        monkeypatch.setenv(EXECUTOR, name)
+        assert executor_from_environment().name == kind
+    monkeypatch.setenv(EXECUTOR, "celery")
+    with pytest.raises(WrongValue, match="DERM_EXECUTOR: no executor 'celery'; there are in_process, multiprocess"):
+        executor_from_environment()
 
 
 def test_a_job_is_read_as_it_was_written(tmp_path):
