@@ -57,28 +57,30 @@ class Rank:
 
 
 def this_rank() -> Rank:
-    """What the environment says.
-
-    Raises `SeveralProcessesError` for a launcher whose processes cannot find each other.
-    """
-    world = _size("WORLD_SIZE")
-    if world > 1:
-        if missing := [name for name in _TORCHRUN if not os.environ.get(name)]:
-            raise SeveralProcessesError(
-                f"WORLD_SIZE={world}, but {', '.join(missing)} is not set: start the processes with torchrun"
-            )
-        return Rank(_size("RANK"), world, _size("LOCAL_WORLD_SIZE"))
-    for name in _OTHER_WORLDS:
-        if (size := _size(name)) > 1 and "RANK" not in os.environ:
-            raise SeveralProcessesError(
-                f"{name}={size}: {size} processes that know nothing of each other would each train the whole model "
-                "into the same folder; start one process, or several with torchrun"
-            )
+    """What the environment says; a process whose launcher does not say enough stands alone (`refuse_strangers`)."""
+    if _size("WORLD_SIZE") > 1 and all(os.environ.get(name) for name in _TORCHRUN):
+        return Rank(_size("RANK"), _size("WORLD_SIZE"), _size("LOCAL_WORLD_SIZE"))
     return Rank()
+
+
+def refuse_strangers() -> None:
+    """Raise `SeveralProcessesError` if a launcher started several of this process that cannot find each other.
+
+    Each would train the whole model, and all would write into one folder.
+    """
+    if this_rank().world > 1:
+        return
+    for name in ("WORLD_SIZE", *_OTHER_WORLDS):
+        if (size := _size(name)) > 1 and (name == "WORLD_SIZE" or "RANK" not in os.environ):
+            raise SeveralProcessesError(
+                f"{name}={size}: {size} processes that cannot find each other would each train the whole model into "
+                "the same folder; start one process, or several with torchrun"
+            )
 
 
 def refuse_several_processes(what: str) -> None:
     """Raise `SeveralProcessesError` if this process is one of several: `what` is the work of one alone."""
+    refuse_strangers()
     if (world := this_rank().world) > 1:
         raise SeveralProcessesError(
             f"WORLD_SIZE={world}: {what} is the work of one process, and {world} would write into the same folder; "

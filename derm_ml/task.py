@@ -44,7 +44,7 @@ from derm_ml.asking.options import ABSTAINED, ANSWER
 from derm_ml.asking.replay import Upload, image_uploads, numbers_of
 from derm_ml.machine import memory_for
 from derm_ml.progress import OnEpoch, silent
-from derm_ml.ranks import refuse_several_processes
+from derm_ml.ranks import refuse_several_processes, refuse_strangers
 from derm_ml.recipe import Recipe, Settings, recipe_with
 from derm_ml.records import SPLITS, DataError, Reading
 from derm_ml.sentences import WrongValue, unknown
@@ -269,6 +269,7 @@ class Task:
         before the bundle is there. Raises `SeveralProcessesError` where the recipe trains no network: they would all
         write into `out`.
         """
+        refuse_strangers()
         if "hardware" not in recipe.groups():
             refuse_several_processes(f"{self.name} with the recipe {recipe.name}")
         with memory_for(f"fitting {self.name}", "end other programs, or choose a smaller recipe and run it again"):

@@ -20,7 +20,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment, TorchEla
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
 
-from derm_ml.ranks import LostProcessError, Rank, SeveralProcessesError, this_rank
+from derm_ml.ranks import LostProcessError, Rank, SeveralProcessesError, refuse_strangers, this_rank
 from derm_ml.sentences import WrongValue
 from derm_ml.training.settings import Hardware
 
@@ -35,6 +35,7 @@ def opened(hardware: Hardware, freezes: bool) -> Fabric:
     launcher started another number of processes than `hardware` says, `WrongValue` for a device this machine lacks.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it greets in every process
+    refuse_strangers()
     rank = this_rank()
     _check_processes(hardware, rank)
     _check_machine(hardware, rank)

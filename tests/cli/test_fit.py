@@ -58,13 +58,14 @@ def test_torchrun_is_refused_for_what_trains_no_network(tmp_path):
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
 def test_no_launcher_makes_one_training_many(monkeypatch, name):
-    from derm_ml.ranks import Rank, SeveralProcessesError, this_rank
+    from derm_ml.ranks import Rank, SeveralProcessesError, refuse_strangers, this_rank
 
     monkeypatch.setenv(name, "1")
-    assert this_rank() == Rank()
+    refuse_strangers()
     monkeypatch.setenv(name, "4")
+    assert this_rank() == Rank(), "other verbs are asked there too"
     with pytest.raises(SeveralProcessesError, match=f"{name}=4"):
-        this_rank()
+        refuse_strangers()
 
 
 def test_a_full_disk_keeps_what_was_there(drawn_dataset, tmp_path):
