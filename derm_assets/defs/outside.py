@@ -19,7 +19,7 @@ def outside() -> dg.Definitions:
     return dg.Definitions(
         resources={
             "places": places,
-            "store": DataStore(places=places),
+            "store": DataStore.from_environment(places),
             "trainer": trainer_from_environment(),
             "registry": ModelRegistry.from_environment(),
         },
