@@ -30,7 +30,7 @@ help:
 	@echo "make train   TASK=$(TASK): Materialize all of a task, without the UI"
 	@echo "make automate TASK=$(TASK): retrain on new data by itself; DO=off, DO=status"
 	@echo "make serve   all released tasks on 127.0.0.1:3000; TASK=$(TASK): that one alone"
-	@echo "make mlflow  the MLflow UI on 127.0.0.1:5000"
+	@echo "make mlflow  the MLflow UI of the registry that is set, on 127.0.0.1:5000"
 	@echo "make audit | licences | sbom    known vulnerabilities, licences, CycloneDX bills of materials"
 
 # an operator's own dagster.yaml is never overwritten
@@ -86,8 +86,7 @@ serve: install
 	$(PRIVATE) $(BIN)/python -m serving $(if $(filter file,$(origin TASK)),,$(TASK))
 
 mlflow: install
-	$(PRIVATE) registry=$$($(BIN)/python -m derm_ml.places registry) && \
-		$(BIN)/mlflow ui --backend-store-uri "sqlite:///$$registry/mlflow.db" --host 127.0.0.1 --port 5000
+	$(PRIVATE) $(BIN)/python -m derm_assets.mlflow_ui --port 5000
 
 # rewrites the lock from pyproject.toml; it names versions and hashes, never an address
 lock:

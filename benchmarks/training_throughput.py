@@ -29,9 +29,10 @@ from derm_ml.data.prepare import prepare
 from derm_ml.losses.classification import softmax_loss
 from derm_ml.registry import get_task
 from derm_ml.training import classification, classifier_samples, segmentation
+from derm_ml.training.devices import fabric_precision
 from derm_ml.training.ema import MovingAverage
 from derm_ml.training.feeding import LoadSample
-from derm_ml.training.loop import fabric_precision, fit_network
+from derm_ml.training.loop import fit_network
 from derm_ml.training.optimisation import optimizer_for
 from derm_ml.training.settings import (
     ClassifierImage,

@@ -169,12 +169,13 @@ def line(task: Task) -> dg.Definitions:
     def autoencoder(
         context: dg.AssetExecutionContext,
         places: Places,
+        trainer: Trainer,
         registry: ModelRegistry,
     ) -> dg.MaterializeResult:
         """An autoencoder of the same images, with a report: reconstructions, and whether its codes separate classes."""
         data = latest(context.instance, dataset.key)
         recipe = chosen_recipe(AUTOENCODERS, context.op_execution_context.op_config)
-        return steps.autoencode(context, task, recipe, data, places, registry)
+        return steps.autoencode(context, task, recipe, data, places, trainer, registry)
 
     beside = [data_audit, comparison, *([autoencoder] if task.has_embedding else [])]
     extras = [artifact_of_model(artifact) for artifact in task.artifacts]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +29,9 @@ from derm_ml.bundles.bundle import Bundle
 from derm_ml.escape import visible
 from derm_ml.evaluation.report import PAGE
 from derm_ml.evaluation.report import save as save_report
+from derm_ml.jobs import Job
 from derm_ml.model_folder import CARDS, ModelFolder
-from derm_ml.progress import EpochReport, OnEpoch
+from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.promotion.decision import Decision
 from derm_ml.promotion.looks import AUTOMATION, count_look
@@ -56,7 +57,7 @@ def train(
     registry: ModelRegistry,
 ) -> dg.MaterializeResult:
     """Fit a model (or go on with one that was killed), telling Dagster and MLflow of every epoch."""
-    bundle, shown = _fitted(context, task, recipe, data, places, registry, partial(trainer.fit, task, data.path))
+    bundle, shown = _fitted(context, task, recipe, data, places, trainer, registry)
     return dg.MaterializeResult(data_version=dg.DataVersion(bundle.version), metadata=shown)
 
 
@@ -66,17 +67,16 @@ def autoencode(
     recipe: Recipe,
     data: Upstream,
     places: Places,
+    trainer: Trainer,
     registry: ModelRegistry,
 ) -> dg.MaterializeResult:
     """Fit an autoencoder and report what it reconstructs; the codes of all images lie beside its bundle."""
     from derm_ml.data.dataset import Dataset
     from derm_ml.embeddings.autoencoder import AutoencoderPredictor
     from derm_ml.evaluation.autoencoder import report_autoencoder
-    from derm_ml.training.autoencoder import fit_autoencoder
 
-    dataset = Dataset.open(data.path)
-    bundle, shown = _fitted(context, task, recipe, data, places, registry, partial(fit_autoencoder, dataset))
-    report = report_autoencoder(AutoencoderPredictor(bundle.path), dataset, task.title)
+    bundle, shown = _fitted(context, task, recipe, data, places, trainer, registry)
+    report = report_autoencoder(AutoencoderPredictor(bundle.path), Dataset.open(data.path), task.title)
     folder = save_report(report, ModelFolder.holding(bundle.path).report)
     shown |= {"report": link(places, folder / PAGE)}
     shown |= {**numbers(report.numbers), **pictures(report.figures)}
@@ -89,11 +89,10 @@ def _fitted(
     recipe: Recipe,
     data: Upstream,
     places: Places,
+    trainer: Trainer,
     registry: ModelRegistry,
-    fit: Callable[[Any, Path, OnEpoch], Path],
 ) -> tuple[Bundle, dict[str, Any]]:
-    """`fit(recipe, folder, on_epoch)` in the folder of that recipe and data, told to Dagster and MLflow; its bundle
-    and what to show of it."""
+    """Train in the folder of that recipe and data, told to Dagster and MLflow; the bundle and what to show of it."""
     from derm_ml.data.checks import require_usable
     from derm_ml.data.dataset import Dataset
     from derm_ml.figures.charts import training_curves
@@ -118,7 +117,7 @@ def _fitted(
 
     status = "FAILED"
     try:
-        bundle = fit(recipe, model.path, on_epoch)
+        bundle = trainer.fit(context, Job(task.name, recipe, data.path, data.version, model.path), on_epoch)
         status = "FINISHED"
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):  # somebody pressed "Terminate"
         status = "KILLED"

@@ -119,7 +119,9 @@ PREDICTIONS = Format("predictions", 2, "remove the file, and the images are pred
 EMBEDDINGS = Format("embeddings", 1, "remove the file, and it is computed again")
 SIMILAR_IMAGES = Format("similar-images", 3, "make the index again", {2: _one_sentence})  # 1 held names of patients
 PSEUDO_LABELS = Format("pseudo-labels", 1, "run `derm pseudo-label` again")
-CHECKPOINT = Format("checkpoint", 1, "remove it, and training begins anew")
+# 2: a kept network that is the last epoch's own is not written twice
+CHECKPOINT = Format("checkpoint", 2, "remove it, and training begins anew", {1: dict})
+JOB = Format("training-job", 1, "start the training again")
 DELIVERY = Format("delivery", 3, "withdraw the delivery and deliver it again", {1: _without_author, 2: _not_reviewed})
 LEDGER = Format("ledger", 1, "leave the ledger to the version that wrote it")  # a repair would begin a new one
 RELEASE = Format("release", 1, "release the Bento again")

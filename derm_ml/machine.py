@@ -1,4 +1,4 @@
-"""What a machine refuses, as one sentence: room on a disk, a place to write, memory, several processes at once.
+"""What a machine refuses, as one sentence: room on a disk, a place to write, memory.
 
 Libraries say these in many ways (an errno, a text from C++ or Rust, an exception of their own); they are told apart
 here and nowhere else.
@@ -47,8 +47,6 @@ _MEMORY_TEXTS = (
     "out of shared memory",
     "unable to write to file </torch",  # shared memory again: a batch on its way from a worker
 )
-# set by torchrun, MPI and srun in every process they start
-_WORLDS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 class WriteError(DermError, OSError):
@@ -67,10 +65,6 @@ class WriteError(DermError, OSError):
 
 class OutOfMemoryError(DermError, MemoryError):
     """The memory of this machine, or of its GPU, does not hold what was asked; nothing half-made remains."""
-
-
-class SeveralProcessesError(DermError, RuntimeError):
-    """A training was started as several processes, which would all write into one folder."""
 
 
 @contextmanager
@@ -115,14 +109,3 @@ def memory_for(what: str, remedy: str) -> Iterator[None]:
             raise
         of = "GPU" if "CUDA" in str(error) else "machine"
         raise OutOfMemoryError(f"the memory of this {of} does not suffice for {what}: {remedy}") from error
-
-
-def refuse_several_processes() -> None:
-    """Raise `SeveralProcessesError` if this process is one of several that a launcher started together."""
-    for name in _WORLDS:
-        size = os.environ.get(name, "")
-        if size.isdecimal() and int(size) > 1:
-            raise SeveralProcessesError(
-                f"{name}={size}: training uses one process and one device, and {size} would write into the same "
-                "folder; run the command once, without torchrun, mpirun or srun"
-            )

@@ -41,7 +41,7 @@ class ModelFolder:
 
         The same recipe on the same data is the same folder, so a fit that was killed is resumed by fitting again.
         """
-        identity = json.dumps([recipe.name, recipe.flat(), dataset_md5], sort_keys=True)
+        identity = json.dumps([recipe.name, recipe.identity(), dataset_md5], sort_keys=True)
         return cls(models / f"{recipe.name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}")
 
     @classmethod

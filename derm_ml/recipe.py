@@ -46,6 +46,10 @@ class Recipe(Settings):
     # settings that earlier versions had: name → (the value every recipe gave it, what happens now).
     # A card that holds that value is read; any other value is refused with the sentence.
     removed: ClassVar[Removed] = {}
+    # settings that say where a model is trained, not which: another number of devices goes on with the same model
+    placement: ClassVar[frozenset[str]] = frozenset()
+    # settings that came later: name → the value at which a model is the one it was before there was the setting
+    later: ClassVar[Mapping[str, Any]] = {}
 
     seed: int = Field(default=0, ge=0, description="everything random is derived from it")
 
@@ -107,8 +111,13 @@ class Recipe(Settings):
         return alone | {name: f"{of}.{name}" for of, group in groups.items() for name in type(group).model_fields}
 
     def flat(self) -> dict[str, Any]:
-        """Every setting by its own name, the values as JSON holds them: what names a model, whatever the groups."""
+        """Every setting by its own name, the values as JSON holds them, whatever the groups."""
         return leaves(self.model_dump(mode="json"))
+
+    def identity(self) -> dict[str, Any]:
+        """What of `flat` names a model: the same wherever it is trained."""
+        silent = self.placement | {name for name, value in self.later.items() if self.flat()[name] == value}
+        return {name: value for name, value in self.flat().items() if name not in silent}
 
     def but(self, **values: Any) -> Self:
         """The recipe with some settings, given by their own names, replaced."""
@@ -120,9 +129,9 @@ class Recipe(Settings):
         return {name: (own[name], value) for name, value in here.items() if value != own[name]}
 
     def holds(self, stored: Mapping[str, Any]) -> bool:
-        """Whether the values a card holds, with groups or without, are this recipe's."""
+        """Whether the values a card holds, with groups or without, are this recipe's, wherever it was trained."""
         try:
-            return type(self).model_validate(dict(stored)) == self
+            return type(self).model_validate(dict(stored)).identity() == self.identity()
         except ValidationError:
             return False
 

@@ -42,8 +42,9 @@ from derm_ml.asking.answers import Envelope
 from derm_ml.asking.kinds import Asking
 from derm_ml.asking.options import ABSTAINED, ANSWER
 from derm_ml.asking.replay import Upload, image_uploads, numbers_of
-from derm_ml.machine import memory_for, refuse_several_processes
+from derm_ml.machine import memory_for
 from derm_ml.progress import OnEpoch, silent
+from derm_ml.ranks import refuse_several_processes, refuse_strangers
 from derm_ml.recipe import Recipe, Settings, recipe_with
 from derm_ml.records import SPLITS, DataError, Reading
 from derm_ml.sentences import WrongValue, unknown
@@ -264,9 +265,13 @@ class Task:
     def fit(self, dataset: Dataset, recipe: Recipe, out: Path, on_epoch: OnEpoch = silent) -> Path:
         """Train (or resume) in `out` and return the path of the finished bundle.
 
-        Raises `SeveralProcessesError` in one of several processes a launcher started: they would share `out`.
+        As one of several processes that train together (`ranks.py`) only the first writes, and the others may return
+        before the bundle is there. Raises `SeveralProcessesError` where the recipe trains no network: they would all
+        write into `out`.
         """
-        refuse_several_processes()
+        refuse_strangers()
+        if "hardware" not in recipe.groups():
+            refuse_several_processes(f"{self.name} with the recipe {recipe.name}")
         with memory_for(f"fitting {self.name}", "end other programs, or choose a smaller recipe and run it again"):
             return self._module("train").fit(dataset, recipe, out, on_epoch)
 

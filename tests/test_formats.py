@@ -38,6 +38,7 @@ from derm_ml.evaluation.record import Evaluation
 from derm_ml.files import sha256
 from derm_ml.formats import FORMATS, VERSION, Format
 from derm_ml.images.decode import INGEST_FORMATS, decode
+from derm_ml.jobs import Job
 from derm_ml.predictions.kept import About, read_kept
 from derm_ml.promotion.ledger import Ledger, standing
 from derm_ml.promotion.policy import Policy
@@ -170,6 +171,7 @@ FILES: Mapping[str, File] = {
         f"answered/{TASK}/2026-03-01-0a1b2c3d.jsonl", lambda root: records_below(root / "answered"),
         stated_in_last_line,
     ),
+    "training-job": File("job.json", lambda root: Job.read(root / "job.json")),
     "card-statement": File("card.yaml", lambda root: Statement.of(get_task(TASK)), stated_in_yaml),
     "card": File(
         f"{MODEL}/cards/model_card.json", lambda root: FORMATS["card"].read(

@@ -25,7 +25,7 @@ def test_a_fit_that_was_begun_by_an_older_version_is_found_again(tmp_path):
     class Recipe:
         name = "strong"
 
-        def flat(self) -> dict[str, object]:
+        def identity(self) -> dict[str, object]:
             return {"seed": 0, "epochs": 3, "mode": "json"}
 
     assert ModelFolder.of(tmp_path, Recipe(), "abc.dir").path == tmp_path / "strong-f675ee9e79"

@@ -100,7 +100,8 @@ def test_every_setting_is_changed_by_a_recipe_or_named_with_its_use():
         plain = base().flat()
         changed |= {name for name, value in recipe().flat().items() if value != plain[name]}
     with_a_use = {
-        "seed", "workers", "precision",  # of the run and its machine
+        "seed", "workers", "precision", "accelerator", "devices", "nodes", "strategy", "accumulate",
+            "compile",  # of the run and its machines: docs/scaling.md
         "contrast", "labelled_share", "pseudo_labels", "extra_weight",  # docs/results.md
         "face_weights", "landmark_weights", "recognition_weights",  # README: files somebody has
     }  # fmt: skip

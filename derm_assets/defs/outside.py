@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import dagster as dg
 
+from derm_assets.executing import executor_from_environment
 from derm_assets.notices import notices_sensor
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
-from derm_assets.resources.trainer import Trainer
+from derm_assets.resources.trainer import trainer_from_environment
 
 
 @dg.definitions
@@ -18,13 +19,12 @@ def outside() -> dg.Definitions:
     return dg.Definitions(
         resources={
             "places": places,
-            "store": DataStore(places=places),
-            "trainer": Trainer(),
+            "store": DataStore.from_environment(places),
+            "trainer": trainer_from_environment(),
             "registry": ModelRegistry.from_environment(),
         },
         sensors=[killed_trainings, notices_sensor()],
-        # one process a run: a process a step costs some 8 s of start each, and a line is straight anyway
-        executor=dg.in_process_executor,
+        executor=executor_from_environment(),
     )
 
 

@@ -1,6 +1,6 @@
 """The only place that knows DVC: it prepares a dataset and names its version.
 
-    store.prepare(task) → Prepared(path, md5)        `dvc repro prepare@<task>`
+    store.prepare(task) → Prepared(path, md5)        `dvc repro prepare@<task>`, and `dvc push` where a remote is set
 
 The DVC project is the folder `DERM_DATA` lies in, by default this repository. Another one is given its own
 dvc.yaml and params.yaml on first use and is not tracked by git.
@@ -8,6 +8,7 @@ dvc.yaml and params.yaml on first use and is not tracked by git.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -25,11 +26,13 @@ from pydantic import ValidationError
 from derm_assets.resources.places import Places
 from derm_ml import DermError
 from derm_ml.files import replacing_file
-from derm_ml.places import DEFAULTS, PROJECT, VARIABLES, python_path
+from derm_ml.places import DEFAULTS, DVC_REMOTE, PROJECT, VARIABLES, python_path
 from derm_ml.task import PrepareSettings, Task
 
 # what DVC says when another process holds its lock (dvc/lock.py) or is using the same paths (dvc/rwlock.py)
 _LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
+_REMOTE = "derm"  # what DVC calls the remote of the setting
+_NAMED = 5  # objects that an error names
 _SHOWN = 25  # last lines of DVC's output that an error repeats: the reason stands at the end
 
 
@@ -50,6 +53,12 @@ class DataStore(dg.ConfigurableResource):
 
     places: Places
     patience: int = 600  # seconds to wait for another DVC process; preparing a large set takes minutes
+    remote: str = ""  # an address DVC knows, where prepared data are pushed and pulled from; empty: none
+
+    @classmethod
+    def from_environment(cls, places: Places) -> DataStore:
+        """The store of those folders, with the remote the environment names."""
+        return cls(places=places, remote=os.environ.get(DVC_REMOTE, "").strip())
 
     @property
     def root(self) -> Path:
@@ -84,6 +93,7 @@ class DataStore(dg.ConfigurableResource):
             raise DataStoreError(f"{self.places.raw(task)} does not exist: put the images there as downloaded")
         self._restore(task)
         self._repro(task, say)
+        self._push(task, say)
         md5 = self._locked_md5(task)
         return Prepared(self._freeze(task, md5), md5)
 
@@ -105,19 +115,65 @@ class DataStore(dg.ConfigurableResource):
             shutil.copyfile(PROJECT / "params.yaml", root / "params.yaml")
         if not (root / ".dvc").is_dir():
             self._dvc("init", "--no-scm", "--quiet")
+        if self.remote:
+            self._name_remote()
+
+    def _name_remote(self) -> None:
+        """Let DVC know the remote of the setting, whose objects it compares with their md5 as they come."""
+        known = self.root / ".dvc" / "config.local"
+        text = known.read_text(encoding="utf-8") if known.exists() else ""
+        if f"url = {self.remote}\n" in text and "verify = true\n" in text:
+            return
+        for arguments in (
+            ("remote", "add", "--local", "--force", "--default", _REMOTE, self.remote),
+            ("remote", "modify", "--local", _REMOTE, "verify", "true"),
+        ):
+            status, said = self._dvc(*arguments)
+            if status != 0:
+                raise DataStoreError(f"DVC does not take {DVC_REMOTE}={self.remote}:\n{said}")
+
+    def _push(self, task: Task, say: Callable[[str], None]) -> None:
+        """Send what was prepared to the remote, where there is one."""
+        if not self.remote:
+            return
+        status, said = self._dvc("push", f"prepare@{task.name}", say=say)
+        if status != 0:
+            raise DataStoreError(
+                f"{self.places.prepared(task)} is prepared, but DVC could not push it to {self.remote}: see that it "
+                f"can be reached and written, then run this again\n{said}"
+            )
 
     def _restore(self, task: Task) -> None:
-        """Let DVC put back a prepared folder that was removed: when data arrive, its splits are kept."""
+        """Let DVC put back a prepared folder that is not here: when data arrive, its splits are kept."""
         lock = self.root / "dvc.lock"
         prepared = self.places.prepared(task)
         if prepared.exists() or not lock.exists() or f"prepare@{task.name}:" not in lock.read_text(encoding="utf-8"):
             return
-        status, said = self._dvc("checkout", f"prepare@{task.name}")
+        status, said = self._dvc("pull" if self.remote else "checkout", f"prepare@{task.name}")
+        if status != 0 and self.remote:
+            raise DataStoreError(
+                f"{prepared} is not here and cannot be fetched from {self.remote}, so its splits cannot be kept: "
+                f"{self._not_here(task)}remove what is damaged there and run `dvc push` on the machine that prepared "
+                f"it, or remove {lock} to deal all splits anew\n{said}"
+            )
         if status != 0:
             raise DataStoreError(
                 f"{prepared} is gone and DVC cannot put it back, so its splits cannot be kept: run `dvc pull`, or "
                 f"remove {lock} to create new splits\n{said}"
             )
+
+    def _not_here(self, task: Task) -> str:
+        """Which objects of the locked version did not arrive whole, where its list did."""
+        md5 = self._locked_md5(task)
+        cache = self.root / ".dvc" / "cache" / "files" / "md5"
+        listed = cache / md5[:2] / md5[2:]
+        if not listed.exists():
+            return f"{md5} is missing or damaged; "
+        parts = json.loads(listed.read_text(encoding="utf-8"))
+        gone = [part for part in parts if not (cache / part["md5"][:2] / part["md5"][2:]).exists()]
+        named = ", ".join(f"{part['md5']} ({part['relpath']})" for part in gone[:_NAMED])
+        more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
+        return f"{named}{more} missing or damaged; " if gone else ""
 
     def _repro(self, task: Task, say: Callable[[str], None]) -> None:
         deadline = time.monotonic() + self.patience

@@ -30,6 +30,8 @@ _REASONS = {
     "is malformed": ("its file is damaged", "put a backup in its place"),
     "API request to": ("no server answers there", "start it, or correct MLFLOW_TRACKING_URI"),
     "onnection refused": ("no database answers there", "start it, or correct MLFLOW_TRACKING_URI"),
+    "No module named 'boto3'": ("the client of S3 is not installed", "pip install 'derm-platform[s3]'"),
+    "No module named 'psycopg2'": ("the driver of Postgres is not installed", "pip install 'derm-platform[postgres]'"),
     "No module named": ("the driver of that database is not installed", "install it, or correct MLFLOW_TRACKING_URI"),
     "Permission denied": ("this user may not write its files", "give the user that right"),
     "out-of-date database schema": ("its tables are of an earlier MLflow", "run `mlflow db upgrade` on it"),

@@ -13,7 +13,9 @@ from pydantic import PrivateAttr
 
 from derm_assets.resources.mlflow_client import RegistryError, reachable_client
 from derm_assets.resources.places import Places
+from derm_ml.addresses import database_url
 from derm_ml.machine import writing
+from derm_ml.places import ARTIFACTS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,13 +26,15 @@ class MlflowConnection(dg.ConfigurableResource):
 
     places: Places
     tracking_uri: str = ""  # empty: sqlite below DERM_HOME
+    artifacts: str = ""  # where files lie beside a database: `s3://bucket/folder`; empty: below DERM_HOME
     ui: str = "http://127.0.0.1:5000"  # where `mlflow ui` shows a local database
     _opened: Any = PrivateAttr(default=None)
 
     @classmethod
     def from_environment(cls) -> Self:
         """The registry the environment names."""
-        return cls(places=Places.from_environment(), tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""))
+        uri = database_url(os.environ.get("MLFLOW_TRACKING_URI", "").strip())
+        return cls(places=Places.from_environment(), tracking_uri=uri, artifacts=os.environ.get(ARTIFACTS, "").strip())
 
     @property
     def begun(self) -> bool:
@@ -67,17 +71,23 @@ class MlflowConnection(dg.ConfigurableResource):
             folder = self._database.parent
             with writing(folder, making=True):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._opened = reachable_client(self._uri, self._where)
+            self._opened = reachable_client(self.uri, self._where)
         return self._opened
 
     @property
     def _where(self) -> str:
         """The registry in words: its file or its address, without the password that may stand in it."""
-        return re.sub(r"//[^/@]*@", "//", self._uri).removeprefix("sqlite:///")
+        return re.sub(r"//[^/@]*@", "//", self.uri).removeprefix("sqlite:///")
 
     @property
-    def _uri(self) -> str:
+    def uri(self) -> str:
+        """The registry's address as MLflow takes it; a password may stand in it."""
         return self.tracking_uri or f"sqlite:///{self._database}"
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the registry is an MLflow server rather than a database this program opens itself."""
+        return self.uri.startswith("http")
 
     @property
     def _database(self) -> Path:
@@ -86,4 +96,4 @@ class MlflowConnection(dg.ConfigurableResource):
 
     @property
     def _ui(self) -> str:
-        return self._uri.rstrip("/") if self._uri.startswith("http") else self.ui
+        return self.uri.rstrip("/") if self.is_server else self.ui

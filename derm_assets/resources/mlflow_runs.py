@@ -133,10 +133,9 @@ class MlflowRuns(MlflowConnection):
         found = self.client.get_experiment_by_name(task.name)
         if found:
             return found.experiment_id
-        # a server decides itself where artifacts lie; a database of our own keeps them beside itself
-        beside = (self.places.here.registry.resolve() / "artifacts" / task.name).as_uri()
-        try:
-            return self.client.create_experiment(task.name, None if self._uri.startswith("http") else beside)
+        root = self.artifacts.rstrip("/") or (self.places.here.registry.resolve() / "artifacts").as_uri()
+        try:  # a server decides itself where artifacts lie
+            return self.client.create_experiment(task.name, None if self.is_server else f"{root}/{task.name}")
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was first
                 raise

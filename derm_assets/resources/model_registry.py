@@ -7,7 +7,8 @@
 
 A bundle is stored as the files it is, beside an `MLmodel` by which MLflow itself can run it (version_page.py); there is
 no pickle, and whoever fetches one verifies its sha256.
-sqlite below `DERM_HOME` by default; `MLFLOW_TRACKING_URI` names a server or a Postgres database instead.
+sqlite below `DERM_HOME` by default; `MLFLOW_TRACKING_URI` names a server or a Postgres database instead. A server
+decides itself where files lie; beside a database `DERM_ARTIFACTS` does.
 """
 
 from __future__ import annotations
@@ -213,7 +214,7 @@ class ModelRegistry(MlflowRuns):
 
     @property
     def _files(self) -> StoredFiles:
-        return StoredFiles(self.client, self.places)
+        return StoredFiles(self.client, self.places, self._where, self.is_server)
 
 
 def open_registry() -> Promotions:

@@ -16,6 +16,7 @@ from derm_assets.resources.version_page import write_flavour
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.evaluation.record import SUMMARY
 from derm_ml.files import replacing_folder, sha256
+from derm_ml.places import ARTIFACTS
 from derm_ml.promotion import ModelVersion
 from derm_ml.registry import get_task
 
@@ -30,6 +31,8 @@ class StoredFiles:
 
     client: MlflowClient
     places: Places
+    where: str  # the registry in words
+    is_server: bool
 
     def readable(self, stored: StoredVersion) -> ModelVersion:
         """A stored version with the bytes its tags name. Tags are no paths: the folders follow from the hashes."""
@@ -55,7 +58,10 @@ class StoredFiles:
         stored = self._stored_folder(run_id, folder)
         if stored is not None:
             if not stored.is_dir():
-                raise RegistryError(f"{stored} is gone: the registry names bytes that do not exist any more")
+                raise RegistryError(
+                    f"{stored} is not on this machine: its bytes are gone, or were registered on another one, which "
+                    f"needs an MLflow server or {ARTIFACTS}=s3://… to share them"
+                )
             return stored
         fetched = self.places.here.fetched(run_id) / folder
         if not fetched.exists():
@@ -69,6 +75,11 @@ class StoredFiles:
     def _stored_folder(self, run_id: str, folder: str) -> Path | None:
         """Where a folder of a run lies on this machine, below the run's own artifacts; None if a server keeps it."""
         place = urlparse(self.client.get_run(run_id).info.artifact_uri)
+        if place.scheme == "mlflow-artifacts" and not self.is_server:
+            raise RegistryError(
+                f"the files of run {run_id} were stored through an MLflow server, and {self.where} is its database "
+                "alone: let MLFLOW_TRACKING_URI name the server"
+            )
         if place.scheme != "file":
             return None
         root = Path(url2pathname(str(place.path))).resolve()

@@ -42,8 +42,9 @@ from derm_ml.cli import (
     status,
     train,
 )
-from derm_ml.cli.terminal import notes, print_line
+from derm_ml.cli.terminal import notes, out_console, print_line
 from derm_ml.entrance import enter
+from derm_ml.ranks import end_with_starter, this_rank, told_starter
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 VERBS = (
@@ -88,13 +89,16 @@ def main() -> None:
         sys.exit(2)  # no verb was named
     try:
         enter()
+        end_with_starter()
+        notes.quiet = out_console.quiet = not this_rank().leads
         code = app(prog_name="derm", standalone_mode=False)
     except typer.TyperException as error:  # a wrong option or argument
         verb = next((f" {word}" for word in sys.argv[1:2] if word in _NAMES), "")
         _say(f"{error.format_message().rstrip('.')}; `derm{verb} --help` lists what there is")
         sys.exit(2)
     except DermError as error:
-        _say(str(error))
+        if not told_starter(error):
+            _say(str(error))
         sys.exit(2)
     if code == INTERRUPTED:
         _say("interrupted; what was answered or finished before stands")
@@ -102,4 +106,5 @@ def main() -> None:
 
 
 def _say(sentence: str) -> None:
+    notes.quiet = False  # an error is said by whichever process has it
     notes.print(f"derm: {sentence}", style="red", soft_wrap=True, markup=False, highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,8 +25,10 @@ from derm_ml.evaluation.report import PAGE
 from derm_ml.evaluation.report import save as save_report
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
+from derm_ml.ranks import this_rank
 from derm_ml.recipe import Recipe, recipe_with
 from derm_ml.sentences import WrongValue, unknown
+from derm_ml.training.launcher import devices_to_start, train_on
 
 if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
@@ -43,15 +46,27 @@ def fit(
 
     task, places = task_of(task_name), installation()
     chosen = recipe_of(task, recipe, values)
+    if _trained_by_others(chosen):
+        return
     dataset = dataset_of(task, data)
     if not print_rules(task, dataset):
         raise DermError("a blocking data check fails: nothing is trained on these data")
     folder = ModelFolder(out) if out else ModelFolder.of(places.models(task.name), chosen, dataset.md5)
     _refuse_another(folder, chosen, dataset)
-    freeze(dataset.path, places.version(task.name, dataset.md5))
+    if this_rank().leads:
+        freeze(dataset.path, places.version(task.name, dataset.md5))
     notes.print(f"recipe {chosen.name} → {folder.path}")
     task.fit(dataset, chosen, folder.path, say_epoch)
-    print_result(folder.path)
+    if this_rank().leads:
+        print_result(folder.path)
+
+
+def _trained_by_others(recipe: Recipe) -> bool:
+    """Start this command once for each device of the recipe, and wait; False where this process trains itself."""
+    devices = devices_to_start(recipe)
+    if devices:
+        train_on(devices, [sys.executable, "-m", "derm_ml.cli", *sys.argv[1:]])
+    return bool(devices)
 
 
 def _refuse_another(folder: ModelFolder, recipe: Recipe, dataset: Dataset) -> None:
@@ -94,12 +109,16 @@ def autoencode(
     if recipe not in AUTOENCODERS:
         raise WrongValue(unknown("autoencoder", recipe, AUTOENCODERS, "there are"))
     chosen = recipe_with(AUTOENCODERS[recipe], values_of(values))
+    if _trained_by_others(chosen):
+        return
     other = bundle_named(against) if against else None
     compared = Classifier(model_of(task.name, other)) if other else None
     folder = ModelFolder(out) if out else ModelFolder.of(places.models(task.name), chosen, dataset.md5)
     _refuse_another(folder, chosen, dataset)
     notes.print(f"recipe {chosen.name} → {folder.path}")
     bundle = fit_autoencoder(dataset, chosen, folder.path, say_epoch)
+    if not this_rank().leads:
+        return
     with notes.status("measuring reconstructions and codes"):
         classifier = table_of(compared, dataset, ModelFolder.holding(other)) if compared and other else None
         report = report_autoencoder(AutoencoderPredictor(bundle), dataset, task.title, classifier)

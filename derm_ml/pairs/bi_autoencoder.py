@@ -27,6 +27,7 @@ from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.pairs.settings import BiAutoencoderObjective, BiAutoencoderRecipe
 from derm_ml.pairs.training import seal_pairs
 from derm_ml.progress import OnEpoch
+from derm_ml.ranks import this_rank
 from derm_ml.records import DataError
 from derm_ml.training.export import export_registration
 from derm_ml.training.loop import fit_network
@@ -47,7 +48,7 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
     photos, validation = (_photos(dataset, split, side) for split in ("train", "validation"))
     if not photos or not validation:
         raise DataError(f"{dataset.path}: {recipe.name} needs training and validation photos")
-    identity = json.dumps([recipe.name, recipe.flat(), dataset.md5], sort_keys=True)
+    identity = json.dumps([recipe.name, recipe.identity(), dataset.md5], sort_keys=True)
     fitted = fit_network(
         network,
         training_pairs(photos, side),
@@ -60,6 +61,8 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
         identity,
         on_epoch,
     )
+    if not this_rank().leads:
+        return model.bundle  # which the first process writes
     write_json(model.history, [asdict(report) for report in fitted.history])
     network.load_state_dict(fitted.state)
     with writing_bundle(model.bundle) as folder:
@@ -101,7 +104,10 @@ def _floats(photos: Tensor) -> Tensor:
 def _validation(
     photos: Sequence[Sequence[np.ndarray]], recipe: BiAutoencoderRecipe
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """The three terms, and `aligned`: by how much the photos' mean misalignment falls, 0 untrained, 1 at best."""
+    """The three terms, and `aligned`: by how much the photos' mean misalignment falls, 0 untrained, 1 at best.
+
+    At most 200 pairs, so each of several processes looks at all of them.
+    """
     load = training_pairs([visits[:1] for visits in photos], recipe.network.side)
     drawn = [load(k, derived(recipe.seed, "validation", k)) for k in range(min(200, 3 * len(photos)))]
     parts = [torch.from_numpy(np.stack([d[k] for d in drawn])) for k in range(3)]

@@ -27,6 +27,7 @@ from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.pairs.registration.register import WORK_SIDE, Registrar
 from derm_ml.pairs.settings import Faces, PairRecipe, Version
 from derm_ml.progress import EpochReport, OnEpoch
+from derm_ml.ranks import refuse_several_processes
 from derm_ml.training.code_version import git_commit
 
 
@@ -47,6 +48,7 @@ def fit_classical(dataset: Dataset, recipe: PairRecipe, out: Path, on_epoch: OnE
 
     Raises `FaceModelError` if a face model's file is missing, `DataError` if the pairs hold too little.
     """
+    refuse_several_processes(recipe.name)
     model = ModelFolder(out)
     if model.finished:
         return model.bundle

@@ -26,9 +26,11 @@ from derm_ml.losses.reconstruction import reconstruction_loss, structural_simila
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.autoencoder import Autoencoder, autoencoder
 from derm_ml.progress import OnEpoch
+from derm_ml.ranks import this_rank
 from derm_ml.records import DataError
 from derm_ml.training.autoencoder_recipes import AutoencoderImage, AutoencoderRecipe
 from derm_ml.training.code_version import git_commit
+from derm_ml.training.devices import gathered, own_share
 from derm_ml.training.export import export_graph
 from derm_ml.training.feeding import LoadSample
 from derm_ml.training.loop import fit_network
@@ -62,9 +64,11 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
         "psnr",
         recipe,
         out,
-        json.dumps([recipe.name, recipe.flat(), dataset.md5], sort_keys=True),
+        json.dumps([recipe.name, recipe.identity(), dataset.md5], sort_keys=True),
         on_epoch,
     )
+    if not this_rank().leads:
+        return model.bundle  # which the first process writes
     write_json(model.history, [asdict(report) for report in fitted.history])
     network.load_state_dict(fitted.state)
     card = BundleCard(
@@ -130,19 +134,21 @@ def _validation(
     dataset: Dataset, rows: pd.DataFrame, recipe: AutoencoderRecipe
 ) -> Callable[[nn.Module], dict[str, float]]:
     """PSNR (mean over images, dB) and SSIM on the validation images, kept as uint8 squares."""
-    squares = [
-        to_square(dataset.image(row), recipe.image.side, recipe.image.squaring) for row in rows.to_dict("records")
-    ]
+    mine = rows.iloc[own_share(len(rows))].to_dict("records")
+    squares = [to_square(dataset.image(row), recipe.image.side, recipe.image.squaring) for row in mine]
     images = torch.from_numpy(np.stack(squares))
 
     def validate(network: nn.Module) -> dict[str, float]:
         device = next(network.parameters()).device
-        noise, likeness = [], []
+        parts = []  # PSNR and SSIM of each image
         for some in images.split(recipe.optimiser.batch_size):
             wanted = as_target(some.to(device))
             found = network(some.to(device)).float()
-            noise.append(-10 * torch.log10((found - wanted).square().mean(dim=(1, 2, 3))).cpu())
-            likeness.append(structural_similarity(found, wanted).item() * len(some))
-        return {"psnr": torch.cat(noise).mean().item(), "ssim": sum(likeness) / len(images)}
+            noise = -10 * torch.log10((found - wanted).square().mean(dim=(1, 2, 3)))
+            pairs = zip(found.split(1), wanted.split(1), strict=True)
+            likeness = torch.stack([structural_similarity(*pair) for pair in pairs])
+            parts.append(torch.stack([noise, likeness], dim=1).cpu())
+        psnr, ssim = gathered(torch.cat(parts), len(rows)).double().mean(dim=0).tolist()
+        return {"psnr": psnr, "ssim": ssim}
 
     return validate

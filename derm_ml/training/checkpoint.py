@@ -1,6 +1,7 @@
 """One checkpoint is one .safetensors file: tensors as tensors, the rest as JSON in its header. No pickle.
 
     save_checkpoint(path, state)      at the end of an epoch: temporary file, sync, rename
+    with CheckpointWriter(path) as writer: writer.save(state)      the same beside the training, one at a time
     load_checkpoint(path, identity)   the state of the last epoch, or of the one before if that file is damaged
 
 The header holds the sha256 of everything else, so a byte that changed on the disk is noticed. The checkpoint before
@@ -13,6 +14,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,50 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises `WriteError` where there is no room; both checkpoints are then as they were.
     """
+    _write(path, *_snapshot(state))
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of one training while it goes on: at most one is on its way to the disk.
+
+    What `save` was given may change at once: it is copied first. A checkpoint that could not be written raises its
+    `WriteError` at the next `save`, or at the end of the block.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Begin to write, after the one before is on the disk."""
+        snapshot = _snapshot(state)
+        self._wait()
+        self._writing = self._thread.submit(_write, self.path, *snapshot)
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._thread.shutdown()
+        if error is None:
+            self._wait()
+        elif self._writing and (unwritten := self._writing.exception()):
+            _log.warning("%s", unwritten)  # beside the error that ends the training
+
+
+def _snapshot(state: dict[str, Any]) -> tuple[str, dict[str, torch.Tensor]]:
+    """The state as JSON and copies of its tensors on the CPU."""
     tensors: dict[str, torch.Tensor] = {}
-    tree = json.dumps(_take_tensors(state, "", tensors), allow_nan=False)
+    return json.dumps(_take_tensors(state, "", tensors), allow_nan=False), tensors
+
+
+def _write(path: Path, tree: str, tensors: dict[str, torch.Tensor]) -> None:
     version = str(formats.CHECKPOINT.version)
     with replacing_file(path) as temporary:
         save_file(
@@ -121,7 +165,7 @@ def _digest(version: str, tree: str, tensors: Mapping[str, torch.Tensor]) -> str
 
 def _take_tensors(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
-        tensors[name] = value.detach().cpu().contiguous().clone()
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return TENSOR
     if isinstance(value, dict):  # keys of optimizer states are integers: JSON has only strings
         return {f"{type(k).__name__[0]}{k}": _take_tensors(v, f"{name}/{k}", tensors) for k, v in value.items()}

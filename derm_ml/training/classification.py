@@ -26,6 +26,7 @@ from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.predictions.classifier import keep, predict_rows
 from derm_ml.progress import OnEpoch
+from derm_ml.ranks import this_rank
 from derm_ml.sentences import WrongValue
 from derm_ml.training.classifier_calibration import ValidationLogits, calibrated_card
 from derm_ml.training.classifier_samples import Selected, Targets, balance, preprocessing, select, training_samples
@@ -70,6 +71,8 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
         return model.bundle
     selected = select(dataset, recipe, aim.training_targets)
     trained = train_networks(dataset, selected, recipe, aim, out, on_epoch)
+    if not this_rank().leads:
+        return model.bundle  # which the first process writes
     write_json(model.history, [asdict(report) for report in trained.history])
     with writing_bundle(model.bundle) as folder:
         seal_trained(dataset, selected, recipe, aim, trained, folder)
@@ -88,7 +91,11 @@ def train_networks(
     taught = selected.given.source if selected.given else ""
 
     def fit(network: ClassifierNetwork, settings: ClassifierRecipe, folder: Path, tell: OnEpoch) -> Fitted:
-        identity = [settings.name, settings.flat(), dataset.md5, taught]
+        identity = [settings.name, settings.identity(), dataset.md5, taught]
+
+        def freeze(epoch: int) -> None:
+            network.freeze_features(epoch < settings.head.frozen_epochs)
+
         return fit_network(
             network,
             training_samples(dataset, selected.rows, settings.image, settings.patient, selected.targets),
@@ -101,7 +108,7 @@ def train_networks(
             json.dumps(identity, sort_keys=True),
             tell,
             draws,
-            before_epoch=lambda epoch: network.freeze_features(epoch < settings.head.frozen_epochs),
+            before_epoch=freeze if settings.head.frozen_epochs else None,
         )
 
     return fit_members(lambda settings: build_classifier(settings, len(dataset.labels)), fit, recipe, out, on_epoch)

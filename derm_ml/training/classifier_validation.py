@@ -20,6 +20,7 @@ from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.metrics.intervals import estimate
 from derm_ml.sentences import WrongValue
 from derm_ml.training.classifier_samples import preprocessing
+from derm_ml.training.devices import gathered, own_share
 from derm_ml.training.feeding import in_order
 from derm_ml.training.settings import ClassifierObjective, ClassifierRecipe
 
@@ -51,10 +52,10 @@ def validation(
     def validate(network: nn.Module) -> dict[str, float]:
         device = next(network.parameters()).device
         parts = []
-        for images, facts in in_order(load, len(rows), recipe.optimiser.batch_size):
+        for images, facts in in_order(load, own_share(len(rows)), recipe.optimiser.batch_size):
             extra = facts.to(device) if told else None
             parts.append(network(images.to(device), extra).float().cpu())
-        logits = torch.cat(parts)
+        logits = gathered(torch.cat(parts), len(rows))
         if not logits.isfinite().all():  # nothing can be ranked: the loop stops at it
             return {"loss": math.nan}
         scores = (logits.softmax(1) if head == "softmax" else logits.sigmoid()).numpy()

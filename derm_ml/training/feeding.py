@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from derm_ml.ranks import this_rank
 from derm_ml.training.seeding import derived, generator
 
 # (index, seed) → arrays of one sample, e.g. (image uint8, target float32, attributes float32). An instance of a class
@@ -23,22 +24,32 @@ LoadSample = Callable[[int, int], tuple[np.ndarray, ...]]
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index) in the order of that epoch; with several devices, each takes its share.
+    """Yields (epoch, index) in the order of that epoch; with several devices, each takes its share of every batch.
 
     `weights` (N,) ≥ 0 or None: with weights, indices are drawn with replacement in proportion to them.
+    `parts`: how many equal parts each device's share of a batch is worked through in.
     The incomplete last batch is dropped: batch normalisation on a few images is noise.
     """
 
     def __init__(
-        self, n: int, batch: int, seed: int, weights: Sequence[float] | None = None, rank: int = 0, world: int = 1
+        self,
+        n: int,
+        batch: int,
+        seed: int,
+        weights: Sequence[float] | None = None,
+        rank: int = 0,
+        world: int = 1,
+        parts: int = 1,
     ):
-        self.n, self.batch, self.seed, self.rank, self.world = n, min(batch, n), seed, rank, world
+        pieces = world * parts
+        self.n, self.batch, self.seed, self.rank, self.world = n, min(batch, n - n % pieces), seed, rank, world
+        self.part = self.batch // pieces  # images a device sees at once
         self.probabilities = None if weights is None else np.asarray(weights, float) / np.sum(weights)
         self.epoch = 0
 
     def order(self, epoch: int) -> np.ndarray:
         rng = generator(self.seed, "order", epoch)
-        full = self.n - self.n % self.batch
+        full = self.n - self.n % self.batch if self.batch else 0
         if self.probabilities is None:
             return rng.permutation(self.n)[:full]
         return rng.choice(self.n, size=full, p=self.probabilities)
@@ -48,7 +59,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             yield self.epoch, int(index)
 
     def __len__(self) -> int:
-        return (self.n - self.n % self.batch) // self.world
+        return (self.n - self.n % self.batch) // self.world if self.batch else 0
 
 
 class _Samples(Dataset):
@@ -63,11 +74,14 @@ class _Samples(Dataset):
 def training_loader(
     load: LoadSample, sampler: EpochSampler, seed: int, workers: int, pin_memory: bool = False
 ) -> DataLoader:
-    """Batches of one epoch after another; set `sampler.epoch` before each pass."""
+    """Batches of one epoch after another; set `sampler.epoch` before each pass.
+
+    `workers`: how many processes of its own prepare them, -1: as many as this process may have.
+    """
     count = available_workers(workers)
     return DataLoader(
         _Samples(load, seed),
-        batch_size=max(1, sampler.batch // sampler.world),
+        batch_size=max(1, sampler.part),
         sampler=sampler,
         num_workers=count,
         drop_last=True,
@@ -78,12 +92,15 @@ def training_loader(
     )
 
 
-def in_order(load: Callable[[int], tuple[np.ndarray, ...]], n: int, batch: int) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Samples 0 … n - 1 in batches, what validation sees: prepared in threads, two batches ahead, never all at once."""
+def in_order(
+    load: Callable[[int], tuple[np.ndarray, ...]], indexes: Sequence[int], batch: int
+) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Samples of those indexes in batches, what validation sees: prepared in threads, two batches ahead, never all at
+    once."""
     with ThreadPoolExecutor(max(1, available_workers(-1))) as pool:
         waiting: deque[Future] = deque()
-        for start in range(0, n + 2 * batch, batch):
-            waiting.extend(pool.submit(load, i) for i in range(start, min(start + batch, n)))
+        for start in range(0, len(indexes) + 2 * batch, batch):
+            waiting.extend(pool.submit(load, i) for i in indexes[start : start + batch])
             if start >= 2 * batch:
                 samples = [waiting.popleft().result() for _ in range(min(batch, len(waiting)))]
                 if samples:
@@ -91,6 +108,10 @@ def in_order(load: Callable[[int], tuple[np.ndarray, ...]], n: int, batch: int) 
 
 
 def available_workers(wanted: int) -> int:
-    """`wanted`, or for -1 all cores but one (the one that computes), at most 16."""
+    """`wanted`, or for -1 all cores but one (the one that computes), at most 16.
+
+    Where several processes train on this machine, each has its share of the cores.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, cores // this_rank().local_world)
     return min(cores - 1, 16) if wanted < 0 else wanted

@@ -23,18 +23,18 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from derm_ml import DermError
-from derm_ml.machine import memory_for, refuse_several_processes
+from derm_ml.machine import memory_for
 from derm_ml.model_folder import ModelFolder
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.records import DataError
-from derm_ml.training.checkpoint import load_checkpoint, previous_of, save_checkpoint
-from derm_ml.training.ema import MovingAverage
+from derm_ml.sentences import WrongValue
+from derm_ml.training.checkpoint import CheckpointWriter, load_checkpoint, previous_of
+from derm_ml.training.devices import agreed, opened, summed, with_the_others
 from derm_ml.training.feeding import EpochSampler, LoadSample, training_loader
-from derm_ml.training.optimisation import Schedule, optimizer_for
+from derm_ml.training.learner import Learner, Loss, NoNumberError
 from derm_ml.training.seeding import derived
-from derm_ml.training.settings import Hardware, Optimiser, TrainingRecipe
+from derm_ml.training.settings import Optimiser, TrainingRecipe
 
-Loss = Callable[[nn.Module, Sequence[Tensor]], Tensor]  # (network, batch) → mean loss of the batch
 # network in evaluation mode → figures by name; one that is undefined is left out, NaN means a network gone wrong
 Validate = Callable[[nn.Module], dict[str, float]]
 _NAME_OF_ERROR = re.compile(r"^[\w.]+Error: ")
@@ -65,7 +65,7 @@ def fit_network(
     identity: str,
     on_epoch: OnEpoch,
     weights: Sequence[float] | None = None,
-    before_epoch: Callable[[int], None] = lambda _epoch: None,
+    before_epoch: Callable[[int], None] | None = None,
 ) -> Fitted:
     """Train `network` on `n` samples; `recipe.optimiser.keep` says whether the epoch with the
     highest `validate(...)[score]` becomes the model or the last.
@@ -73,122 +73,126 @@ def fit_network(
     `load(index, seed)` gives the arrays of a sample; `weights` (n,) draws samples in proportion to them;
     `before_epoch(epoch)`, counted from 0, may freeze a part of the network.
     `folder/checkpoint.safetensors` holds the state of the last finished epoch of the run named `identity`.
+    As one of several processes (`ranks.py`) each has a share of every batch and of the validation images; the first
+    writes the checkpoint and calls `on_epoch`, all return the same network.
     Raises `TrainingError` when the loss or the validation is no longer finite, when no epoch has a defined score, or
     when too few images make no batch; `OutOfMemoryError` and `WriteError` where the machine has no room.
     """
-    refuse_several_processes()
-    settings, hardware = recipe.optimiser, recipe.hardware
-    fabric = Fabric(accelerator="auto", devices=1, precision=fabric_precision(hardware))
-    fabric.launch()
-    sampler = EpochSampler(n, settings.batch_size, recipe.seed, weights, fabric.global_rank, fabric.world_size)
-    if len(sampler) == 0:
-        raise TrainingError("the training split has no images")
-    loader = training_loader(load, sampler, recipe.seed, hardware.workers, pin_memory=torch.cuda.is_available())
-    inner = network.to(fabric.device)
-    average = MovingAverage(inner, settings.ema) if settings.ema else None
-    model, optimizer = fabric.setup(inner, optimizer_for(inner, settings))
-    loader = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-    schedule = Schedule(optimizer, settings, len(loader))
-
+    settings = recipe.optimiser
+    with with_the_others():
+        fabric = opened(recipe.hardware, freezes=before_epoch is not None)
+    loader, sampler = _batches(fabric, load, n, recipe, weights)
+    learner = Learner.of(network, fabric, recipe, len(loader))
     path = ModelFolder(folder).checkpoint
+    with with_the_others(), fabric.rank_zero_first():  # the first may put another in place of a damaged one
+        saved = load_checkpoint(path, identity)
     progress = _Progress(history=[], best=-math.inf, kept_epoch=0, kept_state={})
-    saved = load_checkpoint(path, identity)
     if saved:
-        _restore(saved, inner, average, optimizer, schedule, progress)
+        learner.restore(saved)
+        progress.restore(saved, learner.candidate)
 
-    for epoch in range(len(progress.history), settings.epochs):
-        torch.manual_seed(derived(recipe.seed, "epoch", epoch))  # dropout
-        sampler.epoch = epoch
-        started = time.perf_counter()
-        total, images, rate = 0.0, 0, 0.0
-        model.train()
-        before_epoch(epoch)
-        with _explained(epoch, settings, path):
-            for step, batch in enumerate(loader, start=epoch * len(loader)):
-                rate = schedule.before_step(step)
-                batch_loss = loss(model, batch)
-                optimizer.zero_grad(set_to_none=True)
-                fabric.backward(batch_loss)
-                if settings.gradient_clip:
-                    fabric.clip_gradients(model, optimizer, max_norm=settings.gradient_clip, error_if_nonfinite=False)
-                optimizer.step()
-                if average:
-                    average.update(inner)
-                value = batch_loss.item()
-                if not math.isfinite(value):
-                    raise TrainingError(
-                        f"the loss became {value} in epoch {epoch + 1}: {_stable(settings, epoch, path)}"
-                    )
-                total += value * len(batch[0])
-                images += len(batch[0])
-            seconds = time.perf_counter() - started
-
-            candidate = average.network if average else inner
-            candidate.eval()
-            with torch.no_grad(), fabric.autocast():
-                found = validate(candidate)
-        broken = [name for name, value in found.items() if math.isnan(value)]
-        if broken:
-            raise TrainingError(
-                f"{', '.join(broken)} of the validation split became nan in epoch {epoch + 1}: the network no longer "
-                f"gives numbers; {_stable(settings, epoch, path)}"
+    others = [fabric.global_rank] if fabric.global_rank else []  # each device drops out features of its own images
+    with CheckpointWriter(path) as writer:
+        for epoch in range(len(progress.history), settings.epochs):
+            torch.manual_seed(derived(recipe.seed, "epoch", epoch, *others))  # dropout
+            sampler.epoch = epoch
+            if before_epoch:
+                before_epoch(epoch)
+            started = time.perf_counter()
+            with _explained(epoch, settings, writer):
+                total, images, rate = learner.learn(loader, epoch, loss)
+                seconds = time.perf_counter() - started
+                found = _validated(learner, validate)
+                total, images = summed(total, images)
+            metrics = _numbers(found, epoch, settings, writer)
+            improved = progress.take(
+                epoch + 1, metrics.get(score, -math.inf), learner.candidate, settings.keep == "last"
             )
-        metrics = {name: value for name, value in found.items() if math.isfinite(value)}
-        improved = progress.take(epoch + 1, metrics.get(score, -math.inf), candidate, settings.keep == "last")
-        schedule.after_epoch(improved)
-        report = EpochReport(
-            epoch + 1,
-            settings.epochs,
-            total / images,
-            metrics,
-            rate,
-            seconds,
-            fabric.world_size * images / seconds,
-            improved,
-        )
-        progress.history.append(report)
-        save_checkpoint(path, _state(identity, inner, average, optimizer, schedule, progress))
-        on_epoch(report)
+            learner.schedule.after_epoch(improved)
+            report = EpochReport(
+                epoch + 1, settings.epochs, total / images, metrics, rate, seconds, images / seconds, improved
+            )
+            progress.history.append(report)
+            if fabric.global_rank == 0:
+                writer.save({"identity": identity, **learner.state(), **progress.state()})
+                on_epoch(report)
     if not progress.kept_state:
         raise TrainingError(
             f"the validation split gave no {score} in any of {len(progress.history)} epochs, so none of them is the "
             "best: add validation images, or train with keep=last"
         )
-    previous_of(path).unlink(missing_ok=True)  # the last one is whole, and from now on only read
+    if fabric.global_rank == 0:
+        previous_of(path).unlink(missing_ok=True)  # the last one is whole, and from now on only read
     return Fitted(progress.kept_state, progress.history, progress.kept_epoch)
 
 
+def _batches(
+    fabric: Fabric, load: LoadSample, n: int, recipe: TrainingRecipe, weights: Sequence[float] | None
+) -> tuple[Any, EpochSampler]:
+    """This device's batches, parts of them where the recipe wants parts, and what sets their epoch."""
+    hardware, size = recipe.hardware, recipe.optimiser.batch_size
+    sampler = EpochSampler(n, size, recipe.seed, weights, fabric.global_rank, fabric.world_size, hardware.accumulate)
+    _check_batches(sampler, size, hardware.accumulate)
+    on_gpu = fabric.device.type == "cuda"
+    loader = training_loader(load, sampler, recipe.seed, hardware.workers, pin_memory=on_gpu)
+    return fabric.setup_dataloaders(loader, use_distributed_sampler=False), sampler
+
+
+def _validated(learner: Learner, validate: Validate) -> dict[str, float]:
+    candidate = learner.candidate
+    candidate.eval()
+    with torch.no_grad(), learner.fabric.autocast():
+        return agreed(validate(candidate))
+
+
+def _numbers(found: dict[str, float], epoch: int, settings: Optimiser, writer: CheckpointWriter) -> dict[str, float]:
+    """The figures that are defined. Raises `TrainingError` where one is NaN."""
+    broken = [name for name, value in found.items() if math.isnan(value)]
+    if broken:
+        raise TrainingError(
+            f"{', '.join(broken)} of the validation split became nan in epoch {epoch + 1}: the network no longer "
+            f"gives numbers; {_stable(settings, epoch, writer)}"
+        )
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _check_batches(sampler: EpochSampler, batch_size: int, parts: int) -> None:
+    pieces = sampler.world * parts
+    if batch_size % pieces:
+        raise WrongValue(
+            f"batch_size {batch_size} cannot be dealt out evenly to {sampler.world} devices in {parts} parts each: "
+            f"make it a multiple of {pieces}"
+        )
+    if len(sampler) == 0:
+        few = f"{sampler.n} images, fewer than devices and parts of a batch ({pieces})"
+        raise TrainingError(f"the training split has {few if sampler.n else 'no images'}")
+
+
 @contextmanager
-def _explained(epoch: int, settings: Optimiser, path: Path) -> Iterator[None]:
+def _explained(epoch: int, settings: Optimiser, writer: CheckpointWriter) -> Iterator[None]:
     """One epoch inside: where memory ends, or an image cannot be read by a worker, the error says what to do."""
-    smaller = f"use a batch_size below {settings.batch_size}, a smaller side or fewer workers. {_kept(epoch, path)}"
-    with memory_for(f"epoch {epoch + 1}", smaller):
+    smaller = f"use a batch_size below {settings.batch_size}, a smaller side or fewer workers. {_kept(epoch, writer)}"
+    with with_the_others(), memory_for(f"epoch {epoch + 1}", smaller):
         try:
             yield
+        except NoNumberError as error:
+            stable = _stable(settings, epoch, writer)
+            raise TrainingError(f"the loss became {error} in epoch {epoch + 1}: {stable}") from None
         except (DataError, OSError) as error:
             # a worker's error comes with its whole traceback as its text, the error's own last
             said = _NAME_OF_ERROR.sub("", str(error).strip().splitlines()[-1])
-            raise TrainingError(f"{said}. {_kept(epoch, path)}") from error
+            raise TrainingError(f"{said}. {_kept(epoch, writer)}") from error
 
 
-def _stable(settings: Optimiser, epoch: int, path: Path) -> str:
+def _stable(settings: Optimiser, epoch: int, writer: CheckpointWriter) -> str:
     """What to do about a training that left the finite numbers."""
-    return f"lower the learning rate ({settings.learning_rate:g}) or use precision=32-true. {_kept(epoch, path)}"
+    return f"lower the learning rate ({settings.learning_rate:g}) or use precision=32-true. {_kept(epoch, writer)}"
 
 
-def _kept(epoch: int, path: Path) -> str:
-    return f"The last good epoch ({epoch}) is kept in {path}." if epoch else "No epoch was finished, nothing is kept."
-
-
-def fabric_precision(hardware: Hardware) -> Any:
-    """The precision Fabric uses for `hardware.precision`."""
-    if hardware.precision != "auto":
-        return hardware.precision
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    # without instructions for it bf16 is emulated and slower than float32
-    units = torch.cpu.get_capabilities()
-    return "bf16-mixed" if units.get("amx_bf16") or units.get("avx512_bf16") else "32-true"
+def _kept(epoch: int, writer: CheckpointWriter) -> str:
+    if not epoch:
+        return "No epoch was finished, nothing is kept."
+    return f"The last good epoch ({epoch}) is kept in {writer.path}."
 
 
 @dataclass
@@ -203,48 +207,28 @@ class _Progress:
         improved = score > self.best
         if improved or always:
             self.kept_epoch = epoch
-            self.kept_state = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
+            self.kept_state = _on_cpu(network)
         if improved:
             self.best = score
         return improved
 
+    def state(self) -> dict[str, Any]:
+        """What goes on from here needs. A kept network that is the last epoch's stands in the checkpoint already."""
+        return {
+            "best": self.best if math.isfinite(self.best) else None,
+            "kept_epoch": self.kept_epoch,
+            "kept_state": {} if self.kept_epoch == len(self.history) else self.kept_state,
+            "history": [asdict(report) for report in self.history],
+        }
 
-def _state(
-    identity: str,
-    network: nn.Module,
-    average: MovingAverage | None,
-    optimizer: Any,
-    schedule: Schedule,
-    progress: _Progress,
-) -> dict[str, Any]:
-    return {
-        "identity": identity,
-        "network": network.state_dict(),
-        "average": average.network.state_dict() if average else {},
-        "average_steps": average.steps if average else 0,
-        "optimizer": optimizer.state_dict(),
-        "schedule": {"factor": schedule.factor, "waited": schedule.waited},
-        "best": progress.best if math.isfinite(progress.best) else None,
-        "kept_epoch": progress.kept_epoch,
-        "kept_state": progress.kept_state,
-        "history": [asdict(report) for report in progress.history],
-    }
+    def restore(self, saved: dict[str, Any], candidate: nn.Module) -> None:
+        """Go on from what `state` gave; `candidate`: the restored network that might have been kept."""
+        self.best = -math.inf if saved["best"] is None else saved["best"]
+        self.kept_epoch, self.kept_state = saved["kept_epoch"], saved["kept_state"]
+        self.history = [EpochReport(**report) for report in saved["history"]]
+        if self.kept_epoch == len(self.history) and not self.kept_state:
+            self.kept_state = _on_cpu(candidate)
 
 
-def _restore(
-    saved: dict[str, Any],
-    network: nn.Module,
-    average: MovingAverage | None,
-    optimizer: Any,
-    schedule: Schedule,
-    progress: _Progress,
-) -> None:
-    network.load_state_dict(saved["network"])
-    if average:
-        average.network.load_state_dict(saved["average"])
-        average.steps = saved["average_steps"]
-    optimizer.load_state_dict(saved["optimizer"])
-    schedule.factor, schedule.waited = saved["schedule"]["factor"], saved["schedule"]["waited"]
-    progress.best = -math.inf if saved["best"] is None else saved["best"]
-    progress.kept_epoch, progress.kept_state = saved["kept_epoch"], saved["kept_state"]
-    progress.history = [EpochReport(**report) for report in saved["history"]]
+def _on_cpu(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}

@@ -33,8 +33,10 @@ from derm_ml.nets.improved_unet import ImprovedUNet
 from derm_ml.nets.segmenter import SegmenterNetwork
 from derm_ml.nets.unet import UNet
 from derm_ml.progress import OnEpoch
+from derm_ml.ranks import this_rank
 from derm_ml.records import DataError
 from derm_ml.training.code_version import git_commit
+from derm_ml.training.devices import gathered, own_share
 from derm_ml.training.export import export_segmenter
 from derm_ml.training.feeding import LoadSample, in_order
 from derm_ml.training.input_gate import GateImages, fit_gate, some_of
@@ -64,7 +66,7 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
     learned = learned_from(dataset, ancestors=started_from(recipe))
 
     def fit(network: SegmenterNetwork, settings: SegmenterRecipe, folder: Path, tell: OnEpoch) -> Fitted:
-        identity = [settings.name, settings.flat(), dataset.md5]
+        identity = [settings.name, settings.identity(), dataset.md5]
         return fit_network(
             network,
             training_samples(dataset, train, settings.image),
@@ -79,6 +81,8 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
         )
 
     trained = fit_members(lambda settings: build_segmenter(settings.network), fit, recipe, out, on_epoch)
+    if not this_rank().leads:
+        return model.bundle  # which the first process writes
     write_json(model.history, [asdict(report) for report in trained.history])
     net, image, mask = recipe.network, recipe.image, recipe.mask
     kinds = [net.backbone if kind == "unet" else kind for kind in net.networks[: recipe.members]]
@@ -158,14 +162,16 @@ def _validation(
 
     def validate(network: nn.Module) -> dict[str, float]:
         device = next(network.parameters()).device
-        losses, dice = [], []
-        for images, masks in in_order(lambda i: load(i, 0), len(rows), recipe.optimiser.batch_size):
+        found = []  # loss and Dice of each image
+        for images, masks in in_order(lambda i: load(i, 0), own_share(len(rows)), recipe.optimiser.batch_size):
             logits, truth = network(images.to(device)).float().cpu(), (masks[:, None] > 0).float()
-            losses += [loss_of(logits[i : i + 1], truth[i : i + 1]).item() for i in range(len(logits))]
+            losses = torch.stack([loss_of(logits[i : i + 1], truth[i : i + 1]) for i in range(len(logits))])
             said, there = (logits.sigmoid() >= HALF).float().flatten(1), truth.flatten(1)
             sums = said.sum(1) + there.sum(1)
-            dice += torch.where(sums > 0, 2 * (said * there).sum(1) / sums.clamp(min=1), 1.0).tolist()
-        return {"loss": float(np.mean(losses)), "dice": float(np.mean(dice))}
+            dice = torch.where(sums > 0, 2 * (said * there).sum(1) / sums.clamp(min=1), 1.0)
+            found.append(torch.stack([losses, dice], dim=1))
+        loss, mean = gathered(torch.cat(found), len(rows)).double().mean(dim=0).tolist()
+        return {"loss": loss, "dice": mean}
 
     return validate
 

@@ -5,7 +5,8 @@ A group stands for one subject; a task's recipe chooses groups and gives them it
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -18,6 +19,8 @@ OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["cosine", "plateau", "constant"]
 PatientFact = Literal["age", "sex"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+Strategy = Literal["auto", "ddp"]
 
 
 class Optimiser(Group):
@@ -46,7 +49,28 @@ class Optimiser(Group):
 
 
 class Hardware(Group):
-    """What of the machine is used."""
+    """What of the machines is used: devices, precision, processes that prepare images."""
+
+    accelerator: Accelerator = Field(default="auto", description="auto: a GPU where there is one")
+    devices: int = Field(
+        default=1,
+        ge=1,
+        description="devices of each machine, one process each; the images of a batch are dealt out to them, and batch "
+        "normalisation looks at the whole batch",
+    )
+    nodes: int = Field(default=1, ge=1, description="machines; with several, start torchrun on each of them")
+    strategy: Strategy = Field(
+        default="auto", description="how several devices work together; auto: ddp, each has the whole network"
+    )
+    accumulate: int = Field(
+        default=1,
+        ge=1,
+        description="parts a batch is worked through in, where memory does not hold it; batch normalisation then looks "
+        "at one part",
+    )
+    compile: bool = Field(
+        default=False, description="torch.compile: a slow start, then faster steps; needs a compiler on a CPU"
+    )
 
     precision: Precision = Field(
         default="auto", description="auto: bf16-mixed on GPUs and on CPUs with matrix units for it, else 32-true"
@@ -64,6 +88,9 @@ class TrainingRecipe(Recipe):
         "plateau_factor": (0.1, "The plateau schedule divides the rate by ten."),
         "early_stop": (0, "Choose fewer epochs; keep=best takes the best of them."),
     }
+
+    placement: ClassVar[frozenset[str]] = frozenset({"accelerator", "devices", "nodes", "strategy", "compile"})
+    later: ClassVar[Mapping[str, Any]] = {"accumulate": 1}
 
     optimiser: Optimiser = Optimiser()
     hardware: Hardware = Hardware()

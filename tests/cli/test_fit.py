@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from derm_ml.data.prepare import prepare
+from derm_ml.registry import get_task
+
 pytestmark = pytest.mark.slow
 
 TASK = "lesion_classification"
@@ -24,10 +27,12 @@ def fit(
     launcher: tuple[str, ...] = (),
     limit: Callable[[], None] | None = None,
     environment: Mapping[str, str] | None = None,
+    task: str = TASK,
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *launcher, "-m", "derm_ml.cli", "fit", TASK, "--data", str(data), "--out", str(folder)]
+    command = [sys.executable, *launcher, "-m", "derm_ml.cli", "fit", task, "--data", str(data), "--out", str(folder)]
+    settings = SMALL if task == TASK else ("--recipe", "drawn")
     return subprocess.run(
-        [*command, *SMALL, *options], capture_output=True, text=True, timeout=300, cwd=data.parent, preexec_fn=limit,
+        [*command, *settings, *options], capture_output=True, text=True, timeout=300, cwd=data.parent, preexec_fn=limit,
         env={**os.environ, **(environment or {}), "COLUMNS": "1000"},
     )  # fmt: skip
 
@@ -39,24 +44,28 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-def test_torchrun_is_refused_before_anything_is_written(drawn_dataset, tmp_path):
-    """Two processes trained into one folder, and both said they were done."""
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "3219")
-    done = fit(drawn_dataset.path, tmp_path / "model", launcher=launcher)
+def test_torchrun_is_refused_for_what_trains_no_network(tmp_path):
+    """Each process would fit the whole and write into one folder."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    task = get_task("persistent_conditions")
+    task.draw(tmp_path / "raw", 12, seed=1)
+    prepare(task, tmp_path / "raw", task.settings(), tmp_path / "data")
+    done = fit(tmp_path / "data", tmp_path / "model", launcher=launcher, task=task.name)
     assert done.returncode != 0
-    assert "WORLD_SIZE=2: training uses one process and one device" in done.stderr
+    assert "persistent_conditions with the recipe drawn is the work of one process, and 2 would write" in done.stderr
     assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
-def test_no_launcher_makes_one_training_two(monkeypatch, name):
-    from derm_ml.machine import SeveralProcessesError, refuse_several_processes
+def test_no_launcher_makes_one_training_many(monkeypatch, name):
+    from derm_ml.ranks import Rank, SeveralProcessesError, refuse_strangers, this_rank
 
     monkeypatch.setenv(name, "1")
-    refuse_several_processes()
+    refuse_strangers()
     monkeypatch.setenv(name, "4")
+    assert this_rank() == Rank(), "other verbs are asked there too"
     with pytest.raises(SeveralProcessesError, match=f"{name}=4"):
-        refuse_several_processes()
+        refuse_strangers()
 
 
 def test_a_full_disk_keeps_what_was_there(drawn_dataset, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -141,3 +142,38 @@ def test_a_fresh_clone_is_a_dvc_project():
     assert all((PROJECT / name).is_file() for name in wanted)
     ignored = subprocess.run(["git", "check-ignore", *wanted], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert not ignored.stdout
+
+
+def test_another_machine_pulls_what_one_prepared_and_a_damaged_object_is_refused(places, tmp_path):
+    """It has the project's dvc.lock and nothing else; what is damaged on the way must not become a version."""
+    remote = tmp_path / "remote"
+    TASK.draw(places.raw(TASK) / "first", 12, seed=1)
+    made = DataStore(places=places, remote=str(remote)).prepare(TASK)
+    assert len([path for path in remote.rglob("*") if path.is_file()]) > 3
+
+    there = Places(data=str(tmp_path / "there/data"), out=str(tmp_path / "out"), home=str(tmp_path / "home2"))
+    store = DataStore(places=there, remote=str(remote))
+    store.settings(TASK)  # makes the project
+    shutil.copyfile(Path(places.data).parent / "dvc.lock", tmp_path / "there/dvc.lock")
+    shard = next((made.path / "shards").iterdir())
+    digest = hashlib.md5(shard.read_bytes(), usedforsecurity=False).hexdigest()
+    (stored,) = [path for path in remote.rglob(digest[2:]) if path.parent.name == digest[:2]]
+    whole = stored.read_bytes()
+    stored.chmod(0o600)
+    stored.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DataStoreError, match=r"cannot be fetched from .*remote") as said:
+        store.current(TASK)
+    assert f"{digest} (shards/{shard.name}) missing or damaged" in str(said.value)
+    assert not there.version(TASK, made.md5).exists()
+
+    stored.write_bytes(whole)
+    pulled = store.current(TASK)
+    assert pulled is not None
+    assert Dataset.open(pulled).md5 == made.md5
+
+
+def test_a_remote_that_cannot_be_written_is_said(places, tmp_path):
+    (tmp_path / "file").touch()
+    TASK.draw(places.raw(TASK) / "first", 12, seed=1)
+    with pytest.raises(DataStoreError, match=f"could not push it to {tmp_path}/file/remote: see that"):
+        DataStore(places=places, remote=f"{tmp_path}/file/remote").prepare(TASK)

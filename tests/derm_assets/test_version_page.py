@@ -49,7 +49,7 @@ def tracked(registry, monkeypatch) -> None:
 
     `set_tracking_uri` would set the variable for all tests after this one.
     """
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry._uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.uri)
 
 
 def test_a_version_says_what_it_measures_and_on_what(registry, promotions, model, tinted_dataset):
@@ -190,7 +190,7 @@ def test_mlflow_serves_a_registered_version(registry, promotions, model, tinted_
     """`mlflow models serve` in a process of its own, asked as its documentation says."""
     promotions.promote(TASK, model("good"))
     serve = ("models", "serve", "-m", f"models:/{TASK.name}/1", "--env-manager", "local")
-    with running(tmp_path / "log", registry._uri, *serve) as url:
+    with running(tmp_path / "log", registry.uri, *serve) as url:
         image = base64.b64encode(image_of(tinted_dataset)).decode()
         asked = {"dataframe_split": {"columns": ["image"], "data": [[image]]}}
         answer = httpx.post(f"{url}/invocations", json=asked, timeout=60)

@@ -139,7 +139,7 @@ def test_validation_sees_every_sample_once_and_in_order(n, batch):
         return np.array([index]), np.array([[index, -index]])
 
     batches = []
-    for number, (first, second) in enumerate(in_order(load, n, batch)):
+    for number, (first, second) in enumerate(in_order(load, range(n), batch)):
         assert len(asked) <= (number + 3) * batch  # two batches ahead, not all of them
         assert second.shape == (len(first), 1, 2)
         batches.append(first)

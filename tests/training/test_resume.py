@@ -20,8 +20,17 @@ from safetensors.numpy import load_file
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
 from derm_ml.files import sha256
+from derm_ml.machine import WriteError
+from derm_ml.progress import EpochReport
 from derm_ml.registry import get_task
-from derm_ml.training.checkpoint import CheckpointError, load_checkpoint, previous_of, save_checkpoint
+from derm_ml.training.checkpoint import (
+    CheckpointError,
+    CheckpointWriter,
+    load_checkpoint,
+    previous_of,
+    save_checkpoint,
+)
+from derm_ml.training.loop import _Progress
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +68,8 @@ def test_a_run_killed_with_sigkill_resumes_to_bitwise_the_same_weights(name, tmp
     assert killed.stdout is not None
     for line in killed.stdout:
         if line.startswith("epoch 1"):
-            time.sleep(0.3)  # in the middle of the second epoch
+            while not (tmp_path / "killed" / "checkpoint.safetensors").exists():  # it is written beside the training
+                time.sleep(0.01)
             os.killpg(killed.pid, signal.SIGKILL)
             break
     assert killed.wait(timeout=60) == -signal.SIGKILL
@@ -175,6 +185,59 @@ save_checkpoint(Path({str(path)!r}), {{"identity": "a", "weights": torch.zeros(1
     assert f"{path} cannot be written: the file would be larger than the system allows" in done.stderr
     assert same(load_checkpoint(path, "a") or {})
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_is_written_beside_the_training_is_the_state_at_the_time(tmp_path):
+    """The next step changes the weights while they are on their way to the disk."""
+    path = tmp_path / "checkpoint.safetensors"
+    with CheckpointWriter(path) as writer:
+        for epoch in range(3):
+            weights = torch.full((1_000_000,), float(epoch))
+            writer.save({"identity": "a", "history": [epoch], "weights": weights})
+            weights.add_(0.5)
+    loaded, earlier = load_checkpoint(path, "a"), load_checkpoint(previous_of(path), "a")
+    assert loaded is not None
+    assert earlier is not None
+    assert (loaded["history"], loaded["weights"].unique().tolist()) == ([2], [2.0])
+    assert (earlier["history"], earlier["weights"].unique().tolist()) == ([1], [1.0])
+
+
+def test_a_checkpoint_that_could_not_be_written_is_said_not_lost(tmp_path, caplog):
+    """Hours later nobody would know why there is nothing to go on from."""
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "checkpoint.safetensors"
+
+    def training(epochs: int, ended_by: type[BaseException] | None = None) -> None:
+        with CheckpointWriter(path) as writer:
+            for epoch in range(epochs):
+                assert epoch < 2, "it went on"
+                writer.save(STATE)
+            if ended_by:
+                raise ended_by
+
+    with pytest.raises(WriteError, match=f"{path} cannot be written"):
+        training(1)
+    with pytest.raises(WriteError):
+        training(3)
+    with pytest.raises(KeyboardInterrupt):
+        training(1, KeyboardInterrupt)
+    assert f"{path} cannot be written" in caplog.text, "what ended the training is not hidden by it, but both are said"
+
+
+def test_a_kept_network_that_is_the_last_epoch_s_is_written_once(tmp_path):
+    network = torch.nn.Linear(3, 2)
+    progress = _Progress(history=[], best=-1.0, kept_epoch=0, kept_state={})
+    report = EpochReport(1, 3, 1.0, {}, 0.1, 1.0, 1.0, True)
+    progress.take(1, 0.5, network, always=False)
+    progress.history.append(report)
+    assert progress.state()["kept_state"] == {}
+    save_checkpoint(tmp_path / "c.safetensors", {"identity": "a", **progress.state()})
+    restored = _Progress(history=[], best=0.0, kept_epoch=0, kept_state={})
+    restored.restore(load_checkpoint(tmp_path / "c.safetensors", "a") or {}, network)
+    assert torch.equal(restored.kept_state["weight"], network.weight)
+    progress.take(2, 0.4, network, always=False)
+    progress.history.append(report)
+    assert progress.state()["kept_state"].keys() == {"weight", "bias"}, "the last epoch is not the best one any more"
 
 
 def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
