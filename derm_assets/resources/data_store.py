@@ -154,7 +154,7 @@ class DataStore(dg.ConfigurableResource):
             raise DataStoreError(
                 f"{prepared} is not here and cannot be fetched from {self.remote}, so its splits cannot be kept: "
                 f"{self._not_here(task)}remove what is damaged there and run `dvc push` on the machine that prepared "
-                f"it, or remove {lock} to deal all splits anew\n{said}"
+                f"it, or remove {lock} to split all images again\n{said}"
             )
         if status != 0:
             raise DataStoreError(
