@@ -31,7 +31,7 @@ CANDIDATE = np.dtype([("a", "i4"), ("b", "i4"), ("mirrored", "?"), ("votes", "f4
 
 
 class PatchSearch:
-    """An index of the patches of images, known by the order in which they were added; 4.7 kB an image."""
+    """An index of the patches of images, known by the order in which they were added; about 5 kB an image."""
 
     def __init__(self, sample: np.ndarray, total: int) -> None:
         """`sample` (n, 128) uint8: descriptors from everywhere in the set; `total`: about how many there will be."""
@@ -69,10 +69,10 @@ class PatchSearch:
         queries = np.concatenate([f.descriptors for f in features])
         places = np.concatenate([f.places for f in features])
         asking = np.repeat(np.asarray(images), [len(f.places) for f in features])
-        size, turn = np.log2(places[:, 2]), places[:, 3]
+        sizes = np.log2(places[:, 2])
         votes = [
-            self._votes(asking, queries, turn, size, False),
-            self._votes(asking, flipped_descriptors(queries), -turn, size, True),
+            self._votes(asking, queries, places[:, 3], sizes, flip=False),
+            self._votes(asking, flipped_descriptors(queries), -places[:, 3], sizes, flip=True),
         ]
         return _best(np.concatenate(votes))
 
