@@ -2,6 +2,7 @@
 
 python benchmarks/duplicates.py recall [FOLDER ...]    copies found, by the way they were changed; else synthetic
 python benchmarks/duplicates.py pairs FOLDER ...       every pair named within real images, with sheets to look at
+python benchmarks/duplicates.py missed FOLDER ...      what the cells of the search miss of an exact one
 python benchmarks/duplicates.py cost 2500 5000 10000   CPU seconds and peak memory by the number of images
 """
 
@@ -9,17 +10,22 @@ from __future__ import annotations
 
 import argparse
 import math
+import resource
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from derm_ml.images import patch_search
 from derm_ml.images.changes import LEAKS
 from derm_ml.images.decode import decode
-from derm_ml.images.fingerprints import THRESHOLD, find_duplicates, fingerprint
+from derm_ml.images.fingerprints import THRESHOLD, candidates, compare, find_duplicates, fingerprint
+from derm_ml.images.stored_prints import StoredPrints
 from derm_ml.synthetic.lesions import CLASSES, draw_lesion
 
 SHOWN = 24  # pairs on a sheet
@@ -41,6 +47,10 @@ def main() -> None:
     cost_of = commands.add_parser("cost")
     cost_of.add_argument("sizes", nargs="+", type=int)
     cost_of.set_defaults(run=lambda a: cost(a.sizes))
+    missed_of = commands.add_parser("missed")
+    missed_of.add_argument("folders", nargs="+", type=Path)
+    missed_of.add_argument("--n", type=int, default=1000, help="images of each folder")
+    missed_of.set_defaults(run=lambda a: missed(a.folders, a.n))
     one_of = commands.add_parser("one")
     one_of.add_argument("size", type=int)
     one_of.set_defaults(run=lambda a: one(a.size))
@@ -90,19 +100,56 @@ def cost(sizes: list[int]) -> None:
     before: tuple[int, float] | None = None
     for size in sizes:
         done = subprocess.run([sys.executable, __file__, "one", str(size)], check=True, capture_output=True, text=True)
-        seconds, peak, missed = (float(part) for part in done.stdout.split())
+        made, seconds, start, peak = (float(part) for part in done.stdout.split())
         slope = math.log(seconds / before[1]) / math.log(size / before[0]) if before else float("nan")
         print(
-            f"{size} images: {seconds:.1f} CPU s, slope {slope:.2f}, {peak:.0f} MiB above the start, "
-            f"{missed:.2%} of the pairs of an exact search missed",
+            f"{size} images: fingerprints {made:.1f} CPU s, search {seconds:.1f} CPU s (slope {slope:.2f}), "
+            f"{start:.0f} MiB before it and {peak:.0f} more at its peak",
             flush=True,
         )
         before = size, seconds
 
 
 def one(size: int) -> None:
-    """CPU seconds of the search alone, memory, and the share of candidates that the cells miss, of a sample."""
-    ...
+    """CPU seconds of fingerprints and search, memory, and which candidates the cells miss."""
+    with tempfile.TemporaryDirectory() as folder:
+        prints = StoredPrints(Path(folder))
+        prints["warm"] = fingerprint(draw_lesion(CLASSES[0], 0, side=64).image)
+        find_duplicates(prints)
+        spent = 0.0
+        for k in range(size):
+            image = draw_lesion(CLASSES[k % 3], k, side=64).image
+            start = time.process_time()
+            prints[f"{k}"] = fingerprint(image)
+            spent += time.process_time() - start
+        before, start = _peak(), time.process_time()
+        find_duplicates(prints)
+        print(spent, time.process_time() - start, before, _peak() - before)
+
+
+def missed(folders: list[Path], n: int) -> None:
+    """How many candidate pairs of an exact search are not among those of the cells, and how many right ones."""
+    paths = [path for folder in folders for path in _chosen(folder, n)]
+    prints = {f"{path}": fingerprint(_read(path)) for path in paths}
+    names = sorted(prints)
+    found = [set(), set()]
+    for which, cells in enumerate((patch_search.CELLS_SEARCHED, len(names))):
+        patch_search.CELLS_SEARCHED = cells
+        for _, some in candidates(prints, names):
+            found[which] |= {
+                (min(a, b), max(a, b)) for a, b in zip(some["a"].tolist(), some["b"].tolist(), strict=True)
+            }
+    right = {
+        p for p in found[1] if any(compare(prints[names[p[0]]], prints[names[p[1]]], m) >= THRESHOLD for m in (0, 1))
+    }
+    print(
+        f"{len(names)} images, {len(found[1])} candidates of an exact search, {len(found[1] - found[0])} missed by the"
+    )
+    print(f"cells; of the {len(right)} that are duplicates, {len(right - found[0])} missed")
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _images(folder: Path) -> Iterator[Path]:

@@ -29,6 +29,7 @@ from derm_ml.images.containers import ImageError
 from derm_ml.images.decode import INGEST_FORMATS, canonical_mask, decode, read_image_file, stored_form
 from derm_ml.images.fingerprints import DuplicatePair, Fingerprint, find_duplicates, fingerprint
 from derm_ml.images.orientation import Frame, WrongFrame, frame_of, turn_of_mask, upright_regions
+from derm_ml.images.stored_prints import StoredPrints
 from derm_ml.records import (
     SPLITS,
     UNLABELLED,
@@ -71,7 +72,8 @@ def prepare(
         writer = _ShardWriter(folder / "shards")
         usable: list[Sample] = []
         rows: dict[str, dict[str, Any]] = {}
-        prints: dict[tuple[str, str], Fingerprint] = {}
+        prints = StoredPrints(folder)
+        sample_of: dict[str, str] = {}  # of each photograph
         samples = sorted((_as_prepared(s, settings) for s in reading.samples), key=lambda s: s.id)
         for done, (sample, result) in enumerate(decoded(samples, raw, settings.store_side), start=1):
             progress("decode", done, len(samples))
@@ -80,11 +82,14 @@ def prepare(
                 continue
             usable.append(replace(sample, regions={**sample.regions, **result.regions}) if result.regions else sample)
             rows[sample.id] = writer.add(sample, result.files)
-            prints |= {(sample.id, role): found for role, found in result.fingerprints.items()}
+            for role, found in result.fingerprints.items():
+                sample_of[f"{sample.id} {role}"] = sample.id
+                prints[f"{sample.id} {role}"] = found
         writer.close()
         if not usable:
             raise nothing_usable(raw, reading, problems)
-        pairs = _duplicate_samples(prints, progress)
+        pairs = _duplicate_samples(prints, sample_of, partial(progress, "compare"))
+        prints.close()
         earlier = _earlier_splits(kept or out, settings.seed, usable, rows)
         settled = settle(
             usable,
@@ -170,12 +175,12 @@ def _prepare_one(sample: Sample, raw: Path, side: int) -> _Prepared | Problem:
     return _Prepared(files, {role: fingerprint(photo) for role, photo in photos.items()}, regions)
 
 
-def _duplicate_samples(prints: Mapping[tuple[str, str], Fingerprint], progress: Progress) -> list[DuplicatePair]:
+def _duplicate_samples(
+    prints: Mapping[str, Fingerprint], sample_of: Mapping[str, str], progress: Callable[[int, int], None]
+) -> list[DuplicatePair]:
     """Samples of which any photo is a duplicate of any photo of the other, sorted by id."""
     best: dict[tuple[str, str], DuplicatePair] = {}
-    sample_of = {f"{name} {role}": name for name, role in prints}
-    named = {f"{name} {role}": made for (name, role), made in prints.items()}
-    for found in find_duplicates(named, progress=partial(progress, "compare")):
+    for found in find_duplicates(prints, progress=progress):
         a, b = sorted((sample_of[found.a], sample_of[found.b]))
         if a != b and ((a, b) not in best or found.score > best[a, b].score):
             best[a, b] = DuplicatePair(a, b, found.kind, found.score)

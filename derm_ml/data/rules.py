@@ -58,7 +58,7 @@ def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
 
 
 def no_duplicates_across_splits(dataset: Dataset) -> Finding:
-    """No image, as is or flipped, turned, recompressed or cropped, lies in two splits."""
+    """No image, as is or flipped, turned, cropped, recompressed or drawn over, lies in two splits."""
     pairs = dataset.duplicates
     in_splits = pairs["a_split"].isin(SPLITS) & pairs["b_split"].isin(SPLITS)
     crossing = pairs.loc[in_splits & (pairs["a_split"] != pairs["b_split"])]

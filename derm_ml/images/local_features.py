@@ -1,7 +1,7 @@
 """Small patches an image is known again by, however it was turned, cropped or drawn over, and the warp between two.
 
-    features = local_features(rgb)
-    found = warp_between(features, others, mirrored=False)          None, or a warp and how many patches agree with it
+    features = local_features(grey)
+    warp, patches = warp_between(features, others)          how many patches agree on it; 0 where none do
 
 SIFT (Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94) with the square root of its histograms (Arandjelović &
 Zisserman 2012, doi:10.1109/CVPR.2012.6248018). The patches are spread over the image, so that ink, text or a ruler

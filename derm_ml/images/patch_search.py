@@ -1,6 +1,6 @@
 """Which images share patches: the candidates of a search for copies, without comparing every two images.
 
-    search = PatchSearch(sample, total)            descriptors from everywhere in the set, and about how many there are
+    search = PatchSearch(centres)                  a patch for each cell
     search.add(features)                           image 0, 1, 2 …, in order
     pairs = search.candidates([0, 1], [features, others])         rows of `CANDIDATE`: the best few of each image
 
@@ -25,25 +25,22 @@ CANDIDATES = 4  # of an image: copies planted among real images were the first, 
 CHANCE = 0.6  # cosine of patches that have nothing to do with each other: a vote counts what lies above
 LEAST_VOTES = 0.4
 TURNS, SCALES = 12, 16  # classes of 30° and of an octave: patches of copies are all turned and scaled alike
-SEED = 1234
 
 CANDIDATE = np.dtype([("a", "i4"), ("b", "i4"), ("mirrored", "?"), ("votes", "f4")])
 
 
 class PatchSearch:
-    """An index of the patches of images, known by the order in which they were added; 4.7 kB an image."""
+    """An index of the patches of images, known by the order in which they were added; about 5 kB an image."""
 
-    def __init__(self, sample: np.ndarray, total: int) -> None:
-        """`sample` (n, 128) uint8: descriptors from everywhere in the set; `total`: about how many there will be."""
-        cells = max(1, min(len(sample), total // CELL))
-        chosen = np.sort(np.random.default_rng(SEED).permutation(len(sample))[:cells])
+    def __init__(self, centres: np.ndarray) -> None:
+        """`centres` (n, 128) uint8: patches drawn by chance from the whole set, one for each cell."""
         self._cells = faiss.IndexHNSWFlat(128, 16)
-        self._cells.add(np.ascontiguousarray(sample[chosen], np.float32))
+        self._cells.add(centres.astype(np.float32))
         self._cells.hnsw.efSearch = 2 * CELLS_SEARCHED
         self._index = faiss.IndexIVFScalarQuantizer(
-            self._cells, 128, cells, faiss.ScalarQuantizer.QT_8bit_direct, faiss.METRIC_L2, False
+            self._cells, 128, len(centres), faiss.ScalarQuantizer.QT_8bit_direct, faiss.METRIC_L2, False
         )
-        self._index.train(np.ascontiguousarray(sample[:1], np.float32))  # the cells are there; nothing else is learned
+        self._index.train(centres[:1].astype(np.float32))  # the cells are there; nothing else is learned
         self._index.nprobe = CELLS_SEARCHED
         self._turns: list[np.ndarray] = []
         self._sizes: list[np.ndarray] = []
@@ -69,10 +66,10 @@ class PatchSearch:
         queries = np.concatenate([f.descriptors for f in features])
         places = np.concatenate([f.places for f in features])
         asking = np.repeat(np.asarray(images), [len(f.places) for f in features])
-        size, turn = np.log2(places[:, 2]), places[:, 3]
+        sizes = np.log2(places[:, 2])
         votes = [
-            self._votes(asking, queries, turn, size, False),
-            self._votes(asking, flipped_descriptors(queries), -turn, size, True),
+            self._votes(asking, queries, places[:, 3], sizes, flip=False),
+            self._votes(asking, flipped_descriptors(queries), -places[:, 3], sizes, flip=True),
         ]
         return _best(np.concatenate(votes))
 

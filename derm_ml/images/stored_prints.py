@@ -1,0 +1,69 @@
+"""Fingerprints of any number of images on disk, in a file without a name that is gone with the process.
+
+prints = StoredPrints(folder)
+prints["a"] = fingerprint(rgb)         21 kB on disk, a name and a number in memory
+prints["a"]                            read back; from any thread
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+
+import numpy as np
+
+from derm_ml.images.alignment import SKETCH
+from derm_ml.images.fingerprints import Fingerprint
+from derm_ml.images.local_features import FEATURES, LocalFeatures
+
+_RECORD = np.dtype(
+    [
+        ("pixels", "S64"),
+        ("sketch", "u1", (SKETCH, SKETCH)),
+        ("size", "i4", (2,)),
+        ("n", "i4"),
+        ("places", "f4", (FEATURES, 4)),
+        ("descriptors", "u1", (FEATURES, 128)),
+    ]
+)
+
+
+class StoredPrints(MutableMapping[str, Fingerprint]):
+    """Name → fingerprint. What is replaced or deleted keeps its place on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        """The file lies on the disk of `folder`."""
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - as long as this lives
+        self._places: dict[str, int] = {}
+        self._written = 0
+
+    def __setitem__(self, name: str, made: Fingerprint) -> None:
+        n, record = len(made.features.places), np.zeros(1, _RECORD)
+        record["pixels"], record["sketch"], record["n"] = made.pixels.encode(), made.sketch, n
+        record["size"] = made.features.width, made.features.height
+        record["places"][0, :n], record["descriptors"][0, :n] = made.features.places, made.features.descriptors
+        self._file.write(record.tobytes())
+        self._places[name] = self._written
+        self._written += 1
+
+    def __getitem__(self, name: str) -> Fingerprint:
+        data = os.pread(self._file.fileno(), _RECORD.itemsize, self._places[name] * _RECORD.itemsize)
+        record = np.frombuffer(data, _RECORD)[0]
+        n, (width, height) = int(record["n"]), record["size"].tolist()
+        features = LocalFeatures(record["places"][:n], record["descriptors"][:n], width, height)
+        return Fingerprint(record["pixels"].decode(), record["sketch"], features)
+
+    def __delitem__(self, name: str) -> None:
+        del self._places[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def close(self) -> None:
+        """Give the disk back."""
+        self._file.close()
