@@ -110,7 +110,8 @@ def _no_difference(content: Content) -> Content:
 BUNDLE = Format("bundle", 3, "train the model again", {1: _one_sentence, 2: dict})
 INPUT_GATE = Format("input-gate", 1, "train the model again")
 LEARNED = Format("learned-from", 1, "train the model again")
-DATASET = Format("dataset", 1, "run `derm prepare` again")
+# 2: may hold a split `recent`, which a program that does not know it would deal to training
+DATASET = Format("dataset", 2, "run `derm prepare` again", {1: dict})
 # 2: names of columns, see its reader; 3: intervals of docs/intervals.md: promotion measures older ones again
 EVALUATION = Format("evaluation", 3, "run `derm evaluate` again", {1: dict, 2: dict})
 COMPARISON = Format("comparison", 3, "run `derm compare` again", {1: _one_sentence, 2: _no_difference})

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 def evaluate(
     task_name: TaskName,
     model: TrainedModel,
-    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    split: Annotated[str, typer.Option(help="train, validation, test or recent")] = "test",
     data: PreparedData = None,
     prevalence: Prevalence = "",
 ) -> None:
