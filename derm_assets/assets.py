@@ -155,7 +155,7 @@ def line(task: Task) -> dg.Definitions:
             automation_condition=trained,
         )
         def extra(context: dg.AssetExecutionContext, places: Places) -> dg.MaterializeResult:
-            return steps.make_artifact(task, artifact, latest(context.instance, model.key), places)
+            return steps.make_artifact(context, task, artifact, latest(context.instance, model.key), places)
 
         return extra
 

@@ -213,8 +213,8 @@ def copies(
 ) -> dict[str, str]:
     """Sample id → why it is taken out: an image that does not move either shows the same in a split above its own.
 
-    The test image is kept, then the recent, then the validation image, so that published test sets stay whole. Copies of copies count:
-    of three alike, in training, validation and test, the test image alone is kept.
+    The test image is kept, then the recent, then the validation image, so that published test sets stay whole. Copies
+    of copies count: of three alike, in training, validation and test, the test image alone is kept.
     """
     fixed = fixed_splits(samples, training_only, earlier)
     # what the publisher put into training does not move to where its copy is
