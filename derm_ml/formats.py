@@ -129,7 +129,10 @@ RELEASE = Format("release", 1, "release the Bento again")
 GOLDEN = Format("golden-answers", 1, "build the Bento again")
 SESSIONS = Format("sessions", 1, "build the Bento again")
 POLICY = Format("policy", 1, "write it as docs/promotion.md says")
-ANSWERED = Format("prediction-records", 1, "move the file away; the service begins another")
+# 2: says whether an answer was sent, or was that of a challenger nobody saw
+ANSWERED = Format(
+    "prediction-records", 2, "move the file away; the service begins another", {1: lambda c: {**c, "role": "served"}}
+)
 CARD_STATEMENT = Format("card-statement", 1, "write it as docs/cards.md says")
 CARD = Format("card", 1, "register the model again")
 
