@@ -1,7 +1,7 @@
 """The straight line from delivered images to a released service, the same for every task. Read it top to bottom.
 
     incoming_batch → raw_images → dataset → model → evaluation → registered_model → promoted_model → bento
-                                └ data_audit └ heatmaps, …  └ comparison                             └ drift
+                                └ data_audit └ heatmaps, …  └ comparison  └ trial                    └ drift
 
 The group `<task>` is what "Materialize all" makes from the raw images. Outside it are what only a delivery starts
 (`<task>_deliveries`: one partition for each batch), what watches a service that runs (`<task>_service`) and what
@@ -33,6 +33,7 @@ from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
+from derm_assets.trial import Unseen, begin_or_end
 from derm_ml.places import installation
 from derm_ml.task import Artifact, Task
 from derm_ml.training.autoencoder_recipes import AUTOENCODERS
@@ -164,6 +165,11 @@ def line(task: Task) -> dg.Definitions:
         """Whether what the service is asked has changed, from its prediction records; no label is needed."""
         return watch(context, task, settings.drift, NO_DRIFT)
 
+    @asset(f"{task.name}_service", kinds={"bentoml"}, deps=[registered_model])
+    def trial(context: dg.AssetExecutionContext, config: Unseen, registry: ModelRegistry) -> dg.MaterializeResult:
+        """The challenger answers the service's requests too, unseen, from now on; the config may end that."""
+        return begin_or_end(context, task, config, registry)
+
     def artifact_of_model(artifact: Artifact) -> dg.AssetsDefinition:
         before = [model, *(dg.AssetKey([task.name, name]) for name in artifact.after)]
 
@@ -197,7 +203,7 @@ def line(task: Task) -> dg.Definitions:
         recipe = chosen_recipe(AUTOENCODERS, context.op_execution_context.op_config)
         return steps.autoencode(context, task, recipe, data, places, trainer, registry)
 
-    beside = [data_audit, comparison, drift, *([autoencoder] if task.has_embedding else [])]
+    beside = [data_audit, comparison, drift, trial, *([autoencoder] if task.has_embedding else [])]
     extras = [artifact_of_model(artifact) for artifact in task.artifacts]
     straight = [incoming_batch, raw_images, dataset, model, evaluation, registered_model, promoted_model, bento]
     checks = [data_rules(task, dataset.key), gates(task, evaluation.key)]

@@ -136,7 +136,7 @@ def watching(task: Task) -> dg.AutomationCondition:
         day = last_whole_day(task)
         return Found(bool(day), f"the last one was {day}" if day else "there is none yet", day)
 
-    return Clause("a day of prediction records has ended", ended).with_label("look for drift every day")
+    return Clause("a day of prediction records has ended", ended)
 
 
 def following(words: str) -> dg.AutomationCondition:

@@ -72,6 +72,10 @@ class Datasets:
         measured, _ = beside_recent(task, predictor, dataset, task.evaluate(predictor, dataset, SPLIT))
         return save_with_verdict(task, measured, folder)
 
+    def trial(self, task: Task, challenger: str, champion: str) -> Path:
+        """Where what a silent trial of these model versions has shown is kept, if there was one."""
+        return self.places.here.trial(task.name, challenger, champion)
+
     def examine(self, task: Task, champion: Bundle) -> list[Check]:
         """Whether the champion's data are here, unchanged, and whether its ids can be compared."""
         checks = []

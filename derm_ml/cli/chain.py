@@ -69,7 +69,7 @@ def records(
     from derm_ml.answered.table import pack, records_below
 
     task = task_of(task_name)
-    place = _folder(folder) / task.name
+    place = records_folder(folder) / task.name
     gone = remove_old(place, days)
     made = pack(place)
     table = records_below(place)
@@ -148,11 +148,11 @@ def _stored_sha256(task: Task, data: bytes) -> str:
 def _rows(folder: Path | None, task: Task, sha256: str = "") -> list[dict[str, Any]]:
     from derm_ml.answered.table import records_below
 
-    table = records_below(_folder(folder) / task.name, lambda row: not sha256 or sha256 in row["images"])
+    table = records_below(records_folder(folder) / task.name, lambda row: not sha256 or sha256 in row["images"])
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def _folder(given: Path | None) -> Path:
+def records_folder(given: Path | None) -> Path:
     return given or setting_path(RECORDS) or installation().answered
 
 
@@ -177,9 +177,9 @@ def drift(
         day = date.fromisoformat(since).isoformat()
     except ValueError:
         raise DermError(f"--since {since}: write a date such as 2026-03-01") from None
-    table = records_below(_folder(folder) / task.name)
+    table = records_below(records_folder(folder) / task.name)
     if served(table).empty:
-        raise DermError(f"no prediction of {task.name} is recorded below {_folder(folder) / task.name}")
+        raise DermError(f"no prediction of {task.name} is recorded below {records_folder(folder) / task.name}")
     found = drift_of(table, task.labels, day, model)
     shown = Table("what", "earlier", "recent", "recent above earlier", "95 % interval", "",
                   title=f"Shift of what model {found.model_version} is asked since {day}; 0.5 is none")  # fmt: skip

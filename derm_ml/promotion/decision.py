@@ -19,6 +19,7 @@ from derm_ml.promotion.contract import Data, ModelVersion
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.looks import Looked
 from derm_ml.promotion.policy import Policy
+from derm_ml.promotion.trial_gate import tried
 
 if TYPE_CHECKING:
     from derm_ml.metrics.intervals import Difference
@@ -142,8 +143,13 @@ def weigh(
     Changes nothing. The same ids may carry corrected labels: only the same dataset makes them the same cases.
     """
     found, held = _weighed(task, candidate, champion, data, looked)
+    trial = tried(task, candidate, held, data) if champion is None or held is not None else None
+    if trial is not None and trial.stops:
+        found = Decision(False, (*refusals(found), f"{trial.check}: {trial.evidence}"))
     against, in_favour = (() if found.promote else found.reasons), (found.reasons if found.promote else ())
-    checks = (*verdicts(candidate, against, in_favour), *_recent(candidate, held))
+    beside = [trial] if trial is not None else []
+    own = [reason for reason in against if trial is None or trial.evidence not in reason]
+    checks = (*verdicts(candidate, own, in_favour), *beside, *_recent(candidate, held))
     return Decision(found.promote, (*found.reasons, *unchecked(checks)), checks)
 
 
