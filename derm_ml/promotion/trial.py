@@ -149,7 +149,7 @@ class Trial:
                 raise TrialError(f"{folder / CASES}: its sha256 is not the one in {SUMMARY}: run `derm trial` again")
             facts = {name: stored[name] for name in ("task", "champion", "challenger", "metric", "first", "last")}
             cases = pd.read_parquet(io.BytesIO(data))
-            found = _judged(cases, tuple(stored["labels"]), counts=stored["counts"], **facts)
+            found = judged(cases, tuple(stored["labels"]), counts=stored["counts"], **facts)
             told, again = stored["difference"], None if found.difference is None else asdict(found.difference)
         except FileNotFoundError as error:
             raise TrialError(f"{error.filename} is missing: run `derm trial`") from None
@@ -213,7 +213,7 @@ def trial_of(
         )
     facts = {"task": task.name, "champion": champion, "challenger": challenger, "metric": task.primary_metric}
     days = {"first": str(both["at"].min())[:10], "last": str(both["at"].max())[:10]}
-    return _judged(pd.DataFrame(rows), tuple(task.labels), counts={**counts, "compared": len(rows)}, **facts, **days)
+    return judged(pd.DataFrame(rows), tuple(task.labels), counts={**counts, "compared": len(rows)}, **facts, **days)
 
 
 _SIDES = {"champion": "", "challenger": "_hidden"}
@@ -229,7 +229,7 @@ def _case(task: Task, truth: TrueLabel, image: str, scores: Mapping[str, Sequenc
     return row
 
 
-def _judged(cases: pd.DataFrame, labels: tuple[str, ...], counts: Mapping[str, int], **facts: str) -> Trial:
+def judged(cases: pd.DataFrame, labels: tuple[str, ...], counts: Mapping[str, int], **facts: str) -> Trial:
     """The difference over the labels of which there are cases with and without."""
     targets = cases[[f"target.{name}" for name in labels]].to_numpy(float)
     both = [k for k in range(len(labels)) if 0 < targets[:, k].sum() < len(targets)]
