@@ -52,15 +52,15 @@ def beside_recent(
 def _with_table(test: Evaluation, recent: Evaluation, known: Sequence[str]) -> Evaluation:
     caption = (
         f"{recent.n} cases of {recent.n_patients} patients who came with later deliveries and were put aside when they "
-        f"arrived (split {recent.split_hash}). Nothing was learned from them, and no promotion rests on them. They are "
-        "other cases than those of the test split: a difference may come from the cases as well as from the time."
+        f"arrived (split {recent.split_hash}). {'' if known else 'Nothing was learned from them. '}No promotion rests on "
+        "them. They are other cases than those of the test split: a difference may come from the cases as well as from the time."
     )
-    rows = [_row(name, test.metrics[name], metric, recent) for name, metric in recent.metrics.items()
-            if name in test.metrics]  # fmt: skip
+    shared = [name for name in recent.metrics if name in test.metrics]
+    rows = [_row(name, test.metrics[name], recent.metrics[name], recent) for name in shared]
     return replace(
         test,
         tables={TABLE: rows, **test.tables},
-        captions={**test.captions, TABLE: " ".join([caption, *known])},
+        captions={**test.captions, TABLE: " ".join([caption, *(f"{sentence}." for sentence in known)])},
     )
 
 
