@@ -50,10 +50,11 @@ def beside_recent(
 
 
 def _with_table(test: Evaluation, recent: Evaluation, known: Sequence[str]) -> Evaluation:
+    nothing = "" if known else " Nothing was learned from them."
     caption = (
         f"{recent.n} cases of {recent.n_patients} patients who came with later deliveries and were put aside when they "
-        f"arrived (split {recent.split_hash}). {'' if known else 'Nothing was learned from them. '}No promotion rests on "
-        "them. They are other cases than those of the test split: a difference may come from the cases as well as from the time."
+        f"arrived (split {recent.split_hash}).{nothing} No promotion rests on them. They are other cases than those of "
+        "the test split: a difference may come from the cases as well as from the time."
     )
     shared = [name for name in recent.metrics if name in test.metrics]
     rows = [_row(name, test.metrics[name], recent.metrics[name], recent) for name in shared]
