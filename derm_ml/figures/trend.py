@@ -32,12 +32,11 @@ def trend_figure(names: Sequence[str], series: Mapping[str, Sequence[Run]], metr
                 label = split if number == 0 else None
                 ax.plot(x, y, color=colour, linestyle=dash, marker="os"[row % 2], markersize=4.5, label=label)
                 if number:
-                    ax.axvline(marks[0][0] - 0.5, color=colour, linewidth=1, linestyle=(0, (2, 3)))
-                    said = f" other {split} split\n {split_hash[:6]}"
-                    ends = ax.get_xaxis_transform()
-                    ax.text(
-                        marks[0][0] - 0.5, 0.99 - 0.17 * row, said, transform=ends, va="top", fontsize=7, color=SOFT
-                    )
+                    place = marks[0][0] - 0.5 + shift
+                    ax.axvline(place, color=colour, linewidth=1, linestyle=(0, (2, 3)))
+                    said, beside = f"{split}: other split {split_hash[:6]}", "right" if shift < 0 else "left"
+                    where = {"transform": ax.get_xaxis_transform(), "rotation": 90, "va": "top", "ha": beside}
+                    ax.text(place, 0.99, said, **where, fontsize=6.5, color=SOFT)
         ax.set_xticks(range(len(names)), [_short(name) for name in names], rotation=40, ha="right", fontsize=7.5)
         ax.set_xlim(-0.6, len(names) - 0.4)
         ax.set_ylabel(metric)
