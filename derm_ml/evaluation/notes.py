@@ -5,6 +5,8 @@ from __future__ import annotations
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.records import RECENT
 
+GROWS = "The recent split grows with deliveries: compare models on it only where its hash is the same."
+
 
 def of_split(card: BundleCard, split: str, split_hash: str, chosen: str) -> tuple[str, ...]:
     """Sentences for a split that flatters the model: training, validation (where what is `chosen` was chosen), or one
@@ -15,7 +17,7 @@ def of_split(card: BundleCard, split: str, split_hash: str, chosen: str) -> tupl
     if split == "train":
         notes.append("The network was fitted to these cases: the figures say nothing about new ones.")
     if split == RECENT:
-        notes.append("It grows with deliveries: compare models on it only where its hash is the same.")
+        notes.append(GROWS)
     elif card.split_hashes.get(split) != split_hash:
         notes.append(apart(card, split))
     return tuple(notes)
