@@ -5,17 +5,13 @@ from __future__ import annotations
 import itertools
 from io import BytesIO
 
-import dagster as dg
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from derm_assets.marks import split_marks
 from derm_ml.evaluation.trend import Reached, TrendStep, runs_of_one_split, split_number
 from derm_ml.figures.trend import trend_figure
-
-KEY = dg.AssetKey(["lesion_classification", "evaluation"])
 
 
 def step(name: str, **hashes: str) -> TrendStep:
@@ -33,19 +29,6 @@ def test_a_line_connects_only_values_on_one_and_the_same_split(hashes):
 
 def test_the_number_steps_where_the_split_changes_and_comes_back_with_it():
     assert [split_number(list("aabba"[:n])) for n in range(6)] == [0, 1, 1, 2, 2, 1]
-
-
-def test_dagsters_plots_have_the_number_beside_the_values():
-    """The UI plots bare numbers: without a series that steps, a new test split looks like a better model."""
-    with dg.instance_for_test() as instance:
-        numbers = []
-        for test, recent in (("a", None), ("a", "x"), ("b", "y"), ("a", "y")):
-            hashes = {"split": test} | ({"recent_split": recent} if recent else {})
-            marks = split_marks(instance, KEY, hashes)
-            numbers.append({name: value.value for name, value in marks.items() if name.endswith("_number")})
-            instance.report_runless_asset_event(dg.AssetMaterialization(KEY, metadata=marks))
-        assert [found["split_number"] for found in numbers] == [1, 1, 2, 1]
-        assert [found.get("recent_split_number") for found in numbers] == [None, 1, 2, 2]
 
 
 def test_a_change_of_the_split_is_drawn():
