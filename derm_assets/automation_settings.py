@@ -67,16 +67,17 @@ class FixedTimes(Settings):
 class DriftWatch(Settings):
     """When the records of a service count as changed, and whether that retrains."""
 
-    days: float = Field(7, gt=0, description="records of the last days are held against the earlier ones")
+    days: float = Field(default=7, gt=0, description="records of the last days are held against the earlier ones")
     at_least: float = Field(
-        0.1,
+        default=0.1,
         ge=0,
         lt=0.5,
         description="smallest shift that counts: how far the probability that a recent record lies above an earlier "
         "one is from 0.5; its interval must leave 0.5 out, too",
     )
     retrain: bool = Field(
-        False, description="retrain on a changed dataset also when answers drifted, however few patients are new"
+        default=False,
+        description="retrain on a changed dataset also when answers drifted, however few patients are new",
     )
 
 

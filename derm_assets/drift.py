@@ -52,9 +52,12 @@ def watch(context: dg.AssetExecutionContext, task: Task, settings: DriftWatch, c
     except ValueError as error:
         raise UpstreamError(f"{folder}: {error}: nobody has asked the service of {task.name} yet") from error
     beyond = found.beyond(settings.at_least)
-    judged = [s for s in found.shifts if s.value is not None and s.low is not None and s.high is not None]
-    rows = [(s.name, s.value, s.low, s.high, s in beyond) for s in judged]
-    sentence = _sentence(found.model_version, since, settings, [s.name for s in beyond], len(judged))
+    rows = [
+        (s.name, s.value, s.low, s.high, s in beyond)
+        for s in found.shifts
+        if s.value is not None and s.low is not None and s.high is not None
+    ]
+    sentence = _sentence(found.model_version, since, settings, [s.name for s in beyond], len(rows))
     say(context, sentence)
     metadata = {
         "path": dg.MetadataValue.path(folder),
@@ -69,12 +72,12 @@ def watch(context: dg.AssetExecutionContext, task: Task, settings: DriftWatch, c
             or [{"AUC of": "–", "earlier": "its answers are no probabilities of labels", "recent": ""}]
         ),
         "blind_spot": text(BLIND_SPOT),
-        **numbers({f"shift.{s.name}": s.value for s in judged}),
+        **numbers({f"shift.{name}": value for name, value, *_ in rows}),
         **numbers({f"expected_auc.{e.label}": e.recent.value for e in found.estimates if e.recent.value is not None}),
     }
     result = dg.AssetCheckResult(
         check_name=check,
-        passed=bool(judged) and not beyond,
+        passed=bool(rows) and not beyond,
         severity=dg.AssetCheckSeverity.WARN,
         description=described(sentence),
     )

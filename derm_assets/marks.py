@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 
 from derm_assets.display import text
-from derm_ml.evaluation.trend import split_number
 
 _AT_ONCE = 500  # materialisations read in one go
 
@@ -22,6 +21,8 @@ def split_marks(
     instance: dg.DagsterInstance, key: dg.AssetKey, hashes: Mapping[str, str]
 ) -> dict[str, dg.MetadataValue]:
     """`<name>_hash` and `<name>_number` for each named split, counted over all materialisations of the asset."""
+    from derm_ml.evaluation.trend import split_number  # beside figures
+
     before: dict[str, list[str]] = {name: [] for name in hashes}
     for metadata in _earlier(instance, key):
         for name, seen in before.items():

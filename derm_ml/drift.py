@@ -110,10 +110,12 @@ def shifts(earlier: pd.DataFrame, recent: pd.DataFrame, level: float = LEVEL) ->
     """
     sides = [_once(table) for table in (earlier, recent)]
     scores = [c for c in sides[0].columns if c.startswith("score.") and c in sides[1]]
-    found = [_shift(name, *(side[name].dropna().to_numpy(float) for side in sides), level) for name in scores]
+    numbers = {name: [side[name].dropna().to_numpy(float) for side in sides] for name in scores}
+    found = [_shift(name, before, now, level) for name, (before, now) in numbers.items()]
     known = [side.loc[side[EMBEDDING].notna(), EMBEDDING] for side in sides]
     if min(map(len, known)) >= 2 * FEWEST:
-        found.append(_along(*(np.stack([np.asarray(one, float) for one in side]) for side in known), level))
+        before, now = (np.stack([np.asarray(one, float) for one in side]) for side in known)
+        found.append(_along(before, now, level))
     elif max(map(len, known)):
         found.append(_few(EMBEDDING, len(known[0]), len(known[1]), 2 * FEWEST))
     return found

@@ -78,8 +78,8 @@ def records(
         print_result(f"no prediction of {task.name} is recorded below {place}; docs/operating.md says how")
         return
     shown = Table("model", "role", "predictions", "first", "last", title=f"Recorded predictions of {task.name}")
-    for (model, role), rows in table.groupby(["model_version", "role"]):
-        shown.add_row(str(model), str(role), str(len(rows)), str(rows["at"].min())[:19], str(rows["at"].max())[:19])
+    for kind, rows in table.groupby(table["model_version"].astype(str) + " " + table["role"].astype(str)):
+        shown.add_row(*str(kind).split(" "), str(len(rows)), str(rows["at"].min())[:19], str(rows["at"].max())[:19])
     print_table(shown)
 
 

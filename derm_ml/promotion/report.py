@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from derm_ml.evaluation import report
 from derm_ml.evaluation.recent import beside_recent
-from derm_ml.evaluation.trend import with_trend
 from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Verdict
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.promotion.contract import SPLIT
@@ -33,6 +32,8 @@ def measure_model(task: Task, predictor: Predictor, dataset: Dataset, folder: Mo
     Returned is the evaluation on the test split: a table in it says what was reached on recent patients, and a figure
     what the models beside it did.
     """
+    from derm_ml.evaluation.trend import with_trend  # figures
+
     test = task.evaluate(predictor, dataset, SPLIT, folder)
     test, recent = beside_recent(task, predictor, dataset, test, folder)
     if recent is not None:

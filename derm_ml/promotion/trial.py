@@ -30,6 +30,7 @@ from derm_ml.files import replacing_folder, sha256, write_json
 from derm_ml.metrics.classification import auc, mean_auc
 from derm_ml.metrics.intervals import Difference, estimate, paired_difference
 from derm_ml.neutral_ids import installation_ids
+from derm_ml.places import RECORDS
 from derm_ml.records import normal_id
 from derm_ml.sentences import unknown
 
@@ -110,7 +111,7 @@ class Trial:
     @property
     def patients(self) -> int:
         """How many patients, or images where no patient is known, were compared."""
-        return int(self.cases["group"].nunique())
+        return len(set(self.cases["group"].astype(str)))
 
     def __str__(self) -> str:
         if self.difference is None or self.of_champion is None or self.of_challenger is None:
@@ -149,7 +150,7 @@ class Trial:
                 raise TrialError(f"{folder / CASES}: its sha256 is not the one in {SUMMARY}: run `derm trial` again")
             facts = {name: stored[name] for name in ("task", "champion", "challenger", "metric", "first", "last")}
             cases = pd.read_parquet(io.BytesIO(data))
-            found = judged(cases, tuple(stored["labels"]), counts=stored["counts"], **facts)
+            found = judge_cases(cases, tuple(stored["labels"]), counts=stored["counts"], **facts)
             told, again = stored["difference"], None if found.difference is None else asdict(found.difference)
         except FileNotFoundError as error:
             raise TrialError(f"{error.filename} is missing: run `derm trial`") from None
@@ -180,7 +181,7 @@ def trial_of(
     hidden = records.loc[records["role"] == CHALLENGER]
     if hidden.empty:
         raise TrialError(
-            f"no answer of a challenger of {task.name} is recorded: name one (docs/operating.md) while DERM_RECORDS is "
+            f"no answer of a challenger of {task.name} is recorded: name one (docs/operating.md) while {RECORDS} is "
             "set for the service"
         )
     challenger = challenger or str(hidden["model_version"].iloc[-1])
@@ -213,7 +214,9 @@ def trial_of(
         )
     facts = {"task": task.name, "champion": champion, "challenger": challenger, "metric": task.primary_metric}
     days = {"first": str(both["at"].min())[:10], "last": str(both["at"].max())[:10]}
-    return judged(pd.DataFrame(rows), tuple(task.labels), counts={**counts, "compared": len(rows)}, **facts, **days)
+    return judge_cases(
+        pd.DataFrame(rows), tuple(task.labels), counts={**counts, "compared": len(rows)}, **facts, **days
+    )
 
 
 _SIDES = {"champion": "", "challenger": "_hidden"}
@@ -229,7 +232,7 @@ def _case(task: Task, truth: TrueLabel, image: str, scores: Mapping[str, Sequenc
     return row
 
 
-def judged(cases: pd.DataFrame, labels: tuple[str, ...], counts: Mapping[str, int], **facts: str) -> Trial:
+def judge_cases(cases: pd.DataFrame, labels: tuple[str, ...], counts: Mapping[str, int], **facts: str) -> Trial:
     """The difference over the labels of which there are cases with and without."""
     targets = cases[[f"target.{name}" for name in labels]].to_numpy(float)
     both = [k for k in range(len(labels)) if 0 < targets[:, k].sum() < len(targets)]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from derm_ml.evaluation.verdicts import FAILED, NOTED, PASSED, Verdict
 from derm_ml.promotion.policy import Policy
-from derm_ml.promotion.trial import SUMMARY, Trial, TrialError
 
 if TYPE_CHECKING:
     from derm_ml.promotion.contract import Data
@@ -23,6 +22,8 @@ HAZARD = "a model that does worse on today's images than on the test split"
 
 def tried(task: Task, candidate: Evidence, champion: Evidence | None, data: Data) -> Verdict | None:
     """What the trial of a candidate beside the champion has shown, counted again from its cases."""
+    from derm_ml.promotion.trial import SUMMARY, Trial, TrialError  # tables, which no code location needs to load
+
     policy = Policy.of(task)
     needed = policy.trial_patients
     if champion is None:

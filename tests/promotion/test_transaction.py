@@ -22,7 +22,7 @@ from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.ledger import Ledger, standing
 from derm_ml.promotion.policy import Policy
 from derm_ml.promotion.transaction import champion_of, promote, reinstate, rollback
-from derm_ml.promotion.trial import Trial, judged
+from derm_ml.promotion.trial import Trial, judge_cases
 from derm_ml.registry import get_task
 
 TASK = get_task("lesion_classification")
@@ -159,7 +159,7 @@ def test_a_policy_may_ask_for_a_silent_trial_and_refuses_without_one_or_on_a_bad
 
     def trial(challenger: str, champion: str) -> Trial:
         facts = {"task": TASK.name, "champion": champion, "challenger": challenger, "metric": "auc_mean"}
-        return judged(cases, TASK.labels, {"compared": 60}, **facts, first="2026-03-01", last="2026-03-28")
+        return judge_cases(cases, TASK.labels, {"compared": 60}, **facts, first="2026-03-01", last="2026-03-28")
 
     def row(decision):
         return next((c for c in decision.checks if c.check == "silent_trial"), None)
