@@ -27,6 +27,7 @@ def test_it_agrees_with_counting_pairs(given_shares):
     assert found == pytest.approx(above / pairs) if pairs > 1e-12 else np.isnan(found)
 
 
+@pytest.mark.slow  # resamples
 def test_where_probabilities_are_right_it_is_the_auc_and_where_they_are_not_it_does_not_see_it():
     """The blind spot that is printed beside it."""
     rng = np.random.default_rng(0)

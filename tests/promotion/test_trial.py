@@ -17,6 +17,8 @@ from derm_ml.promotion.trial import CASES, SUMMARY, Trial, TrialError, read_labe
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
 
+pytestmark = pytest.mark.slow  # resamples
+
 TASK = get_task("lesion_classification")
 OLD, NEW = "0123456789ab", "ba9876543210"
 
