@@ -57,7 +57,7 @@ class Policy(Settings):
         None,
         ge=2,
         description="fewest patients (or images, where no patient is known) of a silent trial beside the champion, "
-        "which must pass the same paired test; null: none is asked for",
+        "which must pass the same paired test; null: a promotion needs none",
     )
     target: Target = Field(
         "research",
