@@ -1,11 +1,12 @@
 """The straight line from delivered images to a released service, the same for every task. Read it top to bottom.
 
     incoming_batch → raw_images → dataset → model → evaluation → registered_model → promoted_model → bento
-                                └ data_audit └ heatmaps, …  └ comparison
+                                └ data_audit └ heatmaps, …  └ comparison  └ trial                    └ drift
 
 The group `<task>` is what "Materialize all" makes from the raw images. Outside it are what only a delivery starts
-(`<task>_deliveries`: one partition for each batch) and what trains for hours without being needed for a champion
-(`<task>_autoencoder`). `raw_images` is a folder that people fill, so nobody is asked to materialize a delivery first.
+(`<task>_deliveries`: one partition for each batch), what watches a service that runs (`<task>_service`) and what
+trains for hours without being needed for a champion (`<task>_autoencoder`). `raw_images` is a folder that people fill,
+so nobody is asked to materialize a delivery first.
 
 What a step does stands in data_steps.py, steps.py and releasing.py, the checks between them in checks.py, jobs and
 sensors in automation.py.
@@ -22,8 +23,9 @@ from derm_assets import data_steps, releasing, steps
 from derm_assets.automation import automation
 from derm_assets.automation_settings import Automation
 from derm_assets.checks import data_rules, gates
-from derm_assets.conditions import following, promoting, retraining
+from derm_assets.conditions import following, promoting, retraining, watching
 from derm_assets.config import ComparedRuns, Reviewed, chosen_recipe, model_form, recipe_form
+from derm_assets.drift import watch
 from derm_assets.failures import told
 from derm_assets.lineage import latest
 from derm_assets.recipe_of_run import recipe_of_run
@@ -31,6 +33,7 @@ from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.trainer import Trainer
+from derm_assets.trial import Unseen, begin_or_end
 from derm_ml.places import installation
 from derm_ml.task import Artifact, Task
 from derm_ml.training.autoencoder_recipes import AUTOENCODERS
@@ -38,6 +41,7 @@ from derm_ml.training.code_version import training_code
 
 PARITY = "endpoint_reproduces_evaluation"
 FEW_LOOKS = "few_images_deserve_a_look"
+NO_DRIFT = "answers_do_not_drift"
 
 
 def line(task: Task) -> dg.Definitions:
@@ -144,6 +148,28 @@ def line(task: Task) -> dg.Definitions:
         """The current model beside others on the same frozen test split: paired differences with intervals."""
         return steps.compare(context, task, config.runs, latest(context.instance, evaluation.key), places)
 
+    stays = dg.AssetCheckSpec(
+        NO_DRIFT,
+        asset=[task.name, "drift"],
+        description="Neither a score nor the embedding of recent predictions shifted against earlier ones.",
+    )
+
+    @asset(
+        f"{task.name}_service",
+        kinds={"python"},
+        deps=[bento],
+        check_specs=[stays],
+        automation_condition=watching(task),
+    )
+    def drift(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """Whether what the service is asked has changed, from its prediction records; no label is needed."""
+        return watch(context, task, settings.drift, NO_DRIFT)
+
+    @asset(f"{task.name}_service", kinds={"bentoml"}, deps=[registered_model])
+    def trial(context: dg.AssetExecutionContext, config: Unseen, registry: ModelRegistry) -> dg.MaterializeResult:
+        """The challenger answers the service's requests too, unseen, from now on; the config may end that."""
+        return begin_or_end(context, task, config, registry)
+
     def artifact_of_model(artifact: Artifact) -> dg.AssetsDefinition:
         before = [model, *(dg.AssetKey([task.name, name]) for name in artifact.after)]
 
@@ -155,7 +181,7 @@ def line(task: Task) -> dg.Definitions:
             automation_condition=trained,
         )
         def extra(context: dg.AssetExecutionContext, places: Places) -> dg.MaterializeResult:
-            return steps.make_artifact(task, artifact, latest(context.instance, model.key), places)
+            return steps.make_artifact(context, task, artifact, latest(context.instance, model.key), places)
 
         return extra
 
@@ -177,7 +203,7 @@ def line(task: Task) -> dg.Definitions:
         recipe = chosen_recipe(AUTOENCODERS, context.op_execution_context.op_config)
         return steps.autoencode(context, task, recipe, data, places, trainer, registry)
 
-    beside = [data_audit, comparison, *([autoencoder] if task.has_embedding else [])]
+    beside = [data_audit, comparison, drift, trial, *([autoencoder] if task.has_embedding else [])]
     extras = [artifact_of_model(artifact) for artifact in task.artifacts]
     straight = [incoming_batch, raw_images, dataset, model, evaluation, registered_model, promoted_model, bento]
     checks = [data_rules(task, dataset.key), gates(task, evaluation.key)]

@@ -62,7 +62,7 @@ def automation(
     )
     conditions = dg.AutomationConditionSensorDefinition(
         f"{task.name}_automation",
-        target=[*keys("model", "evaluation", "registered_model", "promoted_model", "bento"), *extras],
+        target=[*keys("model", "evaluation", "registered_model", "promoted_model", "bento", "drift"), *extras],
         description="Asks what is to be trained, promoted or released by itself; the assets' conditions say why.",
         run_tags=tags_of(task, "automation", settings.recipe),
         minimum_interval_seconds=settings.look_every,

@@ -64,6 +64,23 @@ class FixedTimes(Settings):
         return given
 
 
+class DriftWatch(Settings):
+    """When the records of a service count as changed, and whether that retrains."""
+
+    days: float = Field(default=7, gt=0, description="records of the last days are held against the earlier ones")
+    at_least: float = Field(
+        default=0.1,
+        ge=0,
+        lt=0.5,
+        description="smallest shift that counts: how far the probability that a recent record lies above an earlier "
+        "one is from 0.5; its interval must leave 0.5 out, too",
+    )
+    retrain: bool = Field(
+        default=False,
+        description="retrain on a changed dataset also when answers drifted, however few patients are new",
+    )
+
+
 class Automation(Settings):
     """What starts by itself for one task, and who decides on promotion."""
 
@@ -88,6 +105,7 @@ class Automation(Settings):
         "approval", description="`approval`: a challenger waits for `derm approve`; `automatic`: the evidence decides"
     )
     schedule: FixedTimes = FixedTimes()
+    drift: DriftWatch = DriftWatch()
     stale_after: float = Field(180, ge=1, description="days after which the champion counts as stale")
     look_every: int = Field(30, ge=1, description="seconds between two looks into the inbox and at the conditions")
 
@@ -117,7 +135,7 @@ class Automation(Settings):
                 fixed_recipe(task, choice)
         except ValidationError as error:
             raise AutomationError(
-                f"{place}: {of_values(error, [*cls.model_fields, *FixedTimes.model_fields])}"
+                f"{place}: {of_values(error, [*cls.model_fields, *FixedTimes.model_fields, *DriftWatch.model_fields])}"
             ) from error
         except RecipeError as error:
             raise AutomationError(f"{place}: {error}") from error

@@ -4,9 +4,9 @@ A blocking one fails with ERROR and stops everything downstream of its asset in 
 Annotations are evaluated here (no `from __future__ import annotations`): Dagster reads the context's type from them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import cleandoc
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
 
@@ -43,9 +43,11 @@ def gates(task: Task, evaluation: dg.AssetKey) -> dg.AssetChecksDefinition:
     def check_gates(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         from derm_ml.evaluation.record import Evaluation
 
-        measured = Evaluation.load(latest(context.instance, evaluation).path)
+        made = latest(context.instance, evaluation)
+        measured = Evaluation.load(made.path)
+        marks = {name: made.metadata[name] for name in ("split_hash", "split_number") if name in made.metadata}
         for gate in _asked(task.gates, context):
-            yield _result(gate, evaluation, gate.check(measured))
+            yield _result(gate, evaluation, gate.check(measured), marks)
 
     return check_gates
 
@@ -63,7 +65,10 @@ def _asked(sentences: Sequence[Sentence], context: dg.AssetCheckExecutionContext
     return [sentence for sentence in sentences if sentence.name in names]
 
 
-def _result(sentence: DataRule | Gate, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
+def _result(
+    sentence: DataRule | Gate, asset: dg.AssetKey, finding: Finding, marks: Mapping[str, Any] = {}
+) -> dg.AssetCheckResult:
+    """`marks`: which split the figures of a check, which are plotted over time, are of."""
     return dg.AssetCheckResult(
         check_name=sentence.name,
         asset_key=asset,
@@ -71,5 +76,5 @@ def _result(sentence: DataRule | Gate, asset: dg.AssetKey, finding: Finding) -> 
         # what cannot be evaluated is not green, and stops nothing
         severity=dg.AssetCheckSeverity.ERROR if sentence.blocking and finding.evaluable else dg.AssetCheckSeverity.WARN,
         description=described(finding.message),
-        metadata={**numbers(finding.figures), **({"rows": table(finding.rows)} if finding.rows else {})},
+        metadata={**numbers(finding.figures), **marks, **({"rows": table(finding.rows)} if finding.rows else {})},
     )

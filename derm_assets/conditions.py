@@ -2,6 +2,7 @@
 
     model             new data (or new code) · checks green · nothing of the task running · enough new patients or old
     what follows it   the model is being trained in the same run
+    drift             a day of prediction records is complete
     promoted_model    a person approved the challenger; or, where promotion is automatic, with the rest of the run
     bento             the promotion is under way in the same run
 
@@ -20,8 +21,10 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from derm_assets.automation_settings import Automation
 from derm_assets.champion_facts import approval_of, champion_facts
+from derm_assets.drift import DRIFTED, folder_of, last_whole_day
 from derm_assets.lineage import Upstream, latest
 from derm_ml import DermError
+from derm_ml.places import RECORDS
 from derm_ml.task import Task
 from derm_ml.training.code_version import training_code
 
@@ -111,6 +114,9 @@ def retraining(task: Task, settings: Automation) -> dg.AutomationCondition:
         either = (enough | Clause(f"the champion is {settings.days:g} days old", old)).with_label(
             "enough new patients, or an old champion"
         )
+    if settings.drift.retrain:
+        drift = Clause("the answers of the service drifted", lambda instance: _drifted(instance, task))
+        either = (either | drift).with_label("enough new patients, an old champion, or drift")
     data = Clause("the dataset changed", new_data)
     free = Clause("nothing of this task is running", lambda instance: _running(instance, task))
     green = Clause("blocking checks of the dataset are green", lambda instance: _checks(instance, task, dataset))
@@ -119,6 +125,18 @@ def retraining(task: Task, settings: Automation) -> dg.AutomationCondition:
         return due.with_label("retrain on new data")
     code = Clause("the code that trains changed", new_code) & green & free
     return (due.with_label("new data") | code.with_label("new code")).with_label("retrain on new data or new code")
+
+
+def watching(task: Task) -> dg.AutomationCondition:
+    """When `<task>/drift` is looked at: once for each day of records, after it has ended."""
+
+    def ended(_: dg.DagsterInstance) -> Found:
+        if folder_of(task) is None:
+            return Found(False, f"no predictions are recorded ({RECORDS} is not set)")
+        day = last_whole_day(task)
+        return Found(bool(day), f"the last one was {day}" if day else "there is none yet", day)
+
+    return Clause("a day of prediction records has ended", ended)
 
 
 def following(words: str) -> dg.AutomationCondition:
@@ -135,6 +153,21 @@ def promoting(task: Task, settings: Automation) -> dg.AutomationCondition:
         return by_approval
     with_the_rest = following("promotion is automatic, and a challenger is being registered")
     return (by_approval | with_the_rest).with_label("promote on evidence")
+
+
+def _drifted(instance: dg.DagsterInstance, task: Task) -> Found:
+    """Whether the last look found drift, and nothing was trained since."""
+    looked, trained = (
+        instance.get_latest_materialization_event(dg.AssetKey([task.name, noun])) for noun in ("drift", "model")
+    )
+    if looked is None or looked.asset_materialization is None:
+        return Found(False, "nobody has looked yet")
+    metadata = looked.asset_materialization.metadata
+    if not metadata[DRIFTED].value:
+        return Found(False, "no")
+    if trained is not None and trained.timestamp > looked.timestamp:
+        return Found(False, "a model was trained since")
+    return Found(True, str(metadata["verdict"].value))
 
 
 def _latest(instance: dg.DagsterInstance, key: AssetKey) -> Upstream | None:

@@ -1,6 +1,6 @@
 """Somebody is told: a sensor that looks at every run that ended, and at the age of the champions.
 
-    run failed · red check · delivery rejected · promotion refused · challenger waiting · champion stale
+    run failed · red check · delivery rejected · promotion refused · challenger waiting · champion stale · drift
 
 The text is made of names the platform gives (task, step, check, version) and of metrics. What a run says of files,
 deliveries and patients stays behind the link. A notice that cannot be delivered is sent again at the next look.
@@ -19,6 +19,7 @@ import dagster as dg
 
 from derm_assets.automation_settings import STARTED_BY, Automation
 from derm_assets.champion_facts import standing_of
+from derm_assets.drift import DRIFTED
 from derm_assets.notice_channels import VARIABLES, Notice, NoticeError, channels
 from derm_assets.reports import dagster_url
 from derm_assets.steps import VERDICT
@@ -123,6 +124,13 @@ def notices_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Not
         )
     if run.status == dg.DagsterRunStatus.FAILURE and not red:
         yield notice(*_failure(instance, run, task))
+    if (drifted := _drift(instance, run)) is not None:
+        yield notice(
+            "drift",
+            "what the service is asked has changed",
+            f"{drifted}. The asset {task.name}/drift shows by how much. Deliver labelled images of these days, "
+            "and look at the report of the next evaluation under recent patients.",
+        )
     if run.status == dg.DagsterRunStatus.SUCCESS and STARTED_BY in run.tags:
         waiting = _waiting(instance, run, task)
         if waiting:
@@ -133,6 +141,17 @@ def _red_checks(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
     entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     found = [entry.dagster_event.asset_check_evaluation_data for entry in entries if entry.dagster_event]
     return {c.check_name for c in found if not c.passed and c.severity == dg.AssetCheckSeverity.ERROR}
+
+
+def _drift(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    """What a run found shifted, in a sentence of names the model gives; None where it found nothing."""
+    entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    made = [e.dagster_event for e in entries if e.dagster_event and e.dagster_event.asset_key]
+    found = [event for event in made if event.asset_key and event.asset_key.path[-1] == "drift"]
+    if not found:
+        return None
+    metadata = found[-1].step_materialization_data.materialization.metadata
+    return str(metadata["verdict"].value) if metadata[DRIFTED].value else None
 
 
 def _failure(instance: dg.DagsterInstance, run: dg.DagsterRun, task: Task) -> tuple[str, str, str]:

@@ -45,6 +45,7 @@ from serving.released import (
     remembered,
     remembered_of,
     withdraw_release,
+    write_challenger,
     write_release,
 )
 from serving.sources import code
@@ -153,6 +154,11 @@ def replayed(port: int, tag: str, cases: Iterable[Upload], numbers: Numbers = nu
 def release(task: str, tag: str, of: Mapping[str, str]) -> Path:
     """Make `tag`, built `of` a model, what `python -m serving TASK` serves, atomically; the file that says so."""
     return write_release(task, tag, of)
+
+
+def name_challenger(task: str, tag: str | None) -> Path:
+    """Let the running service of `task` ask this Bento too, unseen; None: nobody any more. The file that says so."""
+    return write_challenger(task, tag)
 
 
 def built_of(model_version: str, evaluation_sha256: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ import dagster as dg
 from derm_assets.automation_settings import STARTED_BY
 from derm_assets.display import card, facts, numbers, picture, pictures, say, table, text
 from derm_assets.lineage import Upstream, UpstreamError
+from derm_assets.marks import split_marks
 from derm_assets.reports import dagster_url, link
 from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.model_registry import ModelRegistry
@@ -27,6 +28,7 @@ from derm_assets.resources.trainer import Trainer
 from derm_ml import DermError
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.escape import visible
+from derm_ml.evaluation.recent import recent_in_words, recent_metric
 from derm_ml.evaluation.report import PAGE
 from derm_ml.evaluation.report import save as save_report
 from derm_ml.jobs import Job
@@ -35,8 +37,9 @@ from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.promotion.decision import Decision
 from derm_ml.promotion.looks import AUTOMATION, count_look
-from derm_ml.promotion.report import save_with_verdict
+from derm_ml.promotion.report import measure_model
 from derm_ml.recipe import Recipe
+from derm_ml.records import RECENT
 from derm_ml.task import Artifact, Task
 
 if TYPE_CHECKING:
@@ -79,7 +82,8 @@ def autoencode(
     report = report_autoencoder(AutoencoderPredictor(bundle.path), Dataset.open(data.path), task.title)
     folder = save_report(report, ModelFolder.holding(bundle.path).report)
     shown |= {"report": link(places, folder / PAGE)}
-    shown |= {**numbers(report.numbers), **pictures(report.figures)}
+    marks = split_marks(context.instance, context.asset_key, {"split": report.split_hash})
+    shown |= {**numbers(report.numbers), **marks, **pictures(report.figures)}
     return dg.MaterializeResult(data_version=dg.DataVersion(bundle.version), metadata=shown)
 
 
@@ -125,6 +129,9 @@ def _fitted(
     finally:
         registry.end(run, status)
     opened = Bundle.open(bundle)
+    marks = split_marks(
+        context.instance, context.asset_key, {"validation_split": opened.card.split_hashes.get("validation", "")}
+    )
     history = json.loads(model.history.read_text(encoding="utf-8"))
     return opened, {
         "path": dg.MetadataValue.path(bundle),
@@ -135,6 +142,7 @@ def _fitted(
         "best_epoch": opened.card.epochs,
         "mlflow_run": dg.MetadataValue.url(run.link),
         **numbers({f"validation_{name}": value for name, value in opened.card.validation.items()}),
+        **marks,
     }
 
 
@@ -143,8 +151,8 @@ def evaluate(
 ) -> dg.MaterializeResult:
     """Measure the model on the test split it was trained beside; write the report beside the bundle."""
     folder = ModelFolder.holding(model.path)
-    measured = task.evaluate(task.load(model.path), _own_data(task, model, places), SPLIT, folder)
-    report = save_with_verdict(task, measured, evaluation_of(model.path))
+    measured = measure_model(task, task.load(model.path), _own_data(task, model, places), folder)
+    report = evaluation_of(model.path)
     how = AUTOMATION if STARTED_BY in context.run.tags else "evaluation"
     count_look(places.ledger(task), measured, Bundle.open(model.path).card, how)
     run = registry.run_of(task, model.path)
@@ -160,10 +168,29 @@ def evaluate(
             "report": link(registry.places, report / PAGE),
             **numbers(measured.numbers),
             "n": measured.n,
-            "split_hash": measured.split_hash,
+            **_recent(context, task, measured, folder, registry.places),
             **pictures(measured.figures),
         },
     )
+
+
+def _recent(
+    context: dg.AssetExecutionContext, task: Task, measured: Evaluation, folder: ModelFolder, places: Places
+) -> dict[str, Any]:
+    """What was reached on recent patients, as numbers that are plotted, and which splits all these numbers are of."""
+    hashes = {"split": measured.split_hash}
+    metric = recent_metric(measured, task.primary_metric)
+    if metric is None:
+        return dict(split_marks(context.instance, context.asset_key, hashes))
+    value, split_hash = metric
+    ends = {"": value.value, "_low": value.low, "_high": value.high}
+    return {
+        "recent": text(recent_in_words(measured, task.primary_metric)),
+        "recent_report": link(places, folder.evaluation(RECENT) / PAGE),
+        **numbers({f"recent_{task.primary_metric}{end}": number for end, number in ends.items() if number is not None}),
+        "recent_n": value.n,
+        **split_marks(context.instance, context.asset_key, {**hashes, "recent_split": split_hash}),
+    }
 
 
 def _verdict(task: Task, measured: Evaluation) -> str:
@@ -207,7 +234,7 @@ def compare(
             "by_chance": comparison.by_chance,
             "compared": len(others),
             "n": comparison.n,
-            "split_hash": comparison.split_hash,
+            **split_marks(context.instance, context.asset_key, {"split": comparison.split_hash}),
         },
     )
 
@@ -226,22 +253,32 @@ def _own_data(task: Task, model: Upstream, places: Places) -> Dataset:
     return Dataset.open(frozen)
 
 
-def make_artifact(task: Task, artifact: Artifact, model: Upstream, places: Places) -> dg.MaterializeResult:
+def make_artifact(
+    context: dg.AssetExecutionContext, task: Task, artifact: Artifact, model: Upstream, places: Places
+) -> dg.MaterializeResult:
     """Something made from the model beside its evaluation; pictures are shown."""
     folder = ModelFolder.holding(model.path).artifact(artifact.name)
     folder.mkdir(exist_ok=True)
-    made = artifact.make(task.load(model.path), _own_data(task, model, places), folder)
+    data = _own_data(task, model, places)
+    made = artifact.make(task.load(model.path), data, folder)
     shown = {name: path.read_bytes() for name, path in made.items() if path.suffix == ".png"}
     figures = json.loads(made["numbers"].read_text(encoding="utf-8")) if "numbers" in made else {}
+    marks = split_marks(context.instance, context.asset_key, _splits(data)) if figures else {}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(model.version),
         metadata={
             "path": dg.MetadataValue.path(folder),
             **{f"{name}_file": link(places, path) for name, path in made.items()},
             **numbers(figures),
+            **marks,
             **pictures(shown),
         },
     )
+
+
+def _splits(data: Dataset) -> dict[str, str]:
+    """The splits that figures of a whole dataset are measured on, for `split_marks`."""
+    return {f"{name}_split": value for name, value in data.split_hashes.items()}
 
 
 def register(

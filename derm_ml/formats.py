@@ -110,7 +110,8 @@ def _no_difference(content: Content) -> Content:
 BUNDLE = Format("bundle", 3, "train the model again", {1: _one_sentence, 2: dict})
 INPUT_GATE = Format("input-gate", 1, "train the model again")
 LEARNED = Format("learned-from", 1, "train the model again")
-DATASET = Format("dataset", 1, "run `derm prepare` again")
+# 2: may hold a split `recent`, which a program that does not know it would deal to training
+DATASET = Format("dataset", 2, "run `derm prepare` again", {1: dict})
 # 2: names of columns, see its reader; 3: intervals of docs/intervals.md: promotion measures older ones again
 EVALUATION = Format("evaluation", 3, "run `derm evaluate` again", {1: dict, 2: dict})
 COMPARISON = Format("comparison", 3, "run `derm compare` again", {1: _one_sentence, 2: _no_difference})
@@ -124,11 +125,16 @@ CHECKPOINT = Format("checkpoint", 2, "remove it, and training begins anew", {1: 
 JOB = Format("training-job", 1, "start the training again")
 DELIVERY = Format("delivery", 3, "withdraw the delivery and deliver it again", {1: _without_author, 2: _not_reviewed})
 LEDGER = Format("ledger", 1, "leave the ledger to the version that wrote it")  # a repair would begin a new one
+CHALLENGER = Format("challenger", 1, "begin the trial again")
+TRIAL = Format("trial", 1, "run `derm trial` again")
 RELEASE = Format("release", 1, "release the Bento again")
 GOLDEN = Format("golden-answers", 1, "build the Bento again")
 SESSIONS = Format("sessions", 1, "build the Bento again")
 POLICY = Format("policy", 1, "write it as docs/promotion.md says")
-ANSWERED = Format("prediction-records", 1, "move the file away; the service begins another")
+# 2: says whether an answer was sent, or was that of a challenger nobody saw
+ANSWERED = Format(
+    "prediction-records", 2, "move the file away; the service begins another", {1: lambda c: {**c, "role": "served"}}
+)
 CARD_STATEMENT = Format("card-statement", 1, "write it as docs/cards.md says")
 CARD = Format("card", 1, "register the model again")
 

@@ -206,6 +206,14 @@ class Installation:
         """The file that says which Bento of a task is released."""
         return self.home / "serving" / f"{task}.json"
 
+    def challenger(self, task: str) -> Path:
+        """The file that says which Bento of a task is asked unseen, beside the released one."""
+        return self.home / "serving" / f"{task}.challenger.json"
+
+    def trial(self, task: str, challenger: str, champion: str) -> Path:
+        """What a silent trial of one model against another has shown."""
+        return self.models(task) / "trials" / f"{challenger}_{champion}"
+
     @property
     def answered(self) -> Path:
         """Records of what services answered, where DERM_RECORDS names no other folder."""

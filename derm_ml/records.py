@@ -15,6 +15,8 @@ from typing import Literal
 from derm_ml import DermError
 
 SPLITS = ("train", "validation", "test")
+RECENT = "recent"  # of what was delivered later some patients: never learned from, reported beside the test split
+FROZEN = (*SPLITS, RECENT)  # no image ever moves from one of these to another
 UNLABELLED = "unlabelled"  # where samples without a known target go: pseudo-labelling may use them, nothing else does
 DELIVERIES = "batches"  # the folder of a raw folder that holds what was delivered, each delivery a source of its own
 _WHOLE_NUMBER = re.compile(r"0*([0-9]+)(?:[.,]0+)?")

@@ -46,7 +46,7 @@ from derm_ml.machine import memory_for
 from derm_ml.progress import OnEpoch, silent
 from derm_ml.ranks import refuse_several_processes, refuse_strangers
 from derm_ml.recipe import Recipe, Settings, recipe_with
-from derm_ml.records import SPLITS, DataError, Reading
+from derm_ml.records import FROZEN, DataError, Reading
 from derm_ml.sentences import WrongValue, unknown
 
 if TYPE_CHECKING:
@@ -85,6 +85,13 @@ class PrepareSettings(Settings):
         default=False,
         description="whether new images may join a test split that is there already; scores before and after are then "
         "not comparable. Without it a new image of a test patient is held back and listed",
+    )
+    recent: float = Field(
+        default=0.15,
+        ge=0,
+        lt=1,
+        description="share of the patients of later deliveries that form the split `recent`: never learned from, "
+        "reported beside the test split; 0: no further patient joins it",
     )
     patients: str = Field(
         default="shared",
@@ -293,8 +300,8 @@ class Task:
         With a `model_folder` the predictions kept there are read, and kept where there are none; without one every case
         is predicted afresh, as for a promotion, which believes no file.
         """
-        if split not in SPLITS:
-            raise WrongValue(unknown("split", split, SPLITS, "there are"))
+        if split not in FROZEN:
+            raise WrongValue(unknown("split", split, FROZEN, "there are"))
         if dataset.split(split).empty:
             raise DataError(f"{dataset.path} has no images in the {split} split: there is nothing to measure")
         with memory_for(f"evaluating {self.name}", "end other programs and run it again"):

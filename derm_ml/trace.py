@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from derm_ml import DermError, formats
+from derm_ml.answered.journal import CHALLENGER
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.data.deliveries import deliveries
 from derm_ml.data.learned_ids import LearnedIds
@@ -75,7 +76,12 @@ def chain_of(
             f"nothing here is called {given}: it is no prediction, image, Bento, version, run, dataset, delivery or "
             "commit of the registry and the records on this machine"
         )
-    counts = {v.model_version: sum(row["model_version"] == v.model_version for row in records) for v in found}
+    counts = {
+        v.model_version: sum(
+            row["model_version"] == v.model_version and row.get("role") != CHALLENGER for row in records
+        )
+        for v in found
+    }
     links = [Link(v, tuple(sources.get(_md5(v), ())), counts[v.model_version]) for v in found]
     return Chain(given, tuple(links), tuple(told))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ from serving.guard import HEADERS, refusal
 from serving.openapi import document
 from serving.options import SIMILAR_OPTIONS, drawing_side, options_from_query
 from serving.page import docs_page, page_routes, start_page, wants_page
+from serving.shadow import Sent
 
 BODIES = ("image/jpeg", "image/png", "application/octet-stream")
 EXPLAINED_SIDE = 1024  # of a drawing by default: it is for eyes, one of 40 megapixels for nobody
@@ -85,22 +86,24 @@ def application(engine: Engine) -> Starlette:
         question = await _read(request, engine, predictor, ANSWER, takes_batch=task.asking.takes_batches)
         as_fhir = wants_fhir(request.headers.get("accept", ""))
         if question.is_batch:
-            batch = await _batch(engine, predictor, question, models)
+            batch, sent = await _batch(engine, predictor, question, models)
+            after = engine.ask_challenger(sent)
             if as_fhir:
-                return JSONResponse(observations(task, batch), headers=HEADERS, media_type=FHIR)
-            return JSONResponse(batch, headers=HEADERS)
+                return JSONResponse(observations(task, batch), headers=HEADERS, media_type=FHIR, background=after)
+            return JSONResponse(batch, headers=HEADERS, background=after)
 
         def ask(model: Predictor) -> dict[str, Any]:
             return task.answer(model, question.asked(engine, model), question.options)
 
         said, seen = await engine.run(engine.recorder.watched(lambda: ask(predictor)), question.pixels)
-        engine.answered(predictor, said, ask, question.pixels)
+        engine.answered(predictor, said)
         signed = {**said, **_signed("prediction", predictor, engine)}
         images = [data for name, data in question.parts if name != BOXES]
         await engine.recorder.record(said, signed, images, seen[0][0] if seen else None)
+        after = engine.ask_challenger([Sent(said, signed, images, ask, question.pixels)])
         if as_fhir:
-            return JSONResponse(observation(task, signed), headers=HEADERS, media_type=FHIR)
-        return JSONResponse(enveloped(models.answer, signed, question.ignored), headers=HEADERS)
+            return JSONResponse(observation(task, signed), headers=HEADERS, media_type=FHIR, background=after)
+        return JSONResponse(enveloped(models.answer, signed, question.ignored), headers=HEADERS, background=after)
 
     async def explain(request: Request) -> Response:
         predictor = engine.ready()
@@ -165,9 +168,13 @@ def application(engine: Engine) -> Starlette:
     )
 
 
-async def _batch(engine: Engine, predictor: Predictor, question: Question, models: AnswerModels) -> dict[str, Any]:
-    """Several images: for each its answer, or the status and sentence that it alone would have been refused with."""
+async def _batch(
+    engine: Engine, predictor: Predictor, question: Question, models: AnswerModels
+) -> tuple[dict[str, Any], list[Sent]]:
+    """Several images: for each its answer, or the status and sentence that it alone would have been refused with; and
+    those that were answered, for the challenger."""
     task, results = engine.task, []
+    sent: list[Sent] = []
     for start in range(0, len(question.parts), TOGETHER):
         bodies = [data for _, data in question.parts[start : start + TOGETHER]]
         try:
@@ -182,11 +189,23 @@ async def _batch(engine: Engine, predictor: Predictor, question: Question, model
         result |= {"number": number}
         if "answer" in result:
             signed, embedding = _signed("prediction", predictor, engine), result.pop("embedding", None)
-            await engine.recorder.record(result["answer"], signed, [question.parts[number][1]], embedding)
+            said, body = result["answer"], question.parts[number][1]
+            await engine.recorder.record(said, signed, [body], embedding)
+            sent.append(Sent(said, signed, [body], _asking_one(engine, body, question.options), pixels(body)))
             result["answer"] = of_one(result["answer"]) | signed
     answered = sum("answer" in result for result in results)
     said = {"results": results, "answered": answered, "refused": len(results) - answered}
-    return enveloped(models.batch, task.envelope(predictor, question.options).around(said), question.ignored)
+    return enveloped(models.batch, task.envelope(predictor, question.options).around(said), question.ignored), sent
+
+
+def _asking_one(engine: Engine, body: bytes, options: dict[str, str]) -> Callable[[Predictor], Mapping[str, Any]]:
+    """How any model is asked about one image of a batch."""
+
+    def ask(model: Predictor) -> Mapping[str, Any]:
+        (result,) = _together(engine, model, [body], options)
+        return result["answer"]
+
+    return ask
 
 
 def _with_embeddings(results: list[dict[str, Any]], seen: list[np.ndarray]) -> list[dict[str, Any]]:

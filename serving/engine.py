@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 from derm_ml.asking.prevalence import PrevalenceError
@@ -31,7 +32,7 @@ from serving.prevalence import stated
 from serving.queue import FairQueue
 from serving.recorder import Recorder
 from serving.request import because
-from serving.shadow import Shadow
+from serving.shadow import Sent, Shadow
 
 NO_INDEX = "this service was built without an index of similar images"
 NO_MODEL = "no model has been released for this task yet; release one, then start the service again"
@@ -113,8 +114,8 @@ class Engine:
     def __init__(self, task: Task, limits: Limits, metrics: Metrics, queue: FairQueue | None = None) -> None:
         self.task = task
         self.metrics = metrics
-        self.shadow = Shadow(task, metrics)
         self.recorder = Recorder.from_environment(task, metrics)
+        self.shadow = Shadow(task, metrics, self.recorder)
         self.unready, self.refused = NO_MODEL, ""
         self._current: Loaded | None = None
         self._bentos: WeakKeyDictionary[Predictor, str] = WeakKeyDictionary()
@@ -223,15 +224,16 @@ class Engine:
         """
         return await self._queue.run(work, pixels)
 
-    def answered(
-        self, predictor: Predictor, said: Mapping[str, Any], ask: Callable[[Predictor], Mapping[str, Any]], pixels: int
-    ) -> None:
-        """Count an answer, and ask the challenger the same if there is one and nobody waits. `ask` asks any."""
+    def ask_challenger(self, sent: Sequence[Sent]) -> BackgroundTask:
+        """What a response does once it was sent: ask the challenger the same, if there is one and nobody waits."""
+        return BackgroundTask(self.shadow.after, sent, self._queue)
+
+    def answered(self, predictor: Predictor, said: Mapping[str, Any]) -> None:
+        """Count an answer."""
         numbers = self.task.numbers(said)
         self.metrics.answered(numbers, predictor.bundle.version)
         if said["abstained"]:
             self.metrics.abstains(said["quality"], predictor.bundle.version)
-        self.shadow.compare(predictor.bundle.version, said, ask, self._queue, pixels)
 
 
 def _with_index(files: Files, predictor: Predictor, bento: str) -> Loaded:

@@ -28,7 +28,7 @@ from serving import logs, memory, slow_headers
 from serving.answers import AnswerModels
 from serving.endpoints import application, largest_body
 from serving.engine import SOURCE, Engine, Files
-from serving.follow import CODE, Follower, open_challenger
+from serving.follow import CODE, ChallengerFollower, Follower, open_challenger
 from serving.guard import METHODS, Guard, KnownPaths, Limits, Methods, Readiness, methods_of, methods_of_suite
 from serving.launch import FOLLOW, HOSTS, SHADOW, models_kept
 from serving.metrics import Metrics
@@ -84,11 +84,15 @@ def make_service(
                 _load(engine, Files(model, ModelFolder.holding(model).index), tag)
             elif reference is not None:
                 _load(engine, Files.stored(Path(reference.resolve().path)), tag)
-            if service.bento is not None and os.environ.get(FOLLOW):
-                self.follower = Follower(engine, str(service.bento.info.labels.get(CODE, "")))
-                self.follower.look()  # a worker that is started anew begins with what is released now
+            beside = None
             if challenger := os.environ.get(SHADOW):
                 open_challenger(engine, challenger)
+            elif os.environ.get(FOLLOW):
+                beside = ChallengerFollower(engine)
+                beside.look()
+            if service.bento is not None and os.environ.get(FOLLOW):
+                self.follower = Follower(engine, str(service.bento.info.labels.get(CODE, "")), beside)
+                self.follower.look()  # a worker that is started anew begins with what is released now
 
         @bentoml.on_startup
         async def follow(self) -> None:

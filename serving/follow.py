@@ -24,7 +24,15 @@ from derm_ml import DermError
 from derm_ml.embeddings.similar import SimilarImagesError
 from derm_ml.files import file_identity
 from serving.engine import Engine, Files, Loaded, load_predictor
-from serving.released import NotReleased, ReleaseWithdrawn, read_release, release_file
+from serving.released import (
+    NotReleased,
+    ReleaseWithdrawn,
+    challenger_file,
+    read_challenger,
+    read_release,
+    release_file,
+)
+from serving.shadow import Hidden
 
 SECONDS = 1.0  # between two looks at the release file: one stat each
 CODE = "code"  # the label of a Bento that names the sources in it
@@ -37,11 +45,12 @@ class OtherCode(DermError):
 
 
 class Follower:
-    """Keeps one engine at what is released. `code` names the sources of the running Bento."""
+    """Keeps one engine at what is released. `code` names the running Bento's sources; `beside` is looked at too."""
 
-    def __init__(self, engine: Engine, code: str) -> None:
+    def __init__(self, engine: Engine, code: str, beside: ChallengerFollower | None = None) -> None:
         self.engine = engine
         self.code = code
+        self.beside = beside
         self._seen: tuple[int, int] | None = None
         self.answered = ""  # the last Bento that answered here
         self._task: asyncio.Task[None] | None = None
@@ -113,6 +122,8 @@ class Follower:
         while True:
             await asyncio.sleep(SECONDS)
             await anyio.to_thread.run_sync(self.look)
+            if self.beside is not None:
+                await anyio.to_thread.run_sync(self.beside.look)
 
     def _opened(self, tag: str) -> Loaded:
         bento = bentoml.get(tag)
@@ -142,6 +153,31 @@ def bento_model_folder(tag: str, task: str) -> Path:
     return Path(bentoml.models.get(models[0]).path)
 
 
+class ChallengerFollower:
+    """Keeps in the shadow of one engine what the challenger's file names: a trial begins and ends without a restart."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._seen: tuple[int, int] | None = None
+
+    def look(self) -> None:
+        """Ask what is named now, if that has changed; where nobody is named, or cannot be opened, ask nobody."""
+        task = self.engine.task.name
+        if (seen := file_identity(challenger_file(task))) == self._seen:
+            return
+        self._seen = seen
+        self.engine.shadow.challenger = None
+        try:
+            tag = read_challenger(task)
+        except NotReleased as error:
+            logger.error("no challenger is asked: %s", error)
+            return
+        if tag:
+            open_challenger(self.engine, tag)
+        else:
+            logger.info("no challenger is asked any more")
+
+
 def open_challenger(engine: Engine, tag: str) -> None:
     """Put the model of another Bento into the shadow of `engine`; one that cannot be opened is logged and left out."""
     try:
@@ -149,5 +185,5 @@ def open_challenger(engine: Engine, tag: str) -> None:
     except (DermError, SimilarImagesError, BentoMLException) as error:
         logger.error("the challenger %s is not asked: %s", tag, error)
         return
-    engine.shadow.predictor, engine.shadow.bento = predictor, tag
+    engine.shadow.challenger = Hidden(predictor, tag)
     logger.info("the challenger %s is asked in the shadow", tag)

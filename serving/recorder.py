@@ -17,7 +17,7 @@ import anyio.to_thread
 import numpy as np
 
 from derm_ml import DermError
-from derm_ml.answered.journal import DAYS, Answered, Journal
+from derm_ml.answered.journal import DAYS, SERVED, Answered, Journal
 from derm_ml.bundles.seen import embeddings_seen
 from derm_ml.places import RECORDS, setting_path
 from derm_ml.task import Task
@@ -62,9 +62,15 @@ class Recorder:
         return run
 
     async def record(
-        self, said: Mapping[str, Any], signed: Mapping[str, str], images: Sequence[bytes], embedding: np.ndarray | None
+        self,
+        said: Mapping[str, Any],
+        signed: Mapping[str, str],
+        images: Sequence[bytes],
+        embedding: np.ndarray | None,
+        role: str = SERVED,
     ) -> None:
-        """Append the record of one answer before it is sent: a client that has an answer finds its record."""
+        """Append the record of one answer before it is sent: a client that has an answer finds its record. `role`:
+        whether it is sent, or that of a challenger."""
         if self.journal is None:
             return
         journal, decision = self.journal, said.get("decision")
@@ -79,6 +85,7 @@ class Recorder:
             point=str(decision.get("point", "")) if isinstance(decision, Mapping) else "",
             predicted=str(said.get("predicted") or ""),
             embedding=embedding,
+            role=role,
         )
         try:
             await anyio.to_thread.run_sync(journal.append, record)

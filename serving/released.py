@@ -125,5 +125,35 @@ def _remembered(task: str) -> list[dict[str, str]]:
     return [one for one in known if isinstance(one, dict) and _is_tag(task, str(one.get("bento")))]
 
 
+def write_challenger(task: str, tag: str | None) -> Path:
+    """Let the running service of `task` ask the Bento `tag` too, unseen; None: nobody any more.
+
+    Raises `ValueError` for what is no pinned tag of it.
+    """
+    if tag is not None and not _is_tag(task, tag):
+        raise ValueError(f"'{tag}' is no pinned Bento of {task}; expected {task}:<version>")
+    path = challenger_file(task)
+    write_json(path, formats.CHALLENGER.stamped({"task": task, "bento": tag}))
+    return path
+
+
+def read_challenger(task: str) -> str:
+    """The tag of the Bento that is asked unseen; empty where there is none. Raises `NotReleased` for a spoilt file."""
+    path = challenger_file(task)
+    try:
+        tag = formats.CHALLENGER.read(json.loads(path.read_text(encoding="utf-8")), path, NotReleased)["bento"]
+    except FileNotFoundError:
+        return ""
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotReleased(f"{path}: names no challenger; begin the trial again") from error
+    if tag is not None and not (isinstance(tag, str) and _is_tag(task, tag)):
+        raise NotReleased(f"{path}: names '{tag}', which is no Bento of {task}; begin the trial again")
+    return tag or ""
+
+
+def challenger_file(task: str) -> Path:
+    return installation().challenger(task)
+
+
 def _is_tag(task: str, tag: str) -> bool:
     return bool(_TAG.fullmatch(tag)) and tag.partition(":")[0] == task and not tag.endswith(":latest")

@@ -42,12 +42,13 @@ from derm_ml.jobs import Job
 from derm_ml.predictions.kept import About, read_kept
 from derm_ml.promotion.ledger import Ledger, standing
 from derm_ml.promotion.policy import Policy
+from derm_ml.promotion.trial import Trial
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
 from derm_ml.training.checkpoint import load_checkpoint, save_checkpoint
 from derm_ml.training.pseudo_labels import read_pseudo_labels
 from serving import golden, sessions
-from serving.released import read_release, remembered_of, write_release
+from serving.released import read_challenger, read_release, remembered_of, write_release
 
 pytestmark = pytest.mark.slow  # imports torch
 
@@ -156,6 +157,8 @@ FILES: Mapping[str, File] = {
     "delivery": File("raw/batches/april-0a1b2c3d/.intake", lambda root: deliveries(root / "raw")),
     "ledger": File("ledger.jsonl", lambda root: standing(Ledger(root / "ledger.jsonl").entries()), stated_in_last_line),
     "release": File(f"serving/{TASK}.json", lambda root: read_release(TASK)),
+    "challenger": File(f"serving/{TASK}.challenger.json", lambda root: read_challenger(TASK)),
+    "trial": File("trial/trial.json", lambda root: Trial.read(root / "trial")),
     "golden-answers": File(
         f"{MODEL}/golden.json",
         lambda root: golden.verify(

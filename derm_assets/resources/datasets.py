@@ -11,6 +11,7 @@ from derm_assets.resources.places import Places
 from derm_ml import DermError, formats
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.data.learned_ids import LearnedIds
+from derm_ml.evaluation.recent import beside_recent
 from derm_ml.evaluation.record import Evaluation, EvaluationError
 from derm_ml.model_folder import ModelFolder
 from derm_ml.promotion import SPLIT, PromotionError
@@ -67,7 +68,13 @@ class Datasets:
                 return folder
         except EvaluationError:  # not made yet, or damaged
             pass
-        return save_with_verdict(task, task.evaluate(task.load(bundle), dataset, SPLIT), folder)
+        predictor = task.load(bundle)
+        measured, _ = beside_recent(task, predictor, dataset, task.evaluate(predictor, dataset, SPLIT))
+        return save_with_verdict(task, measured, folder)
+
+    def trial(self, task: Task, challenger: str, champion: str) -> Path:
+        """Where what a silent trial of these model versions has shown is kept, if there was one."""
+        return self.places.here.trial(task.name, challenger, champion)
 
     def examine(self, task: Task, champion: Bundle) -> list[Check]:
         """Whether the champion's data are here, unchanged, and whether its ids can be compared."""

@@ -27,6 +27,7 @@ import numpy as np
 from derm_ml import formats
 
 OPEN, CLOSED = ".jsonl", ".parquet"
+SERVED, CHALLENGER = "served", "challenger"  # whose answer it was: that which was sent, or one that nobody saw
 DAYS = 90  # records are kept so long unless somebody says otherwise
 
 
@@ -36,6 +37,7 @@ class Answered:
 
     `images` holds the sha256 of the bytes of each image that was sent, `scores` the numbers of the answer by name,
     `embedding` (D,) float of the network's last layer, None where the task has none. Age and sex are not recorded.
+    A challenger's answer has the `prediction_id` of the one that was sent, and the role `challenger`.
     """
 
     prediction_id: str
@@ -48,6 +50,7 @@ class Answered:
     point: str = ""  # the operating point that decided; empty where the task has none
     predicted: str = ""
     embedding: np.ndarray | None = None
+    role: str = SERVED
     at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
 
     def line(self) -> bytes:

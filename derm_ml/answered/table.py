@@ -3,7 +3,8 @@
     pack(folder)                     journals that no process writes to any more → Parquet beside them
     table = records_below(folder)    one row a prediction, Parquet and open journals alike
 
-Columns: at, prediction_id, task, model_version, dataset_md5, bento, images, point, predicted, score.<name>, embedding.
+Columns: at, role, prediction_id, task, model_version, dataset_md5, bento, images, point, predicted, score.<name>,
+embedding.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from derm_ml import DermError, formats
-from derm_ml.answered.journal import CLOSED, OPEN, files_of_records
+from derm_ml.answered.journal import CHALLENGER, CLOSED, OPEN, SERVED, files_of_records
 from derm_ml.files import replacing_file
 
-FACTS = ("at", "prediction_id", "task", "model_version", "dataset_md5", "bento", "images", "point", "predicted")
+FACTS = ("at", "role", "prediction_id", "task", "model_version", "dataset_md5", "bento", "images", "point", "predicted")
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +56,11 @@ def records_below(folder: Path, wanted: Callable[[dict[str, Any]], bool] = lambd
     folders = [folder, *sorted(path for path in folder.glob("*/") if path.is_dir())] if folder.is_dir() else []
     rows = [row for below in folders for row in _rows_of(below) if wanted(row)]
     return _table(sorted(rows, key=lambda row: str(row["at"])))
+
+
+def served(table: pd.DataFrame) -> pd.DataFrame:
+    """The records of answers that somebody got: without what a challenger was asked unseen."""
+    return table.loc[table["role"] != CHALLENGER]
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:
@@ -94,7 +100,8 @@ def _read_table(path: Path) -> Iterator[dict[str, Any]]:
         said = str(error).strip().splitlines()[0]
         raise RecordsError(f"{path} is damaged ({said}): move it away or put a backup in its place") from error
     for row in table.to_dict("records"):
-        yield {str(name): value for name, value in row.items() if not (isinstance(value, float) and value != value)}
+        known = {str(name): value for name, value in row.items() if not (isinstance(value, float) and value != value)}
+        yield {"role": SERVED, **known}  # tables of before there were challengers do not say
 
 
 def _table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from derm_ml.cards.card import Card, CardField, Section
 from derm_ml.cards.statement import Statement
-from derm_ml.records import SPLITS, UNLABELLED
+from derm_ml.records import FROZEN, UNLABELLED
 
 if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
@@ -73,7 +73,7 @@ def data_card(task: Task, dataset: Dataset) -> Card:
 def _sizes(dataset: Dataset) -> list[dict[str, Any]]:
     """Images, patients and independent groups of each split."""
     rows = []
-    for split in (*SPLITS, UNLABELLED):
+    for split in (*FROZEN, UNLABELLED):
         found = dataset.split(split)
         if len(found):
             patients = len(set(found["patient"]) - {""})

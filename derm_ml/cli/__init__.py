@@ -41,6 +41,7 @@ from derm_ml.cli import (
     recipes,
     status,
     train,
+    trial,
 )
 from derm_ml.cli.terminal import notes, out_console, print_line
 from derm_ml.entrance import enter
@@ -55,7 +56,7 @@ VERBS = (
     measure.evaluate, measure.compare,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
     train.sign, champion.promote, champion.approve, champion.rollback, champion.reinstate, champion.champion,
-    champion.history, champion.doctor, chain.trace, chain.records, chain.drift,
+    champion.history, champion.doctor, chain.trace, chain.records, chain.drift, trial.trial,
     prevalence.prevalence, ids.neutral_id,
 )  # fmt: skip
 

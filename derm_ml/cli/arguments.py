@@ -18,7 +18,7 @@ from derm_ml.files import is_empty
 from derm_ml.model_folder import bundle_named
 from derm_ml.places import installation
 from derm_ml.recipe import Recipe
-from derm_ml.records import SPLITS, DataError
+from derm_ml.records import FROZEN, DataError
 from derm_ml.registry import all_tasks, get_task
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.task import Task
@@ -89,8 +89,8 @@ def dataset_of(task: Task, path: Path | None) -> Dataset:
 
 
 def split_of(name: str) -> str:
-    if name not in SPLITS:
-        raise WrongValue(unknown("split", name, SPLITS, "there are"))
+    if name not in FROZEN:
+        raise WrongValue(unknown("split", name, FROZEN, "there are"))
     return name
 
 

@@ -69,7 +69,7 @@ def records(
     from derm_ml.answered.table import pack, records_below
 
     task = task_of(task_name)
-    place = _folder(folder) / task.name
+    place = records_folder(folder) / task.name
     gone = remove_old(place, days)
     made = pack(place)
     table = records_below(place)
@@ -77,9 +77,9 @@ def records(
     if table.empty:
         print_result(f"no prediction of {task.name} is recorded below {place}; docs/operating.md says how")
         return
-    shown = Table("model", "predictions", "first", "last", title=f"Recorded predictions of {task.name}")
-    for model, rows in table.groupby("model_version"):
-        shown.add_row(str(model), str(len(rows)), str(rows["at"].min())[:19], str(rows["at"].max())[:19])
+    shown = Table("model", "role", "predictions", "first", "last", title=f"Recorded predictions of {task.name}")
+    for kind, rows in table.groupby(table["model_version"].astype(str) + " " + table["role"].astype(str)):
+        shown.add_row(*str(kind).split(" "), str(len(rows)), str(rows["at"].min())[:19], str(rows["at"].max())[:19])
     print_table(shown)
 
 
@@ -90,10 +90,12 @@ def _print_chain(task: Task, given: str, folder: Path | None) -> None:
     sources = sources_of(here.versions(task.name), here.raw(task.name))
     chain = chain_of(given, open_registry().registered(task), sources, rows)
     if chain.records:
-        told = Table("when (UTC)", "prediction", "model", "Bento", "predicted", "image sha256", title="Predictions")
+        told = Table(
+            "when (UTC)", "role", "prediction", "model", "Bento", "predicted", "image sha256", title="Predictions"
+        )
         for row in chain.records[:_SHOWN]:
             images = ", ".join(str(one)[:16] for one in row["images"])
-            names = ("prediction_id", "model_version", "bento", "predicted")
+            names = ("role", "prediction_id", "model_version", "bento", "predicted")
             told.add_row(str(row["at"])[:19], *(str(row.get(name) or "") for name in names), images)
         print_table(told)
     table = Table("version", "state", "model", "Bento", "MLflow run", "Dagster runs", "dataset", "deliveries", "commit",
@@ -146,11 +148,11 @@ def _stored_sha256(task: Task, data: bytes) -> str:
 def _rows(folder: Path | None, task: Task, sha256: str = "") -> list[dict[str, Any]]:
     from derm_ml.answered.table import records_below
 
-    table = records_below(_folder(folder) / task.name, lambda row: not sha256 or sha256 in row["images"])
+    table = records_below(records_folder(folder) / task.name, lambda row: not sha256 or sha256 in row["images"])
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def _folder(given: Path | None) -> Path:
+def records_folder(given: Path | None) -> Path:
     return given or setting_path(RECORDS) or installation().answered
 
 
@@ -166,28 +168,33 @@ def drift(
     """
     from datetime import date
 
-    from derm_ml.answered.table import records_below
-    from derm_ml.drift import shifts
+    from derm_ml.answered.table import records_below, served
+    from derm_ml.drift import drift_of
+    from derm_ml.metrics.expected import BLIND_SPOT
 
     task = task_of(task_name)
     try:
         day = date.fromisoformat(since).isoformat()
     except ValueError:
         raise DermError(f"--since {since}: write a date such as 2026-03-01") from None
-    table = records_below(_folder(folder) / task.name)
-    if table.empty:
-        raise DermError(f"no prediction of {task.name} is recorded below {_folder(folder) / task.name}")
-    wanted = model or str(table["model_version"].iloc[-1])
-    own = table.loc[table["model_version"] == wanted]
-    found = shifts(own.loc[own["at"] < day], own.loc[own["at"] >= day])
+    table = records_below(records_folder(folder) / task.name)
+    if served(table).empty:
+        raise DermError(f"no prediction of {task.name} is recorded below {records_folder(folder) / task.name}")
+    found = drift_of(table, task.labels, day, model)
     shown = Table("what", "earlier", "recent", "recent above earlier", "95 % interval", "",
-                  title=f"Shift of what model {wanted} is asked since {day}; 0.5 is none")  # fmt: skip
-    for one in found:
+                  title=f"Shift of what model {found.model_version} is asked since {day}; 0.5 is none")  # fmt: skip
+    for one in found.shifts:
         value = "–" if one.value is None else f"{one.value:.3f}"
         interval = "–" if one.low is None else f"{one.low:.3f} to {one.high:.3f}"
         shown.add_row(
             one.name, str(one.earlier), str(one.recent), value, interval, "shifted" if one.found else one.remark
         )
     print_table(shown)
-    if any(one.found for one in found):
+    if found.estimates:
+        expected = Table("label", "earlier", "recent", title="AUC that the probabilities lead one to expect")
+        for one in found.estimates:
+            expected.add_row(one.label, str(one.earlier), str(one.recent))
+        print_table(expected)
+        notes.print(BLIND_SPOT, soft_wrap=True)
+    if any(one.found for one in found.shifts):
         raise typer.Exit(1)

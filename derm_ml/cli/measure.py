@@ -24,6 +24,7 @@ from derm_ml.cli.arguments import (
 )
 from derm_ml.cli.terminal import notes, print_finding, print_result, print_table, progress_bar
 from derm_ml.evaluation.prevalence import TABLE, with_prevalence
+from derm_ml.evaluation.recent import recent_in_words
 from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.evaluation.report import PAGE
 from derm_ml.machine import WriteError, writing
@@ -31,8 +32,9 @@ from derm_ml.metrics.glossary import metric_named
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
 from derm_ml.progress import hearing
+from derm_ml.promotion.contract import SPLIT
 from derm_ml.promotion.looks import count_look
-from derm_ml.promotion.report import save_with_verdict
+from derm_ml.promotion.report import measure_model, save_with_verdict
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.task import Task
 
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 def evaluate(
     task_name: TaskName,
     model: TrainedModel,
-    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    split: Annotated[str, typer.Option(help="train, validation, test or recent")] = "test",
     data: PreparedData = None,
     prevalence: Prevalence = "",
 ) -> None:
@@ -65,15 +67,20 @@ def evaluate(
     with progress_bar(f"evaluate on {split}") as bar:
         step: Any = bar.add_task("images", total=len(dataset.split(split)) or None)
         with hearing(lambda images: bar.advance(step, images)):
-            evaluation = task.evaluate(predictor, dataset, split, model_folder)
+            external = data is not None and _is_external(task, data, dataset, predictor.card)
+            own = split == SPLIT and not external
+            if own:
+                evaluation = measure_model(task, predictor, dataset, model_folder)
+            else:
+                evaluation = task.evaluate(predictor, dataset, split, model_folder)
         folder = model_folder.evaluation(split)
-        external = data is not None and _is_external(task, data, dataset, predictor.card)
         if external:
             evaluation = _external(task, evaluation, predictor.card, model_folder, dataset)
             folder = model_folder.external(dataset.md5, split)
         if prevalence:
             evaluation = with_prevalence(evaluation, predictor.card, prevalence)
-        save_with_verdict(task, evaluation, folder, external)
+        if prevalence or not own:  # else it is saved already
+            save_with_verdict(task, evaluation, folder, external)
     try:
         count_look(installation().ledger(task.name), evaluation, Bundle.open(bundle).card, "evaluate")
     except WriteError as error:
@@ -97,6 +104,8 @@ def evaluate(
         notes.print(f"– {why}")
     for gate in task.gates:
         print_finding(gate.name, gate.check(evaluation))
+    if recent := recent_in_words(evaluation, task.primary_metric):
+        notes.print(f"– {recent}", soft_wrap=True)
     print_result(folder / PAGE)
 
 

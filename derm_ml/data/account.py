@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from derm_ml.data.splits import Settled
-from derm_ml.records import SPLITS, UNLABELLED, DataError, Problem, Reading, Sample, SettingError, normal_id
+from derm_ml.records import FROZEN, UNLABELLED, DataError, Problem, Reading, Sample, SettingError, normal_id
 
 HELD_BACK, QUARANTINED, LEFT_OUT = "held back", "quarantined", "left out"
-FATES = (*SPLITS, UNLABELLED, HELD_BACK, QUARANTINED, LEFT_OUT)
+FATES = (*FROZEN, UNLABELLED, HELD_BACK, QUARANTINED, LEFT_OUT)
 _REASONS = 12  # told one by one, for each fate
 _SHOWN = 5  # spellings, names or columns that a sentence repeats
 

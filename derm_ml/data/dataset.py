@@ -34,7 +34,7 @@ from derm_ml.data.splits import ImageIdentity, known_again, split_hash
 from derm_ml.files import replacing_folder
 from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, stored_mask
 from derm_ml.records import (
-    SPLITS,
+    FROZEN,
     UNLABELLED,
     DataError,
     Region,
@@ -174,8 +174,8 @@ class Dataset:
 
     def split(self, name: str) -> pd.DataFrame:
         """The rows of one split (or of `unlabelled`), in the order of the manifest. Raises `DataError` otherwise."""
-        if name not in (*SPLITS, UNLABELLED):
-            raise DataError(f"there is no split '{name}'; splits are {', '.join(SPLITS)}, and {UNLABELLED}")
+        if name not in (*FROZEN, UNLABELLED):
+            raise DataError(f"there is no split '{name}'; splits are {', '.join(FROZEN)}, and {UNLABELLED}")
         return self.manifest.loc[self.manifest["split"] == name]
 
     def split_hash(self, name: str) -> str:

@@ -31,6 +31,8 @@ from derm_ml.images.fingerprints import DuplicatePair, Fingerprint, find_duplica
 from derm_ml.images.orientation import Frame, WrongFrame, frame_of, turn_of_mask, upright_regions
 from derm_ml.images.stored_prints import StoredPrints
 from derm_ml.records import (
+    FROZEN,
+    RECENT,
     SPLITS,
     UNLABELLED,
     DataError,
@@ -94,7 +96,7 @@ def prepare(
         settled = settle(
             usable,
             [(p.a, p.b) for p in pairs],
-            SplitFractions(settings.validation, settings.test, settings.seed, settings.test_grows),
+            SplitFractions(settings.validation, settings.test, settings.seed, settings.test_grows, settings.recent),
             earlier,
             frozenset(settings.training_only),
             settings.patients,
@@ -345,6 +347,7 @@ def _write(
     )
     names = sorted({name for _, name in counts})
     sizes = Counter(table["split"])
+    there = [s for s in FROZEN if s != RECENT or sizes[s]]  # there is no recent split before the first later delivery
     write_json(
         folder / "dataset.json",
         formats.DATASET.stamped(
@@ -357,9 +360,9 @@ def _write(
                 "quarantined": len(problems),
                 "held_back": sum(p.kind == "held_back" for p in problems),  # of these: intact, but would leak
                 "left_out": dict(sorted(left_out.items())),  # the source's own labels the task has none for
-                "sizes": {s: sizes[s] for s in (*SPLITS, UNLABELLED) if s in SPLITS or sizes[s]},
-                "counts": {s: {name: counts[s, name] for name in names if counts[s, name]} for s in SPLITS},
-                "split_hashes": {s: split_hash(splits, s) for s in SPLITS},
+                "sizes": {s: sizes[s] for s in (*there, UNLABELLED) if s in SPLITS or sizes[s]},
+                "counts": {s: {name: counts[s, name] for name in names if counts[s, name]} for s in there},
+                "split_hashes": {s: split_hash(splits, s) for s in there},
                 "licences": {str(k): int(v) for k, v in sorted(Counter(table["licence"]).items())},
                 "sources": {str(k): int(v) for k, v in sorted(Counter(table["source"]).items())},
                 "shards": dict(shards),

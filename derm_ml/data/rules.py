@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from derm_ml.records import SPLITS, UNLABELLED, normal_id
+from derm_ml.records import FROZEN, SPLITS, UNLABELLED, normal_id
 from derm_ml.task import DataRule, Finding
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _ADD = (
 
 def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
     """No patient and no lesion, by its ID, lies in two splits."""
-    table = dataset.manifest.loc[dataset.manifest["split"].isin(SPLITS)]  # unlabelled images are in no split
+    table = dataset.manifest.loc[dataset.manifest["split"].isin(FROZEN)]  # unlabelled images are in no split
     spaces = dataset.namespaces(table)
     rows, counts, named = [], [], spaces != spaces
     for kind in ("patient", "lesion"):
@@ -60,7 +60,7 @@ def patients_do_not_cross_splits(dataset: Dataset) -> Finding:
 def no_duplicates_across_splits(dataset: Dataset) -> Finding:
     """No image, as is or flipped, turned, cropped, recompressed or drawn over, lies in two splits."""
     pairs = dataset.duplicates
-    in_splits = pairs["a_split"].isin(SPLITS) & pairs["b_split"].isin(SPLITS)
+    in_splits = pairs["a_split"].isin(FROZEN) & pairs["b_split"].isin(FROZEN)
     crossing = pairs.loc[in_splits & (pairs["a_split"] != pairs["b_split"])]
     if crossing.empty:
         held = dataset.held_back

@@ -10,7 +10,8 @@
 
 Same input, same splits, whatever its order. An image that was in a split of the dataset that is replaced stays in
 it, so that a model is never tested on what it, or the champion before it, has learned. Nor does the test split grow
-by itself: scores before and after a delivery are of the same images.
+by itself: scores before and after a delivery are of the same images. Of the patients of later deliveries a share forms
+the split `recent`, which nothing is learned from either: whether a model still holds for those who come today.
 """
 
 from __future__ import annotations
@@ -22,21 +23,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from derm_ml.records import SPLITS, UNLABELLED, DataError, Sample, namespace, normal_id
+from derm_ml.records import FROZEN, RECENT, UNLABELLED, DataError, Sample, namespace, normal_id
 
 HELD_OUT = ("validation", "test")
 SAME_IMAGE = "it shows the same image as"  # begins the reason a copy is held back for
 _GROWS = "the test split grows only with `test_grows: true`"
+_BY_RANK = ("train", "validation", RECENT, "test")  # of two copies of an image the one that ranks higher is kept
 
 
 @dataclass(frozen=True, slots=True)
 class SplitFractions:
-    """Shares of the samples without an official split that go to validation and test (0..1 each)."""
+    """Shares of the samples without an official split that go to validation and test, and of what later deliveries
+    brought to recent (0..1 each)."""
 
     validation: float = 0.15
     test: float = 0.15
     seed: int = 0
     test_grows: bool = False  # whether new images may join a test split that is there already
+    recent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ def assign_splits(
     training_only: frozenset[str] = frozenset(),
     earlier: Mapping[str, str] = {},
 ) -> dict[str, str]:
-    """Sample id → split (`train`, `validation`, `test`, or `unlabelled`), grouped, stratified and frozen.
+    """Sample id → split (`train`, `validation`, `test`, `recent` or `unlabelled`), grouped, stratified and frozen.
 
     * An official split is kept. A split that no official sample fills is drawn from the official training
       samples, so that a data set with train and validation alone still gets a test split.
@@ -125,6 +129,10 @@ def assign_splits(
       and those that only the test split could take.
     * A test split that is there already is not dealt to, unless `fractions.test_grows`. Validation keeps its share:
       nothing is learned from it, and thresholds are the surer the more it holds.
+    * A group that deliveries brought, all of whose samples are new and without an official split, goes to recent with
+      the chance `fractions.recent`, by a hash of its name: so recent is a simple random sample of those who come,
+      however small each delivery is. None goes where the first samples of all arrive. The others are dealt as if these
+      were not there.
     * Any other group is dealt to one split as a whole. Groups are ordered by a hash of seed and id, not by input
       order, and dealt label by label, the label with the fewest positives left first, to the split that lacks most
       of it (iterative stratification: Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10, over groups), counting
@@ -132,31 +140,38 @@ def assign_splits(
       remains for training.
     * A sample without a known target is `unlabelled`, whatever its group.
 
-    Raises `DataError` for fractions outside 0 ≤ f, validation + test < 1.
+    Raises `DataError` for fractions outside 0 ≤ f, validation + test < 1, recent < 1.
     """
-    if fractions.validation < 0 or fractions.test < 0 or fractions.validation + fractions.test >= 1:
+    given = (fractions.validation, fractions.test, fractions.recent)
+    if min(given) < 0 or fractions.validation + fractions.test >= 1 or fractions.recent >= 1:
         raise DataError(f"split fractions must be ≥ 0 and leave training data, got {fractions}")
     fixed = fixed_splits(samples, training_only, earlier)
     result = {s.id: fixed.get(s.id, "train") if s.labelled else UNLABELLED for s in samples}
     used = {groups[s.id] for s in samples if earlier.get(s.id) == UNLABELLED}
     dealt: dict[str, list[Sample]] = {}
-    before = {split: Counter[str]() for split in SPLITS}
+    before = {split: Counter[str]() for split in FROZEN}
     for name, group in _members(samples, groups).items():
         held = {fixed[s.id] for s in group if s.id in fixed}
         if not held and name not in used:
             dealt[name] = group
             continue
-        result |= {s.id: max(held or {"train"}, key=SPLITS.index) for s in _free(group, fixed)}
+        result |= {s.id: max(held or {"train"}, key=_BY_RANK.index) for s in _free(group, fixed)}
         if all(s.source not in training_only and s.split not in HELD_OUT for s in group):
             for s in group:
                 before[result[s.id]].update(s.positives)
+    arrived = {name for name, group in dealt.items() if all(s.delivered and not s.split for s in group)}
+    recent: dict[str, str] = {}
+    if any(groups[s.id] not in arrived for s in samples if s.labelled):
+        recent = {name: RECENT for name in arrived if _share(fractions.seed, name) < fractions.recent}
+    dealt = {name: group for name, group in dealt.items() if name not in recent}
+    del before[RECENT]  # the shares are those of the others
     official = {s.split for s in samples if s.labelled and s.split and s.source not in training_only}
     shares = {"validation": fractions.validation, "test": fractions.test}
     # where the publisher split the data, only the splits left open are drawn from the training data
     closed = official if fractions.test_grows or "test" not in earlier.values() else official | {"test"}
     wanted = {split: share for split, share in shares.items() if split not in closed}
-    drawn = _stratified(dealt, wanted, fractions.seed, before)
-    return result | {s.id: split for name, split in drawn.items() for s in dealt[name]}
+    drawn = _stratified(dealt, wanted, fractions.seed, before) | recent
+    return result | {s.id: drawn.get(groups[s.id], result[s.id]) for s in samples if s.labelled}
 
 
 def contested(
@@ -177,7 +192,7 @@ def contested(
     reasons = {}
     for group in _members(samples, groups).values():
         lying = {fixed[s.id]: s.id for s in reversed(group) if s.id in fixed}
-        places = " and ".join(f"{lying[split]} ({split})" for split in SPLITS if split in lying)
+        places = " and ".join(f"{lying[split]} ({split})" for split in _BY_RANK if split in lying)
         shown = f"it shows the same patient, lesion or image as {places}"
         if len(lying) > 1:
             reasons |= {s.id: f"{shown}: in either split it would leak" for s in _free(group, fixed)}
@@ -198,13 +213,13 @@ def copies(
 ) -> dict[str, str]:
     """Sample id → why it is taken out: an image that does not move either shows the same in a split above its own.
 
-    The test image is kept, then the validation image, so that published test sets stay whole. Copies of copies count:
-    of three alike, in training, validation and test, the test image alone is kept.
+    The test image is kept, then the recent, then the validation image, so that published test sets stay whole. Copies
+    of copies count: of three alike, in training, validation and test, the test image alone is kept.
     """
     fixed = fixed_splits(samples, training_only, earlier)
     # what the publisher put into training does not move to where its copy is
     lies = {
-        s.id: SPLITS.index(fixed.get(s.id) or s.split) for s in samples if s.labelled and (s.id in fixed or s.split)
+        s.id: _BY_RANK.index(fixed.get(s.id) or s.split) for s in samples if s.labelled and (s.id in fixed or s.split)
     }
     reasons = {}
     for group in _members(samples, _by_image(samples, duplicates)).values():
@@ -212,7 +227,7 @@ def copies(
         kept = max(placed, key=lambda name: lies[name], default="")
         for name in placed:
             if lies[name] < lies[kept]:
-                reasons[name] = f"{SAME_IMAGE} {kept} in the {SPLITS[lies[kept]]} split"
+                reasons[name] = f"{SAME_IMAGE} {kept} in the {_BY_RANK[lies[kept]]} split"
     return reasons
 
 
@@ -231,7 +246,7 @@ def fixed_splits(
             fixed[s.id] = "train"
         elif s.split in HELD_OUT:
             fixed[s.id] = s.split
-        elif earlier.get(s.id) in SPLITS:
+        elif earlier.get(s.id) in FROZEN:
             fixed[s.id] = earlier[s.id]
     return fixed
 
@@ -311,6 +326,11 @@ def split_hash(assignment: Mapping[str, str], split: str) -> str:
     """sha256 (first 16 hex digits) over the sorted ids of one split: the name of a frozen split in every report."""
     ids = sorted(name for name, where in assignment.items() if where == split)
     return hashlib.sha256(json.dumps([split, ids]).encode()).hexdigest()[:16]
+
+
+def _share(seed: int, name: str) -> float:
+    """A number in [0, 1) that is the name's own, whatever else there is."""
+    return int(hashlib.sha256(f"{seed}:recent:{name}".encode()).hexdigest()[:12], 16) / 16**12
 
 
 def _rank(seed: int, name: str) -> str:

@@ -28,9 +28,9 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.files import replacing_file
 from derm_ml.model_folder import ModelFolder
 from derm_ml.predictions.classifier import predictions_of
-from derm_ml.records import SPLITS, UNLABELLED
+from derm_ml.records import FROZEN, UNLABELLED
 
-EVERYTHING = (*SPLITS, UNLABELLED)
+EVERYTHING = (*FROZEN, UNLABELLED)
 FACTS = ("id", "source", "patient", "lesion", "group", "split", "label", "licence")  # copied from the manifest
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from derm_ml.bundles.bundle import BundleCard
+from derm_ml.records import RECENT
+
+GROWS = "The recent split grows with deliveries: compare models on it only where its hash is the same."
 
 
 def of_split(card: BundleCard, split: str, split_hash: str, chosen: str) -> tuple[str, ...]:
@@ -13,7 +16,9 @@ def of_split(card: BundleCard, split: str, split_hash: str, chosen: str) -> tupl
         notes.append(f"{chosen} were chosen on this split: its figures flatter.")
     if split == "train":
         notes.append("The network was fitted to these cases: the figures say nothing about new ones.")
-    if card.split_hashes.get(split) != split_hash:
+    if split == RECENT:
+        notes.append(GROWS)
+    elif card.split_hashes.get(split) != split_hash:
         notes.append(apart(card, split))
     return tuple(notes)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from derm_ml.evaluation.alt_texts import alt_text
 from derm_ml.evaluation.in_words import decides_by_rank, sentences
+from derm_ml.evaluation.recent import TABLE as RECENT_PATIENTS
 from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Conclusion, Verdict, ordered
 from derm_ml.files import replacing_folder
 from derm_ml.metrics.glossary import metric_named
@@ -78,6 +79,7 @@ def render(evaluation: Evaluation, opening: Opening = NOTHING) -> str:
         metric_named=metric_named,
     )
     metrics = evaluation.metrics
+    headlines = dict(list(metrics.items())[:HEADLINES])
     measured = {name: metric for name, metric in metrics.items() if metric.value is not None}
     terms = {found.term: found for name in metrics if (found := metric_named(name)).is_known}
     return page.render(
@@ -90,11 +92,13 @@ def render(evaluation: Evaluation, opening: Opening = NOTHING) -> str:
         synthetic=is_for_synthetic_images(evaluation.recipe_name),
         counts=counts(evaluation.predictions),
         settings=dotted(evaluation.recipe),
-        headlines=list(metrics.items())[:HEADLINES],
+        headlines=list(headlines.items()),
         measured=measured,
         unmeasured={name: metric for name, metric in metrics.items() if name not in measured},
         terms=sorted(terms.items()),
         cards=evaluation.tables.get(CARDS, []),
+        recent=[row for row in evaluation.tables.get(RECENT_PATIENTS, []) if row["metric"] in headlines],
+        recent_caption=evaluation.captions.get(RECENT_PATIENTS, ""),
         chosen="" if decides_by_rank(evaluation) else opening.point,
         tables={name: rows for name, rows in evaluation.tables.items() if name != CARDS},
         cards_caption=evaluation.captions.get(CARDS, ""),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from derm_ml.task import Finding, Gate
 
 PASSED, FAILED, UNKNOWN = "passed", "failed", "not enough data"
+NOTED = "for information"  # it decides nothing, whatever it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class Conclusion:
 
 def ordered(checks: Iterable[Verdict]) -> list[Verdict]:
     """What refuses first, then warnings, what could not be checked, and what passed."""
-    rank = {FAILED: 0, UNKNOWN: 2, PASSED: 3}
+    rank = {FAILED: 0, UNKNOWN: 2, PASSED: 3, NOTED: 4}
     return sorted(checks, key=lambda v: rank[v.verdict] + (v.verdict == FAILED and not v.blocking))
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from derm_ml.figures.style import BLUE, DASHES, INK, ORANGE, PAPER, SERIES, SKY, SOFT, blank, drawing, looks_of
+from derm_ml.figures.style import BLUE, DASHES, GREEN, INK, ORANGE, PAPER, SERIES, SKY, SOFT, blank, drawing, looks_of
 from derm_ml.metrics.calibration import reliability_table
 from derm_ml.metrics.intervals import clopper_pearson
 from derm_ml.metrics.words import readable
 
-SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": SKY}
+SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": SKY, "recent": GREEN}
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from derm_ml.asking.pair import STATES
 from derm_ml.data.dataset import Dataset
+from derm_ml.evaluation.notes import GROWS
 from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.explain.matches import side_by_side
 from derm_ml.figures.charts import confusion_figure, reliability_figure
@@ -29,6 +30,7 @@ from derm_ml.pairs.cases import Case, cases
 from derm_ml.pairs.figures import difficulty_figure, methods_figure, same_skin_figure
 from derm_ml.pairs.predictions import baselines_of, said_of
 from derm_ml.pairs.predictor import PairPredictor
+from derm_ml.records import RECENT
 from derm_ml.task import Task
 
 BASELINES = ("original", "unregistered")  # matchings without refusal, counted on the same pairs
@@ -348,6 +350,8 @@ def _notes(expected: str | None, here: str, split: str) -> tuple[str, ...]:
         "Generated pairs are made from the photos of this split with exact truth: easier than two real visits in what "
         "the generator does not know (hair that grows, make-up, a head turned in three dimensions)."
     ]
+    if split == RECENT:
+        return (*notes, GROWS)
     if split != "test":
         notes.append("The numbers were fitted or calibrated on this split: its figures flatter.")
     if expected != here:

@@ -80,6 +80,10 @@ class Data(Protocol):
         """The dataset of that md5, its bytes compared with it. Raises `DermError` if it is not on this machine."""
         ...
 
+    def trial(self, task: Task, challenger: str, champion: str) -> Path:
+        """Where what a silent trial of these model versions has shown is kept, if there was one."""
+        ...
+
     def measure(self, task: Task, bundle: Path, dataset_md5: str) -> Path:
         """The folder of a model's evaluation on the test split of that dataset. Raises `DermError` if it cannot be."""
         ...

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from derm_ml import DermError, formats
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.evaluation.record import Evaluation
-from derm_ml.evaluation.verdicts import Verdict, unchecked
+from derm_ml.evaluation.verdicts import NOTED, Verdict, unchecked
 from derm_ml.promotion.contract import Data, ModelVersion
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.looks import Looked
 from derm_ml.promotion.policy import Policy
+from derm_ml.promotion.trial_gate import tried
 
 if TYPE_CHECKING:
     from derm_ml.metrics.intervals import Difference
@@ -141,25 +142,42 @@ def weigh(
 
     Changes nothing. The same ids may carry corrected labels: only the same dataset makes them the same cases.
     """
-    found = _weighed(task, candidate, champion, data, looked)
+    found, held = _weighed(task, candidate, champion, data, looked)
+    trial = tried(task, candidate, held, data) if champion is None or held is not None else None
+    if trial is not None and trial.stops:
+        found = Decision(False, (*refusals(found), f"{trial.check}: {trial.evidence}"))
     against, in_favour = (() if found.promote else found.reasons), (found.reasons if found.promote else ())
-    checks = verdicts(candidate, against, in_favour)
+    beside = [trial] if trial is not None else []
+    own = [reason for reason in against if trial is None or trial.evidence not in reason]
+    checks = (*verdicts(candidate, own, in_favour), *beside, *_recent(candidate, held))
     return Decision(found.promote, (*found.reasons, *unchecked(checks)), checks)
 
 
-def _weighed(task: Task, candidate: Evidence, champion: ModelVersion | None, data: Data, looked: Looked) -> Decision:
+def _weighed(
+    task: Task, candidate: Evidence, champion: ModelVersion | None, data: Data, looked: Looked
+) -> tuple[Decision, Evidence | None]:
+    """The decision, and what speaks for the champion where the two were compared."""
     policy = Policy.of(task)
     if champion is None:
-        return decide(candidate, None, policy, task.primary_metric, looked=looked)
+        return decide(candidate, None, policy, task.primary_metric, looked=looked), None
     if candidate.faults:  # what stands against it alone is enough, and nothing to compare
-        return Decision(False, decide(candidate, None, policy, task.primary_metric).reasons)
+        return Decision(False, decide(candidate, None, policy, task.primary_metric).reasons), None
     try:
         held = _champion_on(task, champion, candidate.dataset_md5, data)
         paired = _paired(task, candidate, held, looked.reach)
     except DermError as error:  # no traceback: the refusal and its reason belong into the ledger
         alone = decide(candidate, None, policy, task.primary_metric)
-        return Decision(False, (*refusals(alone), f"the comparison with the champion cannot be made: {error}"))
-    return decide(candidate, held, policy, task.primary_metric, paired, looked)
+        return Decision(False, (*refusals(alone), f"the comparison with the champion cannot be made: {error}")), None
+    return decide(candidate, held, policy, task.primary_metric, paired, looked), held
+
+
+def _recent(candidate: Evidence, champion: Evidence | None) -> list[Verdict]:
+    """A row that informs and decides nothing: what both reach on recent patients, as their evaluations say."""
+    if not candidate.recent:
+        return []
+    beside = f"; the champion: {champion.recent}" if champion is not None and champion.recent else ""
+    hazard = "a model that no longer holds for those who come today"
+    return [Verdict("recent_patients", f"{candidate.recent}{beside}", NOTED, hazard, blocking=False)]
 
 
 def verdicts(evidence: Evidence, refused_for: Sequence[str], accepted_for: Sequence[str]) -> tuple[Verdict, ...]:

@@ -23,6 +23,7 @@ from derm_ml.data.checks import failed_checks
 from derm_ml.data.learned_ids import LearnedIds
 from derm_ml.data.licences import forbidden
 from derm_ml.data.splits import split_hash
+from derm_ml.evaluation.recent import recent_in_words
 from derm_ml.evaluation.record import SUMMARY, Evaluation, EvaluationError
 from derm_ml.evaluation.verdicts import Verdict
 from derm_ml.files import sha256
@@ -67,6 +68,7 @@ class Evidence:
     network: str = ""
     repeated: int = 0  # cases that were predicted again
     checks: tuple[Verdict, ...] = ()  # every check of the model, those that only warn too
+    recent: str = ""  # what it reaches on recent patients, as its evaluation says; it decides nothing
     unfit: tuple[str, ...] = ()  # what its cards do not say, and licences that do not allow the policy's target
 
     @classmethod
@@ -104,6 +106,7 @@ class Evidence:
             network=network_of(model.card),
             repeated=repeated,
             checks=tuple(Verdict.of(gate, finding) for gate, finding in findings),
+            recent=recent_in_words(stored, task.primary_metric),
             unfit=tuple(_unfit(task, model, replace(measured, tables=stored.tables), dataset)),
         )
 

@@ -53,6 +53,12 @@ class Policy(Settings):
         description="how far a number predicted again may lie from the stored one (times 1 + its size): "
         "another machine's kernels round differently",
     )
+    trial_patients: int | None = Field(
+        None,
+        ge=2,
+        description="fewest patients (or images, where no patient is known) of a silent trial beside the champion, "
+        "which must pass the same paired test; null: a promotion needs none",
+    )
     target: Target = Field(
         "research",
         description="what the model is for: `commercial` refuses images whose licences do not allow that",

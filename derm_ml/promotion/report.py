@@ -1,4 +1,7 @@
-"""The report of an evaluation with the checks of its task: the same page from the command line and from Dagster."""
+"""The report of an evaluation with the checks of its task: the same page from the command line and from Dagster.
+
+evaluation = measure_model(task, predictor, dataset, folder)      on the test split, and on recent patients
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derm_ml.evaluation import report
+from derm_ml.evaluation.recent import beside_recent
 from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Verdict
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.promotion.contract import SPLIT
@@ -13,10 +17,30 @@ from derm_ml.promotion.policy import Policy
 from derm_ml.recipe import dotted
 
 if TYPE_CHECKING:
+    from derm_ml.contract import Predictor
+    from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.record import Evaluation
+    from derm_ml.model_folder import ModelFolder
     from derm_ml.task import Task
 
 MISSING = "–"
+
+
+def measure_model(task: Task, predictor: Predictor, dataset: Dataset, folder: ModelFolder) -> Evaluation:
+    """Measure a model on the test split and on recent patients, and write both into its folder, each with its page.
+
+    Returned is the evaluation on the test split: a table in it says what was reached on recent patients, and a figure
+    what the models beside it did.
+    """
+    from derm_ml.evaluation.trend import with_trend  # figures
+
+    test = task.evaluate(predictor, dataset, SPLIT, folder)
+    test, recent = beside_recent(task, predictor, dataset, test, folder)
+    if recent is not None:
+        save_with_verdict(task, recent, folder.evaluation(recent.split))
+    test = with_trend(test, recent, folder, task.primary_metric)
+    save_with_verdict(task, test, folder.evaluation(SPLIT))
+    return test
 
 
 def save_with_verdict(task: Task, evaluation: Evaluation, folder: Path, external: bool = False) -> Path:

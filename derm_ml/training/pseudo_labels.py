@@ -39,7 +39,7 @@ from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.model_folder import ModelFolder
 from derm_ml.predictions.classifier import predictions_of
 from derm_ml.recipe import leaves
-from derm_ml.records import UNLABELLED, DataError
+from derm_ml.records import FROZEN, UNLABELLED, DataError
 from derm_ml.tables import read_table, write_table
 
 COMPONENTS = 64  # of the PCA: fewer than the labelled images of a small study, enough for a few findings
@@ -79,10 +79,10 @@ def labelled_rows(dataset: Dataset, share: float, seed: int) -> pd.DataFrame:
 def unlabelled_rows(dataset: Dataset, labelled: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Rows to be labelled: unlabelled images and training images whose labels are not used; how many were left out.
 
-    Left out are those whose group (patient, near-duplicates) has an image in validation or test.
+    Left out are those whose group (patient, near-duplicates) has an image in validation, test or recent.
     """
     table = dataset.manifest
-    kept_apart = set(table.loc[table["split"].isin(["validation", "test"]), "group"])
+    kept_apart = set(table.loc[table["split"].isin([name for name in FROZEN if name != "train"]), "group"])
     pool = table.loc[table["split"].isin([UNLABELLED, "train"]) & ~table["id"].isin(labelled["id"])]
     twins = pool["group"].isin(kept_apart)
     return pool.loc[~twins], int(twins.sum())

@@ -489,6 +489,30 @@ def test_the_test_split_grows_where_the_settings_say_so(screened, tmp_path):
     assert set(second.split("test")["id"]) == {*first.split("test")["id"], "n0", "n1", "n2"}
 
 
+def test_of_later_patients_a_share_is_put_aside_for_good(screened, tmp_path):
+    """It goes through the whole of `derm deliver` and `derm prepare`, and a setting that changes moves nobody."""
+    raw, prepared = screened
+    first = Dataset.open(prepared)
+    assert "recent" not in {**first.split_hashes, **first.info["sizes"]}
+    take_in(SCREENING, patients(tmp_path / "later", 100, 20), raw, SCREENING.settings(), prepared)
+    second = prepare(SCREENING, raw, SCREENING.settings(), prepared)
+    recent = second.split("recent")
+    assert len(recent) == second.info["sizes"]["recent"] > 0
+    assert recent["source"].str.startswith("batches/").all()
+    assert second.split_hashes["recent"] == second.split_hash("recent")
+    assert second.split_hashes["test"] == first.split_hashes["test"]
+    assert not [rule.name for rule in SCREENING.rules if rule.stops(rule.check(second))]
+    who = str(recent["patient"].iloc[0])
+    rows = [{"filename": "again.png", "label": "benign", "patient_id": who, "seed": 900}]
+    off = SCREENING.settings(recent=0.0)
+    take_in(SCREENING, listed(tmp_path / "again", rows), raw, off, prepared)
+    third = prepare(SCREENING, raw, off, prepared)
+    assert set(third.split("recent")["id"]) == {*recent["id"], "again"}
+    spoilt = third.manifest.assign(split=third.manifest["split"].where(third.manifest["id"] != "again", "train"))
+    rules = {rule.name: rule.check(Dataset(third.path, third.info, spoilt)) for rule in SCREENING.rules}
+    assert "recent, train" in rules["patients_do_not_cross_splits"].message
+
+
 def test_a_delivery_takes_no_earlier_image_s_name(screened, tmp_path):
     """The names of a split are its hash: else every delivery of `IMG_1` would end all comparisons."""
     raw, prepared = screened

@@ -19,7 +19,7 @@ from derm_ml.data.splits import (
     settle,
     split_hash,
 )
-from derm_ml.records import SPLITS, UNLABELLED, DataError, Sample, normal_id, one_hot
+from derm_ml.records import RECENT, SPLITS, UNLABELLED, DataError, Sample, normal_id, one_hot
 
 LABELS = ("melanoma", "nevus", "seborrheic_keratosis")
 
@@ -52,7 +52,13 @@ def sets_with_duplicates(draw, official: bool = False):
     return samples, draw(st.lists(st.tuples(ids, ids), max_size=8))
 
 
-fractions = st.builds(SplitFractions, validation=st.floats(0, 0.45), test=st.floats(0, 0.45), seed=st.integers(0, 5))
+fractions = st.builds(
+    SplitFractions,
+    validation=st.floats(0, 0.45),
+    test=st.floats(0, 0.45),
+    seed=st.integers(0, 5),
+    recent=st.floats(0, 0.9),
+)
 
 
 @settings(deadline=None)
@@ -336,7 +342,65 @@ def test_whatever_is_delivered_no_person_crosses_splits_and_the_test_split_stays
         test = {name for name, where in settled.splits.items() if where == "test"}
         assert tested in (None, test)
         tested = test or None
+        recent = {name for name, where in settled.splits.items() if where == RECENT}
+        assert not recent & {s.id for s in stages[0]}, "what the task was set up with is not recent"
+        assert shares.recent or not recent
         splits = dict(settled.splits)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.floats(0, 0.9), st.integers(0, 9))
+def test_recent_is_a_share_of_those_who_come_however_they_come(share, seed):
+    """Too small it says nothing of the patients of today; too large it starves training."""
+    started = [sample(f"first{n}", LABELS[n % 3]) for n in range(60)]
+    new = [sample(f"d{n}", source="batches/a") for n in range(300)]
+    shares, found = SplitFractions(recent=share, seed=seed), []
+    for at_once in (40, 300):
+        splits = dict(settle(started, [], shares).splits)
+        for number in range(0, 300, at_once):
+            splits = dict(settle([*started, *new[: number + at_once]], [], shares, splits).splits)
+        found.append({s.id for s in new if splits[s.id] == RECENT})
+        nevi = [s.id for s in (*started, *new) if s.label == "nevus" and splits[s.id] != RECENT]
+        assert abs(sum(splits[name] == "validation" for name in nevi) - 0.15 * len(nevi)) <= 1.5
+    assert found[0] == found[1]
+    assert abs(len(found[0]) - share * 300) <= 5 * (300 * share * (1 - share)) ** 0.5 + 1
+
+
+def test_the_first_delivery_of_all_is_no_recent_one():
+    """A task that was set up by a delivery needs its patients for training and test; the next one has recent ones."""
+    shares = SplitFractions(recent=0.5)
+    first = [sample(f"a{n}", source="batches/a") for n in range(20)]
+    splits = settle(first, [], shares).splits
+    assert set(splits.values()) == set(SPLITS)
+    second = [sample(f"b{n}", source="batches/b") for n in range(20)]
+    later = settle([*first, *second], [], shares, splits).splits
+    assert {later[s.id] for s in first} == set(SPLITS)
+    assert 3 < Counter(later[s.id] for s in second)[RECENT] < 17
+
+
+def test_a_patient_put_aside_stays_aside_with_all_that_arrives_later():
+    shares = SplitFractions(recent=0.5)
+    old = [sample(f"n{n}", patient=f"p{n}") for n in range(20)]
+    new = [sample(f"d{n}", patient=f"q{n}", source="batches/a") for n in range(20)]
+    splits = settle([*old, *new], [], shares, settle(old, [], shares).splits).splits
+    again = [sample(f"e{n}", patient=f"q{n}", source="batches/b") for n in range(20)]
+    for setting in (shares, SplitFractions(recent=0.0)):
+        later = settle([*old, *new, *again], [], setting, splits)
+        assert not later.held_back
+        assert all(later.splits[f"e{n}"] == splits[f"d{n}"] for n in range(20))
+    copy = [sample("copy", patient="q0", source="batches/c")]
+    lying = next(f"d{n}" for n in range(20) if (splits[f"d{n}"] == RECENT) != (splits["d0"] == RECENT))
+    torn = settle([*old, *new, *copy], [("copy", lying)], shares, splits)
+    assert "(recent)" in torn.held_back["copy"]
+    assert "in either split it would leak" in torn.held_back["copy"]
+
+
+def test_a_delivery_that_says_its_splits_and_is_believed_is_dealt_as_it_says():
+    old = [sample(f"n{n}") for n in range(20)]
+    shares = SplitFractions(recent=0.5)
+    new = [sample(f"d{n}", source="batches/a", split="train") for n in range(20)]
+    later = settle([*old, *new], [], shares, settle(old, [], shares).splits).splits
+    assert RECENT not in later.values()
 
 
 @given(st.permutations(["train", "validation", "test"]), st.sampled_from([(0, 1), (1, 2), (0, 2)]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
@@ -148,6 +149,48 @@ def test_new_code_retrains_only_where_it_is_wished(days):
     assert days.look() == set()
 
 
+def test_drift_retrains_on_any_new_data_where_it_is_wished_and_once(days):
+    """The images have changed: waiting for fifty patients means fifty answers by a model that no longer fits."""
+
+    def looked(drifted: bool) -> None:
+        metadata = {"path": str(days.root), "drifted": drifted, "verdict": "melanoma shifted"}
+        days.instance.report_runless_asset_event(
+            dg.AssetMaterialization(dg.AssetKey([TASK.name, "drift"]), metadata=metadata)
+        )
+
+    days.set(new_patients=10_000)
+    days.train("d0")
+    days.prepare("d1")
+    days.check()
+    looked(True)
+    assert days.look() == set(), "off by default"
+    days.set(new_patients=10_000, drift={"retrain": True})
+    assert days.look() == RETRAINED
+    days.train("d1")
+    days.prepare("d2")
+    days.check()
+    assert days.look() == set(), "a model was trained since the look"
+    looked(False)
+    assert days.look() == set()
+    looked(True)
+    assert days.look() == RETRAINED
+
+
+def test_a_day_of_records_is_looked_at_once_it_has_ended(days, monkeypatch):
+    assert days.look() == set()
+    monkeypatch.setenv("DERM_RECORDS", str(days.root / "answered"))
+    assert days.look() == set(), "nothing was recorded"
+    folder = days.root / "answered" / TASK.name
+    folder.mkdir(parents=True)
+    (folder / f"{datetime.now(UTC).date()}-01234567.jsonl").touch()
+    assert days.look() == set(), "today goes on"
+    (folder / "2026-01-05-01234567.jsonl").touch()
+    assert days.look() == {"drift"}
+    assert days.look() == set()
+    (folder / "2026-01-06-01234567.parquet").touch()
+    assert days.look() == {"drift"}
+
+
 def test_automatic_promotion_goes_with_the_retraining(days):
     days.set(new_patients=1, promotion="automatic")
     days.prepare("d1")
@@ -188,6 +231,7 @@ def test_a_damaged_ledger_starts_nothing_and_stops_no_look(days):
         ({TASK.name: {"recipe": {"strong": {"epochs": -1}}}}, "epochs: write 1 or more"),
         ({TASK.name: {"promotion": "always"}}, "'approval' or 'automatic'"),
         ({"lesion_clasification": {}}, "did you mean 'lesion_classification'"),
+        ({TASK.name: {"drift": {"at_least": 0.9}}}, "at_least"),
         ([1], "write a line for each task"),
     ],
 )

@@ -275,7 +275,8 @@ def test_promotion_refuses_a_model_that_is_better_by_luck(tmp_path, monkeypatch)
         held[name] = Evidence(name, "r", "m.dir", "abc", "sha", N, value, value, value, folder=str(folder))
     monkeypatch.setattr("derm_ml.promotion.decision._champion_on", lambda *_: held["champion"])
     current = ModelVersion(1, Path("champion"), Path("champion"))
-    refused, promoted = (weigh(TASK, held[name], current, lambda *_: Path()) for name in ("lucky", "better"))
+    nothing_tried = SimpleNamespace(trial=lambda *_: Path("nowhere"))
+    refused, promoted = (weigh(TASK, held[name], current, nothing_tried) for name in ("lucky", "better"))
     assert not refused.promote
     assert "the paired 95 % interval of auc_malignant" in refused.reasons[0]
     assert promoted.promote

@@ -7,6 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from derm_ml import DermError
@@ -14,11 +16,13 @@ from derm_ml.evaluation.comparison import ComparisonError
 from derm_ml.metrics.intervals import Difference
 from derm_ml.promotion import CHALLENGER, CHAMPION, PREVIOUS, ModelVersion, PromotionError, approval, transaction
 from derm_ml.promotion.approval import approve
+from derm_ml.promotion.decision import weigh
 from derm_ml.promotion.doctor import examine
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.ledger import Ledger, standing
 from derm_ml.promotion.policy import Policy
 from derm_ml.promotion.transaction import champion_of, promote, reinstate, rollback
+from derm_ml.promotion.trial import Trial, judge_cases
 from derm_ml.registry import get_task
 
 TASK = get_task("lesion_classification")
@@ -61,8 +65,13 @@ class Shelf:
 class Data:
     """The present dataset is that of every candidate."""
 
+    trials = Path("nowhere")
+
     def present(self, task) -> str:
         return ""
+
+    def trial(self, task, challenger: str, champion: str) -> Path:
+        return self.trials / f"{challenger}_{champion}"
 
 
 class Tag:
@@ -134,6 +143,51 @@ def test_both_decisions_are_written_down(values, shelf, ledger):
         assert go(number, shelf, ledger).promote is expected
     assert shelf.aliases == {CHAMPION: 2, PREVIOUS: 1}
     assert events(ledger) == [("promoting", 1), ("promoted", 1), ("promoting", 2), ("promoted", 2), ("refused", 3)]
+
+
+def test_a_policy_may_ask_for_a_silent_trial_and_refuses_without_one_or_on_a_bad_one(
+    values, shelf, ledger, tmp_path, monkeypatch
+):
+    """The test split is years old; what counts is whether the model is better for those who come today."""
+    cases = pd.DataFrame({"group": [f"g{n}" for n in range(60)]})
+    for k, name in enumerate(TASK.labels):
+        cases[f"target.{name}"] = [float(n % 3 == k) for n in range(60)]
+        cases[f"challenger.{name}"] = cases[f"target.{name}"] * 0.6 + np.linspace(0.1, 0.2, 60)
+        cases[f"champion.{name}"] = np.random.default_rng(k).random(60)
+    asked = Policy.of(TASK).model_copy(update={"trial_patients": 50})
+    monkeypatch.setattr(Data, "trials", tmp_path)
+
+    def trial(challenger: str, champion: str) -> Trial:
+        facts = {"task": TASK.name, "champion": champion, "challenger": challenger, "metric": "auc_mean"}
+        return judge_cases(cases, TASK.labels, {"compared": 60}, **facts, first="2026-03-01", last="2026-03-28")
+
+    def row(decision):
+        return next((c for c in decision.checks if c.check == "silent_trial"), None)
+
+    first = go(1, shelf, ledger)
+    assert (first.promote, row(first)) == (True, None)
+    trial("m4", "m1").write(tmp_path / "m4_m1")
+    informed = weigh(TASK, transaction.evidence_of(TASK, version(4), None), version(1), Data())
+    assert (informed.promote, row(informed).verdict) == (True, "for information")
+    monkeypatch.setattr(Policy, "of", classmethod(lambda cls, task: asked))
+    missing = go(2, shelf, ledger)
+    assert not missing.promote
+    assert "derm trial lesion_classification --labels FILE" in missing.reasons[0]
+    assert row(missing).verdict == "failed"
+    passed = go(4, shelf, ledger)
+    assert (passed.promote, row(passed).verdict) == (True, "passed")
+    trial("m2", "m4").write(tmp_path / "m3_m4")  # of another model, put where its own would be
+    assert "is of m2 beside m4" in row(go(3, shelf, ledger)).evidence
+    swapped = {f"champion.{name}": cases[f"challenger.{name}"] for name in TASK.labels}
+    swapped |= {f"challenger.{name}": cases[f"champion.{name}"] for name in TASK.labels}
+    cases = cases.assign(**swapped)
+    values[5] = 0.97
+    trial("m5", "m4").write(tmp_path / "m5_m4")
+    worse = go(5, shelf, ledger)
+    assert (worse.promote, row(worse).verdict) == (False, "failed")
+    assert "it must lie above" in worse.reasons[0]
+    asked = asked.model_copy(update={"trial_patients": 61})
+    assert "the policy asks for 61 patients" in row(go(5, shelf, ledger)).evidence
 
 
 @pytest.mark.parametrize("crash_after", [0, 1, 2])

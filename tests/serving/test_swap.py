@@ -21,13 +21,18 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
 import yaml
 
 from derm_assets.packaging import build_bento
+from derm_ml.answered.journal import CHALLENGER
+from derm_ml.answered.table import records_below
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.images.decode import decode
-from serving.released import bento_folder, bento_home, release_file, withdraw_release, write_release
+from derm_ml.promotion.trial import Trial
+from serving.released import bento_folder, bento_home, release_file, withdraw_release, write_challenger, write_release
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +65,7 @@ def served(write_bundle, encode, tmp_path_factory) -> Iterator[Served]:
         patch.setenv("DERM_HOME", str(home))
         patch.setenv("BENTOML_HOME", str(home / "bentoml"))
         patch.setenv("DERM_LOG", "json")
+        patch.setenv("DERM_RECORDS", str(home / "answered"))
         patch.delenv("DERM_TOKEN", raising=False)
         golden = {}
         for scale in (6.0, 3.0, 1.0):
@@ -74,7 +80,7 @@ def served(write_bundle, encode, tmp_path_factory) -> Iterator[Served]:
         log = home / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "serving", TASK, "--port", str(port), "--shadow", list(golden)[2]],
+                [sys.executable, "-m", "serving", TASK, "--port", str(port)],
                 cwd=ROOT, env=dict(os.environ), stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:
@@ -235,15 +241,72 @@ def test_a_withdrawn_model_answers_nobody_until_another_is_released(served, enco
     assert ask(served.port, "POST", "/predict", encode("JPEG"))[0] == 200
 
 
-def test_a_challenger_answers_unseen_and_is_compared(served, encode):
-    """Before anybody promotes it, it is seen on the images of the day, which no test set holds."""
-    released(served, served.tags[0])
-    answer = json.loads(ask(served.port, "POST", "/predict", encode("JPEG"))[1])
-    assert answer["bento"] == served.tags[0]
-    wait_until(lambda: f"challenger {served.tags[2]}: numbers differ by 0." in served.log.read_text(), served.process)
+def test_a_challenger_that_is_named_while_the_service_runs_answers_unseen_and_is_judged(served, encode, picture):
+    """Before anybody promotes it, it is seen on the images of the day, which no test set holds; labels come later."""
+    first, second, _ = served.tags  # the third is spoilt by now
+    released(served, first)
+    write_challenger(TASK, second)
+    wait_until(lambda: f"the challenger {second} is asked" in served.log.read_text(), served.process)
+    labels, records = ["prediction_id,label"], served.log.parent / "answered"
+
+    def unseen() -> int:
+        return int((records_below(records)["role"] == CHALLENGER).sum())
+
+    for number in range(9):
+        turned = np.roll(picture, number, axis=1)
+        answer = json.loads(ask(served.port, "POST", "/predict", encode("PNG", rgb=turned))[1])
+        assert answer["bento"] == first
+        wait_until(lambda told=number: unseen() == told + 1, served.process)
+        labels.append(f"{answer['prediction_id']},{('melanoma', 'nevus', 'seborrheic_keratosis')[number % 3]}")
+    table = records_below(records)
+    hidden = table.loc[table["role"] == CHALLENGER].set_index("prediction_id")
+    sent = table.loc[table["role"] == "served"].set_index("prediction_id").loc[hidden.index]
+    assert set(hidden["bento"]) == {second}
+    assert set(sent["bento"]) == {first}
+    assert (hidden["images"].map(list) == sent["images"].map(list)).all()
+    assert not np.allclose(hidden["score.melanoma"], sent["score.melanoma"])
     metrics = ask(served.port, "GET", "/metrics")[1]
     assert re.search(rf'derm_{TASK}_shadow_total{{outcome="(same|other)_decision"}} [1-9]', metrics)
     assert f'derm_{TASK}_shadow_difference_count{{challenger="' in metrics
+
+    path = served.log.with_name("labels.csv")
+    path.write_text("\n".join(labels))
+    own = {"DERM_OUT": str(served.log.with_name("out")), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "derm_ml.cli", "trial", TASK, "--labels", str(path)]
+    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "9 images were answered by both" in done.stderr
+    assert "9 are compared" in done.stderr
+    assert re.search(r"auc_mean \d\.\d{3} against the champion's \d\.\d{3} on the same 9 images", done.stdout)
+    (kept,) = (served.log.with_name("out") / TASK / "trials").iterdir()
+    assert Trial.read(kept).challenger == hidden["model_version"].iloc[0]
+
+    write_challenger(TASK, None)
+    wait_until(lambda: "no challenger is asked any more" in served.log.read_text(), served.process)
+
+
+def test_a_batch_is_asked_unseen_too_and_what_cannot_be_asked_costs_nobody_an_answer(served, encode, picture):
+    first, second, _ = served.tags  # the third is spoilt by now
+    released(served, first)
+    records = served.log.parent / "answered"
+    before = len(records_below(records))
+    write_challenger(TASK, f"{TASK}:isnothere")
+    wait_until(lambda: f"the challenger {TASK}:isnothere is not asked" in served.log.read_text(), served.process)
+    assert ask(served.port, "POST", "/predict", encode("JPEG"))[0] == 200
+    write_challenger(TASK, second)
+    wait_until(lambda: served.log.read_text().count(f"the challenger {second} is asked") >= 2, served.process)
+    bodies = [encode("PNG", rgb=np.roll(picture, n, axis=1)) for n in (3, 5)]
+    form = [("image", (f"{n}.png", body, "image/png")) for n, body in enumerate(bodies)]
+    answer = httpx.post(f"http://127.0.0.1:{served.port}/predict", files=form, timeout=60).json()
+    told = [result["answer"]["prediction_id"] for result in answer["results"]]
+
+    def hidden() -> list[str]:
+        table = records_below(records).iloc[before:]
+        return table.loc[table["role"] == CHALLENGER, "prediction_id"].tolist()
+
+    wait_until(lambda: hidden() == told, served.process)
+    write_challenger(TASK, None)
+    wait_until(lambda: served.log.read_text().count("no challenger is asked any more") >= 2, served.process)
 
 
 def test_a_second_start_on_the_same_port_leaves_the_first_alone(served, encode):

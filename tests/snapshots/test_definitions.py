@@ -51,7 +51,7 @@ def test_definitions_are_as_written_down(definitions, snapshot):
     ("selection", "expected"),
     [
         ("group:lesion_classification and kind:bentoml", {"bento"}),
-        ('key:"lesion_classification/registered_model"+1', {"registered_model", "promoted_model"}),
+        ('key:"lesion_classification/registered_model"+1', {"registered_model", "promoted_model", "trial"}),
         ('+key:"lesion_classification/dataset"', {"incoming_batch", "dataset"}),
     ],
 )  # fmt: skip
