@@ -87,7 +87,9 @@ def pairs(folders: list[Path], lowest: float, sheets: Path | None) -> None:
     for pair in found:
         print(f"{pair.score:.3f} {pair.kind} {Path(pair.a).stem} {Path(pair.b).stem}")
     print(f"{len(found)} pairs among {len(paths)} images, {1000 * len(found) / len(paths):.2f} per thousand")
-    for start in range(0, len(found), SHOWN) if sheets else ():
+    for start in range(0, len(found), SHOWN):
+        if sheets is None:
+            break
         sheets.mkdir(parents=True, exist_ok=True)
         tiles = [np.hstack([_tile(pair.a), _tile(pair.b)]) for pair in found[start : start + SHOWN]]
         tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 4)
@@ -140,7 +142,9 @@ def missed(folders: list[Path], n: int) -> None:
                 (min(a, b), max(a, b)) for a, b in zip(some["a"].tolist(), some["b"].tolist(), strict=True)
             }
     right = {
-        p for p in found[1] if any(compare(prints[names[p[0]]], prints[names[p[1]]], m) >= THRESHOLD for m in (0, 1))
+        p
+        for p in found[1]
+        if any(compare(prints[names[p[0]]], prints[names[p[1]]], m) >= THRESHOLD for m in (False, True))
     }
     print(
         f"{len(names)} images, {len(found[1])} candidates of an exact search, {len(found[1] - found[0])} missed by the"

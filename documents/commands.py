@@ -61,14 +61,14 @@ def parameters(verb: Callable[..., None]) -> Iterator[Parameter]:
         is_required = declared.default is inspect.Parameter.empty
         says_nothing = is_required or declared.default is False or declared.default in (None, "", [])
         default = "" if says_nothing else str(declared.default)
-        is_repeated, is_argument = get_origin(annotation) is list, isinstance(info, ArgumentInfo)
-        if is_argument:
+        is_repeated = get_origin(annotation) is list
+        if isinstance(info, ArgumentInfo):
             shown, takes = (info.metavar or name.upper()).strip("[]"), ""
         else:
             shown = ", ".join(_declared(info) or (f"--{name.replace('_', '-')}",))
             takes = (info and info.metavar) or _words(annotation)
         what = (info.help if info else "") or ""
-        yield Parameter(shown, takes, default, what, not is_argument, is_required, is_repeated)
+        yield Parameter(shown, takes, default, what, not isinstance(info, ArgumentInfo), is_required, is_repeated)
 
 
 def _declared(info: Any) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class StorageOfSettings(DagsterStorage):
                 "it empty for sqlite"
             )
         try:
-            from dagster_postgres import DagsterPostgresStorage
+            from dagster_postgres import DagsterPostgresStorage  # pyright: ignore[reportMissingImports]  # an extra
         except ImportError as error:
             raise StorageError(
                 f"{DAGSTER_STORAGE} names a Postgres database, but {error.name or 'its driver'} is not installed: "

@@ -80,10 +80,10 @@ class PatchSearch:
         owners, turns, sizes = self._known()
         squared, found = self._index.search(queries.astype(np.float32), NEIGHBOURS)
         rows, columns = np.nonzero((found >= 0) & (squared < 2 * (1 - CHANCE) * UNIT**2))
-        a, place = asking[rows], found[rows, columns]
-        b, weight = owners[place], 1 - CHANCE - squared[rows, columns] / (2 * UNIT**2)
-        other = a != b
-        a, b, weight, rows, place = (v[other] for v in (a, b, weight, rows, place))
+        others = asking[rows] != owners[found[rows, columns]]
+        rows, columns = rows[others], columns[others]
+        place = found[rows, columns]
+        a, b, weight = asking[rows], owners[place], 1 - CHANCE - squared[rows, columns] / (2 * UNIT**2)
         turned = (turns[place] - turn[rows]) % 360 / (360 / TURNS)
         larger = sizes[place] - size[rows] + SCALES / 2
         pairs = []

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from derm_ml.ranks import LostProcessError, Rank, SeveralProcessesError, refuse_strangers, this_rank
