@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from dagster import StringSource
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
 from derm_ml import DermError
 from derm_ml.addresses import database_url
-from derm_ml.places import DAGSTER_STORAGE, read_settings
+from derm_ml.places import DAGSTER_HOME, DAGSTER_STORAGE, installation, read_settings, setting_path
 
 
 class StorageError(DermError, RuntimeError):
@@ -28,7 +27,7 @@ class StorageOfSettings(DagsterStorage):
 
     @classmethod
     def config_type(cls) -> Any:
-        return {"base_dir": StringSource}
+        return {}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> DagsterStorage:
@@ -36,7 +35,8 @@ class StorageOfSettings(DagsterStorage):
         read_settings()
         url = os.environ.get(DAGSTER_STORAGE, "").strip()
         if not url:
-            return DagsterSqliteStorage.from_local(config_value["base_dir"], inst_data)
+            home = setting_path(DAGSTER_HOME) or installation().dagster
+            return DagsterSqliteStorage.from_local(str(home), inst_data)
         if not (named := database_url(url)).startswith("postgresql+psycopg2://"):
             scheme = url.partition(":")[0][:20]
             raise StorageError(

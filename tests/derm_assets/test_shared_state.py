@@ -191,12 +191,12 @@ def test_files_go_where_the_setting_says(places, fresh_database, tmp_path):
     assert stored.startswith(f"file://{tmp_path}/objects/lesion_classification/")
 
 
-def test_a_storage_that_cannot_be_had_is_one_sentence(monkeypatch, tmp_path):
+def test_a_storage_that_cannot_be_had_is_one_sentence(monkeypatch):
     monkeypatch.setenv(DAGSTER_STORAGE, "mysql://someone:secret@db/dagster")
     with pytest.raises(StorageError, match="begins with 'mysql': write postgresql://USER:PASSWORD@HOST") as said:
-        StorageOfSettings.from_config_value(None, {"base_dir": str(tmp_path)})
+        StorageOfSettings.from_config_value(None, {})
     assert "secret" not in str(said.value)
     monkeypatch.setenv(DAGSTER_STORAGE, "postgresql://db/dagster")
     monkeypatch.setitem(sys.modules, "dagster_postgres", None)
     with pytest.raises(StorageError, match="dagster_postgres is not installed: pip install 'derm-"):
-        StorageOfSettings.from_config_value(None, {"base_dir": str(tmp_path)})
+        StorageOfSettings.from_config_value(None, {})
