@@ -75,7 +75,7 @@ REFUSED = {
     "lossy": (lambda m: encoded(Image.fromarray(m), "JPEG", quality=40), "the mask has the values"),
     "coloured": (lambda m: encoded(Image.fromarray(np.stack([m, m * 0, m], 2))), "the mask has colours"),
     "transparent": (lambda m: encoded(Image.merge("LA", [Image.fromarray(m)] * 2)), "transparent parts"),
-    "other_size": (lambda m: encoded(Image.fromarray(m[:30])), "60 × 30 pixels, its picture 60 × 40"),
+    "other_size": (lambda m: encoded(Image.fromarray(m[:30])), "60 × 30 pixels, its image 60 × 40"),
     "truncated": (lambda m: encoded(Image.fromarray(m))[:40], "truncated"),
 }
 

@@ -79,8 +79,10 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path, monkeypatch) -> Site:
+    made = Site(tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(made.home))  # where its dagster.yaml puts Dagster's own database
+    return made
 
 
 def rewrite(batch: Path, change) -> None:
