@@ -77,7 +77,8 @@ def test_a_copy_is_found(name, others):
     assert {pair.kind for pair in found.values()} == {"exact" if name == "identical" else "near"}
 
 
-FOUND = {  # of twelve copies; all of them where nothing is said. Hairs all over a synthetic lesion leave nothing of it, a thick ring little
+# of twelve copies; all of them where nothing is said. Hairs all over a synthetic lesion leave nothing of it
+FOUND = {
     "jpeg 20": 10, "blur": 11, "turn 30, cut": 11, "turn 15, cut, crop 10 %, jpeg 60": 10, "ring of ink": 0,
     "turn 15, black": 11, "hair": 0,
 }  # fmt: skip
