@@ -14,9 +14,7 @@ from derm_ml.asking.answers import PredictionSet
 from derm_ml.asking.options import PREVALENCE, SETS
 from derm_ml.asking.prevalence import AtPrevalence, shares_of, trained_shares
 from derm_ml.bundles.bundle import BundleCard
-from derm_ml.metrics.conformal import prediction_sets
-from derm_ml.metrics.prevalence import at_prevalence
-from derm_ml.metrics.screening import precision_at
+from derm_ml.metrics.one_answer import at_prevalence, precision_at, prediction_sets
 
 
 def asked_for(card: BundleCard, probabilities: np.ndarray, options: Mapping[str, str]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from derm_ml.evaluation.classification_metrics import Measured
 from derm_ml.evaluation.further import NOTHING_FURTHER, Further
 from derm_ml.evaluation.record import Row
 from derm_ml.metrics import calibration
-from derm_ml.metrics.conformal import coverage_by_subgroup, prediction_sets
+from derm_ml.metrics.conformal import coverage_by_subgroup
 from derm_ml.metrics.intervals import estimate
 from derm_ml.metrics.metric import Metric
+from derm_ml.metrics.one_answer import prediction_sets
 
 
 def predictions_table(cases: Cases, split: str, further: Further = NOTHING_FURTHER) -> pd.DataFrame:

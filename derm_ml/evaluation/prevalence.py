@@ -13,8 +13,9 @@ import pandas as pd
 from derm_ml.asking.prevalence import shares_of
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.evaluation.record import Evaluation, Row
+from derm_ml.metrics.one_answer import precision_at
 from derm_ml.metrics.operating_points import measure_point
-from derm_ml.metrics.screening import precision_at, precision_limits, precision_metric
+from derm_ml.metrics.screening import precision_limits, precision_metric
 
 TABLE = "operating_prevalence"
 CAPTION = (

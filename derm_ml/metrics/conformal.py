@@ -13,6 +13,7 @@ Example:
     >>> limits = fit_class_limits(p, np.array([0, 0, 0, 1]), np.arange(4), error=0.3)
     >>> limits.tolist()  # three of the first class bear an error of 0.3, one of the second bears none
     [0.7, 0.0]
+    >>> from derm_ml.metrics.one_answer import prediction_sets
     >>> prediction_sets(np.array([[0.75, 0.25]]), limits).tolist()
     [[True, True]]
 """
@@ -21,13 +22,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from derm_ml.metrics.intervals import clopper_pearson, measured, weighted_mean
 from derm_ml.metrics.subgroups import MINIMUM, bands
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def fit_class_limits(
@@ -51,11 +54,6 @@ def fit_class_limits(
         if allowed:
             limits[k] = np.sort(least)[allowed - 1]
     return limits
-
-
-def prediction_sets(probabilities: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """(N, L) bool: the classes whose probability reaches their limit. An empty set: validation held nothing like it."""
-    return np.asarray(probabilities, np.float64) >= limits
 
 
 def coverage_by_subgroup(

@@ -1,15 +1,11 @@
 """The same model where a disease is rarer or more frequent: probabilities and shares corrected for the prior shift.
 
-    at_prevalence(p, trained, here)                         probabilities as they are at another prevalence
+    one_answer.at_prevalence(p, trained, here)        probabilities as they are at another prevalence
     prevalence_metric(p, trained, groups)             the prevalence there, estimated from answers without labels
     share_metrics(p, trained, groups)                 the same of each of L classes that exclude each other
 
 Both rest on one assumption: only how often the classes occur has changed, not how each of them looks. A new camera
 breaks it, and neither correction can notice. Source: Saerens, Latinne & Decaestecker, Neural Computation 14 (2002).
-
-Example:
-    >>> round(float(at_prevalence(np.array([0.5]), 0.5, 0.02)[0]), 3)   # one of two there, of fifty here
-    0.02
 """
 
 from __future__ import annotations
@@ -24,24 +20,6 @@ from derm_ml.metrics.metric import Metric, undefined
 HALVINGS = 25  # of the interval the share lies in: to 3e-8
 STEPS, STILL = 300, 1e-6  # of expectation maximisation over classes: at most so many, or until no share moves more
 FEWEST = 50  # answers: of fewer the estimate is little more than the prevalence it started from
-
-
-def at_prevalence(probabilities: np.ndarray, trained: float | np.ndarray, here: float | np.ndarray) -> np.ndarray:
-    """Probabilities that are calibrated at the prevalence `trained`, as they are at the prevalence `here`.
-
-    Of one label (N,) with two numbers in (0, 1); of L classes that exclude each other (N, L) with two arrays (L,) that
-    sum to 1. Raises `ValueError` for a prevalence of 0 or 1: no answer could say otherwise.
-    """
-    p = np.asarray(probabilities, np.float64)
-    before, now = (np.asarray(share, np.float64) for share in (trained, here))
-    for share in (before, now):
-        if not ((share > 0) & (share < 1)).all():
-            raise ValueError(f"a prevalence lies between 0 and 1, got {share.tolist()}")
-    if p.ndim == 1:
-        ill, well = p * now / before, (1 - p) * (1 - now) / (1 - before)
-        return ill / (ill + well)
-    weighed = p * now / before
-    return weighed / weighed.sum(axis=1, keepdims=True)
 
 
 def estimated_prevalence(trained: float) -> Statistic:

@@ -1,10 +1,6 @@
 """What a clinic asks of a screening test: precision where it will be used, biopsies for one cancer, net benefit.
 
 Functions whose last argument is `weights` are statistics for `intervals.bootstrap`: weights (B, N) → values (B,).
-
-Example:
-    >>> round(precision_at(0.999, 0.588, 0.018), 3)   # a recall of 99.9 % bought with a specificity of 58.8 %
-    0.043
 """
 
 from __future__ import annotations
@@ -23,15 +19,10 @@ from derm_ml.metrics.classification import (
 )
 from derm_ml.metrics.intervals import bootstrap, estimate, measured, ratio
 from derm_ml.metrics.metric import Metric, undefined
+from derm_ml.metrics.one_answer import precision_at
 
 HIGH_RECALL = 0.8  # where the partial area begins: the rule of ISIC 2024
 PREVALENCES = (0.01, 0.02, 0.05, 0.10)  # from a screened population to a referral clinic
-
-
-def precision_at(recall: float, specificity: float, prevalence: float) -> float | None:
-    """Positive predictive value at a prevalence, by Bayes' theorem; all in 0..1. None if nobody is flagged."""
-    hits, false = prevalence * recall, (1 - prevalence) * (1 - specificity)
-    return hits / (hits + false) if hits + false > 0 else None
 
 
 def precision_metric(

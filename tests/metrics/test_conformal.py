@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derm_ml.metrics.conformal import coverage_by_subgroup, fit_class_limits, prediction_sets
+from derm_ml.metrics.conformal import coverage_by_subgroup, fit_class_limits
+from derm_ml.metrics.one_answer import prediction_sets
 
 
 @given(st.integers(1, 60), st.sampled_from([0.05, 0.1, 0.2, 0.5]), st.integers(0, 10_000))

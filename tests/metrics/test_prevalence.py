@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit, softmax
 
 from derm_ml.metrics.intervals import bootstrap, estimate
-from derm_ml.metrics.prevalence import at_prevalence, estimated_prevalence, prevalence_metric, share_metrics
+from derm_ml.metrics.one_answer import at_prevalence
+from derm_ml.metrics.prevalence import estimated_prevalence, prevalence_metric, share_metrics
 
 share = st.floats(0.001, 0.999)
 

@@ -10,13 +10,13 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_score, roc_curve
 
 from derm_ml.metrics.intervals import clopper_pearson_low, estimate, positives_needed
+from derm_ml.metrics.one_answer import precision_at
 from derm_ml.metrics.operating_points import proportion
 from derm_ml.metrics.screening import (
     decision_curve,
     net_benefit,
     partial_auc,
     partial_auc_metric,
-    precision_at,
     precision_at_recall,
     precision_limits,
     precision_metric,

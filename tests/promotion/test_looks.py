@@ -30,6 +30,7 @@ from derm_ml.registry import get_task
 TASK = get_task("malignancy_screening")
 METRIC = TASK.primary_metric
 CASES, SPLIT_HASH = 200, "split1"
+NO_DATA = SimpleNamespace(trial=lambda *_: Path("no trial"))  # nothing else of the data is asked for here
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_of_a_hundred_noise_models_tuned_against_the_test_split_none_is_promoted
     said: list[np.ndarray] = []
     for _ in range(100):
         said.append(tune(drawn, rng, said))
-        decision = promote(TASK, drawn.say(said[-1]), drawn, ledger, SimpleNamespace())
+        decision = promote(TASK, drawn.say(said[-1]), drawn, ledger, NO_DATA)
         assert not decision.promote, decision.reasons
     assert ledger.entries()[-1]["looked"] == {"people": 100, "automation": 0}
 
@@ -207,7 +208,7 @@ def test_an_honest_model_is_promoted_after_a_few_looks(drawn, tmp_path):
     ledger, rng = Ledger(tmp_path / "screening.jsonl"), np.random.default_rng(3)
     signal = 1.6 * drawn.y + rng.normal(size=CASES)
     for scores in (signal + 1.2 * rng.normal(size=CASES), rng.normal(size=CASES), rng.normal(size=CASES), signal):
-        decision = promote(TASK, drawn.say(scores), drawn, ledger, SimpleNamespace())
+        decision = promote(TASK, drawn.say(scores), drawn, ledger, NO_DATA)
     assert decision.promote
     assert "2.80 instead of 1.96 standard deviations: 3 models looked at on this test split" in decision.reasons[0]
     assert drawn.aliases[CHAMPION] == 4

@@ -25,12 +25,12 @@ from derm_ml.metrics import calibration
 from derm_ml.metrics.classification import known, no_ranking
 from derm_ml.metrics.intervals import clopper_pearson, estimate
 from derm_ml.metrics.metric import Metric, undefined
+from derm_ml.metrics.one_answer import precision_at
 from derm_ml.metrics.operating_points import MeasuredPoint, measure_point, recall_bound
 from derm_ml.metrics.screening import (
     PREVALENCES,
     decision_curve,
     partial_auc_metric,
-    precision_at,
     precision_limits,
     precision_metric,
 )
