@@ -223,3 +223,15 @@ def test_the_code_location_loads_without_the_heavy_packages():
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_answers_loads_without_what_only_training_has():
+    """The image of a service holds none of it: an import of a table or a statistic would end it at its start."""
+    tasks = sorted(p.name for p in (ROOT / "derm_ml" / "tasks").iterdir() if (p / "predict.py").exists())
+    script = (
+        "import importlib, sys, serving.engine, serving.endpoints;"
+        f"[importlib.import_module(f'derm_ml.tasks.{{name}}.predict') for name in {tasks}];"
+        "print(sorted({'torch', 'torchvision', 'pandas', 'pyarrow', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    )  # SciPy is what the service of persistent_conditions asks for
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
