@@ -62,7 +62,7 @@ def line(task: Task) -> dg.Definitions:
         context: dg.AssetExecutionContext, config: Reviewed, places: Places, store: DataStore, registry: ModelRegistry
     ) -> dg.MaterializeResult:
         """A folder of labelled images delivered to `data/incoming/<task>/`: validated, deduplicated, appended."""
-        return data_steps.take_batch(context, task, places, store, registry, config.reviewed_by)
+        return data_steps.take_batch(context, task, places, store, registry, config.reviewed_by.strip())
 
     raw_images = dg.AssetSpec(
         dg.AssetKey([task.name, "raw_images"]),

@@ -39,9 +39,7 @@ def take_batch(
     report = places.here.intake(task.name, context.partition_key) / "left_out.csv"
     try:
         look = nobody_looks if reviewed_by else Promotions(registry).reviewer(task)
-        intake = receive(
-            task, batch, places.raw(task), store.settings(task), store.current(task), look, reviewed_by.strip()
-        )
+        intake = receive(task, batch, places.raw(task), store.settings(task), store.current(task), look, reviewed_by)
     except RejectedBatch as error:
         write_problems(report, error.problems)
         shown = {"left_out": problem_table(error.problems), "left_out_file": dg.MetadataValue.path(report)}

@@ -208,6 +208,7 @@ def deliver(
     """Check a folder of new images and add it to the raw data, as the inbox does; a rejected one stays where it is."""
     from derm_ml.data.incoming import nobody_looks, take_in
 
+    reviewed_by = reviewed_by.strip()  # blanks are no name
     task, places = task_of(task_name), installation()
     kept = prepared or places.prepared(task.name)
     intake = take_in(
@@ -217,7 +218,7 @@ def deliver(
         settings_of(task, params).settings,
         kept if (kept / "dataset.json").exists() else None,
         nobody_looks if reviewed_by or not registry_installed() else open_registry().reviewer(task),
-        reviewed_by.strip(),
+        reviewed_by,
     )
     for problem in (*intake.left_out, *intake.held_back):
         notes.print(f"{problem.kind.replace('_', ' ')}: {problem.file}: {problem.reason}", style="yellow")
