@@ -22,6 +22,7 @@ import csv
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -215,6 +216,12 @@ def history() -> list[dict[str, Any]]:
     return Ledger(installation().ledger(TASK.name)).entries()
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 # --- the service ------------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +230,7 @@ class Service:
     """The task's service as people run it, and a client that asks it once a second from the first release on."""
 
     out: Path
-    port: int = 3917
+    port: int = field(default_factory=free_port)
     answers: list[tuple[float, str, str]] = field(default_factory=list)  # when, model version, what was answered
     failed: list[str] = field(default_factory=list)
     _process: subprocess.Popen[bytes] | None = None
@@ -245,6 +252,8 @@ class Service:
 
     def _until_ready(self) -> None:
         for _ in range(120):
+            if self._process is None or self._process.poll() is not None:
+                break
             try:
                 if httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5).status_code == 200:
                     return
