@@ -113,13 +113,13 @@ def serve(host: str, port: int, workspace: Path) -> None:
 def code_servers(instance: DagsterInstance, workspace: Path) -> Iterator[Path]:
     """The code location in a process of its own, which webserver and daemon share; yields the workspace naming it.
 
-    The file lies in the working directory, which is Dagster's home: machines empty /tmp, and without it the daemon
-    ends all its threads, though its process lives.
+    The file lies in Dagster's home: machines empty /tmp, and without it the daemon ends all its threads, though its
+    process lives.
     """
     target = WorkspaceFileTarget([str(workspace)])
     with (
         ProxyServerManager(instance, target, code_server_log_level="WARNING") as servers,
-        TemporaryDirectory(prefix=".running-", dir=Path.cwd()) as folder,
+        TemporaryDirectory(prefix=".running-", dir=use_home()) as folder,
     ):
         shared = Path(folder) / "workspace.yaml"
         shared.write_text(yaml.safe_dump({"load_from": servers.get_code_server_specs()}), encoding="utf-8")
