@@ -71,6 +71,20 @@ class PseudoLabelling(_Card):
     precision: tuple[dict[str, Any], ...] = ()
 
 
+class Quantisation(_Card):
+    """What computing with 8-bit integers cost: the paired difference in (mean) AUC to the float32 graph on validation.
+
+    `images`: training images whose activations the ranges were taken from.
+    """
+
+    images: int
+    difference: float
+    low: float
+    high: float
+    n: int
+    split_hash: str
+
+
 class LearnedFile(_Card):
     """What the card says of learned.json: its sha256, and the secret its ids are keyed with (by name)."""
 
@@ -109,6 +123,7 @@ class BundleCard(_Card):
     epochs: int
     validation: dict[str, float] = {}
     pseudo_labels: PseudoLabelling | None = None
+    quantisation: Quantisation | None = None  # None: the graph computes with float32
     learned: LearnedFile | None = None  # None: made before bundles said what they learned from
     network_data_format: NetworkDataFormat | None = None  # None: sealed before cards described their graphs
     files: dict[str, str] = {}  # name → sha256

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from derm_ml.evaluation.record import Evaluation
 
 MOST_REFUSED = 0.03  # of a task's own images; the input gate is fitted for a third of it
+MOST_LOST_BY_INT8 = 0.01  # of the (mean) AUC on validation
 
 
 def pseudo_labels_helped(evaluation: Evaluation) -> Finding:
@@ -27,6 +28,21 @@ def pseudo_labels_helped(evaluation: Evaluation) -> Finding:
         figures={"pseudo_label_gain": gain.value or 0.0},
         value=gain.short,
         limit="lower bound above 0",
+    )
+
+
+def int8_answers_alike(evaluation: Evaluation) -> Finding:
+    """A graph of 8-bit integers ranks the validation images next to as well as the float32 graph it was made of."""
+    difference = evaluation.metrics.get("int8_difference")
+    if difference is None:
+        return Finding(True, "the graph computes with float32")
+    passed = difference.low is not None and difference.low >= -MOST_LOST_BY_INT8
+    return Finding(
+        passed,
+        f"difference in AUC to the float32 graph {difference}; {difference.note}",
+        figures={"int8_difference": difference.value or 0.0},
+        value=difference.short,
+        limit=f"lower bound at least {-MOST_LOST_BY_INT8}",
     )
 
 
@@ -95,4 +111,5 @@ def real_images_are_answered(evaluation: Evaluation) -> Finding:
 INPUT_GATE = Gate(
     "real_images_are_answered", real_images_are_answered, hazard="an answer about any image, or none about real ones"
 )
+INT8_GATE = Gate("int8_answers_alike", int8_answers_alike, hazard="answers spoilt by coarse arithmetic")
 PSEUDO_LABEL_GATE = Gate("pseudo_labels_helped", pseudo_labels_helped, hazard="a model that learned its own errors")

@@ -123,6 +123,11 @@ _WHOLE = {
     "pseudo_label_gain": Described(
         "Gain from pseudo-labels", "What learning from unlabelled images added to the AUC, on validation.", low=-1.0
     ),
+    "int8_difference": Described(
+        "Difference by 8-bit integers",
+        "What the quantised graph adds to the AUC of the float32 graph, on validation.",
+        low=-1.0,
+    ),
     "dice": Described(
         "Dice", "How far predicted and true outline overlap: 1 is identical, 0 is no common pixel. Mean over images."
     ),

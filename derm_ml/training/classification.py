@@ -2,12 +2,14 @@
 
 select rows and targets (classifier_samples.py)
 → train network(s), best weights by the validation split (classifier_validation.py, loop.py, members.py)
-→ seal the graph → calibrate it on the validation split (classifier_calibration.py) → bundle
+→ seal the graph (with int8: quantisation.py) → calibrate it on the validation split (classifier_calibration.py)
+→ bundle
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +39,7 @@ from derm_ml.training.input_gate import GateImages, fit_gate, some_of
 from derm_ml.training.loop import Fitted, Loss, fit_network
 from derm_ml.training.members import Trained, fit_members
 from derm_ml.training.pseudo_labels import judged
+from derm_ml.training.quantisation import finished_twin, quantisation_of, quantise, take_over
 from derm_ml.training.settings import ClassifierRecipe, Patient
 
 
@@ -70,12 +73,20 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
     if model.finished:  # the folder names recipe and data: this is the same model
         return model.bundle
     selected = select(dataset, recipe, aim.training_targets)
-    trained = train_networks(dataset, selected, recipe, aim, out, on_epoch)
+    twin = finished_twin(dataset, recipe, out)
+    trained = None if twin else train_networks(dataset, selected, recipe, aim, out, on_epoch)
     if not this_rank().leads:
         return model.bundle  # which the first process writes
-    write_json(model.history, [asdict(report) for report in trained.history])
+    if trained:
+        write_json(model.history, [asdict(report) for report in trained.history])
+    elif twin:
+        model.path.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(twin.history, model.history)
     with writing_bundle(model.bundle) as folder:
-        seal_trained(dataset, selected, recipe, aim, trained, folder)
+        if trained:
+            seal_trained(dataset, selected, recipe, aim, trained, folder)
+        elif twin:
+            take_over(twin, recipe, folder)
         predicted = calibrate(dataset, selected, recipe, aim, folder)
     for split, outputs in predicted.items():  # nobody needs to predict them again
         keep(model, Bundle.open(model.bundle), dataset, split, outputs)
@@ -150,11 +161,13 @@ def calibrate(
     dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, folder: Path
 ) -> dict[str, Outputs]:
     """Seal the bundle in `folder` again, with what its own graph says of the validation split, and with its input gate;
-    with pseudo-labels, also with what they brought over their teacher.
+    with pseudo-labels, also with what they brought over their teacher. With `int8` its graph is quantised first.
 
     Returns what was predicted of whole splits: of validation, and of training where the gate needs all of it.
     """
-    rows, classifier = selected.validation, Classifier(folder)
+    rows = selected.validation
+    exact = quantise(dataset, rows, recipe.seed, folder) if recipe.int8 else None
+    classifier = Classifier(folder)
     outputs = predict_rows(classifier, dataset, rows)
     said = ValidationLogits(
         outputs.logits,
@@ -167,6 +180,8 @@ def calibrate(
     taught = predict_rows(classifier, dataset, some_of(learned, recipe.seed))
     known, unseen = (GateImages(o.statistics, o.embedding) for o in (taught, outputs))
     fit_gate(known, unseen, card.preprocessing.side).write(folder)
+    if exact:
+        card = card.model_copy(update={"quantisation": quantisation_of(exact, outputs, dataset, rows, aim.scored)})
     if selected.given:
         outcome = judged(Classifier(selected.given.teacher), outputs, dataset, aim.scored, selected.given)
         card = card.model_copy(update={"pseudo_labels": outcome})

@@ -35,7 +35,7 @@ ONLY_IN = {
     "dvc": ("derm_assets/resources/data_store.py",),
     "bentoml": ("serving/", "derm_assets/packaging.py"),
     "albumentations": ("derm_ml/images/augment.py",),
-    "onnxruntime": ("derm_ml/bundles/",),
+    "onnxruntime": ("derm_ml/bundles/", "derm_ml/training/quantisation.py"),
     "dlib": ("derm_ml/pairs/faces/dlib_faces.py",),
     "derm_assets": ("derm_assets/",),
     "serving": ("serving/", "derm_assets/packaging.py", "derm_assets/demo.py"),

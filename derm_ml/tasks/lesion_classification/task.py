@@ -10,6 +10,7 @@ from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.evaluation.gates import (
     INPUT_GATE,
+    INT8_GATE,
     PSEUDO_LABEL_GATE,
     probabilities_are_calibrated,
     ranks_better_than_chance,
@@ -48,6 +49,7 @@ TASK = Task(
         Gate("probabilities_are_calibrated", probabilities_are_calibrated, False, "a probability that misleads"),
         INPUT_GATE,
         PSEUDO_LABEL_GATE,
+        INT8_GATE,
         *probe_gates("lesion_classification"),
         *SUBGROUP_GATES,
     ),

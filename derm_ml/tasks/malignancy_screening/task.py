@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.evaluation.gates import INPUT_GATE, PSEUDO_LABEL_GATE, calibrated_within, ranks_better_than_chance
+from derm_ml.evaluation.gates import (
+    INPUT_GATE,
+    INT8_GATE,
+    PSEUDO_LABEL_GATE,
+    calibrated_within,
+    ranks_better_than_chance,
+)
 from derm_ml.promotion.gates import SUBGROUP_GATES, probe_gates
 from derm_ml.promotion.policy import Policy
 from derm_ml.task import Artifact, Finding, Gate, Task
@@ -115,6 +121,7 @@ TASK = Task(
         Gate("probabilities_are_calibrated", probabilities_are_calibrated, False, "a probability that misleads"),
         INPUT_GATE,
         PSEUDO_LABEL_GATE,
+        INT8_GATE,
         *probe_gates("malignancy_screening"),
         *SUBGROUP_GATES,
     ),

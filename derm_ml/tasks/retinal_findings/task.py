@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.evaluation.gates import INPUT_GATE, PSEUDO_LABEL_GATE, probabilities_are_calibrated
+from derm_ml.evaluation.gates import INPUT_GATE, INT8_GATE, PSEUDO_LABEL_GATE, probabilities_are_calibrated
 from derm_ml.promotion.gates import SUBGROUP_GATES
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.retinal_findings.asking import ASKING
@@ -74,6 +74,7 @@ TASK = Task(
         Gate("probabilities_are_calibrated", probabilities_are_calibrated, False, "a probability that misleads"),
         INPUT_GATE,
         PSEUDO_LABEL_GATE,
+        INT8_GATE,
         *SUBGROUP_GATES,
     ),
     artifacts=(
