@@ -1,7 +1,8 @@
-"""The endpoint against the bare predictor, and against FastAPI with eager torch, as ratios of one run.
+"""The endpoint against the bare predictor, FastAPI with eager torch, and `mlflow models serve`, as ratios of one run.
 
     python -m benchmarks.serving                         # ResNet-18 at 128 px, four views, random weights
     python -m benchmarks.serving --rounds 1 --seconds 1  # a look whether it runs
+    python -m benchmarks.serving --int8              # the graph computes with 8-bit integers, eager torch as before
     python -m benchmarks.serving --soak 30               # then 30 minutes of requests with a release every minute
     python -m benchmarks.serving --crowd 1000            # then so many clients at once
 
@@ -12,9 +13,11 @@ The service is started as a user does, `python -m serving`, with a Bento built f
 from __future__ import annotations
 
 import argparse
+import base64
 import io
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -32,7 +35,8 @@ import psutil
 from PIL import Image
 
 from derm_assets.packaging import build_bento
-from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
+from derm_assets.resources.version_page import write_flavour
+from derm_ml.bundles.bundle import MODEL, Bundle, BundleCard, seal, writing_bundle
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.images.decode import decode
 from derm_ml.images.settings import Preprocessing
@@ -43,17 +47,18 @@ from serving.released import bento_home, write_release
 
 TASK = "lesion_classification"
 ROOT = Path(__file__).resolve().parents[1]
-PORT, PLAIN = 3800, 3801
+PORT, PLAIN, MLFLOW = 3800, 3801, 3802
 CROWDED = 8  # clients at saturation
-SENT = {"Content-Type": "image/jpeg"}
+JPEG, JSON = {"Content-Type": "image/jpeg"}, {"Content-Type": "application/json"}
 
 
-def write_bundle(path: Path, backbone: str, side: int, seed: int = 0) -> Path:
+def write_bundle(path: Path, backbone: str, side: int, int8: bool, seed: int = 0) -> Path:
     """A bundle of an untrained network: its speed is that of a trained one."""
     import torch
 
     from derm_ml.nets.classifier import ClassifierNetwork
     from derm_ml.training.export import export_classifier
+    from derm_ml.training.quantisation import write_int8
 
     torch.manual_seed(seed)
     labels = get_task(TASK).labels
@@ -64,13 +69,26 @@ def write_bundle(path: Path, backbone: str, side: int, seed: int = 0) -> Path:
     )  # fmt: skip
     with writing_bundle(path) as folder:
         export_classifier(ClassifierNetwork(backbone, len(labels), "none"), side, 0, folder)
+        if int8:
+            write_int8(folder / MODEL, iter([{"image": np.stack([small(an_image(n), side) for n in range(16)])}]))
         seal(folder, card)
     return path
 
 
-def an_image() -> bytes:
+def write_for_mlflow(bundle: Path, folder: Path) -> Path:
+    """The same bundle as the registry holds it: with the file by which MLflow runs it."""
+    shutil.copytree(bundle, folder)
+    write_flavour(get_task(TASK), Bundle.open(bundle), folder)
+    return folder
+
+
+def small(jpeg: bytes, side: int) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(jpeg)).resize((side, side)))
+
+
+def an_image(seed: int = 0) -> bytes:
     """A JPEG as a dataset stores them: 512 pixels, soft with some grain."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     soft = Image.fromarray(rng.integers(40, 216, (12, 16, 3), np.uint8)).resize((512, 384), Image.Resampling.BICUBIC)
     grain = np.clip(np.asarray(soft).astype(int) + rng.integers(-12, 12, (384, 512, 3)), 0, 255)
     buffer = io.BytesIO()
@@ -106,12 +124,12 @@ def status(port: int, path: str) -> int:
         connection.close()
 
 
-def posting(port: int, body: bytes) -> Callable[[], int]:
+def posting(port: int, body: bytes, path: str = "/predict", headers: Mapping[str, str] = JPEG) -> Callable[[], int]:
     """One client with one connection: each call is one request; returns its status."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
 
     def post() -> int:
-        connection.request("POST", "/predict", body=body, headers=SENT)
+        connection.request("POST", path, body=body, headers=dict(headers))
         response = connection.getresponse()
         response.read()
         return response.status
@@ -152,13 +170,21 @@ def compare(predictor: Classifier, body: bytes, rounds: int, seconds: float) -> 
     def bare() -> object:
         return predictor([decode(body)])
 
-    for ask in (bare, posting(PORT, body), posting(PLAIN, body)):
+    record = {"image": base64.b64encode(body).decode()}
+    invocation = json.dumps({"dataframe_records": [record]}).encode()
+
+    def of_mlflow() -> Callable[[], int]:
+        return posting(MLFLOW, invocation, "/invocations", JSON)
+
+    for ask in (bare, posting(PORT, body), posting(PLAIN, body), of_mlflow()):
         alone(ask, 1.0)
     rows: list[dict[str, float]] = []
     for _ in range(rounds):
-        at_once, served, plain = (alone(a, seconds) for a in (bare, posting(PORT, body), posting(PLAIN, body)))
+        asked = (bare, posting(PORT, body), posting(PLAIN, body), of_mlflow())
+        at_once, served, plain, mlflow = (alone(ask, seconds) for ask in asked)
         crowd = together([posting(PORT, body) for _ in range(CROWDED)], seconds)
         plain_crowd = together([posting(PLAIN, body) for _ in range(CROWDED)], seconds)
+        mlflow_crowd = together([of_mlflow() for _ in range(CROWDED)], seconds)
         rows.append(
             {
                 "bare predictor, p50 ms": 1000 * float(np.median(at_once)),
@@ -170,6 +196,8 @@ def compare(predictor: Classifier, body: bytes, rounds: int, seconds: float) -> 
                 "endpoint of 8 clients / bare predictor loop": crowd * float(at_once.mean()),
                 "endpoint / FastAPI + torch, 1 client": float(plain.mean() / served.mean()),
                 "endpoint / FastAPI + torch, 8 clients": crowd / plain_crowd,
+                "endpoint / mlflow models serve, 1 client": float(mlflow.mean() / served.mean()),
+                "endpoint / mlflow models serve, 8 clients": crowd / mlflow_crowd,
             }
         )
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
@@ -237,6 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The endpoint against the bare predictor and against FastAPI + torch.")
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--int8", action="store_true", help="the graph computes with 8-bit integers")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement of a round")
     parser.add_argument("--crowd", type=int, default=0, help="clients at once, afterwards")
@@ -246,7 +275,8 @@ def main() -> None:
         home, body = Path(folder), an_image()
         os.environ |= {VARIABLES["home"]: folder, BENTOML_HOME: f"{folder}/bentoml", "DERM_LOG": "json"}
         os.environ.pop("DERM_TOKEN", None)
-        bundles = [write_bundle(home / f"bundle-{n}", given.backbone, given.side, n) for n in range(2)]
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow calls uvicorn
+        bundles = [write_bundle(home / f"bundle-{n}", given.backbone, given.side, given.int8, n) for n in range(2)]
         tags = [build_bento(TASK, bundle) for bundle in bundles]
         write_release(TASK, tags[0], {})
         [chosen, *_] = (bento_home() / "models").rglob("sessions.json")
@@ -254,9 +284,13 @@ def main() -> None:
         plain = [sys.executable, "benchmarks/plain_service.py", str(bundles[0] / "weights.safetensors"),
                  "--backbone", given.backbone, "--side", str(given.side), "--port", str(PLAIN)]  # fmt: skip
         ours = [sys.executable, "-m", "serving", TASK, "--port", str(PORT)]
+        registered = write_for_mlflow(bundles[0], home / "registered")
+        mlflow = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(registered),
+                  "--env-manager", "local", "--port", str(MLFLOW)]  # fmt: skip
         with (
             started(ours, PORT, "/readyz", home / "log") as (server, seconds),
             started(plain, PLAIN, "/predict", home / "plain.log") as (other, _),
+            started(mlflow, MLFLOW, "/ping", home / "mlflow.log") as (third, _),
         ):
             predictor = Classifier(bundles[0])
             sessions.apply(predictor, chosen)  # the cores used in the same way: what is left is the way to the endpoint
@@ -265,6 +299,7 @@ def main() -> None:
             print(f"{'start to ready, s':45} {seconds:8.2f}")
             print(f"{'memory of the worker, MB':45} {worker_of(server).memory_info().rss / 2**20:8.0f}")
             print(f"{'memory of FastAPI + torch, MB':45} {worker_of(other).memory_info().rss / 2**20:8.0f}")
+            print(f"{'memory of mlflow models serve, MB':45} {worker_of(third).memory_info().rss / 2**20:8.0f}")
             if given.crowd:
                 print(f"{given.crowd} clients at once: {crowd(body, given.crowd)}")
             if given.soak:
