@@ -86,11 +86,12 @@ def services(log: Path, port: int = 0) -> Iterator[Dagster]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            [*command, "--host", "127.0.0.1", "--port", str(port), "--with-stdin"],
             env=os.environ | {"PYTHONPATH": python_path()},
+            stdin=subprocess.PIPE,  # closed when we are gone, however that comes about
             stdout=said,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that nothing of it outlives us
+            start_new_session=True,  # so that what is left of it can be killed as one
         )
     try:
         url = f"http://127.0.0.1:{port}"

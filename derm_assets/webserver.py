@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 import uvicorn
 import yaml
@@ -58,6 +59,9 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; all but loopback need a token")
     parser.add_argument("--port", type=int, default=3001)
     parser.add_argument("-w", "--workspace", type=Path, default=PROJECT / "workspace.yaml")
+    parser.add_argument(
+        "--with-stdin", action="store_true", help="end when standard input is closed: whoever started it is gone"
+    )
     given = parser.parse_args()
     try:
         enter()
@@ -69,7 +73,7 @@ def main() -> None:
         with writing(home, making=True):
             home.mkdir(parents=True, exist_ok=True)
         os.chdir(home)  # Dagster lets a .env of its working directory win over the environment: here is none
-        serve(given.host, given.port, workspace)
+        serve(given.host, given.port, workspace, sys.stdin.buffer if given.with_stdin else None)
     except KeyboardInterrupt:
         pass  # Ctrl-C or SIGTERM: everything was ended
     except DermError as error:
@@ -77,9 +81,11 @@ def main() -> None:
         sys.exit(2)
 
 
-def serve(host: str, port: int, workspace: Path) -> None:
-    """Run until Ctrl-C or SIGTERM. Raises `GuardError` for settings that protect nothing, `WebserverError` if the
-    daemon ends."""
+def serve(host: str, port: int, workspace: Path, held: BinaryIO | None = None) -> None:
+    """Run until Ctrl-C, SIGTERM, or the end of what is read from `held`, if that is given.
+
+    Raises `GuardError` for settings that protect nothing, `WebserverError` if the daemon ends.
+    """
     if not workspace.is_file():
         raise WebserverError(f"{workspace} does not exist: name another with --workspace")
     os.environ["DAGSTER_IS_DEV_CLI"] = "1"  # as `dg dev` does: a location that does not load says so in short
@@ -102,6 +108,8 @@ def serve(host: str, port: int, workspace: Path) -> None:
             uvicorn.Config(app, host, port, log_level="warning", proxy_headers=False, server_header=False)
         )
         threading.Thread(target=_end_with, args=(daemon, server), daemon=True).start()
+        if held:
+            threading.Thread(target=_end_after, args=(held, server), daemon=True).start()
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
         print(f"Dagster on http://{shown}:{port} (Ctrl-C ends it)", flush=True)
         server.run()
@@ -156,6 +164,12 @@ def _end_with(daemon: subprocess.Popen[bytes], server: uvicorn.Server) -> None:
         except subprocess.TimeoutExpired:
             continue
         server.should_exit = True
+
+
+def _end_after(held: BinaryIO, server: uvicorn.Server) -> None:
+    """End the server with the process at the other end, which may have been killed and could end nothing itself."""
+    held.read()
+    server.should_exit = True
 
 
 if __name__ == "__main__":
