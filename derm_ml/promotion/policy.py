@@ -6,17 +6,22 @@ Gates, promotion and the service read it; light enough for all three.
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from derm_ml import DermError, formats
+from derm_ml.asking.options import PREVALENCE, AskingError
+from derm_ml.asking.prevalence import PrevalenceError
 from derm_ml.data.licences import Target
 from derm_ml.task import Settings
 
 if TYPE_CHECKING:
+    from derm_ml.bundles.bundle import BundleCard
     from derm_ml.task import Task
+
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class PolicyError(DermError, RuntimeError):
@@ -63,8 +68,10 @@ class Policy(Settings):
         "research",
         description="what the model is for: `commercial` refuses images whose licences do not allow that",
     )
-    prevalence: float | None = Field(
-        None, gt=0, lt=1, description="share of the positives where the model is used; the report gives the PPV there"
+    prevalence: Share | dict[str, Share] | None = Field(
+        None,
+        description="how often the labels occur where the model is used: of one label its share, of several "
+        "`{label: share}`; answers of `derm predict` and of the service are corrected to it, the Bento takes it along",
     )
     operating_point: str = Field("balanced", description="where the service decides if it is not asked for another")
     recall_bound: float | None = Field(None, gt=0, le=1, description="lower bound of the recall at that point")
@@ -114,3 +121,21 @@ class Policy(Settings):
             raise PolicyError(f"{path} is missing: write the floor a champion must reach into it") from None
         except (ValidationError, TypeError, yaml.YAMLError) as error:
             raise PolicyError(f"{path}: {error}") from error
+
+
+def stated_prevalence(task: Task, card: BundleCard) -> dict[str, str]:
+    """The option that a task's policy gives to every question about it; empty where it states no prevalence.
+
+    Raises `PrevalenceError` for one that the model cannot use: answers that are not corrected would pass for corrected.
+    """
+    said = Policy.of(task).prevalence
+    if said is None:
+        return {}
+    if PREVALENCE.name not in task.asking.known:
+        raise PrevalenceError(f"policy.yaml: {task.name} gives no probabilities that could be corrected; remove it")
+    shares = said.items() if isinstance(said, dict) else ()
+    text = ",".join(f"{label}:{share:.6g}" for label, share in shares) or f"{said:.6g}"
+    try:
+        return {PREVALENCE.name: PREVALENCE.read(text, card)}
+    except AskingError as error:
+        raise PrevalenceError(f"policy.yaml of {task.name}: {error}") from None
