@@ -28,6 +28,18 @@ class PolicyError(DermError, RuntimeError):
     """A task has no policy, or one that cannot be read."""
 
 
+class External(Settings):
+    """The set that a candidate is validated on before it is promoted: one that no model of the task was made with."""
+
+    name: str = Field(min_length=1, description="what people call it")
+    dataset: str = Field(
+        pattern=r"^[0-9a-f]{32}(\.dir)?$",
+        description="its md5, as `derm prepare TASK --raw FOLDER --out FOLDER` says it",
+    )
+    at_least: float = Field(description="the primary metric on its test split must be at least this")
+    patients: int = Field(30, ge=2, description="fewest patients of that split")
+
+
 class Policy(Settings):
     """What a champion must show, beside green checks. Compared is the task's primary metric."""
 
@@ -63,6 +75,9 @@ class Policy(Settings):
         ge=2,
         description="fewest patients (or images, where no patient is known) of a silent trial beside the champion, "
         "which must pass the same paired test; null: a promotion needs none",
+    )
+    external: External | None = Field(
+        None, description="validation on a set from elsewhere that a promotion asks for; null: it asks for none"
     )
     target: Target = Field(
         "research",
