@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from derm_assets.automation_settings import Automation, FixedTimes
 from derm_ml.cli.recipes import settings_of_recipe, shown, type_in_words
 from derm_ml.places import PROJECT
-from derm_ml.promotion.policy import Policy
+from derm_ml.promotion.policy import External, Policy
 from derm_ml.registry import all_tasks
 from derm_ml.task import PrepareSettings, Task
 from documents.markdown import MADE, block, code, page, plain, table
@@ -88,6 +88,8 @@ def policies() -> str:
         "([Promotion](../promotion.md)). `–` means that nothing is asked for.",
         "## Fields",
         _fields(Policy),
+        "### `external`: validation on a set from elsewhere",
+        _fields(External),
         "## Values of the tasks",
         table(["field", *map(code, policies)], rows),
     )

@@ -68,6 +68,14 @@ class ModelFacts(Said):
     attributes: list[str] = Field(description="facts about the person that it was trained with")
 
 
+class SharesFacts(Said):
+    """Of a parameter that is a share of labels: which labels, and what holds if it is not sent."""
+
+    trained_at: dict[str, float] = Field(description="share of each label in the validation split")
+    stated: dict[str, float] = Field(description="what answers of this service are corrected to; empty: they are not")
+    exclusive: bool = Field(description="the labels exclude each other: all shares are given, and together they are 1")
+
+
 class OptionFacts(Said):
     """A parameter of a path."""
 
@@ -81,6 +89,7 @@ class OptionFacts(Said):
     paths: list[str]
     for_programs: bool = Field(description="it changes how an answer is written, not what it says")
     used: bool = Field(description="whether the loaded model has a use for it")
+    shares: SharesFacts | None = Field(default=None, description="of `prevalence`")
 
 
 class ServiceCard(Said):

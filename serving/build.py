@@ -27,6 +27,7 @@ from derm_ml.embeddings.similar import CARD as INDEX_CARD
 from derm_ml.embeddings.similar import SimilarImages, ship
 from derm_ml.entrance import enter
 from derm_ml.files import sha256
+from derm_ml.promotion.policy import stated_prevalence
 from derm_ml.registry import get_task
 from serving import golden, sessions
 from serving.engine import BUNDLE, INDEX
@@ -58,11 +59,13 @@ class BuildOrder(BaseModel):
 def build(order: BuildOrder) -> str:
     """Store the bundle as a BentoML model (once per version), build the Bento, return its tag.
 
-    Raises `BundleError` for a damaged bundle, `SimilarImagesError` for a damaged index or one of another model.
+    Raises `BundleError` for a damaged bundle, `SimilarImagesError` for a damaged index or one of another model,
+    `PrevalenceError` where the policy, which the Bento takes along, states a prevalence that the model cannot use.
     """
     bundle = Bundle.open_trusted(order.bundle)
     if order.index:
         SimilarImages.open(order.index, bundle.version)
+    stated_prevalence(get_task(order.task), bundle.card)
     model = _stored(order, bundle)
     packages = sorted({*PACKAGES, *get_task(order.task).serving_packages})
     with tempfile.TemporaryDirectory() as folder:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.kinds import BATCH
-from derm_ml.asking.options import ANSWER, EXPLAIN
+from derm_ml.asking.options import ANSWER, EXPLAIN, PREVALENCE
+from derm_ml.asking.prevalence import shares_of, trained_shares
 from derm_ml.bundles.bundle import BundleCard
 from derm_ml.task import Task
-from serving.answers import ModelFacts, OptionFacts, ServiceCard
+from serving.answers import ModelFacts, OptionFacts, ServiceCard, SharesFacts
 from serving.engine import Engine
 from serving.guard import methods_of
 from serving.page import FOLDER
@@ -35,7 +37,7 @@ def service_card(engine: Engine) -> dict[str, Any]:
             "thumbnails": bool(engine.similar and engine.similar.has_thumbnails),
             "licences": engine.similar.licences if engine.similar else [],
             "model": _model_facts(card),
-            "options": _option_facts(task, card),
+            "options": _option_facts(task, card, engine.stated_of(engine.predictor)),
         }
     said = ServiceCard(
         task=task.name,
@@ -64,7 +66,7 @@ def _model_facts(card: BundleCard) -> ModelFacts:
     )
 
 
-def _option_facts(task: Task, card: BundleCard) -> list[OptionFacts]:
+def _option_facts(task: Task, card: BundleCard, stated: Mapping[str, str]) -> list[OptionFacts]:
     paths = {ANSWER: task.asking.path, EXPLAIN: "/explain"}
     return [
         OptionFacts(
@@ -78,6 +80,16 @@ def _option_facts(task: Task, card: BundleCard) -> list[OptionFacts]:
             paths=[paths[what] for what in option.used_for],
             for_programs=option.for_programs,
             used=option.is_used_by(card),
+            shares=_shares(card, stated) if option is PREVALENCE else None,
         )
         for option in task.asking.options
     ]
+
+
+def _shares(card: BundleCard, stated: Mapping[str, str]) -> SharesFacts | None:
+    trained, text = trained_shares(card), stated.get(PREVALENCE.name)
+    if not trained:
+        return None
+    return SharesFacts(
+        trained_at=trained, stated=shares_of(text, card) if text else {}, exclusive=card.head == "softmax"
+    )

@@ -264,7 +264,7 @@ async def _read(
         raise HTTPException(415, _wanted([part.name for part in asking.parts], asking.takes_bytes, takes_batch))
     _refuse_encoding(request)
     given = request.query_params.multi_items()
-    options, ignored = options_from_query(given, engine.task, predictor.card, used_for)
+    options, ignored = options_from_query(given, engine.task, predictor.card, used_for, engine.stated_of(predictor))
     engine.admit()
     if not is_form:
         return Question(options, ignored, [(IMAGE, await _image(request))], is_batch=False)

@@ -119,6 +119,7 @@ class Engine:
         self.unready, self.refused = NO_MODEL, ""
         self._current: Loaded | None = None
         self._bentos: WeakKeyDictionary[Predictor, str] = WeakKeyDictionary()
+        self._stated: WeakKeyDictionary[Predictor, Mapping[str, str]] = WeakKeyDictionary()
         self._queue = queue or queue_of(limits, metrics)
 
     @property
@@ -179,6 +180,7 @@ class Engine:
     def switch(self, loaded: Loaded) -> None:
         """Let `loaded` answer every request that takes its model from now on."""
         self._bentos[loaded.predictor] = loaded.bento
+        self._stated[loaded.predictor] = stated(self.task, loaded.predictor.card)
         self._current, self.unready, self.refused = loaded, "", ""
         self.metrics.serves(loaded.predictor.bundle.version, loaded.bento)
         logger.info("model %s answers on %s", loaded.predictor.bundle.version, loaded.predictor.provider)
@@ -212,6 +214,10 @@ class Engine:
     def bento_of(self, predictor: Predictor) -> str:
         """The Bento a predictor that answers, or did a moment ago, came from."""
         return self._bentos[predictor]
+
+    def stated_of(self, predictor: Predictor) -> Mapping[str, str]:
+        """The prevalence that setting or policy state for a predictor that answers, or did: see `prevalence.stated`."""
+        return self._stated[predictor]
 
     def admit(self) -> None:
         """Raises a 429 if as many pictures wait as may. Asked before a body is read, and again when it is."""

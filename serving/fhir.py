@@ -2,6 +2,9 @@
 
 Its category is research use and its status `preliminary`: nobody has looked at it. Where the model abstains there is no
 value, and `dataAbsentReason` says why. Only elements that R4 and R5 share are used. Several images are a `Bundle`.
+
+Where the answer is corrected to another prevalence, that prevalence and the corrected probabilities are components of
+their own beside the others, and a note says what the correction assumes.
 """
 
 from __future__ import annotations
@@ -17,6 +20,11 @@ FHIR = "application/fhir+json"
 _OURS = "urn:derm"  # codes of this project; no terminology has codes for what a research model says
 _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 _UNITS = "http://unitsofmeasure.org"
+CORRECTED = (
+    "Probabilities with the code system urn:derm:at-prevalence are corrected to the stated prevalence, on the "
+    "assumption that only how often the labels occur differs, not how they look. Value and other probabilities are not "
+    "corrected."
+)
 _HEADLINES = ("predicted", "present")  # fields that say in words what was decided
 
 
@@ -44,8 +52,23 @@ def observation(task: Task, said: Mapping[str, Any]) -> dict[str, Any]:
     elif headline:
         found["valueCodeableConcept"] = {"text": headline}
     numbers = {name: number for name, number in task.numbers(said).items() if "." not in name}
-    if numbers:
-        found["component"] = [_component(name, number) for name, number in numbers.items()]
+    components = [_component("number", name, number) for name, number in numbers.items()]
+    if at := said.get("at_prevalence"):
+        components += [
+            _component("prevalence", name, number, f"prevalence of {name} where the model is used, as stated")
+            for name, number in at["prevalence"].items()
+        ]
+        components += [
+            _component("at-prevalence", name, at["probabilities"][name], f"{name}, corrected to the stated prevalence")
+            for name in at["prevalence"]
+        ]
+        found["note"].insert(0, {"text": CORRECTED})
+    if inside := said.get("prediction_set"):
+        text = "classes that cannot be ruled out"
+        value = ", ".join(inside["classes"]) or "none: validation held nothing like this image"
+        components.append({"code": {**_code("number", "prediction_set", text), "text": text}, "valueString": value})
+    if components:
+        found["component"] = components
     return found
 
 
@@ -59,9 +82,9 @@ def observations(task: Task, said: Mapping[str, Any]) -> dict[str, Any]:
     return {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": entry} for entry in entries]}
 
 
-def _component(name: str, number: float) -> dict[str, Any]:
+def _component(kind: str, name: str, number: float, text: str = "") -> dict[str, Any]:
     quantity = {"value": float(number), "unit": "1", "system": _UNITS, "code": "1"}
-    return {"code": {**_code("number", name, name), "text": name}, "valueQuantity": quantity}
+    return {"code": {**_code(kind, name, text or name), "text": text or name}, "valueQuantity": quantity}
 
 
 def _refused(error: str) -> dict[str, Any]:

@@ -177,6 +177,11 @@ class ChallengerFollower:
         else:
             logger.info("no challenger is asked any more")
 
+    def let_go(self) -> None:
+        """Free the memory of the challenger, if there is one; the next look opens it again."""
+        if self.engine.shadow.challenger is not None:
+            self.engine.shadow.challenger, self._seen = None, None
+
 
 def open_challenger(engine: Engine, tag: str) -> None:
     """Put the model of another Bento into the shadow of `engine`; one that cannot be opened is logged and left out."""

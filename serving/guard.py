@@ -1,7 +1,8 @@
 """What stands between the network and the service: known paths, host, token, bodies, hang-ups.
 
-Two ASGI layers. `KnownPaths` is outermost, before BentoML's metrics and access log, so that neither ever holds
-a path a client made up; it gives each request its id and counts why it was refused. `Guard` is inside them: it answers
+Two ASGI layers. `KnownPaths` is outermost, before BentoML's metrics, traces and access log, so that none of them ever
+holds a path a client made up, or the parameters of a question, which are about a person; it gives each request its id
+and counts why it was refused. `Guard` is inside them: it answers
 401, 403, 404, 405, 421 and hands the endpoints a `receive` that ends in 413, 408 or 503 when a body is too large, too
 slow, or one too many. A client that hangs up ends its request, which then gives up its place in the queue.
 No header is trusted: bytes are counted as they arrive.
@@ -42,6 +43,7 @@ METHODS = {
 QUESTIONS = ("/match", "/predict")  # each task is asked at one of them
 PROBES = ("/livez", "/healthz", "/readyz")  # asked by orchestrators that hold no token; they tell nothing
 UNKNOWN = "/unknown"
+QUERY = "derm.query"  # where a scope holds its parameters from `KnownPaths` to `Guard`
 GONE = 499  # nobody reads it; it tells abandoned requests apart in the metrics, as nginx does
 REASONS = {  # of refusals whose place in the code gives no nearer one
     400: "unusable_request", 401: "token", 403: "not_local", 404: "unknown_path", 405: "method", 408: "slow_body",
@@ -94,7 +96,8 @@ def task_and_rest(path: str, tasks: Collection[str]) -> tuple[str, str]:
 
 
 class KnownPaths:
-    """Renames every path the service does not have to `/unknown`, before anything logs or counts it.
+    """Renames every path the service does not have to `/unknown`, and puts the query string aside for `Guard`, before
+    anything logs, counts or traces them: a trace holds the whole address, and an age and a sex in it.
 
     Every answer carries the request's id as `X-Request-Id`; every refusal is counted with its reason, in a suite by the
     metrics `of_task` its path is of.
@@ -113,6 +116,7 @@ class KnownPaths:
             scope = {**scope, "path": UNKNOWN, "raw_path": UNKNOWN.encode()}
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        scope = {**scope, "query_string": b"", QUERY: scope["query_string"]}
         request = begin(scope["headers"])
         task, path = task_and_rest(scope["path"], self.of_task)
 
@@ -167,6 +171,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        scope = {**scope, "query_string": scope.get(QUERY, scope["query_string"])}
         answer = await self._refuse(scope) or self._probe(scope)
         if answer is not None:
             return await answer(scope, receive, send)

@@ -25,7 +25,7 @@ from serving.engine import Engine
 from serving.fhir import FHIR
 from serving.options import SIMILAR_OPTIONS
 
-API_VERSION = "1.4.0"  # 1.4: `at_prevalence` and `prediction_set` where they are asked for
+API_VERSION = "1.5.0"  # 1.5: `shares` of an option
 REF = "#/components/schemas/{model}"
 IMAGES = ("image/jpeg", "image/png", "application/octet-stream")
 _BINARY = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}

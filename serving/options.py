@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from derm_ml.asking.options import PREVALENCE, Option, read_options
@@ -10,7 +10,6 @@ from derm_ml.bundles.bundle import BundleCard
 from derm_ml.embeddings.similar import MOST, K
 from derm_ml.registry import all_tasks
 from derm_ml.task import Task
-from serving.prevalence import stated
 
 SIMILAR_OPTIONS = {
     option.name: option
@@ -30,19 +29,19 @@ def known_anywhere() -> dict[str, Option]:
 
 
 def options_from_query(
-    pairs: Sequence[tuple[str, str]], task: Task, card: BundleCard, used_for: str
+    pairs: Sequence[tuple[str, str]], task: Task, card: BundleCard, used_for: str, stated: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
     """Query parameters → the options of a question, and the names of those that were sent and have no effect.
 
     An option of another task, of another path, or one that the loaded model was not trained with is checked, named and
-    not used. Raises `AskingError`, which never repeats what was sent. What the service's setting says of the prevalence
-    holds where the question says nothing.
+    not used. Raises `AskingError`, which never repeats what was sent. What the service has `stated` of the prevalence
+    (`prevalence.stated`) holds where the question says nothing.
     """
     given = read_options(pairs, {**known_anywhere(), **task.asking.known}, card)
     known = task.asking.options_for(used_for)
     used = {name: value for name, value in given.items() if name in known and known[name].is_used_by(card)}
     ignored = [name for name in given if name not in used]
-    return {**(stated(task, card) if PREVALENCE.name in known else {}), **used}, ignored
+    return {**(stated if PREVALENCE.name in known else {}), **used}, ignored
 
 
 def drawing_side(options: dict[str, str], card: BundleCard, longest: int) -> dict[str, str]:

@@ -4,7 +4,8 @@
 
 A model is let go when another one is loaded and it is the one that was asked longest ago; the next question to it loads
 it again. A model that somebody is asking is never let go, so no request fails or waits for a place; while more tasks
-than the bound are asked at the same moment, as many models are in memory, and no more than one a task.
+than the bound are asked at the same moment, as many models are in memory, and no more than one a task. The challenger
+of a loaded task counts as one of them: it is asked while there is a place for it, and is the first to go.
 
 The code is that of this process: a Bento that was built from other sources is not opened, as in a service of one task.
 """
@@ -24,7 +25,7 @@ import anyio.to_thread
 from derm_ml.files import file_identity
 from derm_ml.task import Task
 from serving.engine import Engine, queue_of
-from serving.follow import SECONDS, Follower
+from serving.follow import SECONDS, ChallengerFollower, Follower
 from serving.guard import Limits, Readiness
 from serving.metrics import TaskMetrics
 from serving.released import NotReleased, ReleaseWithdrawn, in_store, read_release, release_file
@@ -45,6 +46,7 @@ class Place:
 
     engine: Engine
     follower: Follower
+    beside: ChallengerFollower
     asking: int = 0
     last: int = 0
     failed: tuple[tuple[int, int] | None] | None = None  # the release file that could not be opened
@@ -52,6 +54,11 @@ class Place:
     @property
     def is_loaded(self) -> bool:
         return self.engine.predictor is not None
+
+    @property
+    def held(self) -> int:
+        """How many models it holds in memory."""
+        return self.is_loaded + (self.engine.shadow.challenger is not None)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,9 @@ class Suite:
         self.of_task = {name: TaskMetrics(namespace, name, made) for name in tasks}
         queue = queue_of(limits, self.metrics)
         engines = {name: Engine(task, limits, self.of_task[name], queue) for name, task in tasks.items()}
-        self.places = {name: Place(engine, Follower(engine, code)) for name, engine in engines.items()}
+        self.places = {
+            name: Place(engine, Follower(engine, code), ChallengerFollower(engine)) for name, engine in engines.items()
+        }
         self._requests = itertools.count(1)
         self._one_at_a_time = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
@@ -115,13 +124,22 @@ class Suite:
             place.failed = None if place.is_loaded else release
 
     def _let_go(self, most: int) -> None:
-        """Let the models that were asked longest ago go until `most` are left, but none that is being asked."""
+        """Let challengers, then the models that were asked longest ago, go until `most` are left, but no model that is
+        being asked."""
         loaded = self.loaded
+        for name in loaded:
+            if self._held > most:
+                self.places[name].beside.let_go()
         idle = [name for name in loaded if not self.places[name].asking]
-        for name in idle[: max(0, len(loaded) - most)]:
+        for name in idle[: max(0, self._held - most)]:
+            self.places[name].beside.let_go()
             self.places[name].engine.let_go()
             self.of_task[name].swaps.labels("let_go").inc()
             logger.info("the model of %s was let go; at most %d stay in memory", name, self.kept)
+
+    @property
+    def _held(self) -> int:
+        return sum(place.held for place in self.places.values())
 
     def standing(self, task: str) -> TaskState:
         """Where a task stands now, by its release file and its engine."""
@@ -169,6 +187,11 @@ class Suite:
             await asyncio.sleep(SECONDS)
             for name in self.loaded:
                 async with self._one_at_a_time:
-                    if self.places[name].is_loaded:
-                        await anyio.to_thread.run_sync(self.places[name].follower.look)
+                    place = self.places[name]
+                    if place.is_loaded:
+                        await anyio.to_thread.run_sync(place.follower.look)
+                    if not place.is_loaded:  # withdrawn
+                        place.beside.let_go()
+                    elif place.held > 1 or self._held < self.kept:
+                        await anyio.to_thread.run_sync(place.beside.look)
             self._let_go(self.kept)

@@ -269,18 +269,24 @@ def tinted_raw(made_once) -> Path:
     return made_once("tinted", draw_tinted)
 
 
-def draw_tinted(folder: Path) -> None:
+@pytest.fixture(scope="session")
+def tinted_images() -> Callable[..., None]:
+    """`tinted_images(folder, seed, tint, counts)`: others; less tint tells less."""
+    return draw_tinted
+
+
+def draw_tinted(folder: Path, seed: int = 3, tint: float = 14, counts: tuple[int, ...] = (15, 10, 20)) -> None:
     from PIL import Image
 
     from derm_ml.images.lesion_place import central
 
-    rng, middle = np.random.default_rng(3), central(64, 64)
-    for split, count in (("train", 15), ("valid", 10), ("test", 20)):
+    rng, middle = np.random.default_rng(seed), central(64, 64)
+    for split, count in zip(("train", "valid", "test"), counts, strict=True):
         for colour, label in enumerate(("melanoma", "nevus", "seborrheic_keratosis")):
             (folder / split / label).mkdir(parents=True)
             for number in range(count):
                 texture = np.kron(rng.integers(60, 190, (8, 8, 3)), np.ones((8, 8, 1)))
-                texture[middle, colour] += rng.normal(14, 10) / middle.mean()  # as bright as if it were tinted whole
+                texture[middle, colour] += rng.normal(tint, 10) / middle.mean()  # as bright as if it were tinted whole
                 name = folder / split / label / f"{split}_{label}_{number}.png"
                 Image.fromarray(texture.clip(0, 255).astype(np.uint8)).save(name)
 

@@ -14,7 +14,7 @@ from derm_ml.data.learned_ids import LearnedIds
 from derm_ml.evaluation.recent import beside_recent
 from derm_ml.evaluation.record import Evaluation, EvaluationError
 from derm_ml.model_folder import ModelFolder
-from derm_ml.promotion import SPLIT, PromotionError
+from derm_ml.promotion import SPLIT, ModelVersion, PromotionError
 from derm_ml.promotion.doctor import Check
 from derm_ml.promotion.report import save_with_verdict
 from derm_ml.task import Task
@@ -62,15 +62,30 @@ class Datasets:
         """
         model, dataset = Bundle.open(bundle), self.dataset(task, dataset_md5)
         folder = self.places.here.again(task.name, f"{model.version}-{dataset_md5[:12]}")
-        try:
-            kept = Evaluation.load(folder)
-            if kept.predictions_sha256 and kept.format_version == formats.EVALUATION.version:
-                return folder
-        except EvaluationError:  # not made yet, or damaged
-            pass
+        if _is_kept(folder):
+            return folder
         predictor = task.load(bundle)
         measured, _ = beside_recent(task, predictor, dataset, task.evaluate(predictor, dataset, SPLIT))
         return save_with_verdict(task, measured, folder)
+
+    def validate(self, task: Task, candidate: ModelVersion, dataset_md5: str) -> Path:
+        """A model's evaluation on the frozen test split of a dataset it does not come from: made once, then kept while
+        it can be read. Every case is predicted afresh; its page compares with the model's own test split.
+        """
+        from derm_ml.evaluation.external import as_external, images_seen
+
+        bundle, dataset = candidate.bundle, self.dataset(task, dataset_md5)
+        model = Bundle.open(bundle)
+        folder = self.places.here.again(task.name, f"{model.version}-external-{dataset_md5[:12]}")
+        if _is_kept(folder):
+            return folder
+        measured = task.evaluate(task.load(bundle), dataset, SPLIT)
+        try:
+            seen = images_seen(self.dataset(task, model.card.dataset_md5), dataset, SPLIT)
+        except PromotionError:  # what it was trained on is not here; which images it knows, its bundle says
+            seen = None
+        shown = as_external(measured, model.card, Evaluation.load(candidate.evaluation), seen)
+        return save_with_verdict(task, shown, folder, external=True)
 
     def trial(self, task: Task, challenger: str, champion: str) -> Path:
         """Where what a silent trial of these model versions has shown is kept, if there was one."""
@@ -98,3 +113,12 @@ _WELL = {
 def evaluation_of(bundle: Path) -> Path:
     """Where `derm evaluate` and the asset `evaluation` write: beside the bundle."""
     return ModelFolder.holding(bundle).evaluation(SPLIT)
+
+
+def _is_kept(folder: Path) -> bool:
+    """Whether an evaluation lies there that can be read and was measured as it is today."""
+    try:
+        kept = Evaluation.load(folder)
+    except EvaluationError:  # not made yet, or damaged
+        return False
+    return bool(kept.predictions_sha256) and kept.format_version == formats.EVALUATION.version

@@ -135,15 +135,13 @@ PREVALENCE = Option(
     "how often the labels occur where the model is used: adds `at_prevalence` to the answer. Of one label a share "
     "between 0 and 1, of several `label:share` separated by commas; of classes that exclude each other all of them",
     of_model="prevalence",
-    for_programs=True,
 )
 SETS = Option(
     "sets",
-    "adds the set of classes that cannot be ruled out to the answer",
+    "name the classes that cannot be ruled out",
     choices=("yes", "no"),
     default="no",
     of_model="sets",
-    for_programs=True,
 )
 POINT = Option("point", "the operating point that decides", of_model="points")
 

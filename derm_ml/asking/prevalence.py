@@ -19,6 +19,7 @@ from derm_ml.asking.answers import Said
 if TYPE_CHECKING:
     from derm_ml.bundles.bundle import BundleCard
 
+WHERE_STATED = "only where `prevalence` was given, or the service or the policy of the task states it"
 ADD_UP = 0.01  # how far shares of classes that exclude each other may be from adding up to 1: they were rounded
 
 

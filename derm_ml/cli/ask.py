@@ -35,6 +35,7 @@ from derm_ml.cli.arguments import (
 from derm_ml.cli.terminal import Lines, notes, print_line, print_result, print_table, progress_bar, write_png
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
+from derm_ml.promotion.policy import stated_prevalence
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.tables import csv_lines
 from derm_ml.task import Task
@@ -90,7 +91,8 @@ def predict(
     predictor = predictor_of(task, model)
     option = [*option, *prevalence_option(task, prevalence)]
     # a table of answers is also what sets are scored with: abstaining has a column of its own there
-    wishes = (task.asking.whole if as_csv else {}) | wished(task, option, predictor.card)
+    wishes = (task.asking.whole if as_csv else {}) | stated_prevalence(task, predictor.card)
+    wishes |= wished(task, option, predictor.card)
     if point and point not in predictor.card.point_names:
         raise WrongValue(unknown("operating point", point, predictor.card.point_names, "the model has"))
     drawings = into or installation().predicted(task.name)

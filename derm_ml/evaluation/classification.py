@@ -118,10 +118,12 @@ def repeat_classification(
     split: str,
     predict: PredictRows = predict_rows,
     probed: bool = False,
+    in_view: bool = False,
 ) -> pd.DataFrame:
     """Some cases predicted again: id, p.<label>, logit.<label>, and what the input gate says.
 
-    `probed`: those that were asked with changed images and of their heatmaps are asked again too.
+    `probed`: those that were asked with changed images and of their heatmaps are asked again too; `in_view`: of their
+    heatmaps alone, inside a round field of view.
 
     `predict` where rows are not each asked by itself. Promotion holds an evaluation against it, so the graph runs
     again: kept predictions are not read here.
@@ -134,12 +136,12 @@ def repeat_classification(
         columns |= {f"{prefix}.{label}": values[:, k] for k, label in enumerate(classifier.labels)}
     columns |= gate_columns(classifier.fitness(outputs))
     if probed:
-        chosen, which = (
-            pd.Series(of, rows.index).loc[asked.index].to_numpy()
-            for of in (asked_again(rows), explained_labels(rows, classifier.labels))
-        )
+        chosen = pd.Series(asked_again(rows), rows.index).loc[asked.index].to_numpy()
         columns |= Probes.made(classifier, dataset, asked, chosen).columns()
-        columns |= Explained.made(classifier, dataset, asked, outputs, which).columns()
+    if probed or in_view:
+        which = pd.Series(explained_labels(rows, classifier.labels), rows.index).loc[asked.index].to_numpy()
+        alone = outputs if predict is predict_rows else predict_rows(classifier, dataset, asked)
+        columns |= Explained.made(classifier, dataset, asked, alone, which, in_view).columns()
     return pd.DataFrame(columns).drop(columns=QUALITY, errors="ignore")  # no number
 
 

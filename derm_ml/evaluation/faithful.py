@@ -9,6 +9,9 @@ The map of an image is that of a label it has. Three things are asked of it: how
 lesion, against what an even map has there; whether covering its hottest cells first costs the label more, and its
 coldest first less, than a random order of the same cells (explain/deletion.py); and whether it changes when the head of
 the network has random weights (explain/random_head.py).
+
+A photograph of the fundus has no lesion whose place is known: the first is not asked, and only cells inside the round
+field of view are covered (`in_view`).
 """
 
 from __future__ import annotations
@@ -43,11 +46,13 @@ from derm_ml.explain.deletion import (
     RANDOM,
     all_covered,
     area_under,
+    cells_within,
     covered_counts,
     covered_squares,
     orders,
 )
 from derm_ml.explain.random_head import random_heads
+from derm_ml.images.condition import squared_view
 from derm_ml.metrics.intervals import measured, weighted_mean
 from derm_ml.metrics.metric import Metric, not_evaluable
 from derm_ml.metrics.subgroups import MINIMUM
@@ -55,7 +60,8 @@ from derm_ml.predictions.places import LesionPlaces
 
 MOST = 36  # images in all, shared among the labels: each is asked of 13 changed squares and of `HEADS` other heads
 HEADS = 3  # one random head may by chance weigh the features as the learned one does
-_COLUMNS = ("label", "heat_inside", "area", "deletion", "insertion", "random_order", "random_head")
+_COLUMNS = ("label", "deletion", "insertion", "random_order", "random_head")
+_PLACED = ("heat_inside", "area")  # where the place of a lesion is known
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,10 @@ class Explained:
     """What was asked of the maps of N cases: `values` name → (N,), NaN for those it was not asked of.
 
     `label` is the column of the label explained, `heat_inside` the share of the heat inside the lesion's place, `area`
-    that of an even map; `deletion`, `insertion` and `random_order` are areas under the curve of the label's
-    probability, `random_head` the rank correlation with the map of a head of random weights. `curves` (n, 3, T) are
-    those probabilities, hottest first, coldest first and at random; empty where it was read from a file.
+    that of an even map, neither where no place is known; `deletion`, `insertion` and `random_order` are areas under the
+    curve of the label's probability, `random_head` the rank correlation with the map of a head of random weights.
+    `curves` (n, 3, T) are those probabilities, hottest first, coldest first and at random; empty where it was read from
+    a file.
     """
 
     values: dict[str, np.ndarray]
@@ -80,35 +87,42 @@ class Explained:
         rows: pd.DataFrame,
         outputs: Outputs,
         which: np.ndarray | None = None,
+        in_view: bool = False,
     ) -> Self:
-        """Ask the classifier of rows whose `outputs` are known; `which` (N,): the label of each, -1 for not asked."""
+        """Ask the classifier of rows whose `outputs` are known, each of its image alone; `which` (N,): the label of
+        each, -1 for not asked. `in_view`: of images with a round field of view, and no lesion whose place is known.
+        """
         which = explained_labels(rows, classifier.labels) if which is None else which
         asked = np.flatnonzero(which >= 0)
-        values = {name: np.full(len(rows), np.nan) for name in _COLUMNS}
+        values = {name: np.full(len(rows), np.nan) for name in (*_COLUMNS, *(() if in_view else _PLACED))}
         values["label"][asked] = which[asked]
         if not len(asked):
             return cls(values)
         records, heat = rows.iloc[asked].to_dict("records"), _rounded(outputs.maps[asked, which[asked]])
         pictures = [(dataset.image(row), dataset.attributes(row)) for row in records]
-        curves, places = [], LesionPlaces.here()
+        curves, places = [], None if in_view else LesionPlaces.here()
         for k, row, (image, attributes), cam in zip(asked, records, pictures, heat, strict=True):
-            place = places.of(dataset, row, image)
-            even = _inside(classifier, np.ones_like(cam), image, place)
-            values["area"][k] = even
-            values["heat_inside"][k] = _inside(classifier, cam, image, place) if cam.any() else even
+            if places is not None:
+                place = places.of(dataset, row, image)
+                even = _inside(classifier, np.ones_like(cam), image, place)
+                values["area"][k] = even
+                values["heat_inside"][k] = _inside(classifier, cam, image, place) if cam.any() else even
             chance = np.random.default_rng(_hash(row["id"]))
-            covered = _covered(classifier, image, attributes, orders(cam, chance), cam.shape)[..., which[k]]
+            within = squared_view(image, classifier.card.preprocessing) if in_view else None
+            series = orders(cam, chance, None if within is None else cells_within(within, cam.shape))
+            covered = _covered(classifier, image, attributes, series, cam.shape, within)[..., which[k]]
             curves.append(np.insert(covered, 0, outputs.probabilities[k, which[k]], axis=1))
             for name, order in (("deletion", HOTTEST), ("insertion", COLDEST), ("random_order", RANDOM)):
                 values[name][k] = area_under(curves[-1][order])
         values["random_head"][asked] = _random_head(classifier, pictures, which[asked], heat)
-        return cls(values, np.array(curves), heat[0].size)
+        told = np.array(curves)
+        return cls(values, told, told.shape[-1] - 1 if in_view else heat[0].size)  # in view the cells of each differ
 
     @classmethod
     def saved(cls, predictions: pd.DataFrame) -> Self | None:
         """From the predictions of an evaluation; None for one that was made before maps were asked about."""
-        names = {name: _saved_as(name) for name in _COLUMNS}
-        if not {*names.values()} <= {*predictions}:
+        names = {name: _saved_as(name) for name in (*_COLUMNS, *_PLACED) if _saved_as(name) in predictions}
+        if not {*_COLUMNS} <= {*names}:
             return None
         return cls({name: predictions[column].to_numpy(np.float64) for name, column in names.items()})
 
@@ -148,39 +162,57 @@ def explained_labels(rows: pd.DataFrame, labels: tuple[str, ...], most: int = MO
 
 
 def faithful_metrics(cases: Cases, explained: Explained | None) -> dict[str, Metric]:
-    """Heat inside the lesion and beyond its area, the gains of deletion and insertion over a random order, and both
-    together, and the rank correlation with random heads. Nothing where maps were not asked about.
+    """Heat inside the lesion and beyond its area, where its place is known, the gains of deletion and insertion over a
+    random order, and both together, and the rank correlation with random heads; of labels that do not exclude each
+    other the last four of each label too. Nothing where maps were not asked about.
     """
     if explained is None:
         return {}
-    found = explained.values
-    keep = np.isfinite(found["deletion"])
-    v = {name: values[keep] for name, values in found.items()}
+    keep = np.isfinite(explained.values["deletion"])
+    v = {name: values[keep] for name, values in explained.values.items()}
     deletion, insertion = v["random_order"] - v["deletion"], v["insertion"] - v["random_order"]
     whole, signed = (0.0, 1.0), (-1.0, 1.0)
-    wanted = {
+    placed = {
         HEAT_IN_LESION: (v["heat_inside"], whole),
         HEAT_BEYOND_AREA: (v["heat_inside"] - v["area"], signed),
+    } if set(_PLACED) <= set(v) else {}  # fmt: skip
+    wanted = {
         DELETION_GAIN: (deletion, signed),
         INSERTION_GAIN: (insertion, signed),
         ORDER_GAIN: ((deletion + insertion), signed),
         RANDOM_HEAD: (v["random_head"], signed),
     }
-    n, why = int(keep.sum()), "the head's weights were not found in the graph"
-    return {
-        name: measured(weighted_mean, cases.groups[keep], values, why=why, limits=limits)
-        if n >= MINIMUM
-        else not_evaluable(n)
+    groups = cases.groups[keep]
+
+    def told(values: np.ndarray, limits: tuple[float, float], of: np.ndarray) -> Metric:
+        if (n := int(of.sum())) < MINIMUM:
+            return not_evaluable(n)
+        why = "the head's weights were not found in the graph"
+        return measured(weighted_mean, groups[of], values[of], why=why, limits=limits)
+
+    every = np.ones(len(groups), bool)
+    found = {name: told(values, limits, every) for name, (values, limits) in (placed | wanted).items()}
+    if cases.exclusive or len(cases.labels) == 1:
+        return found
+    return found | {
+        f"{name}_{label}": told(values, limits, v["label"] == column)
+        for column, label in enumerate(cases.labels)
         for name, (values, limits) in wanted.items()
     }
 
 
 def _covered(
-    classifier: Classifier, image: np.ndarray, attributes: Attributes, series: np.ndarray, shape: tuple[int, ...]
+    classifier: Classifier,
+    image: np.ndarray,
+    attributes: Attributes,
+    series: np.ndarray,
+    shape: tuple[int, ...],
+    within: np.ndarray | None,
 ) -> np.ndarray:
     """(3, T - 1, L) the probabilities as more and more cells of a map (h, w) are covered, the last time all of them."""
     square = classifier.square(image)
-    squares = np.concatenate([*(covered_squares(square, shape, order) for order in series), all_covered(square)[None]])
+    steps = [covered_squares(square, shape, order, within) for order in series]
+    squares = np.concatenate([*steps, all_covered(square, within)[None]])
     logits = classifier.seen(squares, [attributes] * len(squares))[0]
     p = calibrated(classifier.card, logits).astype(np.float64)
     inner = p[:-1].reshape(len(series), (len(p) - 1) // len(series), p.shape[1])

@@ -77,6 +77,27 @@ def field_of_view(image: np.ndarray) -> Window:
     return box if area >= SMALLEST_SHARE * height * width else whole
 
 
+def view(image: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the round field of view of a camera, cut off or whole: the convex hull of the largest part that is
+    neither its black frame nor a white page. The whole image where that is too small.
+    """
+    inside = ((image.max(axis=2) > DARK) & (image.min(axis=2) < BRIGHT)).astype(np.uint8)
+    found, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not found or cv2.contourArea(largest := max(found, key=cv2.contourArea)) < SMALLEST_SHARE * inside.size:
+        return np.ones(inside.shape, bool)
+    return cv2.fillConvexPoly(np.zeros_like(inside), cv2.convexHull(largest), 1).astype(bool)
+
+
+def squared_view(image: np.ndarray, rule: Preprocessing) -> np.ndarray:
+    """(side, side) bool: the field of view in the square that the network sees."""
+    small = limit_side(image, rule.store_side)
+    inside = view(small).astype(np.uint8)
+    if rule.field_of_view:
+        box = field_of_view(small)
+        inside = inside[box.top : box.bottom, box.left : box.right]
+    return to_square(inside, rule.side, rule.fit, rule.smallest_side).astype(bool)
+
+
 def clahe(image: np.ndarray) -> np.ndarray:
     """Contrast-limited adaptive histogram equalisation of the lightness (CIE L*); colours stay."""
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)

@@ -211,6 +211,10 @@ _LABELLED = {
         "Precision for {}", Described("Precision", "Of the cases that are flagged, the share that has the label.")
     ),
 }  # fmt: skip
+_LABELLED |= {
+    name: (f"{_WHOLE[name].term}, {{}}", _WHOLE[name])
+    for name in ("deletion_gain", "insertion_gain", "order_gain", "random_head_correlation")
+}
 _HIDDEN = Described(
     "AUC with the lesion hidden", "What remains when the lesion is covered: 0.5 is best.", "", chance=0.5
 )

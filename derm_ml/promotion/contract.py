@@ -84,6 +84,11 @@ class Data(Protocol):
         """Where what a silent trial of these model versions has shown is kept, if there was one."""
         ...
 
+    def validate(self, task: Task, candidate: ModelVersion, dataset_md5: str) -> Path:
+        """The folder of a model's evaluation on the test split of a dataset it does not come from. Raises `DermError`
+        if it cannot be."""
+        ...
+
     def measure(self, task: Task, bundle: Path, dataset_md5: str) -> Path:
         """The folder of a model's evaluation on the test split of that dataset. Raises `DermError` if it cannot be."""
         ...

@@ -17,6 +17,7 @@ from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.verdicts import NOTED, Verdict, unchecked
 from derm_ml.promotion.contract import Data, ModelVersion
 from derm_ml.promotion.evidence import Evidence
+from derm_ml.promotion.external_gate import validated
 from derm_ml.promotion.looks import Looked
 from derm_ml.promotion.policy import Policy
 from derm_ml.promotion.trial_gate import tried
@@ -129,9 +130,13 @@ def evidence_of(task: Task, candidate: ModelVersion, data: Data) -> Evidence:
     own = Bundle.open_trusted(candidate.bundle).card.dataset_md5
     present = data.present(task) or own
     if present == own and Evaluation.load(candidate.evaluation).format_version == formats.EVALUATION.version:
-        return Evidence.read(task, candidate.bundle, candidate.evaluation, data.dataset(task, own))
-    measured = data.measure(task, candidate.bundle, present)
-    return Evidence.read(task, candidate.bundle, measured, data.dataset(task, present), own_data=False)
+        evidence = Evidence.read(task, candidate.bundle, candidate.evaluation, data.dataset(task, own))
+    else:
+        measured = data.measure(task, candidate.bundle, present)
+        evidence = Evidence.read(task, candidate.bundle, measured, data.dataset(task, present), own_data=False)
+    if evidence.faults:  # enough to refuse it: nothing more is measured
+        return evidence
+    return replace(evidence, external=validated(task, candidate, data))
 
 
 def weigh(
@@ -144,11 +149,12 @@ def weigh(
     """
     found, held = _weighed(task, candidate, champion, data, looked)
     trial = tried(task, candidate, held, data) if champion is None or held is not None else None
-    if trial is not None and trial.stops:
-        found = Decision(False, (*refusals(found), f"{trial.check}: {trial.evidence}"))
+    beside = [verdict for verdict in (candidate.external, trial) if verdict is not None]
+    stopped = [f"{verdict.check}: {verdict.evidence}" for verdict in beside if verdict.stops]
+    if stopped:
+        found = Decision(False, (*refusals(found), *stopped))
     against, in_favour = (() if found.promote else found.reasons), (found.reasons if found.promote else ())
-    beside = [trial] if trial is not None else []
-    own = [reason for reason in against if trial is None or trial.evidence not in reason]
+    own = [reason for reason in against if reason not in stopped]
     checks = (*verdicts(candidate, own, in_favour), *beside, *_recent(candidate, held))
     return Decision(found.promote, (*found.reasons, *unchecked(checks)), checks)
 

@@ -70,6 +70,7 @@ class Evidence:
     checks: tuple[Verdict, ...] = ()  # every check of the model, those that only warn too
     recent: str = ""  # what it reaches on recent patients, as its evaluation says; it decides nothing
     unfit: tuple[str, ...] = ()  # what its cards do not say, and licences that do not allow the policy's target
+    external: Verdict | None = None  # what it reaches on the set from elsewhere that the policy names
 
     @classmethod
     def read(cls, task: Task, bundle: Path, evaluation: Path, dataset: Dataset, own_data: bool = True) -> Evidence:
@@ -109,6 +110,28 @@ class Evidence:
             recent=recent_in_words(stored, task.primary_metric),
             unfit=tuple(_unfit(task, model, replace(measured, tables=stored.tables), dataset)),
         )
+
+
+def measured_elsewhere(
+    task: Task, bundle: Path, evaluation: Path, dataset: Dataset
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """The evaluation of a model on the test split of a dataset it does not come from, its metrics counted again, and
+    sentences on why it cannot be used: it contradicts model or data, or the model knows some of the images.
+
+    Raises `BundleError` or `EvaluationError` if bundle or evaluation cannot be read.
+    """
+    model, stored = Bundle.open_trusted(bundle), Evaluation.load(evaluation)
+    faults = [
+        *_contradictions(task, model, stored, dataset, own_data=False),
+        *_known_before(model, dataset),
+        *(f"a blocking data check fails: {text}" for text in failed_checks(task, dataset)),
+    ]
+    if faults:
+        return stored, tuple(faults)
+    found, faults = _recounted(task, model.card, stored, dataset)
+    if not faults:
+        faults, _ = _repeated(task, bundle, stored, dataset)
+    return found, tuple(faults)
 
 
 def network_of(card: BundleCard) -> str:

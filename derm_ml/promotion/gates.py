@@ -133,31 +133,54 @@ def heatmaps_are_faithful(evaluation: Evaluation) -> Finding:
     """Heatmaps show what the model decides by.
 
     Covering their hottest cells first costs more than covering the coldest first, their heat is not shown to lie
-    outside the lesion more than an even map's, and they change when the head of the network has random weights.
+    outside the lesion more than an even map's, where its place is known, and they change when the head of the network
+    has random weights. Of findings that do not exclude each other none is shown to fail by itself.
     """
     order, inside, random = (evaluation.metrics.get(name) for name in (ORDER_GAIN, HEAT_BEYOND_AREA, RANDOM_HEAD))
-    if order is None or inside is None or random is None:
+    if order is None or random is None:
         return _not_probed(evaluation)
     if order.value is None:
         return _unjudged(order)
     faults = []
     if order.low is None or order.low <= 0:
         faults.append("their order of the image's cells is not shown to be better than the reverse")
-    if inside.high is not None and inside.high < -ROUNDED:
+    if inside is not None and inside.high is not None and inside.high < -ROUNDED:
         faults.append("they lie outside the lesion more than an even map would")
     if random.low is not None and random.low > SAME_MAP:
         faults.append("they stay as they are when the weights of the head are random")
+    rows, of_findings = _of_each_finding(evaluation)
+    faults += of_findings
+    place = "" if inside is None else f"heat inside the lesion beyond its area {inside.short}, "
     message = (
-        f"order gain {order}, heat inside the lesion beyond its area {inside.short}, "
+        f"order gain {order}, {place}"
         f"rank correlation with random heads {random.short if random.value is not None else random.note}"
     )
     return Finding(
         not faults,
         "; ".join([*faults, message]),
+        rows,
         figures={name: m.value for name, m in ((ORDER_GAIN, order), (RANDOM_HEAD, random)) if m.value is not None},
         value=order.short,
         limit="lower bound above 0",
     )
+
+
+def _of_each_finding(evaluation: Evaluation) -> tuple[tuple[dict[str, Any], ...], list[str]]:
+    """A row for each finding whose heatmaps were asked about by themselves, and what is shown to be wrong with some.
+
+    A dozen images of a finding rarely show that its order is better than the reverse; that it is worse they can show.
+    """
+    rows, faults = [], []
+    for label in evaluation.labels:
+        order, random = (evaluation.metrics.get(f"{name}_{label}") for name in (ORDER_GAIN, RANDOM_HEAD))
+        if order is None or random is None:
+            continue
+        rows.append({"finding": label, "order_gain": str(order), "rank correlation with random heads": str(random)})
+        if order.high is not None and order.high < 0:
+            faults.append(f"of {label} covering the coldest cells first costs more than the hottest")
+        if random.low is not None and random.low > SAME_MAP:
+            faults.append(f"of {label} they stay as they are when the weights of the head are random")
+    return tuple(rows), faults
 
 
 def _unjudged(metric: Metric) -> Finding:
@@ -200,10 +223,14 @@ _PROBE_GATES = (
 
 def probe_gates(task: str) -> tuple[Gate, ...]:
     """The checks of a classifier of lesions that is asked with changed images; what blocks is as its policy says."""
-    faithful = Gate(
+    return (*_PROBE_GATES, faithful_gate(task))
+
+
+def faithful_gate(task: str) -> Gate:
+    """The check of its heatmaps; whether it blocks is as the task's policy says."""
+    return Gate(
         "heatmaps_are_faithful",
         heatmaps_are_faithful,
         blocking=Policy.of(task).unfaithful == "refuses",
         hazard="a person trusts an answer for a heatmap that has nothing to do with it",
     )
-    return (*_PROBE_GATES, faithful)

@@ -6,21 +6,38 @@ Gates, promotion and the service read it; light enough for all three.
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from derm_ml import DermError, formats
+from derm_ml.asking.options import PREVALENCE, AskingError
+from derm_ml.asking.prevalence import PrevalenceError
 from derm_ml.data.licences import Target
 from derm_ml.task import Settings
 
 if TYPE_CHECKING:
+    from derm_ml.bundles.bundle import BundleCard
     from derm_ml.task import Task
+
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class PolicyError(DermError, RuntimeError):
     """A task has no policy, or one that cannot be read."""
+
+
+class External(Settings):
+    """The set that a candidate is validated on before it is promoted: one that no model of the task was made with."""
+
+    name: str = Field(min_length=1, description="what people call it")
+    dataset: str = Field(
+        pattern=r"^[0-9a-f]{32}(\.dir)?$",
+        description="its md5, as `derm prepare TASK --raw FOLDER --out FOLDER` says it",
+    )
+    at_least: float = Field(description="the primary metric on its test split must be at least this")
+    patients: int = Field(30, ge=2, description="fewest patients of that split")
 
 
 class Policy(Settings):
@@ -59,12 +76,17 @@ class Policy(Settings):
         description="fewest patients (or images, where no patient is known) of a silent trial beside the champion, "
         "which must pass the same paired test; null: a promotion needs none",
     )
+    external: External | None = Field(
+        None, description="validation on a set from elsewhere that a promotion asks for; null: it asks for none"
+    )
     target: Target = Field(
         "research",
         description="what the model is for: `commercial` refuses images whose licences do not allow that",
     )
-    prevalence: float | None = Field(
-        None, gt=0, lt=1, description="share of the positives where the model is used; the report gives the PPV there"
+    prevalence: Share | dict[str, Share] | None = Field(
+        None,
+        description="how often the labels occur where the model is used: of one label its share, of several "
+        "`{label: share}`; answers of `derm predict` and of the service are corrected to it, the Bento takes it along",
     )
     operating_point: str = Field("balanced", description="where the service decides if it is not asked for another")
     recall_bound: float | None = Field(None, gt=0, le=1, description="lower bound of the recall at that point")
@@ -114,3 +136,21 @@ class Policy(Settings):
             raise PolicyError(f"{path} is missing: write the floor a champion must reach into it") from None
         except (ValidationError, TypeError, yaml.YAMLError) as error:
             raise PolicyError(f"{path}: {error}") from error
+
+
+def stated_prevalence(task: Task, card: BundleCard) -> dict[str, str]:
+    """The option that a task's policy gives to every question about it; empty where it states no prevalence.
+
+    Raises `PrevalenceError` for one that the model cannot use: answers that are not corrected would pass for corrected.
+    """
+    said = Policy.of(task).prevalence
+    if said is None:
+        return {}
+    if PREVALENCE.name not in task.asking.known:
+        raise PrevalenceError(f"policy.yaml: {task.name} gives no probabilities that could be corrected; remove it")
+    shares = said.items() if isinstance(said, dict) else ()
+    text = ",".join(f"{label}:{share:.6g}" for label, share in shares) or f"{said:.6g}"
+    try:
+        return {PREVALENCE.name: PREVALENCE.read(text, card)}
+    except AskingError as error:
+        raise PrevalenceError(f"policy.yaml of {task.name}: {error}") from None

@@ -19,6 +19,7 @@ ASSETS = {
     "app.js": "text/javascript",
     "api.js": "text/javascript",
     "image.js": "text/javascript",
+    "options.js": "text/javascript",
     "boxes.js": "text/javascript",
     "results.js": "text/javascript",
     "table.js": "text/javascript",

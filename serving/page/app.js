@@ -4,6 +4,7 @@ import { ask, askBatch, readCard, readSuite, Refusal, useTask, useToken } from "
 import { BoxEditor } from "./boxes.js";
 import { loaded, pastedFiles, Slot } from "./image.js";
 import { answerNodes, element, facts, matched, neighbourNodes, overlaid, readable } from "./results.js";
+import { chosenOptions, field } from "./options.js";
 import { batchNodes } from "./table.js";
 import { isUsable, mark, taskNodes } from "./tasks.js";
 
@@ -119,20 +120,6 @@ function showOptions() {
   at("options").replaceChildren(...shown);
 }
 
-function field(option) {
-  const id = `option-${option.name}`;
-  let input;
-  if (option.choices.length) {
-    input = element("select", { id, name: option.name }, [element("option", { value: "" }, [option.default ? `Default (${option.default})` : "Not given"])]);
-    for (const choice of option.choices) input.append(element("option", { value: choice }, [readable(choice)]));
-  } else {
-    const limits = option.type === "string" ? {} : { min: option.low ?? "", max: option.high ?? "", step: option.type === "integer" ? 1 : "any" };
-    input = element("input", { id, name: option.name, type: option.type === "string" ? "text" : "number", ...limits });
-  }
-  input.setAttribute("aria-describedby", `${id}-help`);
-  return element("div", {}, [element("label", { for: id }, [readable(option.name)]), input, element("small", { id: `${id}-help` }, [readable(option.help)])]);
-}
-
 function showFacts() {
   const { model } = card;
   const licences = Object.entries(model.image_licences).map(([name, n]) => `${name} (${n})`).join(", ");
@@ -151,10 +138,6 @@ function showFacts() {
       ["Served by", card.bento],
     ]),
   );
-}
-
-function chosenOptions() {
-  return Object.fromEntries([...at("options").querySelectorAll("[name]")].map(({ name, value }) => [name, value]));
 }
 
 async function analyse() {
@@ -181,7 +164,7 @@ async function one() {
   let parts = files;
   if (isPair()) parts = { ...files, boxes: JSON.stringify(boxes) };
   else if (files.second) parts = { first: files.image, second: files.second };
-  const options = { ...chosenOptions(), ...(isPair() ? {} : { size: 1024 }) };
+  const options = { ...chosenOptions(card.options, at("options")), ...(isPair() ? {} : { size: 1024 }) };
   const found = await ask("/explain", parts, options);
   const words = element("div", {}, [...answerNodes(found.answer), identity(found)]);
   const seen = element("div");
@@ -212,9 +195,10 @@ async function similar(file) {
 
 async function several(files) {
   const results = [];
+  const options = chosenOptions(card.options, at("options"));
   for (const chunk of chunks(files)) {
     at("status").textContent = `Analysing image ${results.length + 1} of ${files.length} …`;
-    const found = await askBatch(card.asked_at, chunk, chosenOptions());
+    const found = await askBatch(card.asked_at, chunk, options);
     results.push(...found.results);
   }
   return batchNodes(files, results, card.research_use);

@@ -4,7 +4,9 @@ import { drawBox } from "./boxes.js";
 
 // Colours of Okabe and Ito: told apart with every common colour blindness; the same as in the drawings of the service.
 const STATES = { persistent: "#009e73", resolved: "#56b4e9", new: "#d55e00", not_visible: "#f0e442" };
-const ELSEWHERE = new Set(["task", "probabilities", "operating_points", "decision", "thresholds", "decisions", "fellow_share", "predicted", "present", "mask", "model_version", "dataset_md5", "matches", "first", "second", "abstained", "abstained_because"]);
+const ELSEWHERE = new Set(["task", "probabilities", "operating_points", "decision", "thresholds", "decisions", "fellow_share", "predicted", "present", "mask", "model_version", "dataset_md5", "matches", "first", "second", "abstained", "abstained_because", "at_prevalence", "prediction_set"]);
+
+const NAMES = { prevalence: "Prevalence in the validation split" };
 
 export function element(name, attributes = {}, children = []) {
   const node = document.createElement(name);
@@ -45,11 +47,13 @@ export function answerNodes(answer) {
   if (answer.abstained && answer.accepted === undefined) nodes.push(element("p", { class: "alert" }, [`The model abstains: ${answer.abstained_because}.`]));
   if (answer.accepted === false) nodes.push(element("p", { class: "alert" }, [`No answer: ${answer.reason}.`]));
   if (answer.probabilities) nodes.push(probabilities(answer));
+  if (answer.at_prevalence) nodes.push(...corrected(answer));
+  if (answer.prediction_set) nodes.push(...notRuledOut(answer.prediction_set));
   if (answer.decision) nodes.push(...decision(answer.decision));
   if (answer.operating_points?.length) nodes.push(points(answer.operating_points));
   if (answer.matches) nodes.push(...states(answer));
   const rest = Object.entries(answer).filter(([name, value]) => !ELSEWHERE.has(name) && name !== "reason" && isPlain(value));
-  if (rest.length) nodes.push(facts(rest.map(([name, value]) => [readable(name), plain(name, value)])));
+  if (rest.length) nodes.push(facts(rest.map(([name, value]) => [NAMES[name] ?? readable(name), plain(name, value)])));
   return nodes;
 }
 
@@ -89,6 +93,29 @@ function probabilities(answer) {
   const shown = table("Probabilities (calibrated)", heads, rows);
   for (const cell of shown.querySelectorAll("tr > :nth-child(2)")) cell.classList.add("bar"); // a phone has no room for it
   return shown;
+}
+
+// The probabilities where the labels are rarer or more frequent than in the validation split: beside, never instead.
+function corrected(answer) {
+  const { prevalence, trained_at, probabilities: there, ppv } = answer.at_prevalence;
+  const rows = Object.keys(prevalence).map((label) => [readable(label), percent(there[label]), percent(answer.probabilities[label]), percent(prevalence[label]), percent(trained_at[label])]);
+  const nodes = [table("Corrected for how often the labels occur here", ["Label", "Corrected probability", "Not corrected", "Occurs here", "In validation"], rows)];
+  const most = Object.keys(there).reduce((a, b) => (there[b] > there[a] ? b : a));
+  if (answer.predicted in there && answer.predicted !== most && most in prevalence) nodes.push(element("p", { class: "notice" }, [`Corrected, ${readable(most).toLowerCase()} is the most likely label, not ${readable(answer.predicted).toLowerCase()}.`]));
+  const flagged = Object.entries(ppv).flatMap(([label, points]) => Object.entries(points).map(([point, value]) => [`${readable(point)}: ${readable(label).toLowerCase()}`, percent(value)]));
+  if (flagged.length) nodes.push(element("p", {}, ["Of images flagged at an operating point, the share that has the label here:"]), facts(flagged));
+  nodes.push(element("p", { class: "hint" }, ["This assumes that only how often the labels occur differs, not how they look. Decisions and operating points are not corrected."]));
+  return nodes;
+}
+
+function notRuledOut({ classes, holds, limits }) {
+  const all = classes.length === Object.keys(limits).length;
+  const said = all ? "All of them: nothing is ruled out" : classes.map(readable).join(", ") || "None: validation held nothing like this image";
+  return [
+    element("h3", {}, ["Classes that cannot be ruled out"]),
+    element("p", { class: "set" }, [said]),
+    element("p", { class: "hint" }, [`Of new cases of each class, ${percent(holds, 0)} have their class in such a set, on average over many images. It is no promise for one person, a subgroup or another camera.`]),
+  ];
 }
 
 function decision(found) {

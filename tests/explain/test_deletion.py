@@ -11,6 +11,7 @@ from derm_ml.explain.deletion import (
     RANDOM,
     all_covered,
     area_under,
+    cells_within,
     covered_counts,
     covered_squares,
     orders,
@@ -59,3 +60,28 @@ def test_a_map_of_one_cell_is_covered_whole_or_not_at_all():
 def test_the_area_under_a_curve_that_falls_late_is_larger():
     assert area_under(np.array([1.0, 1.0, 0.9, 0.0])) > area_under(np.array([1.0, 0.2, 0.1, 0.0]))
     assert area_under(np.ones(6)) == pytest.approx(1)
+
+
+def test_only_the_field_of_view_is_covered():
+    """A bright patch on the black frame of a photograph is nothing the network has ever seen."""
+    y, x = np.indices((60, 60))
+    within = np.hypot(x - 29.5, y - 29.5) < 29
+    square = np.where(within[..., None], np.uint8(120), np.uint8(0)).repeat(3, axis=2)
+    square[25:35, 25:35] = 240
+    cells = cells_within(within, (6, 6))
+    assert not {0, 5, 30, 35} & set(cells), "the corners lie outside"
+    assert {2, 3, 12, 14, 15, 20, 21, 23, 32, 33} <= set(cells)
+    heat = np.random.default_rng(0).random((6, 6))
+    series = orders(heat, np.random.default_rng(1), cells)
+    assert [sorted(order) for order in series] == [sorted(cells)] * 3
+    assert heat.ravel()[series[HOTTEST]].tolist() == sorted(heat.ravel()[cells], reverse=True)
+    covered = covered_squares(square, (6, 6), series[HOTTEST], within)
+    assert (covered[:, ~within] == 0).all()
+    assert (all_covered(square, within)[~within] == 0).all()
+    assert (all_covered(square, within)[within] == 120).all(), "in the colour of its own border"
+
+
+def test_a_field_of_view_of_hardly_a_cell_covers_the_whole_square():
+    within = np.zeros((60, 60), bool)
+    within[:10, :10] = True
+    assert cells_within(within, (6, 6)).tolist() == list(range(36))

@@ -1,5 +1,5 @@
 """The tiny bundle of the serving tests."""
 
-from tests.serving.conftest import bundle, encode, picture, write_bundle
+from tests.serving.conftest import bundle, encode, indexed, picture, write_bundle
 
-__all__ = ["bundle", "encode", "picture", "write_bundle"]
+__all__ = ["bundle", "encode", "indexed", "picture", "write_bundle"]

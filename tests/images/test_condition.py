@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derm_ml.images.condition import conditioned, field_of_view, in_picture, square
+from derm_ml.images.condition import conditioned, field_of_view, in_picture, square, squared_view, view
 from derm_ml.images.settings import Preprocessing
 from derm_ml.synthetic.fundus import draw_fundus
 
@@ -22,6 +22,33 @@ def test_the_field_of_view_is_the_drawn_one(seed, margin, page):
     box = field_of_view(image)
     expected = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1]) + margin
     assert np.abs(np.array(box) - expected).max() <= 6
+
+
+@pytest.mark.parametrize("cut", [0, 12])
+@pytest.mark.parametrize("page", [0, 255])
+def test_the_round_view_is_the_drawn_one_also_where_it_is_cut_off(page, cut):
+    drawn = draw_fundus([], 5, side=120, width=150)
+    rows = slice(cut, 120 - cut)
+    image, truth = drawn.image[rows], drawn.field_of_view[rows]
+    if page:
+        image = np.where(truth[..., None], image, np.uint8(page))
+    assert (view(image) == truth).mean() > 0.97  # the edge is dark
+
+
+def test_the_round_view_lies_in_the_square_where_the_network_sees_it():
+    drawn = draw_fundus([], 6, side=120, width=200)
+    rule = Preprocessing(side=64, store_side=0, field_of_view=True, contrast="ben_graham")
+    inside = squared_view(drawn.image, rule)
+    assert np.mean(inside) == pytest.approx(np.pi / 4, abs=0.03), "the black frame was cropped, the corners stay"
+    assert inside[32, 32]
+    assert not inside[0, 0]
+    whole = squared_view(drawn.image, Preprocessing(side=64, store_side=0))
+    assert np.mean(whole) == pytest.approx(np.mean(drawn.field_of_view), abs=0.03)
+
+
+def test_a_view_is_the_whole_image_where_there_is_no_frame_or_nothing_else():
+    assert view(np.full((40, 60, 3), 120, np.uint8)).all()
+    assert view(np.zeros((40, 60, 3), np.uint8)).all()
 
 
 @pytest.mark.parametrize("value", [0, 120, 255])

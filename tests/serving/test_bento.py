@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -114,6 +116,33 @@ def test_the_labels_name_the_whole_chain(tag, bundle):
         "git_commit": card.git_commit,
         "mlflow_version": "7",
     }
+
+
+def test_a_bento_takes_the_prevalence_of_its_policy_along(tag, indexed, cases, tmp_path):
+    """Where it is deployed nobody sets a variable, and here the policy may say something else by then."""
+    shares = {"melanoma": 0.02, "nevus": 0.9, "seborrheic_keratosis": 0.08}
+    for package in ("derm_ml", "derm_assets", "serving"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    policy = tmp_path / "derm_ml" / "tasks" / TASK / "policy.yaml"
+    before = policy.read_text()
+
+    def build(said: object) -> subprocess.CompletedProcess[str]:
+        policy.write_text(f"{before}\nprevalence: {json.dumps(said)}\n")
+        order = f"from derm_assets.packaging import build_bento as b; print(b('{TASK}', P('{indexed}'), '7'))"
+        run = [sys.executable, "-c", f"from pathlib import Path as P; {order}"]
+        here = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(run, env=here, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    refused = build(0.02)
+    assert refused.returncode != 0
+    assert "policy.yaml of lesion_classification: 'prevalence' must be the share of each label" in refused.stderr
+    built = build(shares)
+    assert built.returncode == 0, built.stderr
+    own = built.stdout.strip().splitlines()[-1]
+    with running(TASK, own) as port:
+        answer = json.loads(_ask(port, "POST", "/predict", cases[0].body)[1])
+        assert answer["at_prevalence"]["prevalence"] == pytest.approx(shares)
+        assert answer["probabilities"] == pytest.approx(dict(cases[0].expected))
 
 
 def test_under_the_real_server(port, encode):

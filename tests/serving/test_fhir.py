@@ -28,7 +28,8 @@ def check(found: dict) -> None:
     assert RESEARCH_USE in [note["text"] for note in found["note"]]
     for component in found.get("component", ()):
         assert component["code"]["coding"][0]["code"]
-        assert isinstance(component["valueQuantity"]["value"], float)
+        assert len({"valueQuantity", "valueString"} & set(component)) == 1
+        assert isinstance(component.get("valueQuantity", {"value": 0.0})["value"], float)
 
 
 def test_an_answer_is_an_observation_with_its_probabilities(client, encode):
@@ -40,6 +41,27 @@ def test_an_answer_is_an_observation_with_its_probabilities(client, encode):
     assert found["valueCodeableConcept"]["text"] == plain["predicted"]
     told = {one["code"]["text"]: one["valueQuantity"]["value"] for one in found["component"]}
     assert told == plain["probabilities"]
+
+
+def test_a_corrected_answer_names_the_prevalence_and_keeps_the_two_kinds_of_probabilities_apart(client, encode):
+    """One number for melanoma, for nobody knows which population, would be compared with others."""
+    query = "prevalence=melanoma:0.01,nevus:0.89,seborrheic_keratosis:0.1&sets=yes"
+    found = client.post(f"/predict?{query}", content=encode(), headers=RAW).json()
+    check(found)
+    plain = client.post(f"/predict?{query}", content=encode(), headers=RAW | {"Accept": "*/*"}).json()
+    told: dict = {}
+    for one in found["component"]:
+        (coding,) = one["code"]["coding"]
+        value = one.get("valueQuantity", {}).get("value", one.get("valueString"))
+        told.setdefault(coding["system"], {})[coding["code"]] = value
+        assert one["code"]["text"] == coding["display"]
+    assert told.pop("urn:derm:at-prevalence") == plain["at_prevalence"]["probabilities"]
+    assert told.pop("urn:derm:prevalence") == plain["at_prevalence"]["prevalence"]
+    held = plain["prediction_set"]["classes"]
+    assert told == {"urn:derm:number": plain["probabilities"] | {"prediction_set": ", ".join(held)}}
+    texts = [one["code"]["text"] for one in found["component"]]
+    assert len(set(texts)) == len(texts), "no two numbers under one name"
+    assert any("corrected to the stated prevalence" in note["text"] for note in found["note"])
 
 
 def test_several_images_are_a_bundle_and_a_spoilt_one_an_outcome(client, encode):

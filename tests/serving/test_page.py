@@ -86,7 +86,7 @@ def test_one_image_is_answered_as_by_the_api_with_heatmap_evidence_and_neighbour
     assert page.evaluate("document.querySelector('.stack canvas').style.opacity") == "0"
     with page.expect_response("**/explain?**label=nevus**"):
         page.select_option("#heatmap-label", "nevus")
-    page.wait_for_function("document.querySelector('figcaption').textContent.includes('Nevus')")
+    page.locator("figcaption", has_text="Nevus").wait_for()
     about = page.inner_text("#about")
     for fact in (answer["model_version"], answer["dataset_md5"], "synthetic", "licences of the training images"):
         assert fact.lower() in about.lower()
@@ -120,6 +120,62 @@ def test_a_refusal_is_said_in_words_and_the_next_image_is_answered(open_page, le
     page.set_input_files("#file-image", photos["one"])
     analysed(page)
     assert page.is_hidden("#alert")
+
+
+def test_how_often_the_labels_occur_is_filled_in_and_the_answer_corrected_beside_the_other(
+    open_page, lesions, photos, axe, tmp_path
+):
+    """A clinician writes percentages; nobody there knows how an option of the API is spelled."""
+    page = open_page(lesions)
+    page.set_input_files("#file-image", photos["one"])
+    page.get_by_label("Melanoma", exact=True).fill("1")
+    page.click("#analyse")
+    page.wait_for_selector("#alert:not([hidden])")
+    assert "empty: Nevus, Seborrheic keratosis" in page.inner_text("#alert")
+    page.get_by_label("Nevus", exact=True).fill("85")
+    page.get_by_label("Seborrheic keratosis", exact=True).fill("4")
+    page.click("#analyse")
+    page.locator("#alert", has_text="90.0 %").wait_for()
+    page.get_by_label("Seborrheic keratosis", exact=True).fill("14")
+    page.get_by_label("Name the classes that cannot be ruled out").check()
+    analysed(page)
+    query = "prevalence=melanoma:0.01,nevus:0.85,seborrheic_keratosis:0.14&sets=yes"
+    raw = {"Content-Type": "image/png"}
+    said = page.request.post(f"{lesions}predict?{query}", data=photos["one"].read_bytes(), headers=raw)
+    answer = said.json()
+    table = page.locator("table", has_text="Corrected for how often the labels occur here")
+    for label, p in answer["at_prevalence"]["probabilities"].items():
+        row = table.locator("tr", has_text=label.replace("_", " ").capitalize()).inner_text().split("\t")
+        assert row[1:3] == [f"{100 * p:.1f} %", f"{100 * answer['probabilities'][label]:.1f} %"]
+    assert table.locator("tr", has_text="Melanoma").inner_text().split("\t")[3:] == ["1.0 %", "30.0 %"]
+    assert page.inner_text(".headline").lower() == answer["predicted"].replace("_", " ")
+    shown = page.inner_text(".set").lower()
+    assert [name for name in answer["probabilities"] if name.replace("_", " ") in shown] == (
+        answer["prediction_set"]["classes"]
+    )
+    assert not axe(page)
+    page.set_input_files("#file-image", [photos["one"], photos["two"]])
+    analysed(page)
+    with page.expect_download() as saved:
+        page.click("text=Download CSV")
+    saved.value.save_as(tmp_path / "derm.csv")
+    with (tmp_path / "derm.csv").open(newline="", encoding="utf-8") as file:
+        (first, _) = csv.DictReader(file)
+    assert float(first["at_prevalence.prevalence.melanoma"]) == 0.01
+    there = answer["at_prevalence"]["probabilities"]["melanoma"]
+    assert float(first["at_prevalence.probabilities.melanoma"]) == pytest.approx(there)
+    assert first["prediction_set.classes"] == " + ".join(answer["prediction_set"]["classes"])
+
+
+def test_the_page_shows_what_the_service_is_set_to(open_page, served, bundle, photos, monkeypatch):
+    monkeypatch.setenv("DERM_PREVALENCE", "melanoma:0.01,nevus:0.89,seborrheic_keratosis:0.1")
+    with served("lesion_classification", bundle, "page_set") as address:
+        page = open_page(address)
+        assert page.get_by_label("Nevus", exact=True).input_value() == "89"
+        assert "This service is set to the values shown" in page.inner_text(".shares")
+        page.set_input_files("#file-image", photos["one"])
+        analysed(page)
+        assert "Corrected for how often the labels occur here" in page.inner_text("#result")
 
 
 def test_images_are_dropped_and_pasted(open_page, lesions, photos):

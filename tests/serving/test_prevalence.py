@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from serving.prevalence import SETTING
+from derm_ml.asking.prevalence import PrevalenceError
+from derm_ml.bundles.bundle import read_card
+from derm_ml.promotion.policy import Policy
+from derm_ml.registry import get_task
+from serving.prevalence import SETTING, stated
 
 HEADERS = {"Content-Type": "image/png"}
 RARE = "melanoma:0.01,nevus:0.89,seborrheic_keratosis:0.1"
@@ -69,3 +73,46 @@ def test_a_setting_the_model_cannot_use_stops_it_with_the_reason(make_client, en
     assert ready.status_code == 503
     assert "DERM_PREVALENCE: 'prevalence' must be the share of each label" in ready.text
     assert client.post("/predict", content=encode(), headers=HEADERS).status_code == 503
+
+
+SHARES = {"melanoma": 0.02, "nevus": 0.9, "seborrheic_keratosis": 0.08}
+
+
+@pytest.fixture
+def policy(monkeypatch):
+    """Lets the policy of every task state a prevalence."""
+
+    def states(said) -> None:
+        found = Policy.of("lesion_classification").model_copy(update={"prevalence": said})
+        monkeypatch.setattr(Policy, "of", classmethod(lambda *_: found))
+
+    return states
+
+
+def test_the_policy_corrects_every_answer_the_setting_wins_and_a_request_over_both(
+    make_client, encode, monkeypatch, policy
+):
+    """A Bento takes its policy along, so it needs no variable where it is deployed."""
+    policy(SHARES)
+    assert ask(make_client(), encode)["at_prevalence"]["prevalence"] == pytest.approx(SHARES)
+    monkeypatch.setenv(SETTING, RARE)
+    client = make_client()
+    assert ask(client, encode)["at_prevalence"]["prevalence"]["melanoma"] == 0.01
+    option = next(one for one in client.get("/").json()["options"] if one["name"] == "prevalence")
+    assert option["shares"]["stated"]["melanoma"] == 0.01
+    assert option["shares"]["trained_at"] == TRAINED
+    own = "prevalence=melanoma:0.2,nevus:0.6,seborrheic_keratosis:0.2"
+    assert ask(client, encode, own)["at_prevalence"]["prevalence"]["melanoma"] == 0.2
+
+
+def test_a_policy_the_model_cannot_use_stops_the_service_with_the_reason(make_client, policy):
+    policy(0.02)
+    ready = make_client().get("/readyz")
+    assert ready.status_code == 503
+    assert "policy.yaml of lesion_classification: 'prevalence' must be the share of each label" in ready.text
+
+
+def test_a_task_without_probabilities_refuses_a_prevalence_in_its_policy(bundle, policy):
+    policy(0.02)
+    with pytest.raises(PrevalenceError, match="lesion_segmentation gives no probabilities"):
+        stated(get_task("lesion_segmentation"), read_card(bundle))

@@ -1,6 +1,6 @@
 """All released tasks in one process, the way a clinic runs it: `python -m serving`, and releases that come and go.
 
-One start, three builds and a browser: under a minute.
+Two starts, three builds and a browser: about a minute.
 """
 
 from __future__ import annotations
@@ -15,24 +15,31 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
+import numpy as np
+import onnx
+import psutil
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from starlette.testclient import TestClient
 
 from derm_assets.packaging import build_bento
+from derm_ml.bundles.bundle import MODEL, read_card, seal
 from derm_ml.registry import all_tasks
 from serving.factory import make_suite
-from serving.released import release_file, withdraw_release, write_release
+from serving.released import release_file, withdraw_release, write_challenger, write_release
 
 pytestmark = pytest.mark.slow
 
 LESIONS, EYES, MASKS = "lesion_classification", "retinal_findings", "lesion_segmentation"
 ROOT = Path(__file__).parents[2]
 RAW = {"Content-Type": "application/octet-stream"}
+WEIGHT = 64  # MB of one of the models: what stays behind of it is seen
 
 
 @dataclass
@@ -57,37 +64,75 @@ def suite(write_bundle, write_segmenter, tmp_path_factory) -> Iterator[Served]:
         patch.setenv("DERM_HOME", str(home))
         patch.setenv("BENTOML_HOME", str(home / "bentoml"))
         patch.setenv("DERM_LOG", "json")
-        patch.setenv("DERM_SUITE_MODELS", "1")
         patch.delenv("DERM_TOKEN", raising=False)
         made = {
-            "lesions": (LESIONS, write_bundle(home / "lesions")),
+            "lesions": (LESIONS, weighty(write_bundle(home / "lesions"))),
             "others": (LESIONS, write_bundle(home / "others", 3.0)),
             "masks": (MASKS, write_segmenter(home / "masks")),
         }
         tags = {name: build_bento(task, bundle) for name, (task, bundle) in made.items()}
         for name in ("lesions", "masks"):
             write_release(made[name][0], tags[name], {})
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        log = home / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "serving", "--port", str(port)],
-                cwd=home, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )  # fmt: skip
-        try:
-            served = Served(port, process, tags, log)
-            wait_until(lambda: ask(served, "GET", "/readyz")[0] == 200, process, log)
+        with started(tags, home / "log", kept=1) as served:
             yield served
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+
+
+@contextmanager
+def started(tags: dict[str, str], log: Path, kept: int) -> Iterator[Served]:
+    """`python -m serving` that keeps so many models, ready; gone at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving", "--port", str(port)],
+            cwd=log.parent, env={**os.environ, "PYTHONPATH": str(ROOT), "DERM_SUITE_MODELS": str(kept)},
+            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        served = Served(port, process, tags, log)
+        wait_until(lambda: ask(served, "GET", "/readyz")[0] == 200, process, log)
+        yield served
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def weighty(bundle: Path) -> Path:
+    """The same model with `WEIGHT` MB more, which it reads one row of and takes nothing from."""
+    model = onnx.load(bundle / MODEL)
+    last = next(node for node in model.graph.node if "logits" in node.output)
+    last.output[list(last.output).index("logits")] = "light"
+    rows = np.full((WEIGHT * 2**20 // 256, 64), 0.5, np.float32)
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(rows, "rows"), numpy_helper.from_array(np.float32(0), "nothing")]
+    )
+    node = helper.make_node
+    model.graph.node.extend(
+        [
+            node("Cast", ["image"], ["weighed"], to=TensorProto.FLOAT),
+            node("ReduceMax", ["weighed"], ["brightest"], keepdims=0),
+            node("Mul", ["brightest", "nothing"], ["zero"]),
+            node("Cast", ["zero"], ["first"], to=TensorProto.INT64),
+            node("Gather", ["rows", "first"], ["row"]),
+            node("ReduceSum", ["row"], ["sum"], keepdims=0),
+            node("Mul", ["sum", "nothing"], ["none"]),
+            node("Add", ["light", "none"], ["logits"]),
+        ]
+    )
+    onnx.save(model, bundle / MODEL)
+    seal(bundle, read_card(bundle))
+    return bundle
+
+
+def memory(served: Served) -> float:
+    """MB of the process that holds the models."""
+    every = [psutil.Process(served.process.pid), *psutil.Process(served.process.pid).children(recursive=True)]
+    return max(process.memory_info().rss for process in every) / 2**20
 
 
 def wait_until(true, process=None, log: Path | None = None, seconds: float = 120) -> None:
@@ -161,6 +206,50 @@ def test_the_model_asked_longest_ago_is_let_go_and_loaded_again_and_nobody_notic
     let_go = re.search(rf'derm_suite_releases_total{{outcome="let_go",task="{LESIONS}"}} (\d+)', metrics(suite))
     assert let_go
     assert int(let_go[1]) >= 1
+
+
+def test_the_memory_of_a_model_that_is_let_go_is_given_back(suite, encode):
+    """A clinic's one machine runs for weeks: what each load leaves behind ends it some night."""
+    body, found = encode("JPEG"), []
+    for _ in range(6):
+        for task in (LESIONS, MASKS):
+            assert ask(suite, "POST", f"/{task}/predict", body)[0] == 200
+        found.append(memory(suite))
+    assert max(found[1:]) - found[0] < WEIGHT / 2, found
+    assert ask(suite, "POST", f"/{LESIONS}/predict", body)[0] == 200
+    assert memory(suite) - found[-1] > WEIGHT / 2, "the weight of the model is seen in this measure"
+
+
+def test_a_challenger_is_asked_while_there_is_a_place_for_it_and_is_the_first_to_go(suite, encode, tmp_path):
+    """A trial must not cost another task its answer, nor the machine more memory than it was given."""
+    body = encode("JPEG")
+
+    def compared(two: Served) -> float:
+        counts = re.findall(
+            rf'derm_suite_shadow_total{{outcome="(?:same|other)_decision",task="{LESIONS}"}} (.+)', metrics(two)
+        )
+        return sum(map(float, counts))
+
+    def asked(two: Served, task: str, times: int) -> None:
+        for _ in range(times):
+            assert ask(two, "POST", f"/{task}/predict", body)[0] == 200
+            time.sleep(0.1)  # it is asked after the answer, while nobody waits
+
+    release(suite, "lesions")
+    write_challenger(LESIONS, suite.tags["others"])
+    try:
+        with started(suite.tags, tmp_path / "log", kept=2) as two:
+            asked(two, LESIONS, 1)
+            wait_until(lambda: asked(two, LESIONS, 1) or compared(two) > 0, two.process, two.log)
+            asked(two, MASKS, 1)
+            assert sorted(states(two).values()).count("loaded") == 2, "the challenger went, no model did"
+            before = compared(two)
+            asked(two, LESIONS, 5)
+            time.sleep(2.5)  # two looks at who is named
+            asked(two, LESIONS, 5)
+            assert compared(two) == before
+    finally:
+        write_challenger(LESIONS, None)
 
 
 def test_a_model_is_not_let_go_while_somebody_is_asking_it(suite, encode):

@@ -351,10 +351,34 @@ def test_the_log_is_json_and_finds_a_request_by_its_id(served, encode):
 
 def test_scores_and_versions_are_in_the_metrics(served, encode):
     """Drift shows in the scores of a version before anybody measures it."""
-    ask(served.port, "POST", "/predict", encode("JPEG"))
     version = json.loads(ask(served.port, "GET", "/")[1])["model_version"]
-    metrics = ask(served.port, "GET", "/metrics")[1]
-    assert f'derm_{TASK}_score_count{{label="melanoma",model_version="{version}"}}' in metrics
+    unusable = {"reason": "unusable_request", "status": "400"}
+
+    def counted(name: str, **labels: str) -> float:
+        named = ",".join(f'{key}="{labels[key]}"' for key in sorted(labels))
+        wanted = f"derm_{TASK}_{name}{{{named}}} "
+        lines = [line for line in metrics.splitlines() if line.startswith(wanted)]
+        return float(lines[0].removeprefix(wanted)) if lines else 0.0
+
+    found = []
+    for n in range(2):
+        if n:
+            answers = [json.loads(ask(served.port, "POST", "/predict", encode("JPEG", quality=q))[1]) for q in (20, 95)]
+            assert ask(served.port, "POST", "/predict", b"no image")[0] == 400
+        metrics = ask(served.port, "GET", "/metrics")[1]
+        at = {"model_version": version}
+        found.append(
+            {(part, label, le): counted(f"score_{part}", label=label, **at, **({"le": le} if le else {}))
+             for label in served.golden[served.tags[0]]
+             for part, le in (("count", ""), ("sum", ""), *(("bucket", b) for b in ("0.25", "0.5", "0.75", "1.0")))}
+            | {("refusals", "", ""): counted("refusals_total", **unusable)}
+        )  # fmt: skip
+    gained = {key: found[1][key] - found[0][key] for key in found[0]}
+    assert gained.pop(("refusals", "", "")) == 1
+    for (part, label, le), n in gained.items():
+        said = [answer["probabilities"][label] for answer in answers]
+        wanted = {"count": 2, "sum": sum(said), "bucket": sum(p <= float(le or 1) for p in said)}[part]
+        assert n == pytest.approx(wanted), (part, label, le)
     build = [line for line in metrics.splitlines() if line.startswith(f"derm_{TASK}_build_info{{")]
     assert [line for line in build if line.endswith(" 1.0") and f'bento="{answering(served)}"' in line]
     assert sum(line.endswith(" 1.0") for line in build) == 1

@@ -64,6 +64,20 @@ def test_the_report_has_every_finding_by_itself(evaluation, predictor):
     assert len(predictor.card.temperatures) == len(predictor.card.bias) == len(LABELS)
 
 
+def test_heatmaps_are_asked_about_of_each_finding_inside_the_field_of_view(evaluation):
+    """Without a lesion mask, only what a network loses by covering says whether its heatmap means anything."""
+    names = ("deletion_gain", "insertion_gain", "order_gain", "random_head_correlation")
+    assert {*names, *(f"{name}_{label}" for name in names for label in LABELS)} <= set(evaluation.metrics)
+    assert not {name for name in evaluation.metrics if name.startswith("heat_")}, "no lesion's place is known"
+    rows = evaluation.tables["explanations"]
+    assert [row["cells_covered"] for row in rows] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    gate = next(gate for gate in TASK.gates if gate.name == "heatmaps_are_faithful")
+    found = gate.check(evaluation)
+    assert not gate.blocking
+    assert "rank correlation with random heads" in found.message
+    assert [row["finding"] for row in found.rows] == list(LABELS)
+
+
 def test_the_answer_gives_probability_threshold_and_decision_of_every_finding(predictor):
     images = (draw_fundus(["diabetic_retinopathy"], seed, side=200).image for seed in range(11, 31))
     said = next(answer for answer in (TASK.answer(predictor, i, {}) for i in images) if not answer["abstained"])

@@ -9,7 +9,7 @@ from pydantic import Field
 from derm_ml.asking.answers import Answer, PredictionSet, Said
 from derm_ml.asking.kinds import OneImage
 from derm_ml.asking.options import AGE, LABEL, PREVALENCE, SETS, SEX, SIZE
-from derm_ml.asking.prevalence import AtPrevalence
+from derm_ml.asking.prevalence import WHERE_STATED, AtPrevalence
 
 
 class PointDecision(Said):
@@ -34,7 +34,7 @@ class DiagnosisAnswer(Answer):
     predicted: str | None
     probabilities: dict[str, float] | None = Field(description="calibrated, by label; they add up to 1")
     operating_points: list[PointDecision] | None
-    at_prevalence: AtPrevalence | None = Field(default=None, description="only where `prevalence` was given")
+    at_prevalence: AtPrevalence | None = Field(default=None, description=WHERE_STATED)
     prediction_set: PredictionSet | None = Field(default=None, description="only where `sets=yes` was given")
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from derm_ml.asking.answers import Answer, Said
 from derm_ml.asking.kinds import OneImage
 from derm_ml.asking.options import AGE, LABEL, POINT, PREVALENCE, SEX, SIZE
-from derm_ml.asking.prevalence import AtPrevalence
+from derm_ml.asking.prevalence import WHERE_STATED, AtPrevalence
 
 
 class ScreeningDecision(Said):
@@ -40,9 +40,7 @@ class Screening(Answer):
         description="share of cancers in the validation split; where cancers are rarer, the probability is too high"
     )
     decision: ScreeningDecision | None
-    at_prevalence: AtPrevalence | None = Field(
-        default=None, description="only where `prevalence` was given, or stands in the policy"
-    )
+    at_prevalence: AtPrevalence | None = Field(default=None, description=WHERE_STATED)
 
 
 ASKING = OneImage(answer=Screening, options=(AGE, SEX, POINT, LABEL, SIZE, PREVALENCE))

@@ -185,7 +185,8 @@ def _prevalence_rows(measured: MeasuredPoint, p: np.ndarray, y: np.ndarray, grou
     if recall is None or spared is None:
         return []
     rows = []
-    stated = Policy.of(TASK).prevalence
+    said = Policy.of(TASK).prevalence
+    stated = said if isinstance(said, float) else None
     for prevalence in (None, *([stated] if stated else ()), *(p for p in PREVALENCES if p != stated)):
         share = float((y == 1).mean()) if prevalence is None else prevalence
         resampled = precision_metric(p >= measured.point.threshold, y, groups, prevalence)

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from derm_ml.asking.answers import FOOT, Explanation
-from derm_ml.asking.options import PREVALENCE
-from derm_ml.asking.prevalence import trained_shares
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.bundles.operating import asked_for
@@ -34,8 +32,8 @@ def answer(predictor: Classifier, image: np.ndarray, options: Mapping[str, str])
     `options` may give `point` (default: the policy's), and `age` and `sex`, used if the bundle was trained with them.
     Where validation could not prove the point's recall, or the bundle was made before the policy asked for its point,
     there is no decision, and `why` says so. `prevalence` is the share of cancers in the validation split that the
-    probability is calibrated to: where cancers are rarer, the probability is too high; `prevalence` of `options`, or of
-    the policy, corrects it.
+    probability is calibrated to: where cancers are rarer, the probability is too high; `prevalence` of `options`
+    corrects it.
     Raises `ValueError` for a point asked for that the bundle does not have.
     """
     return answers(predictor, [image], options)[0]
@@ -72,15 +70,9 @@ def _screening(predictor: Classifier, outputs: Outputs, row: int, options: Mappi
         probabilities={LABEL: probability},
         prevalence=predictor.card.prevalence.get(LABEL),
         decision=decision,
-        **asked_for(predictor.card, outputs.probabilities[row], _stated(predictor.card) | dict(options)),
+        **asked_for(predictor.card, outputs.probabilities[row], options),
         **dict(predictor.fitness(outputs)[row]),
     )
-
-
-def _stated(card: BundleCard) -> dict[str, str]:
-    """The prevalence of the policy, for models that say what they are calibrated to."""
-    stated = Policy.of(TASK).prevalence
-    return {PREVALENCE.name: f"{stated:g}"} if stated and trained_shares(card) else {}
 
 
 def _decision(card: BundleCard, asked: str | None, probability: float) -> ScreeningDecision:

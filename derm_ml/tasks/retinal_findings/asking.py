@@ -9,7 +9,7 @@ from pydantic import Field
 from derm_ml.asking.answers import Answer, Said
 from derm_ml.asking.kinds import ImageWithFellow
 from derm_ml.asking.options import LABEL, PREVALENCE, SIZE
-from derm_ml.asking.prevalence import AtPrevalence
+from derm_ml.asking.prevalence import WHERE_STATED, AtPrevalence
 
 
 class FindingDecision(Said):
@@ -40,7 +40,7 @@ class Findings(Answer):
     thresholds: dict[str, float]
     decisions: dict[str, bool] | None
     operating_points: list[FindingDecision] | None
-    at_prevalence: AtPrevalence | None = Field(default=None, description="only where `prevalence` was given")
+    at_prevalence: AtPrevalence | None = Field(default=None, description=WHERE_STATED)
 
 
 ASKING = ImageWithFellow(answer=Findings, options=(LABEL, SIZE, PREVALENCE))

@@ -11,6 +11,8 @@ from derm_ml.bundles.bundle import BundleCard
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.classification import evaluate_classification, recount_classification, repeat_classification
+from derm_ml.evaluation.faithful import Explained
+from derm_ml.evaluation.further import Further
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.explain.sheets import finding_sheets
 from derm_ml.metrics.metric import Metric
@@ -23,10 +25,12 @@ def evaluate(predictor: Classifier, dataset: Dataset, split: str, model_folder: 
     """AUC, average precision and decisions of each finding, and everything beside it.
 
     Every picture is asked as the endpoint would be: from its stored bytes, by the Classifier, with the photo of the
-    other eye where the split has one.
+    other eye where the split has one. Its heatmaps are asked about without that photo, which they do not show.
     """
-    predictions = predictions_of(predictor, dataset, split, model_folder).with_fellows(predictor)
-    measured = evaluate_classification(TASK, predictor, predictions)
+    alone = predictions_of(predictor, dataset, split, model_folder)
+    explained = Explained.made(predictor, dataset, alone.rows, alone.outputs, in_view=True)
+    predictions = alone.with_fellows(predictor)
+    measured = evaluate_classification(TASK, predictor, predictions, further=Further(explained=explained))
     heatmaps = {f"heatmaps_{label}": sheet for label, sheet in finding_sheets(predictor, predictions).items()}
     said = "In the order of the manifest, beside the heatmap of this finding: found, overlooked, wrongly found."
     return replace(
@@ -54,4 +58,4 @@ def repeat(predictor: Classifier, dataset: Dataset, ids: Sequence[str], split: s
         of_asked = predictor.with_fellows(predict_rows(predictor, dataset, together), dataset.fellows(together))
         return Outputs(*(getattr(of_asked, f.name)[: len(places)] for f in fields(Outputs)))
 
-    return repeat_classification(predictor, dataset, ids, split, with_fellows)
+    return repeat_classification(predictor, dataset, ids, split, with_fellows, in_view=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.evaluation.gates import INPUT_GATE, INT8_GATE, PSEUDO_LABEL_GATE, probabilities_are_calibrated
-from derm_ml.promotion.gates import SUBGROUP_GATES
+from derm_ml.promotion.gates import SUBGROUP_GATES, faithful_gate
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.retinal_findings.asking import ASKING
 from derm_ml.tasks.retinal_findings.recipes import Drawn, Faithful, OneVsNormal, Strong
@@ -76,6 +76,7 @@ TASK = Task(
         PSEUDO_LABEL_GATE,
         INT8_GATE,
         *SUBGROUP_GATES,
+        faithful_gate("retinal_findings"),
     ),
     artifacts=(
         Artifact("heatmaps", heatmaps),
