@@ -29,6 +29,7 @@ from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.evaluation.report import PAGE
 from derm_ml.machine import WriteError, writing
 from derm_ml.metrics.glossary import metric_named
+from derm_ml.metrics.words import readable, threshold_in_words
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
 from derm_ml.progress import hearing
@@ -96,7 +97,7 @@ def evaluate(
     print_table(table)
     for row in evaluation.tables.get(TABLE, []):
         value = "undefined" if row["ppv"] is None else f"{row['ppv']:.3f} ({row['ppv_95']})"
-        where = f"{row['label']} at {row['point']} where {100 * row['prevalence']:g} % have it"
+        where = f"{readable(row['label'])} at {threshold_in_words(row['point'])} where {100 * row['prevalence']:g} % have it"
         notes.print(f"PPV of {where}: {value}", markup=False)
     if folder != model_folder.evaluation(split):
         notes.print(evaluation.notes[0], soft_wrap=True)

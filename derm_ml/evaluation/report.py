@@ -18,7 +18,7 @@ from derm_ml.evaluation.recent import TABLE as RECENT_PATIENTS
 from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Conclusion, Verdict, ordered
 from derm_ml.files import replacing_folder
 from derm_ml.metrics.glossary import metric_named
-from derm_ml.metrics.words import headed
+from derm_ml.metrics.words import headed, point_in_words
 from derm_ml.pages.page import template
 from derm_ml.recipe import dotted, is_for_synthetic_images
 
@@ -70,6 +70,7 @@ def render(evaluation: Evaluation, opening: Opening = NOTHING) -> str:
         "derm_ml.evaluation",
         "report.html.j2",
         words=headed,
+        point=lambda name: headed(point_in_words(name)),
         heading=heading,
         figure=three_decimals,
         cell=cell,

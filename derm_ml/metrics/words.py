@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 CAPITALS = {"auc": "AUC", "ece": "ECE", "roc": "ROC", "ppv": "PPV", "npv": "NPV", "id": "ID"}
 
 
@@ -14,3 +16,18 @@ def headed(name: str) -> str:
     """The same with a capital first letter, for headings; symbols such as `n` stay small."""
     text = readable(name)
     return text if len(text) == 1 else text[:1].upper() + text[1:]
+
+
+_SENSITIVITY = re.compile(r"recall_(0\.\d+|1)")
+
+
+def point_in_words(name: str) -> str:
+    """An operating point as a reader knows it: `recall_0.95` → `95 % sensitivity`, `balanced` → `balanced`."""
+    found = _SENSITIVITY.fullmatch(name)
+    return f"{100 * float(found[1]):g} % sensitivity" if found else readable(name)
+
+
+def threshold_in_words(name: str) -> str:
+    """The threshold of an operating point: `the threshold for 95 % sensitivity`, `the balanced threshold`."""
+    words = point_in_words(name)
+    return f"the threshold for {words}" if words.endswith("sensitivity") else f"the {words} threshold"

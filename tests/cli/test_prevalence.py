@@ -112,7 +112,7 @@ def test_evaluate_says_what_a_flagged_image_is_worth_there(derm, trained, drawn_
         "evaluate", "lesion_classification", model, "--data", drawn_dataset.path, "--prevalence", shares
     )
     assert code == 0, err
-    assert "PPV of melanoma at balanced where 2 % have it" in err + out
+    assert "PPV of melanoma at the balanced threshold where 2 % have it" in err + out
     stored = json.loads((model / "evaluation_test" / "evaluation.json").read_text())
     rows = [row for row in stored["tables"]["operating_prevalence"] if row["label"] == "melanoma"]
     assert rows

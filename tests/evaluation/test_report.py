@@ -119,7 +119,10 @@ def test_the_result_is_said_in_words_where_the_service_decides(screening):
     )
     assert f"{words} could be as low as 66 %." in text_of(render(screening, Opening(point="recall_0.95")))
     without = text_of(render(screening, Opening(point="recall_0.99")))
-    assert "At recall 0.99, where the service decides, malignant has no threshold: 299 positive validation" in without
+    assert (
+        "For malignant there is no threshold for 99 % sensitivity, where the service would decide: 299 positive"
+        in without
+    )
     assert words not in without
 
 

@@ -14,7 +14,27 @@ from derm_ml.metrics.glossary import metric_named
         ("auc_seborrheic_keratosis", "AUC of seborrheic keratosis", "↑"),
         ("auc_melanoma_lesion_hidden", "AUC with the lesion hidden, melanoma", ""),
         ("partial_auc_malignant", "Partial AUC of malignant", "↑"),
-        ("sensitivity_melanoma_at_recall_0.95", "Sensitivity for melanoma at recall 0.95", "↑"),
+        (
+            "sensitivity_melanoma_at_recall_0.95",
+            "Sensitivity for melanoma at the threshold for 95 % sensitivity",
+            "↑",
+        ),
+        ("specificity_melanoma_at_balanced", "Specificity for melanoma at the balanced threshold", "↑"),
+        (
+            "specificity_malignant_at_recall_0.9_of_the_curve",
+            "Specificity for malignant at 90 % sensitivity (read off the test ROC curve)",
+            "↑",
+        ),
+        (
+            "precision_malignant_at_recall_0.999_of_the_curve",
+            "Precision for malignant at 99.9 % sensitivity (read off the test ROC curve)",
+            "↑",
+        ),
+        (
+            "specificity_malignant_at_recall_0.99_less_that_at_0.9_of_the_curve",
+            "Specificity for malignant at 99 % less that at 90 % sensitivity (read off the test ROC curve)",
+            "↑",
+        ),
         ("sensitivity", "Sensitivity over pixels", "↑"),
         ("brier_uncalibrated", "Brier score, before calibration", "↓"),
         ("empty_predictions", "Empty outlines", "↓"),
