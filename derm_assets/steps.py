@@ -206,8 +206,9 @@ def compare(
     """The current model, as the reference, beside others measured on the same frozen split."""
     from derm_ml.evaluation.comparison import compare as compare_runs
     from derm_ml.evaluation.comparison import named_apart, others_of, read_run
+    from derm_ml.evaluation.comparison_report import PAGE as COMPARISON
     from derm_ml.evaluation.comparison_report import difference_figure
-    from derm_ml.evaluation.comparison_report import save as save_comparison
+    from derm_ml.promotion.report import save_compared
 
     current = read_run(evaluation.path)
     models = places.models(task)
@@ -222,11 +223,12 @@ def compare(
             data_version=dg.DataVersion(evaluation.version), metadata={"compared": 0, "why": text(why)}
         )
     comparison = compare_runs(named_apart([current, *others]), task)
-    save_comparison(comparison, folder)
+    save_compared(task, comparison, folder, places.here)
     return dg.MaterializeResult(
         data_version=dg.DataVersion("-".join(run.evaluation.model_version[:6] for run in comparison.runs)),
         metadata={
             "path": dg.MetadataValue.path(folder),
+            "report": link(places, folder / COMPARISON),
             "differences": picture(difference_figure(comparison)),
             "differences_file": link(places, folder / "comparison.png"),
             "table_file": link(places, folder / "comparison.csv"),
@@ -295,6 +297,7 @@ def register(
         would = "would be granted" if decision.promote else "would be refused"
         outcome = text(f"{would}: {'; '.join(decision.reasons)}")
         said: dict[str, Any] = {VERDICT: decision.promote, "promotion": outcome, **_checks(decision)}
+        said |= _beside_champion(promotions, task, version, _champion_now(promotions, task))
     except DermError as error:  # the version is there all the same, and its promotion will say it again
         said = {VERDICT: False, "promotion": text(f"cannot be decided: {error}")}
     say(context, f"promotion of version {version.number} {said['promotion'].value}")
@@ -319,6 +322,7 @@ def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegist
     number = approved.number if approved else registry.alias(task, CHALLENGER)
     if number is None:
         raise UpstreamError(f"{task.name} has no challenger: materialise {task.name}/registered_model first")
+    champion = _champion_now(promotions, task)
     decision = promotions.promote_version(task, number)
     for reason in decision.reasons:
         say(context, reason)
@@ -327,7 +331,24 @@ def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegist
         raise dg.Failure(visible(f"version {number} was refused: {reasons}"), allow_retries=False)
     candidate = registry.read(task, number)
     said = {"reasons": text(reasons), **_checks(decision), **({"approved_by": text(approved.by)} if approved else {})}
+    said |= _beside_champion(promotions, task, candidate, champion)
     return _version_result(task, candidate, _bundle_version(candidate), registry, said)
+
+
+def _champion_now(promotions: Promotions, task: Task) -> ModelVersion | None:
+    """The champion; None where there is none, or where ledger and registry disagree, which its promotion will say."""
+    try:
+        return promotions.champion_version(task)
+    except DermError:
+        return None
+
+
+def _beside_champion(
+    promotions: Promotions, task: Task, candidate: ModelVersion, champion: ModelVersion | None
+) -> dict[str, Any]:
+    """A link to the page that sets a candidate beside the champion, where both were measured on the same cases."""
+    page = promotions.beside_champion(task, candidate, champion)
+    return {"comparison": link(promotions.registry.places, page)} if page else {}
 
 
 def _checks(decision: Decision) -> dict[str, Any]:

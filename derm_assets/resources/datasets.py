@@ -14,7 +14,7 @@ from derm_ml.data.learned_ids import LearnedIds
 from derm_ml.evaluation.recent import beside_recent
 from derm_ml.evaluation.record import Evaluation, EvaluationError
 from derm_ml.model_folder import ModelFolder
-from derm_ml.promotion import SPLIT, PromotionError
+from derm_ml.promotion import SPLIT, ModelVersion, PromotionError
 from derm_ml.promotion.doctor import Check
 from derm_ml.promotion.report import save_with_verdict
 from derm_ml.task import Task
@@ -71,6 +71,19 @@ class Datasets:
         predictor = task.load(bundle)
         measured, _ = beside_recent(task, predictor, dataset, task.evaluate(predictor, dataset, SPLIT))
         return save_with_verdict(task, measured, folder)
+
+    def measured(self, model: ModelVersion, task: Task, dataset_md5: str) -> Evaluation | None:
+        """What was measured of a registered model on that dataset, when it was registered or later; None: nothing was.
+
+        Raises `EvaluationError` if the evaluation it was registered with cannot be read.
+        """
+        own = Evaluation.load(model.evaluation)
+        if own.dataset_md5 == dataset_md5:
+            return own
+        try:
+            return Evaluation.load(self.places.here.again(task.name, f"{own.model_version}-{dataset_md5[:12]}"))
+        except EvaluationError:
+            return None
 
     def trial(self, task: Task, challenger: str, champion: str) -> Path:
         """Where what a silent trial of these model versions has shown is kept, if there was one."""

@@ -97,8 +97,8 @@ def evaluate(
     print_table(table)
     for row in evaluation.tables.get(TABLE, []):
         value = "undefined" if row["ppv"] is None else f"{row['ppv']:.3f} ({row['ppv_95']})"
-        where = f"{readable(row['label'])} at {threshold_in_words(row['point'])} where {100 * row['prevalence']:g} % have it"
-        notes.print(f"PPV of {where}: {value}", markup=False)
+        where = f"{readable(row['label'])} at {threshold_in_words(row['point'])}"
+        notes.print(f"PPV of {where} where {100 * row['prevalence']:g} % have it: {value}", markup=False)
     if folder != model_folder.evaluation(split):
         notes.print(evaluation.notes[0], soft_wrap=True)
     for why in dict.fromkeys(metric.note for metric in evaluation.metrics.values() if metric.value is None):
@@ -135,10 +135,13 @@ def compare(
     split: Annotated[str, typer.Option(help="the split they were evaluated on")] = "test",
     into: Annotated[Path | None, typer.Option(help="default: out/TASK/comparison")] = None,
 ) -> None:
-    """Set models side by side on the same frozen cases: paired differences with intervals, a table and a figure."""
+    """Set models side by side on the same frozen cases: paired differences with intervals, as a table and as a page
+    with the cases on which they differ.
+    """
     from derm_ml.evaluation.comparison import compare as compare_runs
     from derm_ml.evaluation.comparison import named_apart, read_run
-    from derm_ml.evaluation.comparison_report import save as save_comparison
+    from derm_ml.evaluation.comparison_report import PAGE as COMPARISON
+    from derm_ml.promotion.report import save_compared
 
     task = task_of(task_name)
     split = split_of(split)
@@ -149,7 +152,7 @@ def compare(
     target = replaceable(into or installation().comparison(task.name), "comparison.json")
     with notes.status("resampling patients"):
         comparison = compare_runs(found, task)
-        folder = save_comparison(comparison, target)
+        folder = save_compared(task, comparison, target, installation())
     title = f"{task.title} · {comparison.split} {comparison.split_hash} · reference {comparison.runs[0].name}"
     table = Table(
         "metric", "run", "reference", "value", "difference", "95 % interval", "DeLong", "verdict",
@@ -171,7 +174,7 @@ def compare(
             f"{row.verdict}: {row.remark}" if row.remark else row.verdict,
         )
     print_table(table)
-    print_result(folder / "comparison.png")
+    print_result(folder / COMPARISON)
 
 
 def make(

@@ -1,7 +1,7 @@
 """What each metric is called, which direction is better, and what it means in one plain sentence: one registry.
 
-    metric_named("sensitivity_melanoma_at_recall_0.95").title     'Sensitivity for melanoma at the threshold for 95 % sensitivity'
-    metric_named("brier").arrow                                   '↓'
+    metric_named("sensitivity_melanoma_at_balanced").title     'Sensitivity for melanoma at the balanced threshold'
+    metric_named("brier").arrow                                '↓'
 
 Reports, tables of the command line and comparisons read it. Names are those of `Evaluation.metrics`.
 """

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derm_ml.evaluation import report
+from derm_ml.evaluation.comparison_page import Basis
 from derm_ml.evaluation.recent import beside_recent
 from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Verdict
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.promotion.contract import SPLIT
 from derm_ml.promotion.policy import Policy
 from derm_ml.recipe import dotted
+from derm_ml.records import DataError
 
 if TYPE_CHECKING:
     from derm_ml.contract import Predictor
     from derm_ml.data.dataset import Dataset
+    from derm_ml.evaluation.comparison import Comparison
     from derm_ml.evaluation.record import Evaluation
     from derm_ml.model_folder import ModelFolder
+    from derm_ml.places import Installation
     from derm_ml.task import Task
 
 MISSING = "–"
@@ -49,6 +53,34 @@ def save_with_verdict(task: Task, evaluation: Evaluation, folder: Path, external
     `external`: it was measured on a dataset that the model does not come from.
     """
     return report.save(evaluation, folder, opening_of(task, evaluation, external))
+
+
+def save_compared(task: Task, comparison: Comparison, folder: Path, here: Installation) -> Path:
+    """Write a comparison and its page at `folder`, and return `folder`.
+
+    The policy says how many patients may decide between two models, and where the service does. Images of cases are
+    shown if the dataset they were measured on lies in the installation.
+    """
+    from derm_ml.evaluation.comparison_report import save  # figures
+
+    policy = Policy.of(task)
+    basis = Basis(policy.patients, policy.operating_point)
+    return save(comparison, task, folder, basis, _dataset_here(here, comparison))
+
+
+def _dataset_here(here: Installation, comparison: Comparison) -> Dataset | None:
+    """A dataset with the cases that were compared: the frozen version, else the prepared one; None where neither is."""
+    from derm_ml.data.dataset import Dataset
+
+    md5 = comparison.runs[0].evaluation.dataset_md5
+    for folder in (here.version(comparison.task, md5), here.prepared(comparison.task)):
+        try:
+            found = Dataset.open(folder)
+        except DataError:  # not prepared, or damaged: the page names the cases all the same
+            continue
+        if found.split_hashes.get(comparison.split) == comparison.split_hash:
+            return found
+    return None
 
 
 def opening_of(task: Task, evaluation: Evaluation, external: bool = False) -> report.Opening:
