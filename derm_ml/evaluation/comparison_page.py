@@ -1,7 +1,7 @@
 """A comparison as one HTML page: one sentence on top that says what came of it, then every difference and the cases on
 which the models differ.
 
-    page = render(comparison, task, figure, Basis(patients=30, point="recall_0.95"), dataset)
+    page = comparison_page(comparison, task, figure, Basis(patients=30, point="recall_0.95"), dataset)
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ NO_BASIS = Basis()
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class RunOutcome:
     """What came of one run in one sentence; `state` colours it."""
 
     state: str
     sentence: str
 
 
-def conclusion(row: MetricDifference, reference: str, groups: int, patients: int) -> Said:
+def conclusion(row: MetricDifference, reference: str, groups: int, patients: int) -> RunOutcome:
     """Whether the run is better than the reference by this metric, or is not shown to be, or cannot be told."""
     metric = metric_named(row.metric).title
     found = row.difference
     if found is None:
-        return Said(UNKNOWN, f"{row.run} cannot be compared with {reference} by the {_small(metric)}: {row.remark}.")
+        return RunOutcome(UNKNOWN, f"{row.run} cannot be compared with {reference} by the {_small(metric)}: {row.remark}.")
     size = abs(found.value)
     ends = f"95 % {found.low:+.3f} to {found.high:+.3f}, n = {found.n}"
     way = "higher" if found.value > 0 else "lower"
@@ -64,10 +64,10 @@ def conclusion(row: MetricDifference, reference: str, groups: int, patients: int
     if round(size, 3) == 0:
         said = f"{row.run}: the {_small(metric)} equals that of {reference} to three decimals ({ends})"
     if groups < patients:
-        return Said(UNKNOWN, f"{said}: not enough data, {groups} of the {patients} patients that a decision needs.")
+        return RunOutcome(UNKNOWN, f"{said}: not enough data, {groups} of the {patients} patients that a decision needs.")
     if row.verdict == NO_DIFFERENCE:
-        return Said(UNKNOWN, f"{said}: not shown to be better.")
-    return Said(READY, f"{said}: superior.") if row.verdict == "better" else Said("not ready", f"{said}: inferior.")
+        return RunOutcome(UNKNOWN, f"{said}: not shown to be better.")
+    return RunOutcome(READY, f"{said}: superior.") if row.verdict == "better" else RunOutcome("not ready", f"{said}: inferior.")
 
 
 def figure_text(comparison: Comparison) -> str:
@@ -82,7 +82,7 @@ def figure_text(comparison: Comparison) -> str:
     return f"Differences to {comparison.runs[0].name} with 95 % intervals: {'; '.join(parts)}."
 
 
-def render(
+def comparison_page(
     comparison: Comparison, task: Task, figure: bytes, basis: Basis = NO_BASIS, dataset: Dataset | None = None
 ) -> str:
     """One self-contained HTML document. All text in it is escaped.

@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from derm_ml import RESEARCH_USE, formats
-from derm_ml.evaluation.comparison_page import NO_BASIS, Basis, render
+from derm_ml.evaluation.comparison_page import NO_BASIS, Basis, comparison_page
 from derm_ml.figures.style import INK, SERIES, SOFT, drawing
 from derm_ml.files import replacing_folder, write_json
 from derm_ml.formats import NO_DIFFERENCE
@@ -51,7 +51,7 @@ def save(
         }
         write_json(temporary / "comparison.json", formats.COMPARISON.stamped(stored))
         (temporary / "comparison.png").write_bytes(figure)
-        (temporary / PAGE).write_text(render(comparison, task, figure, basis, dataset), encoding="utf-8")
+        (temporary / PAGE).write_text(comparison_page(comparison, task, figure, basis, dataset), encoding="utf-8")
         with (temporary / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
             write_rows(file, list(rows[0]), rows)
     return folder

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derm_ml.evaluation import report
-from derm_ml.evaluation.comparison_page import Basis
 from derm_ml.evaluation.recent import beside_recent
 from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Verdict
 from derm_ml.metrics.glossary import metric_named
@@ -61,7 +60,8 @@ def save_compared(task: Task, comparison: Comparison, folder: Path, here: Instal
     The policy says how many patients may decide between two models, and where the service does. Images of cases are
     shown if the dataset they were measured on lies in the installation.
     """
-    from derm_ml.evaluation.comparison_report import save  # figures
+    from derm_ml.evaluation.comparison_page import Basis  # OpenCV
+    from derm_ml.evaluation.comparison_report import save
 
     policy = Policy.of(task)
     basis = Basis(policy.patients, policy.operating_point)

@@ -8,7 +8,7 @@ from html import unescape
 import pytest
 
 from derm_ml.evaluation.comparison import MeasuredModel, compare, read_run
-from derm_ml.evaluation.comparison_page import Basis, render
+from derm_ml.evaluation.comparison_page import Basis, comparison_page
 from derm_ml.evaluation.comparison_report import difference_figure
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.registry import get_task
@@ -26,7 +26,7 @@ def evaluations(colour_models) -> dict[str, Evaluation]:
 def page_of(evaluations, first, second, basis=Basis(), dataset=None) -> str:  # noqa: B008 - frozen
     runs = (MeasuredModel(first, evaluations[first]), MeasuredModel(second, evaluations[second]))
     found = compare(runs, TASK)
-    return render(found, TASK, difference_figure(found), basis, dataset)
+    return comparison_page(found, TASK, difference_figure(found), basis, dataset)
 
 
 def text_of(page: str) -> str:
