@@ -30,7 +30,6 @@ from derm_ml.bundles.bundle import Bundle
 from derm_ml.escape import visible
 from derm_ml.evaluation.recent import recent_in_words, recent_metric
 from derm_ml.evaluation.report import PAGE
-from derm_ml.evaluation.report import save as save_report
 from derm_ml.jobs import Job
 from derm_ml.model_folder import CARDS, ModelFolder
 from derm_ml.progress import EpochReport
@@ -76,11 +75,11 @@ def autoencode(
     """Fit an autoencoder and report what it reconstructs; the codes of all images lie beside its bundle."""
     from derm_ml.data.dataset import Dataset
     from derm_ml.embeddings.autoencoder import AutoencoderPredictor
-    from derm_ml.evaluation.autoencoder import report_autoencoder
+    from derm_ml.evaluation.autoencoder import report_autoencoder, save_autoencoder_report
 
     bundle, shown = _fitted(context, task, recipe, data, places, trainer, registry)
     report = report_autoencoder(AutoencoderPredictor(bundle.path), Dataset.open(data.path), task.title)
-    folder = save_report(report, ModelFolder.holding(bundle.path).report)
+    folder = save_autoencoder_report(report, ModelFolder.holding(bundle.path).report)
     shown |= {"report": link(places, folder / PAGE)}
     marks = split_marks(context.instance, context.asset_key, {"split": report.split_hash})
     shown |= {**numbers(report.numbers), **marks, **pictures(report.figures)}

@@ -43,6 +43,7 @@ from derm_ml.predictions.kept import About, read_kept
 from derm_ml.promotion.ledger import Ledger, standing
 from derm_ml.promotion.policy import Policy
 from derm_ml.promotion.trial import Trial
+from derm_ml.provenance import Provenance
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
 from derm_ml.training.checkpoint import load_checkpoint, save_checkpoint
@@ -174,6 +175,7 @@ FILES: Mapping[str, File] = {
         f"answered/{TASK}/2026-03-01-0a1b2c3d.jsonl", lambda root: records_below(root / "answered"),
         stated_in_last_line,
     ),
+    "provenance": File("provenance.json", lambda root: Provenance.read(root)),
     "training-job": File("job.json", lambda root: Job.read(root / "job.json")),
     "card-statement": File("card.yaml", lambda root: Statement.of(get_task(TASK)), stated_in_yaml),
     "card": File(

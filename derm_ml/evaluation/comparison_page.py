@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from derm_ml.evaluation.comparison_cases import Differing, DifferingCase, differing
 from derm_ml.evaluation.in_words import BALANCED
+from derm_ml.evaluation.provenance_lines import provenance_lines
 from derm_ml.evaluation.report import counts, three_decimals
 from derm_ml.evaluation.verdicts import READY, UNKNOWN
 from derm_ml.formats import NO_DIFFERENCE
 from derm_ml.images.thumbnail import thumbnail
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.pages.page import template
+from derm_ml.provenance import Made, when_and_by
 from derm_ml.recipe import dotted, is_for_synthetic_images
 
 if TYPE_CHECKING:
@@ -56,7 +58,9 @@ def conclusion(row: MetricDifference, reference: str, groups: int, patients: int
     metric = metric_named(row.metric).title
     found = row.difference
     if found is None:
-        return RunOutcome(UNKNOWN, f"{row.run} cannot be compared with {reference} by the {_small(metric)}: {row.remark}.")
+        return RunOutcome(
+            UNKNOWN, f"{row.run} cannot be compared with {reference} by the {_small(metric)}: {row.remark}."
+        )
     size = abs(found.value)
     ends = f"95 % {found.low:+.3f} to {found.high:+.3f}, n = {found.n}"
     way = "higher" if found.value > 0 else "lower"
@@ -64,10 +68,16 @@ def conclusion(row: MetricDifference, reference: str, groups: int, patients: int
     if round(size, 3) == 0:
         said = f"{row.run}: the {_small(metric)} equals that of {reference} to three decimals ({ends})"
     if groups < patients:
-        return RunOutcome(UNKNOWN, f"{said}: not enough data, {groups} of the {patients} patients that a decision needs.")
+        return RunOutcome(
+            UNKNOWN, f"{said}: not enough data, {groups} of the {patients} patients that a decision needs."
+        )
     if row.verdict == NO_DIFFERENCE:
         return RunOutcome(UNKNOWN, f"{said}: not shown to be better.")
-    return RunOutcome(READY, f"{said}: superior.") if row.verdict == "better" else RunOutcome("not ready", f"{said}: inferior.")
+    return (
+        RunOutcome(READY, f"{said}: superior.")
+        if row.verdict == "better"
+        else RunOutcome("not ready", f"{said}: inferior.")
+    )
 
 
 def figure_text(comparison: Comparison) -> str:
@@ -95,7 +105,11 @@ def comparison_page(
     pictures = _pictures(dataset)
     terms = {of.term: of for row in comparison.rows if (of := metric_named(row.metric)).is_known}
     page = template(
-        "derm_ml.evaluation", "comparison.html.j2", metric_named=metric_named, figure=three_decimals, signed=signed
+        "derm_ml.evaluation",
+        "comparison.html.j2",
+        metric_named=metric_named,
+        figure=three_decimals,
+        signed=signed,
     )
     return page.render(
         c=comparison,
@@ -110,9 +124,20 @@ def comparison_page(
         terms=sorted(terms.items()),
         picture=figure,
         picture_text=figure_text(comparison),
+        lines=_lines(comparison),
+        day=Made.now().day,
+        made=[(run, run.evaluation.provenance.trained) for run in comparison.runs],
         synthetic=any(is_for_synthetic_images(run.evaluation.recipe_name) for run in comparison.runs),
         has_images=dataset is not None,
     )
+
+
+def _lines(comparison: Comparison) -> dict[str, str]:
+    """Where the comparison comes from; its models stand in a table of their own."""
+    reference, now = comparison.runs[0].evaluation, Made.now()
+    of_all = provenance_lines(reference)
+    names = ("Task", "Dataset md5", "Images of the dataset", "Split, hash", "Labels")
+    return {name: of_all[name] for name in names} | {"Compared": when_and_by(now), "Compared on": now.machine}
 
 
 def signed(number: float | None) -> str:

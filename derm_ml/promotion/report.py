@@ -6,7 +6,7 @@ evaluation = measure_model(task, predictor, dataset, folder)      on the test sp
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from derm_ml.evaluation import report
 from derm_ml.evaluation.recent import beside_recent
@@ -14,7 +14,7 @@ from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Verdict
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.promotion.contract import SPLIT
 from derm_ml.promotion.policy import Policy
-from derm_ml.recipe import dotted
+from derm_ml.recipe import changed_settings
 from derm_ml.records import DataError
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from derm_ml.model_folder import ModelFolder
     from derm_ml.places import Installation
     from derm_ml.task import Task
-
-MISSING = "–"
 
 
 def measure_model(task: Task, predictor: Predictor, dataset: Dataset, folder: ModelFolder) -> Evaluation:
@@ -91,7 +89,7 @@ def opening_of(task: Task, evaluation: Evaluation, external: bool = False) -> re
     return report.Opening(
         (_floor(task, evaluation, policy), _patients(evaluation, policy), *checks),
         policy.operating_point,
-        _changed(task, evaluation),
+        changed_settings(task.recipes.get(evaluation.recipe_name), evaluation.recipe),
         "data the model does not come from (external validation)" if external else elsewhere,
     )
 
@@ -122,14 +120,3 @@ def _patients(evaluation: Evaluation, policy: Policy) -> Verdict:
         value=str(n),
         limit=f"at least {needed}",
     )
-
-
-def _changed(task: Task, evaluation: Evaluation) -> dict[str, tuple[Any, Any]]:
-    """The settings in which the recipe that was used differs from the one of that name: (default, own)."""
-    kind = task.recipes.get(evaluation.recipe_name)
-    if kind is None:
-        return {}
-    default, own = dotted(kind().model_dump(mode="json")), dotted(evaluation.recipe)
-    return {
-        name: (default.get(name, MISSING), value) for name, value in own.items() if default.get(name, MISSING) != value
-    }

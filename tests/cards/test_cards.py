@@ -70,7 +70,7 @@ def test_a_task_without_a_file_is_told_every_field(parts, said):
 def test_an_undefined_primary_metric_leaves_the_card_incomplete(parts):
     bundle, measured, dataset = parts
     without = replace(measured, metrics=measured.metrics | {TASK.primary_metric: undefined(0, "no positives")})
-    assert "auc_mean is undefined; evaluate" in cards_of(TASK, bundle, without, dataset)[0].missing[0]
+    assert "Mean AUC is undefined; evaluate" in cards_of(TASK, bundle, without, dataset)[0].missing[0]
 
 
 @pytest.mark.parametrize(
@@ -150,3 +150,12 @@ def test_the_coverage_table_points_at_sections_there_are(parts):
     model = cards_of(TASK, *parts)[0]
     assert {row["guideline"] for row in as_json(model)["coverage"]} == {"TRIPOD+AI", "CLAIM"}
     assert as_html(model).count("not covered: ") == sum(item.card == ABSENT for item in COVERAGE)
+
+
+def test_a_metric_is_called_by_its_name_in_every_form_people_read(parts):
+    """The card in MLflow said `auc_mean` and `sensitivity_melanoma_at_balanced`."""
+    card = cards_of(TASK, *parts)[0]
+    for text in (as_markdown(card), as_html(card)):
+        assert "auc_mean" not in text
+        assert "Mean AUC" in text
+        assert "Changed in it" in text or "changed in it" in text
