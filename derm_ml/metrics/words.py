@@ -29,5 +29,14 @@ def point_in_words(name: str) -> str:
 
 def threshold_in_words(name: str) -> str:
     """The threshold of an operating point: `the threshold for 95 % sensitivity`, `the balanced threshold`."""
+    return f"the {_threshold(name)}"
+
+
+def no_threshold(name: str) -> str:
+    """What is said of a point that has none: `no threshold for 95 % sensitivity`."""
+    return f"no {_threshold(name)}"
+
+
+def _threshold(name: str) -> str:
     words = point_in_words(name)
-    return f"the threshold for {words}" if words.endswith("sensitivity") else f"the {words} threshold"
+    return f"threshold for {words}" if words.endswith("sensitivity") else f"{words} threshold"

@@ -45,9 +45,7 @@ def ranks_by_the_lesion(evaluation: Evaluation) -> Finding:
         return _unjudged(score)
     label = worst_label(score)
     hidden = evaluation.metrics[f"auc_{label}_{HIDDEN}"]
-    message = (
-        f"with the lesion hidden the AUC of {label} is {hidden}; shortcut score {score}, at most {limit:g} is allowed"
-    )
+    message = f"with the lesion hidden the AUC of {label} is {hidden}; shortcut score {score}, limit {limit:g}"
     told: dict[str, Any] = {
         "figures": {SHORTCUT_SCORE: score.value},
         "value": score.short,
@@ -85,7 +83,7 @@ def fails_no_subgroup(evaluation: Evaluation) -> Finding:
 def serves_subgroups_alike(evaluation: Evaluation) -> Finding:
     """Between no two subgroups of an attribute the AUC is shown to differ by more than the policy says."""
     limit = Policy.of(evaluation.task).subgroup_gap
-    return _of_subgroups(evaluation, WIDEST_GAP, limit, "gap", "widest gap {}: {}; at most {:g} is wanted")
+    return _of_subgroups(evaluation, WIDEST_GAP, limit, "gap", "widest gap {}: {}; limit {:g}")
 
 
 def _of_subgroups(evaluation: Evaluation, name: str, limit: float | None, of: str, said: str) -> Finding:
@@ -122,7 +120,7 @@ def holds_under_stress(evaluation: Evaluation) -> Finding:
     said = f"{worst['change']} costs most: {worst['loss']:+.3f} ({worst['low']:+.3f} to {worst['high']:+.3f})"
     return Finding(
         not costly,
-        f"{said} of AUC, n = {worst['n']}; at most {limit:g} is wanted",
+        f"{said} of AUC, n = {worst['n']}; limit {limit:g}",
         tuple(costly),
         value=f"{worst['loss']:+.3f}",
         limit=f"at most {limit:g}",

@@ -15,7 +15,7 @@ from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Conclusion, Ver
 from derm_ml.figures.style import blank
 from derm_ml.metrics.metric import Metric, undefined
 
-FEW = "recall_0.99 was not fitted: 299 positive validation cases are needed"
+FEW = "no threshold for 99 % sensitivity: 299 positive validation cases are needed"
 SHORTCUT = Verdict(
     "ranks_by_the_lesion", "reads the ruler", FAILED, "fails without a ruler", True, "0.9", "at most 0.5"
 )
