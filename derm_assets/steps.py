@@ -31,6 +31,7 @@ from derm_ml.escape import visible
 from derm_ml.evaluation.recent import recent_in_words, recent_metric
 from derm_ml.evaluation.report import PAGE
 from derm_ml.jobs import Job
+from derm_ml.metrics.glossary import metric_named
 from derm_ml.model_folder import CARDS, ModelFolder
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
@@ -158,7 +159,7 @@ def evaluate(
     if run.note:
         context.log.warning(visible(run.note))
     registry.log_evaluation(run, measured.numbers, SPLIT)
-    say(context, f"{task.primary_metric}: {measured.metrics[task.primary_metric]}")
+    say(context, f"{metric_named(task.primary_metric).title}: {measured.metrics[task.primary_metric]}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
@@ -194,9 +195,10 @@ def _recent(
 
 def _verdict(task: Task, measured: Evaluation) -> str:
     """The primary metric with its interval, then the checks of the model that fail, in one line."""
+    primary = f"{metric_named(task.primary_metric).title} {measured.metrics[task.primary_metric]}"
     failed = [gate.name for gate in task.gates if not gate.check(measured).passed]
     checks = f"not passed: {', '.join(failed)}" if failed else f"all {len(task.gates)} checks of the model passed"
-    return f"{task.primary_metric} {measured.metrics[task.primary_metric]}; {checks}"
+    return f"{primary}; {checks}"
 
 
 def compare(

@@ -13,7 +13,7 @@ from derm_ml import RESEARCH_USE
 from derm_ml.asking.options import ANSWER
 from derm_ml.cards.card import Card, CardField, Section
 from derm_ml.cards.statement import Statement
-from derm_ml.evaluation.provenance_lines import changed_in_words
+from derm_ml.evaluation.provenance_lines import changed_in_words, measured_line
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.provenance import rows
 from derm_ml.recipe import changed_settings, leaves
@@ -45,6 +45,7 @@ def model_card(task: Task, model: Bundle, measured: Evaluation, dataset: Dataset
             Section(_RELIABLE, (CardField("checks", list(_checks(task.gates, measured))),)),
             Section("Reproduction", tuple(_reproduction(task, model, measured))),
         ),
+        card.for_synthetic_images,
     )
 
 
@@ -58,6 +59,7 @@ def _identity(task: Task, model: Bundle, measured: Evaluation) -> Section:
         (
             CardField("task", f"{task.name}: {task.title}"),
             CardField("model version", model.version),
+            CardField("measured", measured_line(measured)),
             CardField("release stage", RESEARCH_USE),
             CardField("for synthetic images only", "yes" if model.card.for_synthetic_images else "no"),
             CardField(

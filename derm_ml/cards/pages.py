@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derm_ml import RESEARCH_USE, formats
+from derm_ml.asking.answers import SYNTHETIC
 from derm_ml.cards.card import Card, CardField, Rows, plain
 from derm_ml.cards.coverage import COVERAGE
 from derm_ml.cards.data_card import data_card
@@ -66,6 +67,8 @@ def as_json(card: Card) -> dict[str, Any]:
 def as_markdown(card: Card) -> str:
     """What came from data is escaped: it is shown by pages that render Markdown."""
     lines = [f"# {markdown(card.title)}", "", f"**{RESEARCH_USE}**", ""]
+    if card.synthetic:
+        lines += [f"**{SYNTHETIC}**", ""]
     for section in card.sections:
         lines += [f"## {section.title}", ""]
         for entry in section.entries:

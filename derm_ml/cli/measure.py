@@ -63,6 +63,10 @@ def evaluate(
     bundle = bundle_named(model)
     predictor, dataset = task.load(bundle), dataset_of(task, data)
     model_folder = ModelFolder.holding(bundle)
+
+    def corrected(evaluation: Evaluation) -> Evaluation:
+        return with_prevalence(evaluation, predictor.card, prevalence) if prevalence else evaluation
+
     if prevalence_option(task, prevalence):
         shares_of(prevalence, predictor.card)  # before anything is computed
     with progress_bar(f"evaluate on {split}") as bar:
@@ -71,16 +75,15 @@ def evaluate(
             external = data is not None and _is_external(task, data, dataset, predictor.card)
             own = split == SPLIT and not external
             if own:
-                evaluation = measure_model(task, predictor, dataset, model_folder)
+                evaluation = measure_model(task, predictor, dataset, model_folder, corrected)
             else:
                 evaluation = task.evaluate(predictor, dataset, split, model_folder)
         folder = model_folder.evaluation(split)
         if external:
             evaluation = _external(task, evaluation, predictor.card, model_folder, dataset)
             folder = model_folder.external(dataset.md5, split)
-        if prevalence:
-            evaluation = with_prevalence(evaluation, predictor.card, prevalence)
-        if prevalence or not own:  # else it is saved already
+        if not own:  # else it is corrected and saved already
+            evaluation = corrected(evaluation)
             save_with_verdict(task, evaluation, folder, external)
     try:
         count_look(installation().ledger(task.name), evaluation, Bundle.open(bundle).card, "evaluate")

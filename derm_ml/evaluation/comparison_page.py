@@ -19,6 +19,7 @@ from derm_ml.evaluation.verdicts import READY, UNKNOWN
 from derm_ml.formats import NO_DIFFERENCE
 from derm_ml.images.thumbnail import thumbnail
 from derm_ml.metrics.glossary import metric_named
+from derm_ml.metrics.words import in_a_sentence
 from derm_ml.pages.page import template
 from derm_ml.provenance import Made, when_and_by
 from derm_ml.recipe import dotted, is_for_synthetic_images
@@ -55,18 +56,16 @@ class RunOutcome:
 
 def conclusion(row: MetricDifference, reference: str, groups: int, patients: int) -> RunOutcome:
     """Whether the run is better than the reference by this metric, or is not shown to be, or cannot be told."""
-    metric = metric_named(row.metric).title
+    metric = in_a_sentence(metric_named(row.metric).title)
     found = row.difference
     if found is None:
-        return RunOutcome(
-            UNKNOWN, f"{row.run} cannot be compared with {reference} by the {_small(metric)}: {row.remark}."
-        )
+        return RunOutcome(UNKNOWN, f"{row.run} cannot be compared with {reference} by the {metric}: {row.remark}.")
     size = abs(found.value)
     ends = f"95 % {found.low:+.3f} to {found.high:+.3f}, n = {found.n}"
     way = "higher" if found.value > 0 else "lower"
-    said = f"{row.run}: the {_small(metric)} is {size:.3f} {way} than that of {reference} ({ends})"
+    said = f"{row.run}: the {metric} is {size:.3f} {way} than that of {reference} ({ends})"
     if round(size, 3) == 0:
-        said = f"{row.run}: the {_small(metric)} equals that of {reference} to three decimals ({ends})"
+        said = f"{row.run}: the {metric} equals that of {reference} to three decimals ({ends})"
     if groups < patients:
         return RunOutcome(
             UNKNOWN, f"{said}: not enough data, {groups} of the {patients} patients that a decision needs."
@@ -143,11 +142,6 @@ def _lines(comparison: Comparison) -> dict[str, str]:
 def signed(number: float | None) -> str:
     """Three decimals with their sign; a dash for what is undefined."""
     return "–" if number is None else f"{round(number, 3) + 0.0:+.3f}"
-
-
-def _small(title: str) -> str:
-    """A title inside a sentence: an acronym stays as it is."""
-    return title if title[:2].isupper() else title[:1].lower() + title[1:]
 
 
 def _changed(reference: MeasuredModel, run: MeasuredModel) -> Iterator[tuple[str, Any, Any]]:

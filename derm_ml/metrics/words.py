@@ -18,6 +18,11 @@ def headed(name: str) -> str:
     return text if len(text) == 1 else text[:1].upper() + text[1:]
 
 
+def in_a_sentence(title: str) -> str:
+    """A title with a small first letter, unless it begins with an acronym: `mean AUC`, `AUC of melanoma`."""
+    return title if title[:2].isupper() else title[:1].lower() + title[1:]
+
+
 _SENSITIVITY = re.compile(r"recall_(0\.\d+|1)")
 
 

@@ -21,6 +21,7 @@ from derm_ml.evaluation.probe_names import (
     WORST_SUBGROUP,
     worst_label,
 )
+from derm_ml.metrics.glossary import metric_named
 from derm_ml.promotion.policy import Policy
 from derm_ml.task import Finding, Gate
 
@@ -69,7 +70,7 @@ def keeps_its_rank_without_background(evaluation: Evaluation) -> Finding:
     if not judged:
         return Finding.not_evaluable("; ".join(metric.note for metric in found.values()))
     passed = all(metric.low is not None and metric.low > 0.5 for metric in judged.values())
-    said = "; ".join(f"{name} {metric}" for name, metric in judged.items())
+    said = "; ".join(f"{metric_named(name).title} {metric}" for name, metric in judged.items())
     lowest = min(judged.values(), key=lambda metric: metric.low or 0.0)
     return Finding(passed, said, value=lowest.short, limit="lower bound above 0.5")
 

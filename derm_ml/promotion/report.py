@@ -5,6 +5,7 @@ evaluation = measure_model(task, predictor, dataset, folder)      on the test sp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,16 @@ if TYPE_CHECKING:
     from derm_ml.task import Task
 
 
-def measure_model(task: Task, predictor: Predictor, dataset: Dataset, folder: ModelFolder) -> Evaluation:
+def measure_model(
+    task: Task,
+    predictor: Predictor,
+    dataset: Dataset,
+    folder: ModelFolder,
+    beside: Callable[[Evaluation], Evaluation] = lambda evaluation: evaluation,
+) -> Evaluation:
     """Measure a model on the test split and on recent patients, and write both into its folder, each with its page.
+
+    `beside` adds to the evaluation on the test split what was asked for beside it, before it is written.
 
     Returned is the evaluation on the test split: a table in it says what was reached on recent patients, and a figure
     what the models beside it did.
@@ -39,7 +48,7 @@ def measure_model(task: Task, predictor: Predictor, dataset: Dataset, folder: Mo
     test, recent = beside_recent(task, predictor, dataset, test, folder)
     if recent is not None:
         save_with_verdict(task, recent, folder.evaluation(recent.split))
-    test = with_trend(test, recent, folder, task.primary_metric)
+    test = beside(with_trend(test, recent, folder, task.primary_metric))
     save_with_verdict(task, test, folder.evaluation(SPLIT))
     return test
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from markdown_it import MarkdownIt
@@ -159,3 +160,13 @@ def test_a_metric_is_called_by_its_name_in_every_form_people_read(parts):
         assert "auc_mean" not in text
         assert "Mean AUC" in text
         assert "Changed in it" in text or "changed in it" in text
+
+
+def test_the_card_of_a_model_for_synthetic_images_says_so_on_top(parts):
+    """Its numbers are perfect, and travel."""
+    bundle, measured, dataset = parts
+    for name, warned in (("drawn", True), ("strong", False)):
+        shown = SimpleNamespace(version=bundle.version, card=bundle.card.model_copy(update={"recipe_name": name}))
+        card = cards_of(TASK, shown, measured, dataset)[0]
+        assert ("synthetic images" in as_markdown(card)[:400]) is warned
+        assert ('class="synthetic"' in as_html(card)) is warned

@@ -279,7 +279,7 @@ def test_promotion_refuses_a_model_that_is_better_by_luck(tmp_path, monkeypatch)
     nothing_tried = SimpleNamespace(trial=lambda *_: Path("nowhere"))
     refused, promoted = (weigh(TASK, held[name], current, nothing_tried) for name in ("lucky", "better"))
     assert not refused.promote
-    assert "the paired 95 % interval of auc_malignant" in refused.reasons[0]
+    assert "the paired 95 % interval of AUC of malignant" in refused.reasons[0]
     assert promoted.promote
     assert "paired 95 % interval +" in promoted.reasons[0]
 
