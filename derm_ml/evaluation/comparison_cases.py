@@ -15,7 +15,7 @@ import numpy as np
 from derm_ml.evaluation.comparison_measures import sums_of, thresholds_of
 from derm_ml.evaluation.in_words import BALANCED, decides_by_rank
 from derm_ml.metrics.glossary import metric_named
-from derm_ml.metrics.words import readable
+from derm_ml.metrics.words import in_a_sentence, readable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,7 @@ def _in_one_sentence(found: list[DifferingCase], n: int, reference: str, run: st
 
 
 def _of_scores(found: list[DifferingCase], n: int, term: str, reference: str, run: str) -> str:
-    start = f"The {term} of a case differs by more than {NOTABLE:g}"
+    start = f"The {in_a_sentence(term)} of a case differs by more than {NOTABLE:g}"
     if not found:
         return f"{start} on none of the {n} cases."
     better = sum(case.right == RUN for case in found)

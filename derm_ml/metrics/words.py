@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_PEOPLE = ("Dice", "Jaccard", "Brier")
 CAPITALS = {"auc": "AUC", "ece": "ECE", "roc": "ROC", "ppv": "PPV", "npv": "NPV", "id": "ID"}
 
 
@@ -19,8 +20,9 @@ def headed(name: str) -> str:
 
 
 def in_a_sentence(title: str) -> str:
-    """A title with a small first letter, unless it begins with an acronym: `mean AUC`, `AUC of melanoma`."""
-    return title if title[:2].isupper() else title[:1].lower() + title[1:]
+    """A title with a small first letter, unless it begins with an acronym or a person: `mean AUC`, `Brier score`."""
+    stays = title[:2].isupper() or title.startswith(_PEOPLE)
+    return title if stays else title[:1].lower() + title[1:]
 
 
 _SENSITIVITY = re.compile(r"recall_(0\.\d+|1)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from derm_ml.metrics.glossary import metric_named
+from derm_ml.metrics.words import in_a_sentence
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,11 @@ def test_a_metric_of_another_task_keeps_its_name_and_claims_nothing():
     found = metric_named("wound_depth")
     assert (found.title, found.better, found.is_known) == ("Wound depth", "", False)
     assert found.low is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("auc_mean", "mean AUC"), ("auc_melanoma", "AUC of melanoma"), ("dice", "Dice"), ("match_f1", "matching F1")],
+)
+def test_a_title_inside_a_sentence(name, said):
+    assert in_a_sentence(metric_named(name).title) == said
