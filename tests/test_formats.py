@@ -35,6 +35,7 @@ from derm_ml.embeddings.extract import read_embeddings
 from derm_ml.embeddings.similar import SimilarImages
 from derm_ml.evaluation.comparison import compare, read_run
 from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.report import render
 from derm_ml.files import sha256
 from derm_ml.formats import FORMATS, VERSION, Format
 from derm_ml.images.decode import INGEST_FORMATS, decode
@@ -398,3 +399,10 @@ def test_counts_of_pairs_are_read_under_the_names_they_have_now(old):
     columns = set(Evaluation.load(folder).predictions.columns)
     assert {"n_matched", "n_predicted", "n_true", "n_states_correct", "n_states", "original.n_matched"} <= columns
     assert not {"right", "said", "there"} & columns
+
+
+def test_a_report_of_the_last_version_says_what_was_not_recorded(old):
+    """When, by whom and where it was trained stood nowhere: a page must not make it up, nor leave it out."""
+    page = render(Evaluation.load(old / MODEL / "evaluation_test"))
+    assert "Training time not recorded" in page
+    assert page.count("<dd>not recorded</dd>") == 6  # measured and trained: when, where, how long, on how many images
