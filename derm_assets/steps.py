@@ -30,8 +30,8 @@ from derm_ml.bundles.bundle import Bundle
 from derm_ml.escape import visible
 from derm_ml.evaluation.recent import recent_in_words, recent_metric
 from derm_ml.evaluation.report import PAGE
-from derm_ml.evaluation.report import save as save_report
 from derm_ml.jobs import Job
+from derm_ml.metrics.glossary import metric_named
 from derm_ml.model_folder import CARDS, ModelFolder
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
@@ -76,11 +76,11 @@ def autoencode(
     """Fit an autoencoder and report what it reconstructs; the codes of all images lie beside its bundle."""
     from derm_ml.data.dataset import Dataset
     from derm_ml.embeddings.autoencoder import AutoencoderPredictor
-    from derm_ml.evaluation.autoencoder import report_autoencoder
+    from derm_ml.evaluation.autoencoder import report_autoencoder, save_autoencoder_report
 
     bundle, shown = _fitted(context, task, recipe, data, places, trainer, registry)
     report = report_autoencoder(AutoencoderPredictor(bundle.path), Dataset.open(data.path), task.title)
-    folder = save_report(report, ModelFolder.holding(bundle.path).report)
+    folder = save_autoencoder_report(report, ModelFolder.holding(bundle.path).report)
     shown |= {"report": link(places, folder / PAGE)}
     marks = split_marks(context.instance, context.asset_key, {"split": report.split_hash})
     shown |= {**numbers(report.numbers), **marks, **pictures(report.figures)}
@@ -159,7 +159,7 @@ def evaluate(
     if run.note:
         context.log.warning(visible(run.note))
     registry.log_evaluation(run, measured.numbers, SPLIT)
-    say(context, f"{task.primary_metric}: {measured.metrics[task.primary_metric]}")
+    say(context, f"{metric_named(task.primary_metric).title}: {measured.metrics[task.primary_metric]}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
@@ -195,9 +195,10 @@ def _recent(
 
 def _verdict(task: Task, measured: Evaluation) -> str:
     """The primary metric with its interval, then the checks of the model that fail, in one line."""
+    primary = f"{metric_named(task.primary_metric).title} {measured.metrics[task.primary_metric]}"
     failed = [gate.name for gate in task.gates if not gate.check(measured).passed]
     checks = f"not passed: {', '.join(failed)}" if failed else f"all {len(task.gates)} checks of the model passed"
-    return f"{task.primary_metric} {measured.metrics[task.primary_metric]}; {checks}"
+    return f"{primary}; {checks}"
 
 
 def compare(
@@ -206,8 +207,9 @@ def compare(
     """The current model, as the reference, beside others measured on the same frozen split."""
     from derm_ml.evaluation.comparison import compare as compare_runs
     from derm_ml.evaluation.comparison import named_apart, others_of, read_run
+    from derm_ml.evaluation.comparison_report import PAGE as COMPARISON
     from derm_ml.evaluation.comparison_report import difference_figure
-    from derm_ml.evaluation.comparison_report import save as save_comparison
+    from derm_ml.promotion.report import save_compared
 
     current = read_run(evaluation.path)
     models = places.models(task)
@@ -222,11 +224,12 @@ def compare(
             data_version=dg.DataVersion(evaluation.version), metadata={"compared": 0, "why": text(why)}
         )
     comparison = compare_runs(named_apart([current, *others]), task)
-    save_comparison(comparison, folder)
+    save_compared(task, comparison, folder, places.here)
     return dg.MaterializeResult(
         data_version=dg.DataVersion("-".join(run.evaluation.model_version[:6] for run in comparison.runs)),
         metadata={
             "path": dg.MetadataValue.path(folder),
+            "report": link(places, folder / COMPARISON),
             "differences": picture(difference_figure(comparison)),
             "differences_file": link(places, folder / "comparison.png"),
             "table_file": link(places, folder / "comparison.csv"),
@@ -295,6 +298,7 @@ def register(
         would = "would be granted" if decision.promote else "would be refused"
         outcome = text(f"{would}: {'; '.join(decision.reasons)}")
         said: dict[str, Any] = {VERDICT: decision.promote, "promotion": outcome, **_checks(decision)}
+        said |= _beside_champion(promotions, task, version, _champion_now(promotions, task))
     except DermError as error:  # the version is there all the same, and its promotion will say it again
         said = {VERDICT: False, "promotion": text(f"cannot be decided: {error}")}
     say(context, f"promotion of version {version.number} {said['promotion'].value}")
@@ -319,6 +323,7 @@ def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegist
     number = approved.number if approved else registry.alias(task, CHALLENGER)
     if number is None:
         raise UpstreamError(f"{task.name} has no challenger: materialise {task.name}/registered_model first")
+    champion = _champion_now(promotions, task)
     decision = promotions.promote_version(task, number)
     for reason in decision.reasons:
         say(context, reason)
@@ -327,7 +332,24 @@ def promote(context: dg.AssetExecutionContext, task: Task, registry: ModelRegist
         raise dg.Failure(visible(f"version {number} was refused: {reasons}"), allow_retries=False)
     candidate = registry.read(task, number)
     said = {"reasons": text(reasons), **_checks(decision), **({"approved_by": text(approved.by)} if approved else {})}
+    said |= _beside_champion(promotions, task, candidate, champion)
     return _version_result(task, candidate, _bundle_version(candidate), registry, said)
+
+
+def _champion_now(promotions: Promotions, task: Task) -> ModelVersion | None:
+    """The champion; None where there is none, or where ledger and registry disagree, which its promotion will say."""
+    try:
+        return promotions.champion_version(task)
+    except DermError:
+        return None
+
+
+def _beside_champion(
+    promotions: Promotions, task: Task, candidate: ModelVersion, champion: ModelVersion | None
+) -> dict[str, Any]:
+    """A link to the page that sets a candidate beside the champion, where both were measured on the same cases."""
+    page = promotions.beside_champion(task, candidate, champion)
+    return {"comparison": link(promotions.registry.places, page)} if page else {}
 
 
 def _checks(decision: Decision) -> dict[str, Any]:

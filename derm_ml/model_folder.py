@@ -3,6 +3,7 @@
 bundle/                  the trained model; bundle.json, its card, is written last
 checkpoint.safetensors   the last finished epoch; of an ensemble each member has a folder, member-1, member-2, …
 history.json             every epoch's report
+provenance.json          when, by whom, where and in how long it was trained
 evaluation_<split>/      what was measured on a frozen split
 external_<dataset>_<split>/   what was measured on a dataset the model does not come from
 predictions/             what the model says of each split of a dataset, kept: <dataset>/<split>.parquet

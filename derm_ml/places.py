@@ -183,6 +183,10 @@ class Installation:
         """The last comparison of models of a task."""
         return self.models(task) / "comparison"
 
+    def beside_champion(self, task: str, version: str) -> Path:
+        """A candidate compared with the champion, by the candidate's version, as its promotion saw them."""
+        return self.models(task) / "beside_champion" / version
+
     def predicted(self, task: str) -> Path:
         """What `derm predict` draws."""
         return self.models(task) / "predicted"

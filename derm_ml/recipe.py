@@ -165,6 +165,17 @@ def is_for_synthetic_images(recipe_name: str) -> bool:
     return recipe_name.split("_")[0] == "drawn"
 
 
+def changed_settings(kind: type[Recipe] | None, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]] | None:
+    """The settings in which a recipe, as a card holds it, differs from a new one of its `kind`: name → (default, own).
+
+    None where no recipe of that kind is known any more.
+    """
+    if kind is None:
+        return None
+    default, own = dotted(kind().model_dump(mode="json")), dotted(settings)
+    return {name: (default.get(name, "–"), value) for name, value in own.items() if default.get(name, "–") != value}
+
+
 def leaves(values: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe as a card holds it, with groups or without → every value by the setting's own name."""
     return {name.rpartition(".")[2]: value for name, value in dotted(values).items()}

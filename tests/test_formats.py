@@ -35,6 +35,7 @@ from derm_ml.embeddings.extract import read_embeddings
 from derm_ml.embeddings.similar import SimilarImages
 from derm_ml.evaluation.comparison import compare, read_run
 from derm_ml.evaluation.record import Evaluation
+from derm_ml.evaluation.report import render
 from derm_ml.files import sha256
 from derm_ml.formats import FORMATS, VERSION, Format
 from derm_ml.images.decode import INGEST_FORMATS, decode
@@ -43,6 +44,7 @@ from derm_ml.predictions.kept import About, read_kept
 from derm_ml.promotion.ledger import Ledger, standing
 from derm_ml.promotion.policy import Policy
 from derm_ml.promotion.trial import Trial
+from derm_ml.provenance import Provenance
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
 from derm_ml.training.checkpoint import load_checkpoint, save_checkpoint
@@ -174,6 +176,7 @@ FILES: Mapping[str, File] = {
         f"answered/{TASK}/2026-03-01-0a1b2c3d.jsonl", lambda root: records_below(root / "answered"),
         stated_in_last_line,
     ),
+    "provenance": File("provenance.json", lambda root: Provenance.read(root)),
     "training-job": File("job.json", lambda root: Job.read(root / "job.json")),
     "card-statement": File("card.yaml", lambda root: Statement.of(get_task(TASK)), stated_in_yaml),
     "card": File(
@@ -396,3 +399,10 @@ def test_counts_of_pairs_are_read_under_the_names_they_have_now(old):
     columns = set(Evaluation.load(folder).predictions.columns)
     assert {"n_matched", "n_predicted", "n_true", "n_states_correct", "n_states", "original.n_matched"} <= columns
     assert not {"right", "said", "there"} & columns
+
+
+def test_a_report_of_the_last_version_says_what_was_not_recorded(old):
+    """When, by whom and where it was trained stood nowhere: a page must not make it up, nor leave it out."""
+    page = render(Evaluation.load(old / MODEL / "evaluation_test"))
+    assert "Training time not recorded" in page
+    assert page.count("<dd>not recorded</dd>") == 6  # measured and trained: when, where, how long, on how many images

@@ -87,6 +87,19 @@ class Datasets:
         shown = as_external(measured, model.card, Evaluation.load(candidate.evaluation), seen)
         return save_with_verdict(task, shown, folder, external=True)
 
+    def measured(self, model: ModelVersion, task: Task, dataset_md5: str) -> Evaluation | None:
+        """What was measured of a registered model on that dataset, when it was registered or later; None: nothing was.
+
+        Raises `EvaluationError` if the evaluation it was registered with cannot be read.
+        """
+        own = Evaluation.load(model.evaluation)
+        if own.dataset_md5 == dataset_md5:
+            return own
+        try:
+            return Evaluation.load(self.places.here.again(task.name, f"{own.model_version}-{dataset_md5[:12]}"))
+        except EvaluationError:
+            return None
+
     def trial(self, task: Task, challenger: str, champion: str) -> Path:
         """Where what a silent trial of these model versions has shown is kept, if there was one."""
         return self.places.here.trial(task.name, challenger, champion)

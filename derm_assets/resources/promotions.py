@@ -125,6 +125,31 @@ class Promotions:
         """What a promotion of a registered version would decide now; no alias moves, the look is counted."""
         return self._weighed(task, self.registry.read(task, number))
 
+    def beside_champion(self, task: Task, candidate: ModelVersion, champion: ModelVersion | None) -> Path | None:
+        """The page of a comparison of a candidate with the champion, of what a decision has measured.
+
+        None, and a line in the log says why, where there is none to compare with or nothing that can be compared.
+        """
+        from derm_ml.evaluation.comparison import MeasuredModel, compare
+        from derm_ml.evaluation.comparison_report import PAGE
+        from derm_ml.promotion.report import save_compared
+
+        if champion is None or champion.number == candidate.number:
+            return None
+        try:
+            md5 = self._data.present(task) or Evaluation.load(candidate.evaluation).dataset_md5
+            found = [self._data.measured(model, task, md5) for model in (champion, candidate)]
+            if found[0] is None or found[1] is None:
+                logger.info("version %s was not measured beside the champion", candidate.number)
+                return None
+            runs = (MeasuredModel("champion", found[0]), MeasuredModel("candidate", found[1]))
+            here = self.registry.places.here
+            folder = here.beside_champion(task.name, found[1].model_version)
+            return save_compared(task, compare(runs, task), folder, here) / PAGE
+        except DermError as error:  # the decision stands without the page
+            logger.warning("version %s is not shown beside the champion: %s", candidate.number, error)
+            return None
+
     def _weighed(self, task: Task, candidate: ModelVersion) -> Decision:
         ledger = self.ledger(task)
         now = champion_of(task, self.registry, ledger)

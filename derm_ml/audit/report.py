@@ -23,6 +23,7 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.figures.sheets import contact_sheet
 from derm_ml.files import replacing_folder, write_json
 from derm_ml.pages.page import template
+from derm_ml.provenance import Made, when_and_by
 from derm_ml.tables import write_table
 
 REPORT, NUMBERS, REVIEW = "report.html", "data_audit.json", "review.csv"
@@ -146,7 +147,25 @@ def _render(found: Audit, dataset: Dataset, sheets: dict[str, bytes]) -> str:
         sheets=sheets,
         tables={kind: table.head(ROWS).to_dict("records") for kind, table in found.findings.items()},
         sizes=dataset.info["sizes"],
+        lines=_provenance(found, dataset),
     )
+
+
+def _provenance(found: Audit, dataset: Dataset) -> dict[str, str]:
+    now, labels = Made.now(), dataset.info["counts"]
+    return {
+        "Task": found.task,
+        "Dataset md5": found.dataset_md5,
+        "Images of the dataset": ", ".join(f"{split} {n}" for split, n in dataset.info["sizes"].items()),
+        "Labels": "; ".join(f"{split}: {_counted(counts)}" for split, counts in labels.items()),
+        "Judged by": found.judged_by,
+        "Made": when_and_by(now),
+        "Made on": now.machine,
+    }
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{_words(name)} {n}" for name, n in counts.items())
 
 
 def _words(name: str) -> str:

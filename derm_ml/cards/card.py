@@ -38,11 +38,12 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A model card or a data card (`kind`), of what `title` names."""
+    """A model card or a data card (`kind`), of what `title` names; `synthetic`: of a model for synthetic images."""
 
     kind: str
     title: str
     sections: tuple[Section, ...]
+    synthetic: bool = False
 
     @property
     def missing(self) -> list[str]:

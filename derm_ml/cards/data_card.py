@@ -9,6 +9,7 @@ import pandas as pd
 
 from derm_ml.cards.card import Card, CardField, Section
 from derm_ml.cards.statement import Statement
+from derm_ml.provenance import Made, when_and_by
 from derm_ml.records import FROZEN, UNLABELLED
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ def data_card(task: Task, dataset: Dataset) -> Card:
             ),
             Section(
                 "Preparation",
-                (CardField("settings", settings, _PREPARE),),
+                (
+                    CardField("settings", settings, _PREPARE),
+                    CardField("card written", f"{when_and_by(Made.now())}, on {Made.now().machine}"),
+                ),
             ),
         ),
     )

@@ -13,7 +13,10 @@ from derm_ml import RESEARCH_USE
 from derm_ml.asking.options import ANSWER
 from derm_ml.cards.card import Card, CardField, Section
 from derm_ml.cards.statement import Statement
-from derm_ml.recipe import leaves
+from derm_ml.evaluation.provenance_lines import changed_in_words, measured_line
+from derm_ml.metrics.glossary import metric_named
+from derm_ml.provenance import rows
+from derm_ml.recipe import changed_settings, leaves
 
 if TYPE_CHECKING:
     from derm_ml.bundles.bundle import Bundle, BundleCard
@@ -40,22 +43,30 @@ def model_card(task: Task, model: Bundle, measured: Evaluation, dataset: Dataset
             Section(_USEFUL, (CardField("metrics", _metrics(measured.metrics), _TRAIN), _points(card))),
             Section(_FAIR, (CardField("subgroups", measured.tables.get("subgroups", [])),)),
             Section(_RELIABLE, (CardField("checks", list(_checks(task.gates, measured))),)),
-            Section("Reproduction", tuple(_reproduction(model, measured))),
+            Section("Reproduction", tuple(_reproduction(task, model, measured))),
         ),
+        card.for_synthetic_images,
     )
 
 
 def _identity(task: Task, model: Bundle, measured: Evaluation) -> Section:
     primary = measured.metrics.get(task.primary_metric)
-    headline = "" if primary is None or primary.value is None else f"{task.primary_metric} {primary}"
+    headline = (
+        "" if primary is None or primary.value is None else f"{metric_named(task.primary_metric).title} {primary}"
+    )
     return Section(
         "Identity",
         (
             CardField("task", f"{task.name}: {task.title}"),
             CardField("model version", model.version),
+            CardField("measured", measured_line(measured)),
             CardField("release stage", RESEARCH_USE),
             CardField("for synthetic images only", "yes" if model.card.for_synthetic_images else "no"),
-            CardField("primary metric", headline, f"{task.primary_metric} is undefined; evaluate the model again"),
+            CardField(
+                "primary metric",
+                headline,
+                f"{metric_named(task.primary_metric).title} is undefined; evaluate the model again",
+            ),
         ),
     )
 
@@ -144,8 +155,11 @@ def _checks(gates: Iterable[Gate], measured: Evaluation) -> Iterable[dict[str, A
         }
 
 
-def _reproduction(model: Bundle, measured: Evaluation) -> Iterable[CardField]:
+def _reproduction(task: Task, model: Bundle, measured: Evaluation) -> Iterable[CardField]:
     card = model.card
+    changed = changed_settings(task.recipes.get(card.recipe_name), card.recipe)
+    yield CardField("recipe", f"{card.recipe_name}; changed in it: {changed_in_words(changed)}")
+    yield CardField("provenance", [{"what": name, "value": told} for name, told in rows(measured.provenance).items()])
     yield CardField("code", f"git commit {card.git_commit}")
     yield CardField("measured on", f"{measured.split} split {measured.split_hash}, {measured.n} cases", _TRAIN)
     yield CardField("groups (patients, lesions, near-duplicates)", str(measured.n_patients), _TRAIN)

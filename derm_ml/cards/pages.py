@@ -6,11 +6,12 @@ save_cards(cards, folder)     model_card.md, .html and .json, data_card.…
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derm_ml import RESEARCH_USE, formats
+from derm_ml.asking.answers import SYNTHETIC
 from derm_ml.cards.card import Card, CardField, Rows, plain
 from derm_ml.cards.coverage import COVERAGE
 from derm_ml.cards.data_card import data_card
@@ -66,6 +67,8 @@ def as_json(card: Card) -> dict[str, Any]:
 def as_markdown(card: Card) -> str:
     """What came from data is escaped: it is shown by pages that render Markdown."""
     lines = [f"# {markdown(card.title)}", "", f"**{RESEARCH_USE}**", ""]
+    if card.synthetic:
+        lines += [f"**{SYNTHETIC}**", ""]
     for section in card.sections:
         lines += [f"## {section.title}", ""]
         for entry in section.entries:
@@ -86,8 +89,13 @@ def _entry(entry: CardField) -> list[str]:
 def _table(rows: Rows) -> list[str]:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [f"| {' | '.join(map(markdown, columns))} |", f"|{'---|' * len(columns)}"]
-    lines += [f"| {' | '.join(markdown(plain(row.get(name))) for name in columns)} |" for row in rows[:_ROWS]]
+    lines += [f"| {' | '.join(markdown(card_cell(row, name)) for name in columns)} |" for row in rows[:_ROWS]]
     return [*lines, "", f"… and {len(rows) - _ROWS} more rows"] if len(rows) > _ROWS else lines
+
+
+def card_cell(row: Mapping[str, Any], name: str) -> str:
+    """A value of a row as a person reads it: a metric by its title."""
+    return metric_named(str(row[name])).title if name == "metric" else plain(row.get(name))
 
 
 def rows_of(entry: CardField) -> list[Any]:
@@ -98,7 +106,7 @@ def rows_of(entry: CardField) -> list[Any]:
 def as_html(card: Card) -> str:
     """One self-contained page without a script. All text in it is escaped."""
     return template("derm_ml.cards", "card.html.j2").render(
-        card=card, rows_of=rows_of, plain=plain, metric_named=metric_named,
+        card=card, rows_of=rows_of, card_cell=card_cell,
         covered=[item for item in COVERAGE if item.card == card.kind],
         absent=[item for item in COVERAGE if item.card == "not covered"],
     )  # fmt: skip

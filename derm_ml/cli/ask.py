@@ -164,7 +164,9 @@ def similar(
             return found
 
         index = similar_of(predictor, dataset, folder, lambda done: bar.advance(steps[0], done))
-    table = Table("picture", "neighbour", "label", "cosine", "split", "licence", title=task.title, caption=RESEARCH_USE)
+    table = Table(
+        "image", "neighbour", "label", "similarity", "split", "licence", title=task.title, caption=RESEARCH_USE
+    )
     options = {"k": str(k), "patient": patient, "licence": licence}
     ids, names = installation_ids(), names_of(index)
     try:

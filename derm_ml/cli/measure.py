@@ -29,6 +29,7 @@ from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.evaluation.report import PAGE
 from derm_ml.machine import WriteError, writing
 from derm_ml.metrics.glossary import metric_named
+from derm_ml.metrics.words import readable, threshold_in_words
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
 from derm_ml.progress import hearing
@@ -62,6 +63,10 @@ def evaluate(
     bundle = bundle_named(model)
     predictor, dataset = task.load(bundle), dataset_of(task, data)
     model_folder = ModelFolder.holding(bundle)
+
+    def corrected(evaluation: Evaluation) -> Evaluation:
+        return with_prevalence(evaluation, predictor.card, prevalence) if prevalence else evaluation
+
     if prevalence_option(task, prevalence):
         shares_of(prevalence, predictor.card)  # before anything is computed
     with progress_bar(f"evaluate on {split}") as bar:
@@ -70,16 +75,15 @@ def evaluate(
             external = data is not None and _is_external(task, data, dataset, predictor.card)
             own = split == SPLIT and not external
             if own:
-                evaluation = measure_model(task, predictor, dataset, model_folder)
+                evaluation = measure_model(task, predictor, dataset, model_folder, corrected)
             else:
                 evaluation = task.evaluate(predictor, dataset, split, model_folder)
         folder = model_folder.evaluation(split)
         if external:
             evaluation = _external(task, evaluation, predictor.card, model_folder, dataset)
             folder = model_folder.external(dataset.md5, split)
-        if prevalence:
-            evaluation = with_prevalence(evaluation, predictor.card, prevalence)
-        if prevalence or not own:  # else it is saved already
+        if not own:  # else it is corrected and saved already
+            evaluation = corrected(evaluation)
             save_with_verdict(task, evaluation, folder, external)
     try:
         count_look(installation().ledger(task.name), evaluation, Bundle.open(bundle).card, "evaluate")
@@ -96,8 +100,8 @@ def evaluate(
     print_table(table)
     for row in evaluation.tables.get(TABLE, []):
         value = "undefined" if row["ppv"] is None else f"{row['ppv']:.3f} ({row['ppv_95']})"
-        where = f"{row['label']} at {row['point']} where {100 * row['prevalence']:g} % have it"
-        notes.print(f"PPV of {where}: {value}", markup=False)
+        where = f"{readable(row['label'])} at {threshold_in_words(row['point'])}"
+        notes.print(f"PPV of {where} where {100 * row['prevalence']:g} % have it: {value}", markup=False)
     if folder != model_folder.evaluation(split):
         notes.print(evaluation.notes[0], soft_wrap=True)
     for why in dict.fromkeys(metric.note for metric in evaluation.metrics.values() if metric.value is None):
@@ -134,10 +138,13 @@ def compare(
     split: Annotated[str, typer.Option(help="the split they were evaluated on")] = "test",
     into: Annotated[Path | None, typer.Option(help="default: out/TASK/comparison")] = None,
 ) -> None:
-    """Set models side by side on the same frozen cases: paired differences with intervals, a table and a figure."""
+    """Set models side by side on the same frozen cases: paired differences with intervals, as a table and as a page
+    with the cases on which they differ.
+    """
     from derm_ml.evaluation.comparison import compare as compare_runs
     from derm_ml.evaluation.comparison import named_apart, read_run
-    from derm_ml.evaluation.comparison_report import save as save_comparison
+    from derm_ml.evaluation.comparison_report import PAGE as COMPARISON
+    from derm_ml.promotion.report import save_compared
 
     task = task_of(task_name)
     split = split_of(split)
@@ -148,7 +155,7 @@ def compare(
     target = replaceable(into or installation().comparison(task.name), "comparison.json")
     with notes.status("resampling patients"):
         comparison = compare_runs(found, task)
-        folder = save_comparison(comparison, target)
+        folder = save_compared(task, comparison, target, installation())
     title = f"{task.title} · {comparison.split} {comparison.split_hash} · reference {comparison.runs[0].name}"
     table = Table(
         "metric", "run", "reference", "value", "difference", "95 % interval", "DeLong", "verdict",
@@ -170,7 +177,7 @@ def compare(
             f"{row.verdict}: {row.remark}" if row.remark else row.verdict,
         )
     print_table(table)
-    print_result(folder / "comparison.png")
+    print_result(folder / COMPARISON)
 
 
 def make(

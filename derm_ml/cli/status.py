@@ -10,6 +10,7 @@ from rich.table import Table
 from derm_ml import DermError
 from derm_ml.cli.arguments import TaskName, open_registry, task_of
 from derm_ml.cli.terminal import notes, print_narrow, print_result
+from derm_ml.metrics.glossary import metric_named
 from derm_ml.model_folder import ModelFolder, trainings
 from derm_ml.places import installation
 from derm_ml.task import Task
@@ -52,7 +53,13 @@ def _print_runs(task: Task) -> None:
     if not found:
         print_result(f"trainings: none: `derm fit {task.name}`")
         return
-    table = Table("folder", "state", "last written (UTC)", f"test {task.primary_metric}", title="latest trainings")
+    table = Table(
+        "folder",
+        "state",
+        "last written (UTC)",
+        f"{metric_named(task.primary_metric).title}, test",
+        title="latest trainings",
+    )
     for folder in found[:_RUNS]:
         state = "finished" if folder.finished else "not finished"
         moment = datetime.fromtimestamp(folder.touched, UTC).isoformat(sep=" ", timespec="minutes")[:16]

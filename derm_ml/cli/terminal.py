@@ -24,7 +24,7 @@ from rich.text import Text
 from derm_ml.escape import visible
 from derm_ml.files import replacing_file
 from derm_ml.machine import WriteError
-from derm_ml.progress import EpochReport
+from derm_ml.progress import EpochReport, duration
 from derm_ml.task import Finding, Task
 
 if TYPE_CHECKING:
@@ -143,13 +143,6 @@ class _Step:
             return f"{name}{self.done:.0f} so far"
         left = (now - self.begun) / self.done * (self.total - self.done) if self.done else None
         return f"{name}{self.done:.0f} of {self.total:.0f}" + (f", about {duration(left)} left" if left else "")
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def progress_bar(title: str) -> Progress | Lines:

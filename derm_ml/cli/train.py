@@ -22,7 +22,7 @@ from derm_ml.cli.arguments import (
 )
 from derm_ml.cli.terminal import notes, print_result, print_rules, print_table, say_epoch
 from derm_ml.evaluation.report import PAGE
-from derm_ml.evaluation.report import save as save_report
+from derm_ml.metrics.glossary import metric_named
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
 from derm_ml.ranks import this_rank
@@ -98,7 +98,7 @@ def autoencode(
     from derm_ml.bundles.classifier import Classifier
     from derm_ml.embeddings.autoencoder import AutoencoderPredictor
     from derm_ml.embeddings.made import table_of
-    from derm_ml.evaluation.autoencoder import report_autoencoder
+    from derm_ml.evaluation.autoencoder import report_autoencoder, save_autoencoder_report
     from derm_ml.training.autoencoder import fit_autoencoder
     from derm_ml.training.autoencoder_recipes import AUTOENCODERS
 
@@ -122,9 +122,9 @@ def autoencode(
     with notes.status("measuring reconstructions and codes"):
         classifier = table_of(compared, dataset, ModelFolder.holding(other)) if compared and other else None
         report = report_autoencoder(AutoencoderPredictor(bundle), dataset, task.title, classifier)
-        saved = save_report(report, folder.report)
+        saved = save_autoencoder_report(report, folder.report)
     for name in ("psnr", "ssim", "checkerboard_energy", "code_silhouette", "code_precision_at_5"):
-        notes.print(f"{name}: {report.metrics[name]}")
+        notes.print(f"{metric_named(name).title}: {report.metrics[name]}")
     print_result(saved / PAGE)
 
 

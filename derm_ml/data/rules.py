@@ -65,7 +65,8 @@ def no_duplicates_across_splits(dataset: Dataset) -> Finding:
     if crossing.empty:
         held = dataset.held_back
         said = f"; {_counted(len(held), 'image')} held back, see quarantine.csv" if len(held) else ""
-        return Finding(True, f"{_counted(len(pairs), 'duplicate pair')}, each within one split{said}", _rows(held))
+        within = "" if pairs.empty else ", within one split" if len(pairs) == 1 else ", each within one split"
+        return Finding(True, f"{_counted(len(pairs), 'duplicate pair')}{within}{said}", _rows(held))
     first = crossing.iloc[0]
     return Finding(
         False,

@@ -26,7 +26,9 @@ from derm_ml.figures.embeddings import map_figure, precision_figure
 from derm_ml.figures.sheets import contact_sheet
 from derm_ml.files import replacing_file, write_json
 from derm_ml.metrics.metric import Metric
+from derm_ml.metrics.words import readable
 from derm_ml.model_folder import ModelFolder
+from derm_ml.provenance import Provenance, rows
 
 QUERIES = 2  # of each label on the contact sheet
 Progress = Callable[[int], None]
@@ -70,7 +72,13 @@ def make_map(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[s
         right = (table["predicted"] == table["label"]).tolist()
         panels["Answer of the model"] = ["right" if yes else "wrong" for yes in right]
     picture = _written(folder / "embedding_map.png", map_figure(points, panels, dataset.labels))
-    page = render_map(table, points, dataset, f"Embedding map · {dataset.task}")
+    lines = {
+        "Recipe": predictor.card.recipe_name,
+        **rows(Provenance.of(ModelFolder.holding(folder), dataset.info)),
+        "Git commit": predictor.card.git_commit,
+    }
+    title = f"Embedding map · {dataset.task}"
+    page = render_map(table, points, dataset, title, lines, predictor.card.for_synthetic_images)
     return {"embedding_map": picture, "page": _written(folder / "embedding_map.html", page.encode())}
 
 
@@ -94,23 +102,27 @@ def make_similar(predictor: Classifier, dataset: Dataset, folder: Path) -> Mappi
 
 
 def similar_sheet(table: pd.DataFrame, dataset: Dataset) -> bytes:
-    """A row a query: the first test images of each label in the manifest, and their nearest training images."""
+    """A row a query: the first test images of each label in the manifest, and their nearest training images, those of
+    the query's label in a frame."""
     found = retrieve(table)
     x = unit(vectors(table))
     rows = {row["id"]: row for row in dataset.manifest.to_dict("records")}
     place_of = {name: place for place, name in enumerate(table["id"])}
-    images, captions = [], []
+    images, captions, alike = [], [], []
     asked = [q for label in sorted(set(found.labels)) for q in (found.labels == label).nonzero()[0][:QUERIES]]
     for query in asked:
         name = found.ids[query]
         images.append(dataset.image(rows[name]))
-        captions.append(f"{name}\nquery: {found.labels[query]}")
+        captions.append(f"{name}\nquery: {readable(found.labels[query])}")
         for place in found.places[query]:
             near = table.iloc[int(place)]
+            if near["label"] == found.labels[query]:
+                alike.append(len(images))
             images.append(dataset.image(rows[near["id"]]))
             cosine = float(x[place_of[name]] @ x[place])
-            captions.append(f"{near['id']}\n{near['label']} {cosine:.2f}")
-    return contact_sheet(images, captions, columns=1 + K, title=f"Query and its {K} nearest · {RESEARCH_USE}")
+            captions.append(f"{near['id']}\n{readable(near['label'])}\nsimilarity {cosine:.3f}")
+    title = f"Query and its {K} nearest training images, framed where the label is the same · {RESEARCH_USE}"
+    return contact_sheet(images, captions, columns=1 + K, title=title, framed=alike)
 
 
 def _plain(metrics: Mapping[str, Metric]) -> dict[str, dict]:

@@ -1,7 +1,7 @@
 """The embedding map: t-SNE of all images as a picture and as one HTML page that works without a network.
 
     points = project(table)                                  # (N, 2), always the same for the same table
-    page = render_map(table, points, dataset)                # hover a point: thumbnail, id, label, prediction
+    page = render_map(table, points, dataset, "Map")         # point at an image to see it, click to pin and compare it
 
 t-SNE (van der Maaten & Hinton 2008) keeps neighbours together; distances between clusters and their sizes mean
 nothing. It is a picture, not a measure: embeddings/quality.py has the numbers. scikit-learn's Barnes-Hut version on 50
@@ -12,25 +12,21 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from derm_ml import RESEARCH_USE
 from derm_ml.data.dataset import Dataset
 from derm_ml.embeddings.extract import unit, vectors
 from derm_ml.images.thumbnail import thumbnail
-
-if TYPE_CHECKING:
-    import jinja2
+from derm_ml.pages.page import template
 
 MOST = 12_000  # points of one map: t-SNE of more takes long, a page of more than 40 MB opens slowly
 COMPONENTS = 50  # principal components: what is behind them is noise to the neighbourhoods, and slow
 PERPLEXITY = 30.0
-SIDE = 72  # pixels of a thumbnail on the page: some 2 kB a point
+SIDES = ((1_500, 160), (4_000, 112), (MOST, 72))  # images up to, pixels of a thumbnail: pages of some 10 to 25 MB
 
 
 def drawn_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -58,9 +54,15 @@ def render_map(
     points: np.ndarray,
     dataset: Dataset,
     title: str,
+    lines: Mapping[str, str] | None = None,
+    synthetic: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> str:
-    """One self-contained HTML document; `points` (N, 2) belong to the rows of `table`."""
+    """One self-contained HTML document; `points` (N, 2) belong to the rows of `table`.
+
+    `lines` say where it comes from, beside model and data; `synthetic`: the model was trained on synthetic images.
+    """
+    side = next(side for most, side in SIDES if len(table) <= most or most == MOST)
     rows = dataset.manifest.set_index("id").loc[table["id"]].reset_index().to_dict("records")
     low, high = points.min(axis=0), points.max(axis=0)
     places = 0.5 + (points - (low + high) / 2) / max(float((high - low).max()), 1e-9)
@@ -71,29 +73,19 @@ def render_map(
             item["predicted"] = str(facts["predicted"])
             item["probability"] = round(float(facts[f"p.{facts['predicted']}"]), 4)
             item["error"] = "right" if facts["predicted"] == facts["label"] else "wrong"
-        jpeg = base64.b64encode(thumbnail(dataset.image(row), SIDE)).decode("ascii")
+        jpeg = base64.b64encode(thumbnail(dataset.image(row), side)).decode("ascii")
         items.append({**item, "x": round(float(place[0]), 4), "y": round(float(place[1]), 4), "jpeg": jpeg})
         if progress:
             progress(1)
-    return _template().render(
+    about = {"Model version": str(table["model_version"].iloc[0]), "Dataset md5": str(table["dataset_md5"].iloc[0])}
+    return template("derm_ml.embeddings", "map.html.j2").render(
         title=title,
-        research_use=RESEARCH_USE,
-        model_version=str(table["model_version"].iloc[0]),
-        dataset_md5=str(table["dataset_md5"].iloc[0]),
+        lines={**about, **(lines or {})},
+        synthetic=synthetic,
         colours=[name for name in ("label", "split", "source", "error") if name in items[0]],
         labels=_json(dataset.labels),
         points=_json(items),
     )
-
-
-@cache
-def _template() -> jinja2.Template:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("derm_ml.embeddings", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("map.html.j2")
 
 
 def _json(values: Any) -> str:

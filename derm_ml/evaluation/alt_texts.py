@@ -37,7 +37,7 @@ def _findings(name: str, evaluation: Evaluation) -> list[str]:
     if name == "confident_mistakes" and (rows := evaluation.tables.get("confident_mistakes")):
         first = rows[0]
         said, truth = readable(first["predicted"]), readable(first["truth"])
-        return [f"{len(rows)} wrong answers with their heatmaps, the surest of them {said}, in truth {truth}"]
+        return [f"{len(rows)} wrong answers with their heatmaps, the most confident one {said}, in truth {truth}"]
     if name == "stress" and (rows := [r for r in evaluation.tables.get("stress", []) if r["loss"] is not None]):
         worst = max(rows, key=lambda row: row["loss"])
         return [f"{worst['change']} costs most, {worst['loss']:.3f} of AUC"]

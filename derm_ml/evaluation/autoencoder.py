@@ -1,6 +1,6 @@
 """The report of an autoencoder: how well it reconstructs, and whether its codes tell the classes apart.
 
-save(report_autoencoder(AutoencoderPredictor(bundle), dataset, title), folder / "report")
+save_autoencoder_report(report_autoencoder(AutoencoderPredictor(bundle), dataset, title), folder / "report")
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from derm_ml.embeddings.autoencoder import AutoencoderPredictor, Reconstructed
 from derm_ml.embeddings.extract import codes_of
 from derm_ml.embeddings.quality import K, Retrieval, precision_at_k, quality, retrieve
 from derm_ml.evaluation.record import Evaluation, Row
+from derm_ml.evaluation.report import Opening, save
 from derm_ml.figures.charts import training_curves
 from derm_ml.figures.embeddings import precision_figure
 from derm_ml.figures.sheets import heatmap_sheet
@@ -25,6 +26,8 @@ from derm_ml.metrics.intervals import measured, paired_difference, weighted_mean
 from derm_ml.metrics.metric import Metric
 from derm_ml.metrics.reconstruction import checkerboard_energy, psnr, ssim
 from derm_ml.model_folder import ModelFolder
+from derm_ml.recipe import changed_settings
+from derm_ml.training.autoencoder_recipes import AUTOENCODERS
 
 SHOWN = 4  # reconstructions of each label
 CAPTIONS = {
@@ -82,6 +85,12 @@ def report_autoencoder(
         },
         captions=CAPTIONS,
     )
+
+
+def save_autoencoder_report(report: Evaluation, folder: Path) -> Path:
+    """Write the report and its page at `folder`, and return `folder`. No check of a task is about an autoencoder."""
+    kind = AUTOENCODERS.get(report.recipe_name)
+    return save(report, folder, Opening(changed=changed_settings(kind, report.recipe)))
 
 
 def _curves(history: Path) -> dict[str, bytes]:

@@ -27,7 +27,7 @@ CAPTIONS = {
     "confident_mistakes": "The most confident errors with their heatmaps. Check them: some labels may be wrong.",
     "operating_points": "Thresholds were fitted on validation only and are measured here. Intervals: exact "
     "(Clopper-Pearson) or patient bootstrap, whichever is wider.",
-    "subgroups": "AUC in each subgroup. A group with fewer than 10 positives or 10 negatives is not evaluable. Tone of "
+    "subgroups": "AUC in each subgroup. Groups with fewer than 10 positives or 10 negatives are not evaluated. Tone of "
     "skin: as a person read it, else estimated from the pixels around the lesion (ITA), which the light shifts.",
     "prediction_sets": "Sets of classes that cannot be ruled out, with limits fitted on validation: to hold the right "
     "class in at least 90 of 100 cases of each class. That is no promise for a sub-group: look at its row.",

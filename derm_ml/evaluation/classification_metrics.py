@@ -23,6 +23,7 @@ from derm_ml.metrics.intervals import measured, weighted_mean
 from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.metrics.operating_points import MeasuredPoint, measure_point
 from derm_ml.metrics.subgroups import SKIN_TONE, subgroup_table, widest_gap, worst_subgroup
+from derm_ml.metrics.words import no_threshold
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def _unclaimed_metrics(cases: Cases) -> dict[str, Metric]:
     """Operating points that were asked for and have no threshold: undefined, with the reason."""
     return {
         f"{name}_{point.label}_at_{point.name}": undefined(
-            int((cases.y(point.label) == value).sum()), f"{point.name} was not fitted: {point.reason}"
+            int((cases.y(point.label) == value).sum()), f"{no_threshold(point.name)}: {point.reason}"
         )
         for point in cases.card.unclaimed_points
         for name, value in (("sensitivity", 1), ("specificity", 0))

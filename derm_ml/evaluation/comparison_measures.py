@@ -68,7 +68,7 @@ def measures_of(evaluations: Sequence[Evaluation], tables: Sequence[pd.DataFrame
         yield Measure("brier", brier, lambda t, _: _columns(t, "p", labels), (_columns(table, "target", labels),))
     yield from _per_case(evaluations, tables)
     for name, (above, below) in task.ratios.items():
-        measure = Measure(name, _ratio, lambda t, _, above=above, below=below: _sums(t, above, below))
+        measure = Measure(name, _ratio, lambda t, _, above=above, below=below: sums_of(t, above, below))
         if all(_is(e, name, estimate(_ratio, measure.own(t, e))) for e, t in zip(evaluations, tables, strict=True)):
             yield measure
 
@@ -88,11 +88,11 @@ def _high_end(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> n
 
 def _decisions(evaluations: Sequence[Evaluation], label: str, y: np.ndarray) -> Iterator[Measure]:
     """Recall and specificity at the operating points all runs have, each run at its own threshold."""
-    thresholds = [_thresholds(evaluation, label) for evaluation in evaluations]
+    thresholds = [thresholds_of(evaluation, label) for evaluation in evaluations]
     for point in (p for p in thresholds[0] if all(p in own for own in thresholds)):
 
         def flagged(t: pd.DataFrame, run: Evaluation, point: str = point) -> np.ndarray:
-            return t[f"p.{label}"].to_numpy(np.float64) >= _thresholds(run, label)[point]
+            return t[f"p.{label}"].to_numpy(np.float64) >= thresholds_of(run, label)[point]
 
         for word, statistic in (
             ("sensitivity", classification.sensitivity),
@@ -101,7 +101,7 @@ def _decisions(evaluations: Sequence[Evaluation], label: str, y: np.ndarray) -> 
             yield Measure(f"{word}_{label}_at_{point}", statistic, flagged, (y,))
 
 
-def _thresholds(evaluation: Evaluation, label: str) -> dict[str, float]:
+def thresholds_of(evaluation: Evaluation, label: str) -> dict[str, float]:
     rows = evaluation.tables.get("operating_points", [])
     return {r["point"]: r["threshold"] for r in rows if r.get("label", label) == label and r["threshold"] is not None}
 
@@ -116,7 +116,7 @@ def _per_case(evaluations: Sequence[Evaluation], tables: Sequence[pd.DataFrame])
             yield Measure(name, weighted_mean, lambda t, _, column=column: t[column].to_numpy(np.float64))
 
 
-def _sums(table: pd.DataFrame, above: Mapping[str, float], below: Mapping[str, float]) -> np.ndarray:
+def sums_of(table: pd.DataFrame, above: Mapping[str, float], below: Mapping[str, float]) -> np.ndarray:
     """(N, 2): what each case adds above and below the line of a ratio; one of unknown truth adds nothing."""
     parts = [sum(factor * table[c].to_numpy(np.float64) for c, factor in part.items()) for part in (above, below)]
     both = np.stack(parts, axis=1)

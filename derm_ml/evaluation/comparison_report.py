@@ -1,14 +1,16 @@
-"""A comparison as files people and machines read: comparison.json, comparison.csv and comparison.png.
+"""A comparison as files people and machines read: comparison.html, comparison.json, comparison.csv and comparison.png.
 
-save(comparison, folder)        figure(comparison): every difference with its interval, as a PNG
+save(comparison, task, folder)      difference_figure(comparison): every difference with its interval, as a PNG
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from derm_ml import RESEARCH_USE, formats
+from derm_ml.evaluation.comparison_page import NO_BASIS, Basis, comparison_page
 from derm_ml.figures.style import INK, SERIES, SOFT, drawing
 from derm_ml.files import replacing_folder, write_json
 from derm_ml.formats import NO_DIFFERENCE
@@ -17,13 +19,22 @@ from derm_ml.recipe import dotted
 from derm_ml.tables import write_rows
 
 if TYPE_CHECKING:
+    from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.comparison import Comparison
+    from derm_ml.task import Task
 
+PAGE = "comparison.html"
 MARKS = "osD^vP*"
 
 
-def save(comparison: Comparison, folder: Path) -> Path:
-    """Write the three files at `folder`, whole or not at all, and return `folder`."""
+def save(
+    comparison: Comparison, task: Task, folder: Path, basis: Basis = NO_BASIS, dataset: Dataset | None = None
+) -> Path:
+    """Write the four files at `folder`, whole or not at all, and return `folder`.
+
+    `dataset` is where the page takes images of cases from; without it they are named only.
+    """
+    figure = difference_figure(comparison)
     rows = [row.plain() for row in comparison.rows]
     models = [
         {"name": run.name, "model_version": run.evaluation.model_version, "recipe": run.evaluation.recipe_name,
@@ -39,7 +50,8 @@ def save(comparison: Comparison, folder: Path) -> Path:
             "research_use": RESEARCH_USE,
         }
         write_json(temporary / "comparison.json", formats.COMPARISON.stamped(stored))
-        (temporary / "comparison.png").write_bytes(difference_figure(comparison))
+        (temporary / "comparison.png").write_bytes(figure)
+        (temporary / PAGE).write_text(comparison_page(comparison, task, figure, basis, dataset), encoding="utf-8")
         with (temporary / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
             write_rows(file, list(rows[0]), rows)
     return folder
@@ -79,7 +91,7 @@ def difference_figure(comparison: Comparison) -> bytes:
         ax.set_yticks(range(len(metrics)), names)
         ax.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
         ax.invert_yaxis()
-        ax.set_xlabel(f"Difference to {reference}, 95 % interval" + f"\n{caption}")
+        ax.set_xlabel(f"Difference to {reference}, 95 % interval\n{fill(caption, 70)}")
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(runs), handlelength=1.2)
         ax.grid(axis="y", visible=False)
     return picture.png

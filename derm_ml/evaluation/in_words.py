@@ -12,7 +12,7 @@ import numpy as np
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.metrics.metric import Metric
 from derm_ml.metrics.operating_points import proportion
-from derm_ml.metrics.words import readable
+from derm_ml.metrics.words import no_threshold, readable
 
 ROUGH = 0.5  # a Dice below it: less than half of the two outlines is common
 BALANCED = "balanced"
@@ -47,8 +47,8 @@ def _at_point(evaluation: Evaluation, point: str) -> Iterator[str]:
         if found is None or spared is None:
             continue
         if found.value is None or spared.value is None:
-            why = found.note.removeprefix(f"{point} was not fitted: ")
-            yield f"At {readable(point)}, where the service decides, {readable(label)} has no threshold: {why}."
+            why = found.note.partition(": ")[2] or found.note
+            yield f"For {readable(label)} there is {no_threshold(point)}, where the service would decide: {why}."
             if point == BALANCED:
                 continue
             found, spared = (

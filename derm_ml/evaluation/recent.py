@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from derm_ml.bundles.bundle import BundleError
 from derm_ml.data.learned_ids import LearnedIds
 from derm_ml.evaluation.record import Evaluation, Row
+from derm_ml.metrics.glossary import metric_named
 from derm_ml.metrics.metric import Metric
 from derm_ml.records import RECENT
 
@@ -93,4 +94,4 @@ def recent_metric(test: Evaluation, metric: str) -> tuple[Metric, str] | None:
 def recent_in_words(test: Evaluation, metric: str) -> str:
     """What a model reaches on recent patients, in one sentence; empty where nobody is recent."""
     found = recent_metric(test, metric)
-    return f"{metric} on recent patients (split {found[1]}): {found[0]}" if found else ""
+    return f"{metric_named(metric).title} on recent patients (split {found[1]}): {found[0]}" if found else ""

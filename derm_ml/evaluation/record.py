@@ -7,6 +7,7 @@ An evaluation is saved as a folder that people and machines read:
                          (or answer.<name>, where a task answers other numbers than probabilities)
     predictions.csv      the same, rounded, for a spreadsheet
     figures/<name>.png
+    provenance.json      when, by whom and where it was measured and its model trained
     report.html          all of it on one page that needs no network
 
 `derm evaluate <task>` writes one.
@@ -24,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 from derm_ml import DermError, formats
 from derm_ml.files import sha256, write_json
 from derm_ml.metrics.metric import Metric
+from derm_ml.model_folder import ModelFolder
+from derm_ml.provenance import Provenance, ProvenanceError
 from derm_ml.tables import write_table
 
 if TYPE_CHECKING:
@@ -75,6 +78,7 @@ class Evaluation:
     figures: dict[str, bytes] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    provenance: Provenance = field(default_factory=Provenance)  # empty where nobody noted it
     predictions_sha256: str = ""  # of predictions.parquet; known once it is saved
     format_version: int = formats.EVALUATION.version  # of the file it was read from: how its metrics were measured
 
@@ -116,6 +120,7 @@ class Evaluation:
             figures=figures,
             captions=captions,
             notes=notes,
+            provenance=Provenance.of(ModelFolder.holding(bundle.path), dataset.info),
         )
 
     @property
@@ -153,6 +158,7 @@ class Evaluation:
         named = {"predictions_sha256": sha256(folder / "predictions.parquet")}
         write_json(folder / SUMMARY, self.summary() | named)
         write_table(folder / "predictions.csv", self.predictions, float_format="%.6f")
+        self.provenance.write(folder)
         (folder / "figures").mkdir()
         for name, png in self.figures.items():
             (folder / "figures" / f"{name}.png").write_bytes(png)
@@ -172,6 +178,7 @@ class Evaluation:
                 )
             return cls(
                 predictions_sha256=named,
+                provenance=Provenance.read(folder),
                 format_version=version,
                 **{name: stored[name] for name in _PLAIN},
                 recipe=stored["recipe"],
@@ -187,7 +194,7 @@ class Evaluation:
             raise EvaluationError(f"{error.filename} is missing: run `derm evaluate`") from None
         except json.JSONDecodeError as error:
             raise EvaluationError(f"{path}: not readable JSON: {error}") from error
-        except EvaluationError:
+        except (EvaluationError, ProvenanceError):
             raise
         except (KeyError, TypeError, ValueError) as error:  # a field is missing, unknown, or a number is not finite
             raise EvaluationError(f"{path}: not a whole evaluation: {error}") from error

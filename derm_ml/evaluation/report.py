@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from derm_ml.evaluation.alt_texts import alt_text
 from derm_ml.evaluation.in_words import decides_by_rank, sentences
+from derm_ml.evaluation.provenance_lines import measured_line, provenance_lines
 from derm_ml.evaluation.recent import TABLE as RECENT_PATIENTS
 from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Conclusion, Verdict, ordered
 from derm_ml.files import replacing_folder
 from derm_ml.metrics.glossary import metric_named
-from derm_ml.metrics.words import headed
+from derm_ml.metrics.words import headed, point_in_words
 from derm_ml.pages.page import template
 from derm_ml.recipe import dotted, is_for_synthetic_images
 
@@ -41,12 +42,12 @@ MARKS = {PASSED: "✓", FAILED: "✗", UNKNOWN: "?"}
 @dataclass(frozen=True)
 class Opening:
     """What a page opens with and an evaluation does not know: the checks of its task, the operating point where the
-    service decides, the settings in which its recipe differs from the default (name → default and own value), and in
-    words where it was measured if not on the model's own test split."""
+    service decides, the settings in which its recipe differs from the default (name → default and own value; None: the
+    default is not known), and in words where it was measured if not on the model's own test split."""
 
     checks: tuple[Verdict, ...] = ()
     point: str = "balanced"
-    changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    changed: Mapping[str, tuple[Any, Any]] | None = None
     elsewhere: str = ""
 
 
@@ -70,6 +71,7 @@ def render(evaluation: Evaluation, opening: Opening = NOTHING) -> str:
         "derm_ml.evaluation",
         "report.html.j2",
         words=headed,
+        point=lambda name: headed(point_in_words(name)),
         heading=heading,
         figure=three_decimals,
         cell=cell,
@@ -92,6 +94,8 @@ def render(evaluation: Evaluation, opening: Opening = NOTHING) -> str:
         synthetic=is_for_synthetic_images(evaluation.recipe_name),
         counts=counts(evaluation.predictions),
         settings=dotted(evaluation.recipe),
+        head=measured_line(evaluation),
+        lines=provenance_lines(evaluation, opening.changed),
         headlines=list(headlines.items()),
         measured=measured,
         unmeasured={name: metric for name, metric in metrics.items() if name not in measured},

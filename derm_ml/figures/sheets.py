@@ -8,7 +8,7 @@ Example:
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,21 +16,28 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from derm_ml.escape import visible
-from derm_ml.figures.style import INK, PAPER, SOFT, blank
+from derm_ml.figures.style import GREEN, INK, PAPER, SOFT, blank
 
 LIMIT = 150_000  # bytes of one picture: Dagster stores metadata as text and grows slow beyond 200 kB
 SMALLEST_TILE = 48  # pixels: below it a lesion is no longer seen
 GAP, LINE = 10, 15  # pixels between tiles, and of a line of text
+FRAME = 4  # pixels of a frame's line
 
 
 def contact_sheet(
-    images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 8, tile: int = 132, title: str = ""
+    images: Sequence[np.ndarray],
+    captions: Sequence[str],
+    columns: int = 8,
+    tile: int = 132,
+    title: str = "",
+    framed: Collection[int] = (),
 ) -> bytes:
     """Pictures (H, W, 3) uint8 of any size, each fitted into at most `tile` pixels, its caption below.
 
-    A caption may have several lines. Raises `ValueError` if there are not as many captions as pictures.
+    A caption may have several lines. Round the pictures whose places are `framed` lies a green frame. Raises
+    `ValueError` if there are not as many captions as pictures.
     """
-    return _sheet([[image] for image in images], captions, columns, tile, title)
+    return _sheet([[image] for image in images], captions, columns, tile, title, framed)
 
 
 def heatmap_sheet(
@@ -44,7 +51,14 @@ def heatmap_sheet(
     return _sheet([list(pair) for pair in pairs], captions, columns, tile, title)
 
 
-def _sheet(cells: list[list[np.ndarray]], captions: Sequence[str], columns: int, tile: int, title: str) -> bytes:
+def _sheet(
+    cells: list[list[np.ndarray]],
+    captions: Sequence[str],
+    columns: int,
+    tile: int,
+    title: str,
+    framed: Collection[int] = (),
+) -> bytes:
     """The sheet in true colour if that fits into `LIMIT` bytes, else in 256 colours, and with smaller tiles."""
     if len(cells) != len(captions):
         raise ValueError(f"{len(cells)} images have {len(captions)} captions: each needs one")
@@ -53,7 +67,7 @@ def _sheet(cells: list[list[np.ndarray]], captions: Sequence[str], columns: int,
     captions = [visible(caption, keep="\n") for caption in captions]
     side = tile
     while side >= SMALLEST_TILE:
-        sheet = _drawn(cells, captions, min(columns, len(cells)), side, title)
+        sheet = _drawn(cells, captions, min(columns, len(cells)), side, title, framed)
         if side == tile and len(png := _encoded(sheet)) <= LIMIT:
             return png
         png = _encoded(_in_256_colours(sheet))
@@ -63,7 +77,14 @@ def _sheet(cells: list[list[np.ndarray]], captions: Sequence[str], columns: int,
     raise ValueError(f"{len(cells)} images do not fit into one sheet of {LIMIT // 1000} kB: show fewer")
 
 
-def _drawn(cells: list[list[np.ndarray]], captions: Sequence[str], columns: int, tile: int, title: str) -> Image.Image:
+def _drawn(
+    cells: list[list[np.ndarray]],
+    captions: Sequence[str],
+    columns: int,
+    tile: int,
+    title: str,
+    framed: Collection[int],
+) -> Image.Image:
     tiles = [[_fitted(image, tile) for image in images] for images in cells]
     tallest = max(small.height for row in tiles for small in row)
     wide = len(cells[0]) * tile + (len(cells[0]) - 1) * 2
@@ -82,7 +103,11 @@ def _drawn(cells: list[list[np.ndarray]], captions: Sequence[str], columns: int,
         left = GAP + place % columns * (wide + GAP)
         top = head + GAP + place // columns * (high + GAP)
         for k, small in enumerate(images):
-            sheet.paste(small, (left + k * (tile + 2), top + tallest - small.height))
+            corner = (left + k * (tile + 2), top + tallest - small.height)
+            sheet.paste(small, corner)
+            if place in framed:
+                right, bottom = corner[0] + small.width - 1, corner[1] + small.height - 1
+                draw.rectangle((*corner, right, bottom), outline=GREEN, width=FRAME)
         for k, line in enumerate(caption.split("\n")):
             draw.text((left, top + tallest + 4 + k * LINE), _cut(line, wide), INK if k == 0 else SOFT, _font(11))
     return sheet

@@ -1,7 +1,7 @@
 """What each metric is called, which direction is better, and what it means in one plain sentence: one registry.
 
-    metric_named("sensitivity_melanoma_at_recall_0.95").title     'Sensitivity for melanoma at recall 0.95'
-    metric_named("brier").arrow                                   '↓'
+    metric_named("sensitivity_melanoma_at_balanced").title     'Sensitivity for melanoma at the balanced threshold'
+    metric_named("brier").arrow                                '↓'
 
 Reports, tables of the command line and comparisons read it. Names are those of `Evaluation.metrics`.
 """
@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from derm_ml.metrics.words import headed, readable
+from derm_ml.metrics.words import headed, point_in_words, readable, threshold_in_words
 
 Better = Literal["higher", "lower", ""]
 
@@ -220,6 +220,10 @@ _HIDDEN = Described(
 )
 _ALONE = Described("AUC without background", f"With everything but the lesion removed. {AUC}", chance=0.5)
 _CHANGED = {"_lesion_hidden": _HIDDEN, "_background_removed": _ALONE}
+_OF_THE_CURVE = "_of_the_curve"  # at a sensitivity of the test split itself, not at a threshold fitted before
+_READ_OFF = (
+    "Read off the test ROC curve at that sensitivity: no threshold was fitted, so it ranks models and promises nothing."
+)
 _NEAR = re.compile(r"precision_at_(\d+)(?:_(.+))?")
 
 
@@ -254,6 +258,22 @@ def metric_named(name: str) -> Described:
     for start, (pattern, found) in _LABELLED.items():
         if name.startswith(f"{start}_"):
             label, at, point = name.removeprefix(f"{start}_").partition("_at_")
-            where = f" at {readable(point)}" if at else ""
-            return replace(found, title=pattern.format(readable(label)) + where)
+            title = pattern.format(readable(label))
+            if point.endswith(_OF_THE_CURVE):
+                return _read_off(found, title, point.removesuffix(_OF_THE_CURVE))
+            return replace(found, title=f"{title} at {threshold_in_words(point)}" if at else title)
     return Described(headed(name), "", "", headed(name), low=None, high=None, is_known=False)
+
+
+def _read_off(found: Described, title: str, point: str) -> Described:
+    """Of a metric at a sensitivity of the test ROC curve, or of what it is there less what it is at a lower one."""
+    higher, less, lower = point.partition("_less_that_at_")
+    where = point_in_words(higher)
+    term = f"{found.term} on the test ROC curve"
+    if not less:
+        return replace(found, term=term, title=f"{title} at {where} (read off the test ROC curve)", sentence=_READ_OFF)
+    where = f"{where.removesuffix(' sensitivity')} less that at {point_in_words(f'recall_{lower}')}"
+    return replace(
+        found, term=f"{term}, gain at its end", title=f"{title} at {where} (read off the test ROC curve)",
+        sentence=f"How much less steeply it falls towards the high-sensitivity end. {_READ_OFF}", low=-1.0,
+    )  # fmt: skip

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from derm_ml.asking.pair import FIRST, SECOND
 from derm_ml.bundles.bundle import MODEL, writing_bundle
 from derm_ml.data.dataset import Dataset
-from derm_ml.files import write_json
 from derm_ml.images.preprocess import limit_side
 from derm_ml.losses.bi_autoencoder import between, misalignment, reconstruction_and_latent
 from derm_ml.model_folder import ModelFolder
@@ -27,6 +25,7 @@ from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.pairs.settings import BiAutoencoderObjective, BiAutoencoderRecipe
 from derm_ml.pairs.training import seal_pairs
 from derm_ml.progress import OnEpoch
+from derm_ml.provenance import note_training
 from derm_ml.ranks import this_rank
 from derm_ml.records import DataError
 from derm_ml.training.export import export_registration
@@ -63,7 +62,7 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
     )
     if not this_rank().leads:
         return model.bundle  # which the first process writes
-    write_json(model.history, [asdict(report) for report in fitted.history])
+    note_training(model, fitted.history)
     network.load_state_dict(fitted.state)
     with writing_bundle(model.bundle) as folder:
         export_registration(network, folder)

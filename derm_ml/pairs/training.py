@@ -6,7 +6,6 @@ pairs of the training split → numbers (matching/fit.py) → checked on validat
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from safetensors.numpy import save_file
@@ -14,7 +13,6 @@ from safetensors.numpy import save_file
 from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.learned_ids import learned_from
-from derm_ml.files import write_json
 from derm_ml.images.settings import Preprocessing
 from derm_ml.machine import writing
 from derm_ml.model_folder import ModelFolder
@@ -27,8 +25,8 @@ from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.pairs.registration.register import WORK_SIDE, Registrar
 from derm_ml.pairs.settings import Faces, PairRecipe, Version
 from derm_ml.progress import EpochReport, OnEpoch
+from derm_ml.provenance import git_commit, note_training
 from derm_ml.ranks import refuse_several_processes
-from derm_ml.training.code_version import git_commit
 
 
 def face_settings(faces: Faces) -> FaceSettings:
@@ -60,7 +58,7 @@ def fit_classical(dataset: Dataset, recipe: PairRecipe, out: Path, on_epoch: OnE
     seconds = time.perf_counter() - started
     figures = card.validation
     report = EpochReport(1, 1, 1 - figures.get("match_f1", 0.0), figures, 0.0, seconds, pairs / seconds, True)
-    write_json(model.history, [asdict(report)])
+    note_training(model, [report])
     on_epoch(report)
     return model.bundle
 

@@ -15,6 +15,8 @@ from derm_ml import DermError, formats
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.verdicts import NOTED, Verdict, unchecked
+from derm_ml.metrics.glossary import metric_named
+from derm_ml.metrics.words import in_a_sentence
 from derm_ml.promotion.contract import Data, ModelVersion
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.external_gate import validated
@@ -55,6 +57,7 @@ def decide(
     superiority), or as far below as `worse_by` says (of non-inferiority). Without a champion the floor must hold when
     what the best of many looks gains by luck is taken off.
     """
+    metric = in_a_sentence(metric_named(metric).title)
     against = [
         *candidate.faults,
         *candidate.flattered,

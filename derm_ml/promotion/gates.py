@@ -21,6 +21,7 @@ from derm_ml.evaluation.probe_names import (
     WORST_SUBGROUP,
     worst_label,
 )
+from derm_ml.metrics.glossary import metric_named
 from derm_ml.promotion.policy import Policy
 from derm_ml.task import Finding, Gate
 
@@ -45,9 +46,7 @@ def ranks_by_the_lesion(evaluation: Evaluation) -> Finding:
         return _unjudged(score)
     label = worst_label(score)
     hidden = evaluation.metrics[f"auc_{label}_{HIDDEN}"]
-    message = (
-        f"with the lesion hidden the AUC of {label} is {hidden}; shortcut score {score}, at most {limit:g} is allowed"
-    )
+    message = f"with the lesion hidden the AUC of {label} is {hidden}; shortcut score {score}, limit {limit:g}"
     told: dict[str, Any] = {
         "figures": {SHORTCUT_SCORE: score.value},
         "value": score.short,
@@ -71,7 +70,7 @@ def keeps_its_rank_without_background(evaluation: Evaluation) -> Finding:
     if not judged:
         return Finding.not_evaluable("; ".join(metric.note for metric in found.values()))
     passed = all(metric.low is not None and metric.low > 0.5 for metric in judged.values())
-    said = "; ".join(f"{name} {metric}" for name, metric in judged.items())
+    said = "; ".join(f"{metric_named(name).title} {metric}" for name, metric in judged.items())
     lowest = min(judged.values(), key=lambda metric: metric.low or 0.0)
     return Finding(passed, said, value=lowest.short, limit="lower bound above 0.5")
 
@@ -85,7 +84,7 @@ def fails_no_subgroup(evaluation: Evaluation) -> Finding:
 def serves_subgroups_alike(evaluation: Evaluation) -> Finding:
     """Between no two subgroups of an attribute the AUC is shown to differ by more than the policy says."""
     limit = Policy.of(evaluation.task).subgroup_gap
-    return _of_subgroups(evaluation, WIDEST_GAP, limit, "gap", "widest gap {}: {}; at most {:g} is wanted")
+    return _of_subgroups(evaluation, WIDEST_GAP, limit, "gap", "widest gap {}: {}; limit {:g}")
 
 
 def _of_subgroups(evaluation: Evaluation, name: str, limit: float | None, of: str, said: str) -> Finding:
@@ -122,7 +121,7 @@ def holds_under_stress(evaluation: Evaluation) -> Finding:
     said = f"{worst['change']} costs most: {worst['loss']:+.3f} ({worst['low']:+.3f} to {worst['high']:+.3f})"
     return Finding(
         not costly,
-        f"{said} of AUC, n = {worst['n']}; at most {limit:g} is wanted",
+        f"{said} of AUC, n = {worst['n']}; limit {limit:g}",
         tuple(costly),
         value=f"{worst['loss']:+.3f}",
         limit=f"at most {limit:g}",

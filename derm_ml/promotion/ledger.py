@@ -14,7 +14,6 @@ Lines written before there was a chain are kept: the first chained line, `sealed
 from __future__ import annotations
 
 import fcntl
-import getpass
 import hashlib
 import json
 import os
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from derm_ml import DermError, formats
-from derm_ml.training.code_version import git_commit
+from derm_ml.provenance import git_commit, user
 
 START = "0" * 64  # what the first line is chained to, and the head of an empty ledger
 INTENTIONS = ("promoting", "rolling_back")  # written before the first alias moves
@@ -116,7 +115,7 @@ class Ledger:
         written = formats.LEDGER.stamped(
             {
                 "at": max(now, str(known[-1]["at"])) if known else now,  # a clock that was set back dates nothing back
-                "by": f"{_user()}@{socket.gethostname()}",
+                "by": f"{user()}@{socket.gethostname()}",
                 "code": git_commit(),
                 **entry,
                 "previous": previous,
@@ -303,13 +302,6 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 def _hash(line: str) -> str:
     return hashlib.sha256(line.encode()).hexdigest()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return str(os.getuid())
 
 
 def _torn(path: Path) -> bool:

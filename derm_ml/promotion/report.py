@@ -5,8 +5,9 @@ evaluation = measure_model(task, predictor, dataset, folder)      on the test sp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from derm_ml.evaluation import report
 from derm_ml.evaluation.recent import beside_recent
@@ -14,20 +15,29 @@ from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Verdict
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.promotion.contract import SPLIT
 from derm_ml.promotion.policy import Policy
-from derm_ml.recipe import dotted
+from derm_ml.recipe import changed_settings
+from derm_ml.records import DataError
 
 if TYPE_CHECKING:
     from derm_ml.contract import Predictor
     from derm_ml.data.dataset import Dataset
+    from derm_ml.evaluation.comparison import Comparison
     from derm_ml.evaluation.record import Evaluation
     from derm_ml.model_folder import ModelFolder
+    from derm_ml.places import Installation
     from derm_ml.task import Task
 
-MISSING = "–"
 
-
-def measure_model(task: Task, predictor: Predictor, dataset: Dataset, folder: ModelFolder) -> Evaluation:
+def measure_model(
+    task: Task,
+    predictor: Predictor,
+    dataset: Dataset,
+    folder: ModelFolder,
+    beside: Callable[[Evaluation], Evaluation] = lambda evaluation: evaluation,
+) -> Evaluation:
     """Measure a model on the test split and on recent patients, and write both into its folder, each with its page.
+
+    `beside` adds to the evaluation on the test split what was asked for beside it, before it is written.
 
     Returned is the evaluation on the test split: a table in it says what was reached on recent patients, and a figure
     what the models beside it did.
@@ -38,7 +48,7 @@ def measure_model(task: Task, predictor: Predictor, dataset: Dataset, folder: Mo
     test, recent = beside_recent(task, predictor, dataset, test, folder)
     if recent is not None:
         save_with_verdict(task, recent, folder.evaluation(recent.split))
-    test = with_trend(test, recent, folder, task.primary_metric)
+    test = beside(with_trend(test, recent, folder, task.primary_metric))
     save_with_verdict(task, test, folder.evaluation(SPLIT))
     return test
 
@@ -51,6 +61,35 @@ def save_with_verdict(task: Task, evaluation: Evaluation, folder: Path, external
     return report.save(evaluation, folder, opening_of(task, evaluation, external))
 
 
+def save_compared(task: Task, comparison: Comparison, folder: Path, here: Installation) -> Path:
+    """Write a comparison and its page at `folder`, and return `folder`.
+
+    The policy says how many patients may decide between two models, and where the service does. Images of cases are
+    shown if the dataset they were measured on lies in the installation.
+    """
+    from derm_ml.evaluation.comparison_page import Basis  # OpenCV
+    from derm_ml.evaluation.comparison_report import save
+
+    policy = Policy.of(task)
+    basis = Basis(policy.patients, policy.operating_point)
+    return save(comparison, task, folder, basis, _dataset_here(here, comparison))
+
+
+def _dataset_here(here: Installation, comparison: Comparison) -> Dataset | None:
+    """A dataset with the cases that were compared: the frozen version, else the prepared one; None where neither is."""
+    from derm_ml.data.dataset import Dataset
+
+    md5 = comparison.runs[0].evaluation.dataset_md5
+    for folder in (here.version(comparison.task, md5), here.prepared(comparison.task)):
+        try:
+            found = Dataset.open(folder)
+        except DataError:  # not prepared, or damaged: the page names the cases all the same
+            continue
+        if found.split_hashes.get(comparison.split) == comparison.split_hash:
+            return found
+    return None
+
+
 def opening_of(task: Task, evaluation: Evaluation, external: bool = False) -> report.Opening:
     """What the page says before any metric. Promotion runs the same checks on counted evidence, and more of them."""
     policy = Policy.of(task)
@@ -59,7 +98,7 @@ def opening_of(task: Task, evaluation: Evaluation, external: bool = False) -> re
     return report.Opening(
         (_floor(task, evaluation, policy), _patients(evaluation, policy), *checks),
         policy.operating_point,
-        _changed(task, evaluation),
+        changed_settings(task.recipes.get(evaluation.recipe_name), evaluation.recipe),
         "data the model does not come from (external validation)" if external else elsewhere,
     )
 
@@ -90,14 +129,3 @@ def _patients(evaluation: Evaluation, policy: Policy) -> Verdict:
         value=str(n),
         limit=f"at least {needed}",
     )
-
-
-def _changed(task: Task, evaluation: Evaluation) -> dict[str, tuple[Any, Any]]:
-    """The settings in which the recipe that was used differs from the one of that name: (default, own)."""
-    kind = task.recipes.get(evaluation.recipe_name)
-    if kind is None:
-        return {}
-    default, own = dotted(kind().model_dump(mode="json")), dotted(evaluation.recipe)
-    return {
-        name: (default.get(name, MISSING), value) for name, value in own.items() if default.get(name, MISSING) != value
-    }

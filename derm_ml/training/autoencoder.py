@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
 from derm_ml.data.dataset import Dataset, Reader
 from derm_ml.data.learned_ids import learned_from
-from derm_ml.files import write_json
 from derm_ml.images.augment import Augment, augmentation
 from derm_ml.images.preprocess import to_square
 from derm_ml.images.settings import Preprocessing
@@ -26,10 +25,10 @@ from derm_ml.losses.reconstruction import reconstruction_loss, structural_simila
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.autoencoder import Autoencoder, autoencoder
 from derm_ml.progress import OnEpoch
+from derm_ml.provenance import git_commit, note_training
 from derm_ml.ranks import this_rank
 from derm_ml.records import DataError
 from derm_ml.training.autoencoder_recipes import AutoencoderImage, AutoencoderRecipe
-from derm_ml.training.code_version import git_commit
 from derm_ml.training.devices import gathered, own_share
 from derm_ml.training.export import export_graph
 from derm_ml.training.feeding import LoadSample
@@ -69,7 +68,7 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
     )
     if not this_rank().leads:
         return model.bundle  # which the first process writes
-    write_json(model.history, [asdict(report) for report in fitted.history])
+    note_training(model, fitted.history)
     network.load_state_dict(fitted.state)
     card = BundleCard(
         task=dataset.task,

@@ -9,9 +9,8 @@ select rows and targets (classifier_samples.py)
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +20,18 @@ from torch import Tensor, nn
 from derm_ml.bundles.bundle import Bundle, BundleCard, seal, writing_bundle
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.data.dataset import Dataset
-from derm_ml.files import write_json
 from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.classifier import ClassifierNetwork
 from derm_ml.predictions.classifier import keep, predict_rows
 from derm_ml.progress import OnEpoch
+from derm_ml.provenance import git_commit, note_training, note_training_of
 from derm_ml.ranks import this_rank
 from derm_ml.sentences import WrongValue
 from derm_ml.training.classifier_calibration import ValidationLogits, calibrated_card
 from derm_ml.training.classifier_samples import Selected, Targets, balance, preprocessing, select, training_samples
 from derm_ml.training.classifier_validation import best_by, loss_named_by, validation
-from derm_ml.training.code_version import git_commit
 from derm_ml.training.export import export_classifier
 from derm_ml.training.input_gate import GateImages, fit_gate, some_of
 from derm_ml.training.loop import Fitted, Loss, fit_network
@@ -78,10 +76,9 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
     if not this_rank().leads:
         return model.bundle  # which the first process writes
     if trained:
-        write_json(model.history, [asdict(report) for report in trained.history])
+        note_training(model, trained.history)
     elif twin:
-        model.path.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(twin.history, model.history)
+        note_training_of(twin, model)
     with writing_bundle(model.bundle) as folder:
         if trained:
             seal_trained(dataset, selected, recipe, aim, trained, folder)

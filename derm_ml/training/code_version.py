@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from functools import cache
 from pathlib import Path
 
 _ROOMS = ("images", "data", "losses", "nets", "training", "pairs")  # what decides the weights a recipe ends with
 _OF_TASK = ("data.py", "model.py", "recipes.py", "train.py")
-
-
-def git_commit() -> str:
-    """The commit of the code that trained, or `unknown` outside a checkout."""
-    folder = Path(__file__).parent
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 @cache

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,6 @@ from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.bundles.square_predictor import batched
 from derm_ml.data.dataset import Dataset, Reader
 from derm_ml.data.learned_ids import learned_from, started_from
-from derm_ml.files import write_json
 from derm_ml.images.augment import PairedAugment, paired_augmentation
 from derm_ml.images.preprocess import to_square
 from derm_ml.images.settings import MaskRule, Preprocessing
@@ -33,9 +32,9 @@ from derm_ml.nets.improved_unet import ImprovedUNet
 from derm_ml.nets.segmenter import SegmenterNetwork
 from derm_ml.nets.unet import UNet
 from derm_ml.progress import OnEpoch
+from derm_ml.provenance import git_commit, note_training
 from derm_ml.ranks import this_rank
 from derm_ml.records import DataError
-from derm_ml.training.code_version import git_commit
 from derm_ml.training.devices import gathered, own_share
 from derm_ml.training.export import export_segmenter
 from derm_ml.training.feeding import LoadSample, in_order
@@ -83,7 +82,7 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
     trained = fit_members(lambda settings: build_segmenter(settings.network), fit, recipe, out, on_epoch)
     if not this_rank().leads:
         return model.bundle  # which the first process writes
-    write_json(model.history, [asdict(report) for report in trained.history])
+    note_training(model, trained.history)
     net, image, mask = recipe.network, recipe.image, recipe.mask
     kinds = [net.backbone if kind == "unet" else kind for kind in net.networks[: recipe.members]]
     card = BundleCard(

@@ -180,13 +180,13 @@ async function one() {
     const explainable = card.options.some(({ name, used }) => name === "label" && used);
     seen.append(await overlaid(image, found, again, explainable ? card.labels : null));
   }
-  return [answer, ...(await similar(files.image))];
+  return [answer, ...(await similar(files.image, found.answer.predicted))];
 }
 
-async function similar(file) {
+async function similar(file, said) {
   if (!card.similar_images) return [];
   try {
-    return neighbourNodes(await ask("/similar", { image: file }, { k: 6, thumbnails: card.thumbnails ? "yes" : "no" }));
+    return neighbourNodes(await ask("/similar", { image: file }, { k: 6, thumbnails: card.thumbnails ? "yes" : "no" }), said);
   } catch (error) {
     if (error.status !== 400 && error.status !== 503) throw error;
     return [element("p", { class: "hint" }, [error.message])];

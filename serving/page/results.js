@@ -256,12 +256,13 @@ export function matched(images, boxes, answer) {
   return element("figure", {}, [canvas, element("figcaption", {}, ["A line joins two boxes that show one condition. Green: persistent, blue: resolved, orange: new, yellow: not visible."])]);
 }
 
-export function neighbourNodes(found) {
+// `said`: the label of the answer; known images that carry it stand in a frame
+export function neighbourNodes(found, said) {
   const list = element("ul", { class: "neighbours" });
   for (const near of found.neighbours) {
     const shown = near.thumbnail ? [element("img", { src: near.thumbnail, alt: `Known image: ${readable(near.label)}` })] : [];
-    list.append(element("li", {}, [...shown, element("strong", {}, [readable(near.label)]), element("div", {}, [`cosine ${near.score.toFixed(3)}`]), element("div", { class: "hint" }, [`${near.split}, ${near.licence}`])]));
+    list.append(element("li", near.label === said ? { class: "same" } : {}, [...shown, element("strong", {}, [readable(near.label)]), element("div", {}, [`similarity ${near.score.toFixed(3)}`]), element("div", { class: "hint" }, [`${near.split}, ${near.licence}`])]));
   }
-  const note = found.picture_is_in_the_set ? "This image is itself in the dataset: it and its patient are left out." : `${found.searched} known images were searched.`;
+  const note = found.picture_is_in_the_set ? "This image is itself in the dataset: it and its patient are left out." : `${found.searched} known images were searched. Framed: the same label as the answer.`;
   return [element("h3", {}, ["Similar images"]), element("p", { class: "hint" }, [note]), list];
 }

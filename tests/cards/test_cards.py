@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from markdown_it import MarkdownIt
@@ -70,7 +71,7 @@ def test_a_task_without_a_file_is_told_every_field(parts, said):
 def test_an_undefined_primary_metric_leaves_the_card_incomplete(parts):
     bundle, measured, dataset = parts
     without = replace(measured, metrics=measured.metrics | {TASK.primary_metric: undefined(0, "no positives")})
-    assert "auc_mean is undefined; evaluate" in cards_of(TASK, bundle, without, dataset)[0].missing[0]
+    assert "Mean AUC is undefined; evaluate" in cards_of(TASK, bundle, without, dataset)[0].missing[0]
 
 
 @pytest.mark.parametrize(
@@ -150,3 +151,22 @@ def test_the_coverage_table_points_at_sections_there_are(parts):
     model = cards_of(TASK, *parts)[0]
     assert {row["guideline"] for row in as_json(model)["coverage"]} == {"TRIPOD+AI", "CLAIM"}
     assert as_html(model).count("not covered: ") == sum(item.card == ABSENT for item in COVERAGE)
+
+
+def test_a_metric_is_called_by_its_name_in_every_form_people_read(parts):
+    """The card in MLflow said `auc_mean` and `sensitivity_melanoma_at_balanced`."""
+    card = cards_of(TASK, *parts)[0]
+    for text in (as_markdown(card), as_html(card)):
+        assert "auc_mean" not in text
+        assert "Mean AUC" in text
+        assert "Changed in it" in text or "changed in it" in text
+
+
+def test_the_card_of_a_model_for_synthetic_images_says_so_on_top(parts):
+    """Its numbers are perfect, and travel."""
+    bundle, measured, dataset = parts
+    for name, warned in (("drawn", True), ("strong", False)):
+        shown = SimpleNamespace(version=bundle.version, card=bundle.card.model_copy(update={"recipe_name": name}))
+        card = cards_of(TASK, shown, measured, dataset)[0]
+        assert ("synthetic images" in as_markdown(card)[:400]) is warned
+        assert ('class="synthetic"' in as_html(card)) is warned

@@ -14,6 +14,7 @@ from scipy.special import expit, logit
 
 from derm_ml.answered.journal import Answered, Journal
 from derm_ml.bundles.bundle import Bundle
+from derm_ml.evaluation import report
 
 pytestmark = pytest.mark.slow
 
@@ -105,14 +106,17 @@ def test_answers_that_say_nothing_are_named(derm, models, tmp_path):
         assert "Traceback" not in err
 
 
-def test_evaluate_says_what_a_flagged_image_is_worth_there(derm, trained, drawn_dataset, tmp_path):
+def test_evaluate_says_what_a_flagged_image_is_worth_there(derm, trained, drawn_dataset, tmp_path, monkeypatch):
+    written, write = [], report.save
+    monkeypatch.setattr(report, "save", lambda *a, **more: written.append(a[1].name) or write(*a, **more))
     model = shutil.copytree(trained, tmp_path / "model")
     shares = "melanoma:0.02,nevus:0.9,seborrheic_keratosis:0.08"
     code, out, err = derm(
         "evaluate", "lesion_classification", model, "--data", drawn_dataset.path, "--prevalence", shares
     )
     assert code == 0, err
-    assert "PPV of melanoma at balanced where 2 % have it" in err + out
+    assert written == ["evaluation_test"]  # once, with the table
+    assert "PPV of melanoma at the balanced threshold where 2 % have it" in err + out
     stored = json.loads((model / "evaluation_test" / "evaluation.json").read_text())
     rows = [row for row in stored["tables"]["operating_prevalence"] if row["label"] == "melanoma"]
     assert rows

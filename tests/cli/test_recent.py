@@ -77,7 +77,7 @@ def test_they_are_put_aside_reported_beside_the_test_split_and_decide_nothing(de
     value, split_hash = recent_metric(measured, "auc_mean")
     assert (split_hash, value.n) == (now.split_hashes["recent"], len(now.split("recent")))
     assert value.high < measured.metrics["auc_mean"].low, "the planted change shows"
-    assert f"auc_mean on recent patients (split {split_hash}): {value}" in said
+    assert f"Mean AUC on recent patients (split {split_hash}): {value}" in said
     alone = Evaluation.load(second.evaluation("recent"))
     assert (alone.metrics["auc_mean"], alone.split_hash) == (value, split_hash)
     page = (second.evaluation("test") / "report.html").read_text()

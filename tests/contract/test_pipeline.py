@@ -78,7 +78,12 @@ def test_an_evaluation_survives_its_files(pipeline, tmp_path):
     loaded = Evaluation.load(folder)
     assert loaded.metrics == pipeline.evaluation.metrics
     assert all(gate.check(loaded) == gate.check(pipeline.evaluation) for gate in pipeline.task.gates)
-    assert "Research use only" in (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Research use only" in page
+    assert loaded.provenance == pipeline.evaluation.provenance
+    assert loaded.provenance.trained.seconds == pytest.approx(sum(epoch.seconds for epoch in pipeline.epochs))
+    assert loaded.provenance.images == pipeline.dataset.info["sizes"]
+    assert "not recorded" not in page
 
 
 def test_the_service_answers_what_was_evaluated_and_explains_it(pipeline):

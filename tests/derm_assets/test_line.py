@@ -140,7 +140,7 @@ def test_from_a_delivered_batch_to_a_released_champion(definitions, instance, pl
     assert Path(model["path"]).is_relative_to(Path(places.out) / NAME)
     assert isinstance(evaluation["auc_mean"], float)
     assert next(iter(evaluation)) == "verdict"  # what a person looks for first
-    assert evaluation["verdict"].startswith(f"auc_mean {evaluation['auc_mean']:.3f} (95 % ")
+    assert evaluation["verdict"].startswith(f"Mean AUC {evaluation['auc_mean']:.3f} (95 % ")
     assert "**intended use**: Research on" in latest(instance, "registered_model")["model_card"]
     assert (Path(evaluation["path"]) / "report.html").stat().st_size > 10_000
     assert "Reaches the floor" in (Path(evaluation["path"]) / "report.html").read_text()

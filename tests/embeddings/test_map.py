@@ -67,11 +67,11 @@ def test_in_a_browser_a_point_shows_its_picture_and_facts(chromium, page, table,
     assert "display: flex" in card
     assert f'alt="{row["id"]}"' in card
     assert 'src="data:image/jpeg;base64,' in card
-    assert f"label: {row['label']}" in card
-    assert f"predicted: {row['predicted']} 75 %" in card
+    assert f"label: {row['label'].replace('_', ' ')}" in card
+    assert f"predicted: {row['predicted'].replace('_', ' ')} 75 %" in card
     assert row["split"] in card
     for label, n in table["label"].value_counts().items():
-        assert f"{label} ({n})" in shown
+        assert f"{label.replace('_', ' ')} ({n})" in shown
     assert "<title>Embedding map</title>" in shown  # a name cannot break out of the data
 
 

@@ -193,7 +193,7 @@ def models(tmp_path):
 
 def test_a_saved_comparison_is_a_table_a_figure_and_its_origin(models, tmp_path):
     runs = named_apart([read_run(models / name) for name in ("plain", "augmented", "strong")])
-    folder = save_comparison(compare(runs, TASK), tmp_path / "c")
+    folder = save_comparison(compare(runs, TASK), TASK, tmp_path / "c")
     stored = json.loads((folder / "comparison.json").read_text())
     assert [run["model_version"] for run in stored["runs"]] == ["plain", "augmented", "strong"]
     assert stored["split_hash"] == "abc"
@@ -254,6 +254,7 @@ def test_derm_compare_prints_one_table_and_writes_it(models, tmp_path):
     assert "AUC of malignant" in result.stdout
     assert "better" in result.stdout
     assert (tmp_path / "into" / "comparison.csv").is_file()
+    assert result.stdout.rstrip().endswith("comparison.html")
     wrong = CliRunner().invoke(
         cli.app, ["compare", "malignancy_screening", str(models / "plain"), str(models / "older")]
     )
@@ -278,7 +279,7 @@ def test_promotion_refuses_a_model_that_is_better_by_luck(tmp_path, monkeypatch)
     nothing_tried = SimpleNamespace(trial=lambda *_: Path("nowhere"))
     refused, promoted = (weigh(TASK, held[name], current, nothing_tried) for name in ("lucky", "better"))
     assert not refused.promote
-    assert "the paired 95 % interval of auc_malignant" in refused.reasons[0]
+    assert "the paired 95 % interval of AUC of malignant" in refused.reasons[0]
     assert promoted.promote
     assert "paired 95 % interval +" in promoted.reasons[0]
 
@@ -320,6 +321,8 @@ def test_the_asset_shows_the_current_model_beside_the_others(models, tmp_path):
         assert shown["compared"] == 2
         assert ("auc_malignant", "augmented") in rows_of(shown)
         assert shown["differences"].startswith("![](data:image/png;base64,")
+        assert shown["report"] == f"/reports/{TASK.name}/comparison/comparison.html"
+        assert (tmp_path / "root" / TASK.name / "comparison" / "comparison.html").is_file()
         chosen = compared("strong", [str(tmp_path / "root" / TASK.name / "plain")])
         assert chosen["compared"] == 1
         assert "augmented" not in {run for _, run in rows_of(chosen)}

@@ -15,7 +15,7 @@ from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Conclusion, Ver
 from derm_ml.figures.style import blank
 from derm_ml.metrics.metric import Metric, undefined
 
-FEW = "recall_0.99 was not fitted: 299 positive validation cases are needed"
+FEW = "no threshold for 99 % sensitivity: 299 positive validation cases are needed"
 SHORTCUT = Verdict(
     "ranks_by_the_lesion", "reads the ruler", FAILED, "fails without a ruler", True, "0.9", "at most 0.5"
 )
@@ -119,7 +119,10 @@ def test_the_result_is_said_in_words_where_the_service_decides(screening):
     )
     assert f"{words} could be as low as 66 %." in text_of(render(screening, Opening(point="recall_0.95")))
     without = text_of(render(screening, Opening(point="recall_0.99")))
-    assert "At recall 0.99, where the service decides, malignant has no threshold: 299 positive validation" in without
+    assert (
+        "For malignant there is no threshold for 99 % sensitivity, where the service would decide: 299 positive"
+        in without
+    )
     assert words not in without
 
 

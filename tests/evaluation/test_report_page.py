@@ -1,4 +1,4 @@
-"""The report in a real browser: on a phone, in dark mode, and for people who do not see it.
+"""The report and the comparison in a real browser: on a phone, in dark mode, and for people who do not see it.
 
 Skipped where there is no Chromium (set DERM_CHROMIUM to its path if it is not on the PATH).
 """
@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from derm_ml.evaluation.comparison import compare, read_run
+from derm_ml.evaluation.comparison_report import PAGE
+from derm_ml.evaluation.comparison_report import save as save_comparison
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.promotion.report import save_with_verdict
 from derm_ml.registry import get_task
@@ -26,20 +29,29 @@ def report(colour_models, tmp_path_factory) -> Path:
     return save_with_verdict(task, evaluation, tmp_path_factory.mktemp("page") / "evaluation") / "report.html"
 
 
+@pytest.fixture(scope="module")
+def comparison(colour_models, tinted_dataset, tmp_path_factory) -> Path:
+    """Two real models with the images they differ on."""
+    task = get_task("lesion_classification")
+    found = compare([read_run(colour_models[name]) for name in ("weak", "good")], task)
+    return save_comparison(found, task, tmp_path_factory.mktemp("page") / "comparison", dataset=tinted_dataset) / PAGE
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_is_cut_off_nothing_is_fetched_and_axe_finds_nothing_serious(browser, report, scheme, width):
+@pytest.mark.parametrize("what", ["report", "comparison"])
+def test_nothing_is_cut_off_nothing_is_fetched_and_axe_finds_nothing_serious(browser, request, what, scheme, width):
     """Specificity and the reason for it were cut off at 1280 pixels, and soft grey on white was hard to read."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page, said, asked = context.new_page(), [], []
     page.on("console", lambda message: said.append(message.text))
     page.on("request", lambda request: asked.append(request.url[:60]))
-    page.goto(report.as_uri())
+    page.goto(request.getfixturevalue(what).as_uri())
     assert page.is_visible("#verdict")
     assert page.locator("#verdict").bounding_box()["y"] < 900  # seen without scrolling
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    inside = "[...document.querySelectorAll('.card, .checks, #metrics ~ table')]"
+    inside = "[...document.querySelectorAll('.card, .checks, #metrics ~ table, #differences ~ table, .cases li')]"
     assert page.evaluate(f"Math.max(...{inside}.map(one => one.getBoundingClientRect().right))") <= width
     page.evaluate("window.scrollTo(0, document.body.scrollHeight / 2)")
     assert page.locator("nav.contents").bounding_box()["y"] == 0  # the contents stay in sight

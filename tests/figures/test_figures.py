@@ -88,6 +88,15 @@ def test_a_figure_leaves_the_global_style_alone():
     assert dict(matplotlib.rcParams) == before
 
 
+def test_a_frame_lies_round_the_pictures_it_is_asked_for():
+    grey = np.full((40, 40, 3), 120, np.uint8)
+    sheet = Image.open(io.BytesIO(contact_sheet([grey, grey], ["a", "b"], tile=100, framed=[1]))).convert("RGB")
+    pixels = np.asarray(sheet).astype(int)
+    green = (pixels[..., 1] > pixels[..., 0] + 60).any(axis=0)
+    assert green[: sheet.width // 2].sum() == 0
+    assert green[sheet.width // 2 :].sum() > 90
+
+
 def test_contact_sheet_keeps_colours_and_shapes():
     """A sheet is looked at for what pictures show: a red square must stay red and square."""
     red, wide = np.zeros((50, 50, 3), np.uint8), np.zeros((20, 80, 3), np.uint8)

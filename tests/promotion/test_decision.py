@@ -51,7 +51,7 @@ def test_a_better_model_replaces_the_champion():
         (GOOD, replace(GOOD, value=0.895), "is not better than"),
         (GOOD, replace(GOOD, value=0.95), "is not better than"),
         (GOOD, replace(GOOD, value=0.7, split_hash="split2"), "measured on split split1, the champion on split split2"),
-        (GOOD, replace(GOOD, value=None), "the champion's auc_mean is missing"),
+        (GOOD, replace(GOOD, value=None), "the champion's mean AUC is missing"),
         (GOOD, replace(GOOD, value=0.7, faults=("damaged",)), "the champion's evidence cannot be used: damaged"),
         (replace(GOOD, red_data=("patients_do_not_cross_splits: 1",)), None, "a blocking data check fails: patients"),
         (replace(GOOD, flattered=("3 of the 9 test images",)), None, "3 of the 9 test images"),

@@ -78,6 +78,11 @@ def test_one_image_is_answered_as_by_the_api_with_heatmap_evidence_and_neighbour
     evidence = page.inner_text("#result")
     assert "at least 90.0 % with 95 % confidence, n = 40" in evidence
     assert page.locator(".neighbours img").count() == 6
+    neighbours = page.locator(".neighbours li").evaluate_all("all => all.map(one => [one.className, one.innerText])")
+    for kind, text in neighbours:  # framed where the label is that of the answer
+        label, likeness = text.splitlines()[:2]
+        assert (kind == "same") is (label.lower() == answer["predicted"].replace("_", " "))
+        assert likeness.startswith("similarity 0.") or likeness == "similarity 1.000"
     assert (
         page.evaluate("document.querySelector('.stack canvas').getContext('2d').getImageData(5, 5, 1, 1).data[3]") > 0
     )

@@ -277,7 +277,7 @@ def test_a_challenger_that_is_named_while_the_service_runs_answers_unseen_and_is
     assert done.returncode == 0, done.stderr
     assert "9 images were answered by both" in done.stderr
     assert "9 are compared" in done.stderr
-    assert re.search(r"auc_mean \d\.\d{3} against the champion's \d\.\d{3} on the same 9 images", done.stdout)
+    assert re.search(r"mean AUC \d\.\d{3} against the champion's \d\.\d{3} on the same 9 images", done.stdout)
     (kept,) = (served.log.with_name("out") / TASK / "trials").iterdir()
     assert Trial.read(kept).challenger == hidden["model_version"].iloc[0]
 

@@ -58,8 +58,8 @@ CAPTIONS = {
     "decision_curve": "Net benefit: true positives minus false positives, weighted by the risk threshold for "
     "biopsy (Vickers & Elkin 2006), at this set's prevalence. The band: at each risk, 95 % of resampled patients. "
     "Where the curve is not above both lines the model is of no use.",
-    "decisions_by_subgroup": "Recall and specificity in each subgroup at the operating point named below. Fewer than "
-    "10 positives (recall) or negatives (specificity) are not evaluable.",
+    "decisions_by_subgroup": "Sensitivity and specificity in each subgroup at the operating point named below. "
+    "Groups with fewer than 10 positives (sensitivity) or 10 negatives (specificity) are not evaluated.",
     "calibration": "Temperature and bias were fitted on validation.",
     "confusion_matrix": "Row: truth. Column: what was decided. The small figure is the share of the row.",
 }

@@ -15,6 +15,7 @@ from derm_ml.evaluation.gates import (
     calibrated_within,
     ranks_better_than_chance,
 )
+from derm_ml.metrics.words import no_threshold, threshold_in_words
 from derm_ml.promotion.gates import SUBGROUP_GATES, probe_gates
 from derm_ml.promotion.policy import Policy
 from derm_ml.task import Artifact, Finding, Gate, Task
@@ -42,10 +43,10 @@ def recall_at_operating_point(evaluation: Evaluation) -> Finding:
     policy = Policy.of(TASK)
     metric = _at_point(evaluation, "sensitivity", policy.operating_point)
     if metric is None or metric.value is None or metric.low is None or policy.recall_bound is None:
-        return _unknown("recall", policy.operating_point, metric)
+        return _unknown(policy.operating_point, metric)
     message = (
-        f"recall {metric.value:.4f} at {policy.operating_point}, at least {metric.low:.4f} "
-        f"({metric.n} positives); asked for is {policy.recall_bound:.4f}"
+        f"sensitivity {metric.value:.3f} at {threshold_in_words(policy.operating_point)}, lower bound {metric.low:.3f} "
+        f"({metric.n} positives), limit {policy.recall_bound:.3f}"
     )
     return Finding(
         metric.low >= policy.recall_bound,
@@ -61,8 +62,8 @@ def specificity_at_operating_point(evaluation: Evaluation) -> Finding:
     policy = Policy.of(TASK)
     metric = _at_point(evaluation, "specificity", policy.operating_point)
     if metric is None or metric.value is None or policy.specificity is None:
-        return _unknown("specificity", policy.operating_point, metric)
-    message = f"specificity {metric} at {policy.operating_point}; asked for is {policy.specificity:.3f}"
+        return _unknown(policy.operating_point, metric)
+    message = f"specificity {metric} at {threshold_in_words(policy.operating_point)}, limit {policy.specificity:.3f}"
     return Finding(
         metric.value >= policy.specificity,
         message,
@@ -84,10 +85,9 @@ def _at_point(evaluation: Evaluation, word: str, point: str) -> Metric | None:
     return evaluation.metrics.get(f"{word}_{LABEL}_at_{point}")
 
 
-def _unknown(word: str, point: str, metric: Metric | None) -> Finding:
-    why = metric.note if metric else "the model has no such point, or the policy asks for nothing"
-    why = why.removeprefix(f"{point} was not fitted: ")
-    return Finding(False, f"the {word} at {point} cannot be judged, there is no threshold: {why}")
+def _unknown(point: str, metric: Metric | None) -> Finding:
+    why = metric.note if metric else "the model has no such point, or the policy names no limit"
+    return Finding(False, f"{no_threshold(point)}: {why.partition(': ')[2] or why}")
 
 
 def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
