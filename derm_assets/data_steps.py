@@ -33,13 +33,16 @@ def take_batch(
     reviewed_by: str,
 ) -> dg.MaterializeResult:
     """Validate this partition's batch and add it to the raw folder; a rejected one is set aside with its report."""
+    from derm_ml.cache import Cache
     from derm_ml.data.incoming import RejectedBatch, nobody_looks, receive, write_problems
 
     batch = places.incoming(task) / context.partition_key
     report = places.here.intake(task.name, context.partition_key) / "left_out.csv"
     try:
         look = nobody_looks if reviewed_by else Promotions(registry).reviewer(task)
-        intake = receive(task, batch, places.raw(task), store.settings(task), store.current(task), look, reviewed_by)
+        raw, settings, kept = places.raw(task), store.settings(task), store.current(task)
+        with Cache(places.here.preparation_cache(task.name)) as cache:
+            intake = receive(task, batch, raw, settings, kept, look, reviewed_by, cache)
     except RejectedBatch as error:
         write_problems(report, error.problems)
         shown = {"left_out": problem_table(error.problems), "left_out_file": dg.MetadataValue.path(report)}

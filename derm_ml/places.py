@@ -157,6 +157,10 @@ class Installation:
         """The dataset as it is now."""
         return self.data / "prepared" / task
 
+    def preparation_cache(self, task: str) -> Path:
+        """What the last preparation computed of each image: removed, it is computed again."""
+        return self.data / "cache" / f"{task}.sqlite"
+
     def versions(self, task: str) -> Path:
         """The prepared datasets that never change, each named by its md5."""
         return self.data / "versions" / task

@@ -138,7 +138,7 @@ def _print_models(task: Task, kind: str, value: str) -> None:
 def _stored_sha256(task: Task, data: bytes) -> str:
     """The sha256 an image file is stored with in the datasets of the task."""
     from derm_ml.data.dataset import Dataset
-    from derm_ml.data.prepare import stored_image
+    from derm_ml.data.decoded import stored_image
 
     prepared = installation().prepared(task.name)
     side = Dataset.open(prepared).info["settings"]["store_side"] if prepared.is_dir() else task.settings().store_side

@@ -155,19 +155,26 @@ def prepare(
     out: Annotated[Path | None, typer.Option(help="default: data/prepared/TASK")] = None,
     params: Annotated[Path | None, typer.Option(help="parameters of data preparation; default: params.yaml")] = None,
     checks: Annotated[bool, typer.Option(help="run the data checks; Dagster runs them itself")] = True,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="remove what earlier preparations computed, and begin anew")
+    ] = False,
 ) -> None:
     """Turn a raw folder into a dataset: decode, quarantine, find duplicates, freeze splits, write shards.
 
     Prints what became of every label, file and column. The exit code is 1 if a blocking data check fails: the dataset
     is written, and nothing can be trained on it.
     """
+    from derm_ml.cache import Cache
     from derm_ml.data.dataset import freeze
     from derm_ml.data.prepare import prepare as prepare_dataset
 
     task, places = task_of(task_name), installation()
     given = settings_of(task, params)
+    known = places.preparation_cache(task.name)
+    if fresh:
+        Cache.remove(known)
     notes.print(str(given), soft_wrap=True)
-    with progress_bar("prepare") as bar:
+    with progress_bar("prepare") as bar, Cache(known) as cache:
         steps: dict[str, Any] = {}
 
         def progress(stage: str, done: int, total: int) -> None:
@@ -181,7 +188,9 @@ def prepare(
             given.settings,
             replaceable(out or places.prepared(task.name), "dataset.json"),
             progress,
+            cache=cache,
         )
+        cache.forget_unused()
         freeze(dataset.path, places.version(task.name, dataset.md5))  # as Dagster does: models are measured on it
     _print_dataset(dataset)
     usable = print_rules(task, dataset) if checks else True
@@ -206,20 +215,23 @@ def deliver(
     ] = "",
 ) -> None:
     """Check a folder of new images and add it to the raw data, as the inbox does; a rejected one stays where it is."""
+    from derm_ml.cache import Cache
     from derm_ml.data.incoming import nobody_looks, take_in
 
     reviewed_by = reviewed_by.strip()  # blanks are no name
     task, places = task_of(task_name), installation()
     kept = prepared or places.prepared(task.name)
-    intake = take_in(
-        task,
-        batch,
-        raw or places.raw(task.name),
-        settings_of(task, params).settings,
-        kept if (kept / "dataset.json").exists() else None,
-        nobody_looks if reviewed_by or not registry_installed() else open_registry().reviewer(task),
-        reviewed_by,
-    )
+    with Cache(places.preparation_cache(task.name)) as cache:
+        intake = take_in(
+            task,
+            batch,
+            raw or places.raw(task.name),
+            settings_of(task, params).settings,
+            kept if (kept / "dataset.json").exists() else None,
+            nobody_looks if reviewed_by or not registry_installed() else open_registry().reviewer(task),
+            reviewed_by,
+            cache,
+        )
     for problem in (*intake.left_out, *intake.held_back):
         notes.print(f"{problem.kind.replace('_', ' ')}: {problem.file}: {problem.reason}", style="yellow")
     for correction in intake.corrections:

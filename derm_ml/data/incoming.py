@@ -17,9 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from derm_ml.cache import FORGETFUL, Cache
 from derm_ml.data.dataset import Dataset
+from derm_ml.data.decoded import decoded
 from derm_ml.data.deliveries import REJECTED, Correction, Delivery, LeftOut, changes, deliveries, files_of
-from derm_ml.data.prepare import decoded, prepare
+from derm_ml.data.prepare import prepare
 from derm_ml.data.staging import copied, linked, staging, stored_once
 from derm_ml.files import replacing_file, replacing_folder, sha256
 from derm_ml.records import DELIVERIES, DataError, Problem, Reading, Sample
@@ -86,13 +88,14 @@ def receive(
     kept: Path | None = None,
     look: Look = nobody_looks,
     reviewed_by: str = "",
+    cache: Cache = FORGETFUL,
 ) -> Intake:
     """`take_in`; a rejected batch is moved to `rejected/` beside it, with the reasons, so that it blocks no other.
 
     Raises `RejectedBatch` saying where it lies now, and `DataError` where the raw folder is at fault.
     """
     try:
-        return take_in(task, batch, raw, settings, kept, look, reviewed_by)
+        return take_in(task, batch, raw, settings, kept, look, reviewed_by, cache)
     except RejectedBatch as error:
         problems = error.problems or (Problem(batch.name, str(error)),)
         place = _set_aside(batch, str(error), problems)
@@ -111,11 +114,13 @@ def take_in(
     kept: Path | None = None,
     look: Look = nobody_looks,
     reviewed_by: str = "",
+    cache: Cache = FORGETFUL,
 ) -> Intake:
     """Validate a batch and add it to `raw`, whole or not at all; `kept` is the dataset whose splits stay as they are.
 
     `look` may object to what was found usable; so does this function where most of it would be held back. Neither is
-    asked where a person has reviewed the images, whose name is recorded with the delivery.
+    asked where a person has reviewed the images, whose name is recorded with the delivery. What `cache` has of images
+    that are there already is not computed again, and the preparation that follows finds there what was computed here.
 
     Raises `RejectedBatch`, with nothing added: for a list that is wrong (naming file and line), for a batch without
     images, for one of which nothing can be used, one that corrects known images although corrections are refused,
@@ -152,7 +157,7 @@ def take_in(
         )
         (view / DELIVERIES).mkdir(parents=True, exist_ok=True)
         stage.rename(view / delivery.folder)
-        sorted_out = _sorted_out(task, batch, raw, view, delivery, settings)
+        sorted_out = _sorted_out(task, batch, raw, view, delivery, settings, cache)
         delivery = replace(sorted_out, left_out=(*(LeftOut(p) for p in odd), *sorted_out.left_out))
         intake = Intake(
             content,
@@ -171,7 +176,7 @@ def take_in(
         if delivery.corrections and settings.corrections == "refuse":
             raise _refused(batch, task, delivery)
         delivery.write(view)
-        held_back = _tried(task, batch, work, delivery, settings, kept, look)
+        held_back = _tried(task, batch, work, delivery, settings, kept, look, cache)
         with replacing_folder(raw / delivery.folder) as folder:
             for path in (view / delivery.folder).iterdir():
                 path.rename(folder / path.name)
@@ -182,7 +187,7 @@ def take_in(
 
 
 def _sorted_out(
-    task: Task, batch: Path, raw: Path, view: Path, delivery: Delivery, settings: PrepareSettings
+    task: Task, batch: Path, raw: Path, view: Path, delivery: Delivery, settings: PrepareSettings, cache: Cache
 ) -> Delivery:
     """What of the batch is usable, left out, or a correction of a known image."""
     reading = _read_together(task, batch, raw, view, settings)
@@ -196,7 +201,7 @@ def _sorted_out(
     def leave_out(sample: Sample, problem: Problem) -> None:
         left_out.append(LeftOut(_below(problem, inside), tuple(f.removeprefix(inside) for f in files_of(sample))))
 
-    for sample, result in decoded(sorted(new, key=lambda s: s.id), view, settings.store_side):
+    for sample, result in decoded(sorted(new, key=lambda s: s.id), view, settings.store_side, cache):
         if isinstance(result, Problem):
             leave_out(sample, result)
             continue
@@ -300,12 +305,13 @@ def _tried(
     settings: PrepareSettings,
     kept: Path | None,
     look: Look,
+    cache: Cache,
 ) -> tuple[Problem, ...]:
     """What a dataset with this batch holds back of it. Raises `RejectedBatch` where the batch makes a check fail, or
     where something speaks against it and no person has reviewed it."""
     view, inside = work / "raw", f"{delivery.folder}/"
     try:
-        trial = prepare(task, view, settings, work / "trial", kept=kept, settings_must_match=False)
+        trial = prepare(task, view, settings, work / "trial", kept=kept, settings_must_match=False, cache=cache)
     except DataError as error:
         raise RejectedBatch(f"{batch}: {str(error).replace(str(view), 'with it, the raw folder')}") from None
     held = [
@@ -322,7 +328,7 @@ def _tried(
         raise RejectedBatch(f"{batch}: of its {delivery.taken} usable images {found} are found again beside the others")
     failing = [(rule, rule.check(trial)) for rule in task.rules if not rule.more_data_may_help]
     failing = [(rule.name, finding) for rule, finding in failing if rule.stops(finding)]
-    before = _fails_without(task, work, delivery, settings, kept) if failing else set()
+    before = _fails_without(task, work, delivery, settings, kept, cache) if failing else set()
     for name, finding in failing:
         if name not in before:
             raise RejectedBatch(
@@ -357,7 +363,7 @@ def _raise_objections(task: Task, batch: Path, objections: Sequence[Objection]) 
 
 
 def _fails_without(
-    task: Task, work: Path, delivery: Delivery, settings: PrepareSettings, kept: Path | None
+    task: Task, work: Path, delivery: Delivery, settings: PrepareSettings, kept: Path | None, cache: Cache
 ) -> set[str]:
     """The blocking checks the raw folder fails by itself."""
     view, aside = work / "raw", work / "aside"
@@ -365,7 +371,9 @@ def _fails_without(
     try:
         if not _has_files(view):
             return set()
-        alone: Dataset = prepare(task, view, settings, work / "without", kept=kept, settings_must_match=False)
+        alone: Dataset = prepare(
+            task, view, settings, work / "without", kept=kept, settings_must_match=False, cache=cache
+        )
         return {rule.name for rule in task.rules if rule.stops(rule.check(alone))}
     finally:
         aside.rename(view / delivery.folder)

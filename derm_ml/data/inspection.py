@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from derm_ml.data.account import account_of, require_matching
-from derm_ml.data.prepare import decoded
+from derm_ml.data.decoded import decoded
 from derm_ml.data.splits import Settled
 from derm_ml.records import DataError, Problem, Reading, Sample
 from derm_ml.task import PrepareSettings, Task

@@ -5,30 +5,27 @@ read → decode and fingerprint → quarantine → group and split → manifest 
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from derm_ml import formats
+from derm_ml.cache import FORGETFUL, Cache
 from derm_ml.data.account import account_of, nothing_usable, require_matching
-from derm_ml.data.dataset import ACCOUNT, Dataset, content_of
+from derm_ml.data.dataset import ACCOUNT, Dataset, content_of, identities_of
+from derm_ml.data.decoded import Stored, decoded, stored_bytes
+from derm_ml.data.deliveries import deliveries
+from derm_ml.data.shards import EarlierFiles, ShardWriter, part_of
 from derm_ml.data.splits import ImageIdentity, Settled, SplitFractions, known_again, settle, split_hash
 from derm_ml.files import replacing_folder, write_json
-from derm_ml.images.containers import ImageError
-from derm_ml.images.decode import INGEST_FORMATS, canonical_mask, decode, read_image_file, stored_form
-from derm_ml.images.fingerprints import DuplicatePair, Fingerprint, find_duplicates, fingerprint
-from derm_ml.images.orientation import Frame, WrongFrame, frame_of, turn_of_mask, upright_regions
+from derm_ml.images.fingerprints import DuplicatePair, Fingerprint, find_duplicates
 from derm_ml.images.stored_prints import StoredPrints
 from derm_ml.records import (
     FROZEN,
@@ -37,14 +34,12 @@ from derm_ml.records import (
     UNLABELLED,
     DataError,
     Problem,
-    Region,
     Sample,
     normal_id,
 )
 from derm_ml.tables import write_table
 from derm_ml.task import PrepareSettings, Task
 
-SHARD_BYTES = 256 * 2**20  # large enough to read fast, small enough to move and to re-verify
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
@@ -56,13 +51,15 @@ def prepare(
     progress: Progress = lambda *_: None,
     kept: Path | None = None,
     settings_must_match: bool = True,
+    cache: Cache = FORGETFUL,
 ) -> Dataset:
     """Read a raw folder as downloaded, decode and fingerprint every image, freeze the splits, write the dataset.
 
     Images that cannot be used are quarantined with their reason; the rest goes on. The folder at `out` is
     replaced whole or not at all. An image that is in the dataset `kept` (by default the one at `out`) stays in its
-    split, as long as `settings.seed` is the same. Raises `DataError` when nothing usable is left, and, unless a single
-    delivery is only tried, `SettingError` for a setting that names what the raw folder does not hold.
+    split, as long as `settings.seed` is the same. What `cache` knows is not computed again, and shards that dataset has
+    are linked; the bytes are the same without either. Raises `DataError` when nothing usable is left, and, unless a
+    single delivery is only tried, `SettingError` for a setting that names what the raw folder does not hold.
     """
     progress("read", 0, 0)
     reading = task.read(raw, settings)
@@ -70,28 +67,43 @@ def prepare(
         require_matching(reading, settings.training_only)
     progress("read", len(reading.samples), len(reading.samples))
     problems = list(reading.problems)
+    earlier_files = EarlierFiles(kept or out)
+
+    def bytes_of(sample: Sample, role: str, stored: Stored) -> bytes:
+        found = earlier_files.get(stored.sha256)
+        return found if found is not None else stored_bytes(sample, role, stored, raw, settings.store_side, cache)
+
     with replacing_folder(out) as folder:
-        writer = _ShardWriter(folder / "shards")
+        writer = ShardWriter(folder / "shards", (kept or out) / "shards", bytes_of)
         usable: list[Sample] = []
         rows: dict[str, dict[str, Any]] = {}
         prints = StoredPrints(folder)
         sample_of: dict[str, str] = {}  # of each photograph
         samples = sorted((_as_prepared(s, settings) for s in reading.samples), key=lambda s: s.id)
-        for done, (sample, result) in enumerate(decoded(samples, raw, settings.store_side), start=1):
+        numbers = {delivery.folder: delivery.number for delivery in deliveries(raw)}
+        # what is delivered later comes last: shards and searches of what was there before stay as they are
+        in_turn = sorted(samples, key=lambda s: part_of(s, numbers))
+        progress("decode", 0, len(samples))
+        for done, (sample, result) in enumerate(decoded(in_turn, raw, settings.store_side, cache), start=1):
             progress("decode", done, len(samples))
             if isinstance(result, Problem):
                 problems.append(result)
                 continue
             usable.append(replace(sample, regions={**sample.regions, **result.regions}) if result.regions else sample)
-            rows[sample.id] = writer.add(sample, result.files)
+            rows[sample.id] = writer.add(sample, result.files, part_of(sample, numbers))
             for role, found in result.fingerprints.items():
                 sample_of[f"{sample.id} {role}"] = sample.id
                 prints[f"{sample.id} {role}"] = found
         writer.close()
+        cache.flush()
+        usable.sort(key=lambda s: s.id)
+        progress("compare", 0, len(prints))
         if not usable:
             raise nothing_usable(raw, reading, problems)
-        pairs = _duplicate_samples(prints, sample_of, partial(progress, "compare"))
+        pairs = _duplicate_samples(prints, sample_of, partial(progress, "compare"), cache)
         prints.close()
+        cache.flush()
+        progress("split", 0, 0)
         earlier = _earlier_splits(kept or out, settings.seed, usable, rows)
         settled = settle(
             usable,
@@ -108,9 +120,12 @@ def prepare(
             raise DataError(f"{raw}: all {len(usable)} usable images are held back; the first: {problems[-1].reason}")
         labels = reading.labels or task.labels
         pairs = [p for p in pairs if p.a not in out_of_splits and p.b not in out_of_splits]
+        progress("split", len(usable), len(usable))
+        progress("write", 0, 0)
         table = _manifest(task, labels, [s for s in usable if s.id in settled.splits], rows, settled, settings)
         _write(folder, task, labels, settings, table, pairs, problems, writer.sizes, reading.left_out)
         write_json(folder / ACCOUNT, account_of(reading, samples, settled, task.negative, problems))
+        progress("write", len(table), len(table))
     return Dataset.open(out)
 
 
@@ -128,131 +143,19 @@ def _as_prepared(sample: Sample, settings: PrepareSettings) -> Sample:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """One file as it is stored, with facts of the original for the manifest."""
-
-    data: bytes
-    height: int
-    width: int
-    area: float | None = None  # of a mask: its share of the picture
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    files: dict[str, _Stored]  # by role
-    fingerprints: dict[str, Fingerprint]  # of every photo, by role
-    regions: dict[str, tuple[Region, ...]]  # on the upright photos, by role
-
-
-def decoded(samples: Sequence[Sample], raw: Path, side: int) -> Iterator[tuple[Sample, _Prepared | Problem]]:
-    """Decode ahead with a bounded number of images in memory, in input order (Pillow and OpenCV release the GIL)."""
-    with ThreadPoolExecutor() as pool:
-        waiting = iter(samples)
-        window = [(s, pool.submit(_prepare_one, s, raw, side)) for s in islice(waiting, 64)]
-        while window:
-            sample, future = window.pop(0)
-            window += [(s, pool.submit(_prepare_one, s, raw, side)) for s in islice(waiting, 1)]
-            yield sample, future.result()
-
-
-def _prepare_one(sample: Sample, raw: Path, side: int) -> _Prepared | Problem:
-    files: dict[str, _Stored] = {}
-    frames: dict[str, Frame] = {}
-    regions: dict[str, tuple[Region, ...]] = {}
-    for role, relative in sorted(sample.files.items(), key=lambda item: item[0] == "mask"):  # it lies on the image
-        try:
-            data = read_image_file(raw / relative)
-            if role == "mask" or "mask" in sample.files or sample.regions.get(role):
-                frames[role] = frame_of(data)
-            turn = turn_of_mask(frames["mask"], frames["image"]) if role == "mask" else 1
-            files[role] = _stored(role, data, side, turn)
-            if sample.regions.get(role):
-                regions[role] = upright_regions(sample.regions[role], frames[role])
-        except FileNotFoundError:
-            return sample.problem("the file is listed but missing", relative)
-        except (ImageError, WrongFrame) as error:
-            return sample.problem(str(error), relative)
-    photos = {role: decode(stored.data, INGEST_FORMATS) for role, stored in files.items() if role != "mask"}
-    return _Prepared(files, {role: fingerprint(photo) for role, photo in photos.items()}, regions)
-
-
 def _duplicate_samples(
-    prints: Mapping[str, Fingerprint], sample_of: Mapping[str, str], progress: Callable[[int, int], None]
+    prints: Mapping[str, Fingerprint],
+    sample_of: Mapping[str, str],
+    progress: Callable[[int, int], None],
+    cache: Cache,
 ) -> list[DuplicatePair]:
     """Samples of which any photo is a duplicate of any photo of the other, sorted by id."""
     best: dict[tuple[str, str], DuplicatePair] = {}
-    for found in find_duplicates(prints, progress=progress):
+    for found in find_duplicates(prints, progress=progress, order=list(prints), memory=cache):
         a, b = sorted((sample_of[found.a], sample_of[found.b]))
         if a != b and ((a, b) not in best or found.score > best[a, b].score):
             best[a, b] = DuplicatePair(a, b, found.kind, found.score)
     return [best[names] for names in sorted(best)]
-
-
-def stored_image(data: bytes, side: int) -> bytes:
-    """The bytes an image file is stored with in a dataset of that `store_side`: by them it is known again.
-
-    Raises `ImageError` for what is no image that is read.
-    """
-    return _stored("image", data, side, 1).data
-
-
-def _stored(role: str, data: bytes, side: int, turn: int) -> _Stored:
-    if role == "mask":
-        png, mask = canonical_mask(data, turn)
-        return _Stored(png, *mask.shape, area=float((mask > 0).mean()))
-    stored, (height, width) = stored_form(data, side)
-    return _Stored(stored, height, width)
-
-
-class _ShardWriter:
-    """Appends files to tar shards with fixed owners and times, and remembers where each lies."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self.folder = folder
-        self.sizes: dict[str, int] = {}
-        self._tar: tarfile.TarFile | None = None
-
-    def add(self, sample: Sample, files: Mapping[str, _Stored]) -> dict[str, Any]:
-        row: dict[str, Any] = {}
-        for role, stored in files.items():
-            size = len(stored.data)
-            tar = self._shard(size)
-            suffix = "jpg" if stored.data[:2] == b"\xff\xd8" else "png"
-            entry = tarfile.TarInfo(f"{sample.id}.{role}.{suffix}")
-            entry.size = size
-            tar.addfile(entry, io.BytesIO(stored.data))
-            row |= {
-                f"{role}.shard": self._name,
-                f"{role}.offset": tar.offset - _blocks(size),
-                f"{role}.size": size,
-                f"{role}.sha256": hashlib.sha256(stored.data).hexdigest(),
-                f"{role}.height": stored.height,
-                f"{role}.width": stored.width,
-            }
-            if stored.area is not None:
-                row[f"{role}.area"] = stored.area
-        return row
-
-    def close(self) -> None:
-        if self._tar:
-            self._tar.close()
-            self.sizes[self._name] = (self.folder / self._name).stat().st_size
-            self._tar = None
-
-    def _shard(self, size: int) -> tarfile.TarFile:
-        if self._tar and self._tar.offset + size > SHARD_BYTES:
-            self.close()
-        if not self._tar:
-            self._name = f"{len(self.sizes):05d}.tar"
-            # as USTAR byte for byte, until a name has more than 100 bytes or letters beyond ASCII
-            self._tar = tarfile.open(self.folder / self._name, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
-        return self._tar
-
-
-def _blocks(size: int) -> int:
-    return (size + tarfile.BLOCKSIZE - 1) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
 
 
 def _earlier_splits(
@@ -275,8 +178,7 @@ def _earlier_splits(
     info = formats.DATASET.read(info, out / "dataset.json", DataError, "remove it to create new splits")
     if info["settings"]["seed"] != seed:
         return {}
-    old = {ImageIdentity(row["source"], row["id"], content_of(row)): row["split"] for row in table.to_dict("records")}
-    return known_again(old, [ImageIdentity(s.source, s.id, content_of(rows[s.id])) for s in samples])
+    return known_again(identities_of(table), [ImageIdentity(s.source, s.id, content_of(rows[s.id])) for s in samples])
 
 
 def _manifest(

@@ -2,7 +2,7 @@
 
 Example:
     >>> rows = dataset.split("test")
-    >>> cases = Cases.lined_up(predictor.card, rows, predictor([dataset.image(row) for _, row in rows.iterrows()]))
+    >>> cases = Cases.lined_up(predictor.card, rows, predictor([dataset.image(row) for row in rows.to_dict("records")]))
     >>> roc_auc(cases.p("melanoma"), cases.y("melanoma"), cases.groups).n == len(rows)
     True
 """

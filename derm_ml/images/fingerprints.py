@@ -20,21 +20,25 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import cv2
 import numpy as np
 
+from derm_ml.cache import FORGETFUL, Cache, code_digest
 from derm_ml.images.alignment import SKETCH, likeness
-from derm_ml.images.local_features import FEATURES, LocalFeatures, local_features, warp_between
-from derm_ml.images.patch_search import CELL, PatchSearch
+from derm_ml.images.local_features import LocalFeatures, local_features, warp_between
+from derm_ml.images.patch_search import CANDIDATE, PatchSearch, graph_bytes, graph_of, sample_of
 
 # Different lesions score at most 0.69 (12,160 images of ISIC 2017 and HAM10000), different eyes 0.79 (1100 of ODIR-5K),
 # synthetic faces of different people 0.82; of planted copies see docs/results.md
 THRESHOLD = 0.85
-LEAST_PATCHES = 2  # that agree on a warp; an image out of focus has few that are found again
-AT_ONCE = 512  # images whose patches are searched together: some 10 MB
+LEAST_PATCHES = 3  # that agree on a warp: of 1468 copies of real images none had fewer than 4
+AT_ONCE = 512  # images whose patches are searched together: some 10 MB, and what is asked again when one is added
 SEED = 1234
+
+_PAIR = np.dtype([("a", "i4"), ("b", "i4"), ("score", "f8")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,59 +74,156 @@ def find_duplicates(
     fingerprints: Mapping[str, Fingerprint],
     threshold: float = THRESHOLD,
     progress: Callable[[int, int], None] = lambda *_: None,
+    order: Sequence[str] | None = None,
+    memory: Cache = FORGETFUL,
 ) -> list[DuplicatePair]:
-    """All duplicate pairs, sorted by id, whatever the order of `fingerprints`.
+    """All duplicate pairs, sorted by id.
 
-    Of several identical images each is paired with the first, and only the first is compared with the rest. Takes 5 kB
-    of memory an image beside `fingerprints`, which may lie on disk (`StoredPrints`), and all cores.
+    Of several identical images each is paired with the first, and only the first is compared with the rest. Images ask
+    in `order` (by default that of their names) which of those before them they resemble: whoever is put behind the
+    others changes nothing of what `memory` keeps of them. Takes 4 kB of memory an image beside `fingerprints`, which
+    may lie on disk (`StoredPrints`), and all cores.
     """
     first: dict[str, str] = {}
     pairs: list[DuplicatePair] = []
-    for name in sorted(fingerprints):
+    for name in sorted(fingerprints) if order is None else order:
         original = first.setdefault(fingerprints[name].pixels, name)
         if original != name:
-            pairs.append(DuplicatePair(original, name, "exact", 1.0))
-    names = sorted(first.values())
-    seen: set[int] = set()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV lets other threads run
-        for done, found in candidates(fingerprints, names):
-            waiting = []
-            for a, b, flipped in zip(*(found[part].tolist() for part in ("a", "b", "mirrored")), strict=True):
-                if (key := min(a, b) * len(names) + max(a, b)) not in seen:
-                    seen.add(key)
-                    waiting.append((names[a], names[b], flipped))
-            told = pool.map(lambda w: compare(fingerprints[w[0]], fingerprints[w[1]], w[2]), waiting)
-            for (a, b, _), score in zip(waiting, told, strict=True):
-                if score >= threshold:
-                    pairs.append(DuplicatePair(min(a, b), max(a, b), "near", round(score, 4)))
-            progress(done, len(names))
+            pairs.append(DuplicatePair(min(original, name), max(original, name), "exact", 1.0))
+    sequence = Sequenced(fingerprints, list(first.values()), list(first), memory)
+    del first
+    for done, found in sequence.pairs():
+        for a, b, score in found[found["score"] >= threshold].tolist():
+            one, other = sequence.names[a], sequence.names[b]
+            pairs.append(DuplicatePair(min(one, other), max(one, other), "near", round(score, 4)))
+        progress(done, len(sequence.names))
     return sorted(pairs, key=lambda pair: (pair.a, pair.b))
 
 
-def candidates(fingerprints: Mapping[str, Fingerprint], names: Sequence[str]) -> Iterator[tuple[int, np.ndarray]]:
-    """How many of the images have been asked about, and which pairs of them are worth a look."""
-    if len(names) < 2:
-        return
-    if not len(centres := _centres(fingerprints, names)):
-        return
-    search = PatchSearch(centres)
-    starts = range(0, len(names), AT_ONCE)
-    for start in starts:
-        search.add([fingerprints[name].features for name in names[start : start + AT_ONCE]])
-    for start in starts:
-        places = range(start, min(start + AT_ONCE, len(names)))
-        yield places.stop, search.candidates(places, [fingerprints[names[k]].features for k in places])
+class Sequenced:
+    """Different images in an order, `AT_ONCE` at a time, each of which asks about itself and those before it.
+
+    What a batch finds follows from the images up to its end alone. `memory` keeps it by a digest of them, so that a
+    search that was killed goes on, and images put behind are the only ones that ask. The cells of the search are made
+    of the images of the batches before the last power of two, so they stay the same until there are twice as many.
+    """
+
+    def __init__(
+        self, prints: Mapping[str, Fingerprint], names: list[str], pixels: Sequence[str], memory: Cache = FORGETFUL
+    ) -> None:
+        self.names = names
+        self._prints, self._memory = prints, memory
+        self._starts = range(0, len(names), AT_ONCE)
+        self._digests: list[bytes] = []  # of the images up to the end of each batch
+        before = _code()
+        for start in self._starts:
+            before = hashlib.sha256(before + "".join(pixels[start : start + AT_ONCE]).encode()).digest()
+            self._digests.append(before)
+
+    def pairs(self) -> Iterator[tuple[int, np.ndarray]]:
+        """How many images have asked, and the pairs they found: rows of `_PAIR`, all that could be aligned."""
+        search: PatchSearch | None = None
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV lets other threads run
+            for batch, start in enumerate(self._starts):
+                kept = self._memory.get("pairs", self._digests[batch])
+                if kept is None:
+                    if search is None or _begins_anew(batch):
+                        search = None  # two at once would be twice the memory
+                        search = self._search_before(batch)
+                    found = self._compared(self._ask(search, batch), pool)
+                    self._memory.put("pairs", self._digests[batch], found.tobytes())
+                else:
+                    found, search = np.frombuffer(kept, _PAIR), None
+                yield min(start + AT_ONCE, len(self.names)), found
+        self._keep_for_the_next()
+
+    def candidates(self) -> Iterator[tuple[int, np.ndarray]]:
+        """How many images have asked, and which pairs are worth a look: rows of `CANDIDATE`."""
+        search: PatchSearch | None = None
+        for batch, start in enumerate(self._starts):
+            if search is None or _begins_anew(batch):
+                search = None
+                search = self._search_before(batch)
+            yield min(start + AT_ONCE, len(self.names)), self._ask(search, batch)
+
+    def _ask(self, search: PatchSearch | None, batch: int) -> np.ndarray:
+        if search is None:
+            return np.empty(0, CANDIDATE)
+        features = self._features(batch)
+        search.add(features, self._cells(search, batch, batch, features))
+        return search.candidates(range(self._starts[batch], self._starts[batch] + len(features)), features)
+
+    def _search_before(self, batch: int) -> PatchSearch | None:
+        """The search with all images before a batch in it; None where no image so far has any patch."""
+        key = self._digests[_cells_from(batch)]
+        if kept := self._memory.get("graph", key):
+            search = PatchSearch(graph_of(kept), len(self.names))
+        else:
+            drawn = [
+                sample_of(f, SEED + self._starts[k] + i)
+                for k in range(_cells_from(batch) + 1)
+                for i, f in enumerate(self._features(k))
+            ]
+            centres = np.concatenate(drawn)
+            if not len(centres):
+                return None
+            search = PatchSearch(centres, len(self.names))
+            self._memory.put("graph", key, graph_bytes(search.cells))
+        for earlier in range(batch):
+            features = self._features(earlier)
+            search.add(features, self._cells(search, batch, earlier, features))
+        return search
+
+    def _cells(self, search: PatchSearch, batch: int, of: int, features: Sequence[LocalFeatures]) -> np.ndarray:
+        key = self._cells_key(batch, of)
+        if (kept := self._memory.get("cells", key)) is not None:
+            return np.frombuffer(kept, np.int32)
+        cells = search.cells_of(features)
+        self._memory.put("cells", key, cells.astype(np.int32).tobytes())
+        return cells
+
+    def _cells_key(self, batch: int, of: int) -> bytes:
+        return hashlib.sha256(self._digests[_cells_from(batch)] + self._digests[of]).digest()
+
+    def _keep_for_the_next(self) -> None:
+        """What an image that is put behind these would need: not what smaller searches needed."""
+        last = len(self._starts) - 1
+        if last >= 0:
+            self._memory.keep("graph", self._digests[_cells_from(last)])
+        for of in range(last + 1):
+            self._memory.keep("cells", self._cells_key(last, of))
+
+    def _compared(self, found: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
+        waiting: dict[tuple[int, int], bool] = {}
+        for a, b, flipped, _ in found.tolist():
+            if (b, a) not in waiting:
+                waiting[a, b] = flipped
+        prints, names = self._prints, self.names
+        told = pool.map(lambda w: compare(prints[names[w[0][0]]], prints[names[w[0][1]]], w[1]), waiting.items())
+        scored = np.array([(a, b, s) for (a, b), s in zip(waiting, told, strict=True)], _PAIR)
+        return scored[scored["score"] > 0]
+
+    def _features(self, batch: int) -> list[LocalFeatures]:
+        start = self._starts[batch]
+        return [self._prints[name].features for name in self.names[start : start + AT_ONCE]]
 
 
-def _centres(fingerprints: Mapping[str, Fingerprint], names: Sequence[str]) -> np.ndarray:
-    """One patch for each cell of the search, each of another image, drawn by chance but always the same."""
-    rng, drawn = np.random.default_rng(SEED), np.empty((len(names), 128), np.uint8)
-    n = 0
-    for name in names[:: CELL // FEATURES]:
-        if len(descriptors := fingerprints[name].features.descriptors):
-            drawn[n] = descriptors[rng.integers(len(descriptors))]
-            n += 1
-    return drawn[:n]
+def _begins_anew(batch: int) -> bool:
+    """Whether the cells are made anew for a batch: at each power of two."""
+    return batch & (batch - 1) == 0
+
+
+def _cells_from(batch: int) -> int:
+    """The last batch whose images give a patch to a cell of the search that `batch` asks."""
+    return (1 << (batch.bit_length() - 1)) - 1 if batch else 0
+
+
+@cache
+def _code() -> bytes:
+    """What the result of a search depends on beside the images: this code, and the libraries below it."""
+    return code_digest(
+        __name__, *(f"derm_ml.images.{name}" for name in ("alignment", "local_features", "patch_search"))
+    )
 
 
 def compare(a: Fingerprint, b: Fingerprint, mirrored: bool) -> float:

@@ -40,20 +40,13 @@ class StoredPrints(MutableMapping[str, Fingerprint]):
         self._written = 0
 
     def __setitem__(self, name: str, made: Fingerprint) -> None:
-        n, record = len(made.features.places), np.zeros(1, _RECORD)
-        record["pixels"], record["sketch"], record["n"] = made.pixels.encode(), made.sketch, n
-        record["size"] = made.features.width, made.features.height
-        record["places"][0, :n], record["descriptors"][0, :n] = made.features.places, made.features.descriptors
-        self._file.write(record.tobytes())
+        self._file.write(packed(made))
         self._places[name] = self._written
         self._written += 1
 
     def __getitem__(self, name: str) -> Fingerprint:
         data = os.pread(self._file.fileno(), _RECORD.itemsize, self._places[name] * _RECORD.itemsize)
-        record = np.frombuffer(data, _RECORD)[0]
-        n, (width, height) = int(record["n"]), record["size"].tolist()
-        features = LocalFeatures(record["places"][:n], record["descriptors"][:n], width, height)
-        return Fingerprint(record["pixels"].decode(), record["sketch"], features)
+        return unpacked(data)
 
     def __delitem__(self, name: str) -> None:
         del self._places[name]
@@ -67,3 +60,20 @@ class StoredPrints(MutableMapping[str, Fingerprint]):
     def close(self) -> None:
         """Give the disk back."""
         self._file.close()
+
+
+def packed(made: Fingerprint) -> bytes:
+    """A fingerprint as 21 kB, for `unpacked`."""
+    n, record = len(made.features.places), np.zeros(1, _RECORD)
+    record["pixels"], record["sketch"], record["n"] = made.pixels.encode(), made.sketch, n
+    record["size"] = made.features.width, made.features.height
+    record["places"][0, :n], record["descriptors"][0, :n] = made.features.places, made.features.descriptors
+    return record.tobytes()
+
+
+def unpacked(data: bytes) -> Fingerprint:
+    """The fingerprint that `packed` gave."""
+    record = np.frombuffer(data, _RECORD)[0]
+    n, (width, height) = int(record["n"]), record["size"].tolist()
+    features = LocalFeatures(record["places"][:n], record["descriptors"][:n], width, height)
+    return Fingerprint(record["pixels"].decode(), record["sketch"], features)

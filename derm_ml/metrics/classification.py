@@ -71,10 +71,13 @@ def auc(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndar
 
     Source: Bamber, J. Math. Psychol. 12 (1975). One sort, then cumulative sums do all resamples at once.
     """
-    positives, negatives = mass_by_score(scores, targets, weights)
-    below = np.cumsum(negatives, axis=1) - negatives / 2  # equal scores count half
-    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-    return ratio((positives * below).sum(axis=1), pairs)
+    positives, negatives = (_ascending(scores, targets == k) for k in (1, 0))
+    mass, below = weights[:, positives], _sums(weights[:, negatives])
+    lower, upper = (np.searchsorted(scores[negatives], scores[positives], side) for side in ("left", "right"))
+    beaten = below[:, lower]
+    if (lower != upper).any():
+        beaten = (beaten + below[:, upper]) / 2  # equal scores count half
+    return ratio(np.einsum("bn,bn->b", mass, beaten), mass.sum(axis=1) * below[:, -1])
 
 
 def mean_auc(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -89,11 +92,16 @@ def mean_precision_area(scores: np.ndarray, targets: np.ndarray, weights: np.nda
 
 def precision_area(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted average precision: scores (N,), targets (N,), weights (B, N) → (B,) in 0..1."""
-    positives, negatives = (mass[:, ::-1] for mass in mass_by_score(scores, targets, weights))
-    found = np.cumsum(positives, axis=1)
-    flagged = found + np.cumsum(negatives, axis=1)
+    falling = -np.asarray(scores)
+    positives, negatives = (_ascending(falling, targets == k) for k in (1, 0))
+    mass = weights[:, positives]
+    found, false = (
+        _sums(weights[:, rows])[:, np.searchsorted(falling[rows], falling[positives], "right")]
+        for rows in (positives, negatives)
+    )
+    flagged = found + false
     precision = np.divide(found, flagged, out=np.zeros_like(found), where=flagged > 0)
-    return ratio((positives * precision).sum(axis=1), found[:, -1])
+    return ratio(np.einsum("bn,bn->b", mass, precision), mass.sum(axis=1))
 
 
 def accuracy(predicted: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -184,6 +192,21 @@ def patients_of_the_rarest(truth: np.ndarray, groups: Groups) -> int:
     """The fewest groups of any class of truth (N,) int: what a mean over classes rests on."""
     names = np.asarray(groups)
     return min((len(np.unique(names[truth == k])) for k in np.unique(truth)), default=0)
+
+
+def _ascending(scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The places `inside` (N,) bool, by ascending score. Raises `ValueError` for a score that is no finite number."""
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite numbers")
+    places = np.flatnonzero(inside)
+    return places[np.argsort(scores[places], kind="stable")]
+
+
+def _sums(weights: np.ndarray) -> np.ndarray:
+    """(B, N) → (B, N + 1): the sum of the first 0, 1, …, N columns."""
+    sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
+    np.cumsum(weights, axis=1, out=sums[:, 1:])
+    return sums
 
 
 def mass_by_score(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

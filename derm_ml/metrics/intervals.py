@@ -61,7 +61,7 @@ def draws(groups: Sequence[str] | np.ndarray, n: int, seed: int) -> Iterator[np.
         drawn = rng.integers(len(names), size=(rows, len(names)))
         drawn += np.arange(rows)[:, None] * len(names)
         counts = np.bincount(drawn.ravel(), minlength=rows * len(names)).reshape(rows, len(names))
-        yield counts[:, member].astype(np.float64)
+        yield counts.astype(np.float64)[:, member]
 
 
 def estimate(statistic: Statistic, *arrays: np.ndarray) -> float | None:

@@ -148,7 +148,8 @@ def _value_of(group: tuple[float, str, np.ndarray]) -> float:
 def _gap(
     scores: np.ndarray, targets: np.ndarray, best: np.ndarray, worst: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    return auc(scores, targets, weights * best) - auc(scores, targets, weights * worst)
+    one, other = (auc(scores[inside], targets[inside], weights[:, inside]) for inside in (best, worst))
+    return one - other
 
 
 def subgroup_metric(scores: np.ndarray, targets: np.ndarray, groups: np.ndarray, statistic: Statistic = auc) -> Metric:

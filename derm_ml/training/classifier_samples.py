@@ -108,7 +108,7 @@ def training_samples(
         preprocessing(image, dataset),
         augmentation(image.augmentation, side, image.squaring, image.smallest_side),
         dataset.targets(rows) if targets is None else targets,
-        encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], patient.attributes),
+        encode_attributes(dataset.attributes_of(rows), patient.attributes),
         encode_attributes([{}], patient.attributes)[0],
         patient.attribute_dropout,
     )

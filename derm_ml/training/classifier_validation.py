@@ -44,7 +44,7 @@ def validation(
     told = recipe.patient.attributes
     image = dataset.reader(rows)
     targets = torch.from_numpy(dataset.targets(rows))
-    attributes = encode_attributes([dataset.attributes(r) for _, r in rows.iterrows()], told)
+    attributes = encode_attributes(dataset.attributes_of(rows), told)
 
     def load(index: int) -> tuple[np.ndarray, ...]:
         return square(image(index), rule), attributes[index]

@@ -239,3 +239,10 @@ def test_a_damaged_list_is_named_with_its_cure(drawn_dataset, tmp_path):
     for name in ("duplicates", "quarantine"):
         with pytest.raises(DataError, match=rf"{name}\.csv is missing or damaged"):
             getattr(Dataset.open(folder), name)
+
+
+def test_the_attributes_of_many_rows_are_those_of_each(drawn_dataset):
+    rows = drawn_dataset.split("train").iloc[::-1]
+    found = drawn_dataset.attributes_of(rows)
+    assert found == [drawn_dataset.attributes(row) for row in rows.to_dict("records")]
+    assert len({len(attributes) for attributes in found}) > 1  # some are not known

@@ -135,6 +135,15 @@ def test_it_can_be_saved_shown_and_read_back(evaluated, tmp_path):
     assert np.abs(stored - outputs.probabilities).max() == 0  # the endpoint is compared with these
 
 
+def test_a_page_does_not_grow_with_the_cases(evaluated, tmp_path):
+    """One of 100,000 cases must open in a browser."""
+    sizes = []
+    for n in (120, 2400):
+        page = save_report(evaluated(*drawn(n)), tmp_path / f"{n}") / "report.html"
+        sizes.append(page.stat().st_size)
+    assert sizes[1] < 1.3 * sizes[0] < 1_000_000
+
+
 def test_operating_points_are_measured_where_they_were_not_fitted(evaluated):
     frame, outputs = drawn()
     the_card = card(points=(point("melanoma"), point("nevus", "balanced", 0.5)))

@@ -6,7 +6,7 @@ import numpy as np
 
 from derm_ml.images import patch_search
 from derm_ml.images.changes import corner_of, turned
-from derm_ml.images.fingerprints import candidates, fingerprint
+from derm_ml.images.fingerprints import Sequenced, fingerprint
 from derm_ml.synthetic.lesions import CLASSES, draw_lesion
 
 
@@ -17,7 +17,7 @@ def test_the_cells_searched_hold_nearly_all_copies_an_exact_search_sees(monkeypa
     names = sorted(prints)
 
     def seen() -> set[tuple[int, int]]:
-        found = np.concatenate([some for _, some in candidates(prints, names)])
+        found = np.concatenate([some for _, some in Sequenced(prints, names, names).candidates()])
         pairs = {(min(a, b), max(a, b)) for a, b in zip(found["a"].tolist(), found["b"].tolist(), strict=True)}
         return {(a, b) for a, b in pairs if names[b] == f"{names[a]} copy"}
 
@@ -30,8 +30,8 @@ def test_the_cells_searched_hold_nearly_all_copies_an_exact_search_sees(monkeypa
 
 def test_images_without_patches_are_nobodys_candidates():
     blank = {f"{k}": fingerprint(np.full((40, 40, 3), 40 * k, np.uint8)) for k in range(5)}
-    assert list(candidates(blank, list(blank))) == []
+    assert all(not len(found) for _, found in Sequenced(blank, list(blank), list(blank)).candidates())
     drawn = blank | {f"d{k}": fingerprint(draw_lesion("nevus", k, 64).image) for k in range(3)}
     names = list(drawn)
-    for _, found in candidates(drawn, names):
+    for _, found in Sequenced(drawn, names, names).candidates():
         assert all(names[k].startswith("d") for side in ("a", "b") for k in found[side].tolist())
