@@ -315,7 +315,8 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as found:
-        opened = found.chromium.launch()
+        own = os.environ.get("DERM_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+        opened = found.chromium.launch(executable_path=own, args=["--no-sandbox"])
         yield opened.new_page(viewport={"width": 1440, "height": 900})
         opened.close()
 

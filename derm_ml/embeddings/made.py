@@ -113,7 +113,7 @@ def similar_sheet(table: pd.DataFrame, dataset: Dataset) -> bytes:
     for query in asked:
         name = found.ids[query]
         images.append(dataset.image(rows[name]))
-        captions.append(f"{name}\nquery: {readable(found.labels[query])}")
+        captions.append(f"{name}\nquery: {readable(str(found.labels[query]))}")
         for place in found.places[query]:
             near = table.iloc[int(place)]
             if near["label"] == found.labels[query]:

@@ -64,7 +64,7 @@ def differing(reference: MeasuredModel, run: MeasuredModel, task: Task, point: s
     if scores[0] is None or scores[1] is None:
         return Differing("What each model says of each case is not stored, so no single case can be compared.")
     term, found = metric_named(task.primary_metric).term, []
-    for name, a, b in zip(base.index.astype(str), *scores, strict=True):
+    for name, a, b in zip(base.index.astype(str), scores[0], scores[1], strict=True):
         if abs(b - a) > NOTABLE:  # not where one is undefined
             better = (b > a) == (metric_named(task.primary_metric).better == "higher")
             words = (f"{term} {a:.3f}", f"{term} {b:.3f}")
@@ -96,7 +96,7 @@ def _answers(
         who = UNKNOWN if not known.any() else RUN if fits[1] and not fits[0] else REFERENCE if fits[0] else NEITHER
         size = float(np.abs(scores[1][k] - scores[0][k]).max())
         truth = _named(true, labels, negative) if known.any() else "unknown"
-        found.append(DifferingCase(str(base.index[k]), truth, *said, who, size))
+        found.append(DifferingCase(str(base.index[k]), truth, said[0], said[1], who, size))
     return found
 
 

@@ -109,7 +109,7 @@ def write_int8(path: Path, given: Iterator[dict[str, np.ndarray]]) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
-        def get_next(self) -> dict[str, np.ndarray] | None:
+        def get_next(self) -> dict[str, np.ndarray] | None:  # pyright: ignore[reportIncompatibleMethodOverride]  None ends
             return next(given, None)
 
     with TemporaryDirectory(dir=path.parent) as scratch:

@@ -223,7 +223,7 @@ class ClassifierRecipe(ImageRecipe):
         "focal_gamma": (0.0, "loss=asymmetric lets easy negatives count little; class_balance lets rare labels count."),
     }
 
-    later: ClassVar[Mapping[str, Any]] = TrainingRecipe.later | {"int8": False}
+    later: ClassVar[Mapping[str, Any]] = {**TrainingRecipe.later, "int8": False}
 
     int8: bool = Field(
         default=False,
