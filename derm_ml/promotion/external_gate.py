@@ -43,6 +43,8 @@ def _measured(task: Task, candidate: ModelVersion, asked: External, data: Data) 
     if asked.dataset in (card.dataset_md5, data.present(task)):
         return f"{asked.name} is the dataset of the task itself: name one that no model of it was made with", ""
     dataset = data.dataset(task, asked.dataset)
+    if unknown := sorted({*card.labels} - {*dataset.labels}):
+        return f"{asked.name} says nothing of {', '.join(unknown)}, which the model decides", ""
     folder = data.validate(task, candidate, asked.dataset)
     found, faults = measured_elsewhere(task, candidate.bundle, folder, dataset)
     if faults:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from derm_assets.resources.datasets import evaluation_of
 from derm_ml.data.dataset import Dataset, freeze
 from derm_ml.data.prepare import prepare
 from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.files import sha256, write_json
+from derm_ml.promotion import ModelVersion
+from derm_ml.promotion.external_gate import validated
 from derm_ml.promotion.policy import Policy
 from derm_ml.registry import get_task
 
@@ -88,6 +92,18 @@ def test_what_is_missing_too_small_or_the_tasks_own_is_no_evidence(promotions, m
     own = promotions.promote(TASK, bundle, dry_run=True)
     assert not own.promote
     assert "is the dataset of the task itself" in row(own).evidence
+
+
+def test_a_set_without_the_labels_of_the_model_is_named_and_not_measured(model, asks):
+    """Findings of the retina differ from table to table: this must be a sentence in the ledger and no traceback."""
+    asks("alike", here=False)
+    bundle = model("good")
+    other = SimpleNamespace(present=lambda _: "", dataset=lambda *_: SimpleNamespace(labels=TASK.labels[:2]))
+    found = validated(TASK, ModelVersion(0, bundle, evaluation_of(bundle)), other)
+    assert (found.verdict, found.evidence) == (
+        "failed",
+        "clinic alike says nothing of seborrheic_keratosis, which the model decides",
+    )
 
 
 def test_what_was_written_or_is_of_another_model_does_not_count(promotions, model, asks, places):
