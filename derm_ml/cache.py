@@ -43,7 +43,8 @@ class Cache:
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, bytes], bytes] = {}
         self._heavy = 0
-        self._db = self._opened()
+        self._db: sqlite3.Connection | None = None
+        self._usable = path is not None
 
     @staticmethod
     def remove(path: Path) -> None:
@@ -79,7 +80,7 @@ class Cache:
     def put(self, kind: str, key: bytes, data: bytes) -> None:
         """Keep `data`; the same key always comes with the same bytes."""
         with self._lock:
-            if self._db is None or len(data) > _LARGEST:
+            if not self._usable or len(data) > _LARGEST:
                 return
             self._waiting[kind, key] = data
             self._heavy += len(data)
@@ -128,7 +129,14 @@ class Cache:
             self._write()
             if self._db is not None:
                 self._db.close()
-            self._db = None
+            self._db, self._usable = None, False
+
+    def _reached(self, making: bool) -> sqlite3.Connection | None:
+        """The file, opened when it is first needed: who is refused before has made none."""
+        if self._db is None and self._usable and self._path is not None and (making or self._path.exists()):
+            self._db = self._opened()
+            self._usable = self._db is not None
+        return self._db
 
     def _opened(self, again: bool = True) -> sqlite3.Connection | None:
         if self._path is None:
@@ -162,14 +170,14 @@ class Cache:
 
     def _asked(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[bytes, bytes]]:
         """The rows of one statement; none where the file does not give them."""
-        if self._db is None:
+        if (db := self._reached(making=False)) is None:
             return []
         try:
-            return self._db.execute(statement, values).fetchall()
+            return db.execute(statement, values).fetchall()
         except sqlite3.OperationalError:
             return []
         except sqlite3.DatabaseError:
-            self._db.close()
+            db.close()
             self._db = self._begun_anew()
             return []
 
@@ -178,20 +186,20 @@ class Cache:
 
     def _write(self) -> None:
         waiting, self._waiting, self._heavy = self._waiting, {}, 0
-        if self._db is None or not waiting:
+        if not waiting or (db := self._reached(making=True)) is None:
             return
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            db.execute("BEGIN IMMEDIATE")
             for (kind, key), data in waiting.items():
                 row = (kind, key, _checksum(kind, key, data), data)
-                self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", row)
-                self._db.execute("INSERT OR IGNORE INTO used VALUES (?, ?)", (kind, key))
-            self._db.execute("COMMIT")
+                db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", row)
+                db.execute("INSERT OR IGNORE INTO used VALUES (?, ?)", (kind, key))
+            db.execute("COMMIT")
         except sqlite3.OperationalError:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
         except sqlite3.DatabaseError:
-            self._db.close()
+            db.close()
             self._db = self._begun_anew()
 
 
