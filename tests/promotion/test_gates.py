@@ -185,7 +185,7 @@ def test_a_heatmap_that_shows_nothing_is_found_however_well_the_model_ranks(draw
     assert (mean_roc_auc(cases.probabilities, cases.targets, cases.groups).value or 0) > 0.9
     explained = Explained.made(model, tinted_dataset, predictions.rows, predictions.outputs)
     metrics = faithful_metrics(cases, explained)
-    finding = heatmaps_are_faithful(SimpleNamespace(task=TASK.name, metrics=metrics))
+    finding = heatmaps_are_faithful(SimpleNamespace(task=TASK.name, labels=TASK.labels, metrics=metrics))
     assert not finding.passed
     assert finding.evaluable
     assert "stay as they are when the weights of the head are random" in finding.message
