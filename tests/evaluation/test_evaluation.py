@@ -59,6 +59,7 @@ def test_what_is_saved_is_what_is_loaded(evaluation, tmp_path):
         "figures",
         "predictions.csv",
         "predictions.parquet",
+        "provenance.json",
         "report.html",
     ]
 
