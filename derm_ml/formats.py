@@ -106,8 +106,9 @@ def _no_difference(content: Content) -> Content:
     return {**content, "rows": rows}
 
 
-# 2: describes what its graphs take and give; 3: may hold an input gate; 4: may say that its graph is quantised
-BUNDLE = Format("bundle", 4, "train the model again", {1: _one_sentence, 2: dict, 3: dict})
+# 2: describes what its graphs take and give; 3: may hold an input gate; 4: may say that its graph is quantised;
+# 5: may say that it was fitted on local cases
+BUNDLE = Format("bundle", 5, "train the model again", {1: _one_sentence, 2: dict, 3: dict, 4: dict})
 INPUT_GATE = Format("input-gate", 1, "train the model again")
 LEARNED = Format("learned-from", 1, "train the model again")
 # 2: may hold a split `recent`, which a program that does not know it would deal to training

@@ -114,7 +114,8 @@ def note_training(model: ModelFolder, history: Sequence[EpochReport]) -> None:
 def note_training_of(other: ModelFolder, model: ModelFolder) -> None:
     """Note that the network of a model was trained as that of another, which it takes over."""
     model.path.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(other.history, model.history)
+    if other.history.exists():  # a registry keeps none
+        shutil.copyfile(other.history, model.history)
     Provenance(trained=trained_in(other)).write(model.path)
 
 

@@ -72,7 +72,7 @@ class Datasets:
         """A model's evaluation on the frozen test split of a dataset it does not come from: made once, then kept while
         it can be read. Every case is predicted afresh; its page compares with the model's own test split.
         """
-        from derm_ml.evaluation.external import as_external, images_seen
+        from derm_ml.evaluation.external import as_external
 
         bundle, dataset = candidate.bundle, self.dataset(task, dataset_md5)
         model = Bundle.open(bundle)
@@ -81,7 +81,7 @@ class Datasets:
             return folder
         measured = task.evaluate(task.load(bundle), dataset, SPLIT)
         try:
-            seen = images_seen(self.dataset(task, model.card.dataset_md5), dataset, SPLIT)
+            seen = len(self.dataset(task, model.card.dataset_md5).also_learned(dataset, SPLIT))
         except PromotionError:  # what it was trained on is not here; which images it knows, its bundle says
             seen = None
         shown = as_external(measured, model.card, Evaluation.load(candidate.evaluation), seen)

@@ -85,6 +85,15 @@ class Quantisation(_Card):
     split_hash: str
 
 
+class LocalCases(_Card):
+    """The labelled cases of the place of use on which probabilities and operating points were fitted."""
+
+    dataset_md5: str
+    images: int
+    groups: int  # distinct patients, lesions or near-duplicates among them
+    split_hash: str
+
+
 class LearnedFile(_Card):
     """What the card says of learned.json: its sha256, and the secret its ids are keyed with (by name)."""
 
@@ -109,6 +118,7 @@ class BundleCard(_Card):
     bias: tuple[float, ...] = ()  # of a sigmoid head, one a label: probability = sigmoid(logit / temperature + bias)
     parameters: dict[str, Any] = {}  # settings and fitted numbers of a method that is more than one graph
     prevalence: dict[str, float] = {}  # of each label in the validation split: what probabilities are calibrated to
+    # (of the local cases instead, where there are some)
     operating_points: tuple[OperatingPoint, ...] = ()
     unclaimed_points: tuple[UnclaimedPoint, ...] = ()
     class_limits: tuple[float, ...] = ()  # of a softmax head, one a label: least probability in a prediction set
@@ -124,6 +134,7 @@ class BundleCard(_Card):
     validation: dict[str, float] = {}
     pseudo_labels: PseudoLabelling | None = None
     quantisation: Quantisation | None = None  # None: the graph computes with float32
+    local_cases: LocalCases | None = None  # None: fitted on its own validation split
     learned: LearnedFile | None = None  # None: made before bundles said what they learned from
     network_data_format: NetworkDataFormat | None = None  # None: sealed before cards described their graphs
     files: dict[str, str] = {}  # name → sha256

@@ -131,7 +131,9 @@ def _points(card: BundleCard) -> CardField:
         }
         for p in card.operating_points
     ]
-    return CardField("operating points, fitted on validation", rows)
+    local = card.local_cases
+    on = f"{local.images} local images (dataset {local.dataset_md5[:12]})" if local else "validation"
+    return CardField(f"operating points, fitted on {on}", rows)
 
 
 def _metrics(metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ One task from images to answers:
     derm fit lesion_classification                  dataset → bundle
     derm evaluate lesion_classification MODEL       report with intervals
     derm compare lesion_classification A B          models side by side
+    derm calibrate lesion_classification FOLDER     thresholds for another place
     derm predict lesion_classification IMG…         probabilities or masks
     derm similar lesion_classification IMG…         known images like them
     derm make lesion_classification heatmaps MODEL  or embedding_map, …
@@ -28,6 +29,7 @@ import typer
 from derm_ml import DermError
 from derm_ml.cli import (
     ask,
+    calibrate,
     chain,
     champion,
     data,
@@ -53,7 +55,7 @@ VERBS = (
     data.draw, train.demo, data.fetch, inspect.inspect, data.prepare, data.deliver, data.withdraw,
     quality.audit, quality.relabel,
     train.fit,
-    measure.evaluate, measure.compare,
+    measure.evaluate, measure.compare, calibrate.calibrate,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
     train.sign, champion.promote, champion.approve, champion.rollback, champion.reinstate, champion.champion,
     champion.history, champion.doctor, chain.trace, chain.records, chain.drift, trial.trial,

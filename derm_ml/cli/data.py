@@ -30,9 +30,10 @@ from derm_ml.places import installation
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks
 from derm_ml.sentences import WrongValue, unknown
-from derm_ml.task import Task
+from derm_ml.task import PrepareSettings, Task
 
 if TYPE_CHECKING:
+    from derm_ml.cache import Cache
     from derm_ml.data.catalogue import Entry
     from derm_ml.data.dataset import Dataset
 
@@ -166,7 +167,6 @@ def prepare(
     """
     from derm_ml.cache import Cache
     from derm_ml.data.dataset import freeze
-    from derm_ml.data.prepare import prepare as prepare_dataset
 
     task, places = task_of(task_name), installation()
     given = settings_of(task, params)
@@ -174,22 +174,9 @@ def prepare(
     if fresh:
         Cache.remove(known)
     notes.print(str(given), soft_wrap=True)
-    with progress_bar("prepare") as bar, Cache(known) as cache:
-        steps: dict[str, Any] = {}
-
-        def progress(stage: str, done: int, total: int) -> None:
-            if stage not in steps:
-                steps[stage] = bar.add_task(stage, total=total or None)  # until it is known how many: it moves
-            bar.update(steps[stage], completed=done, total=total or None)
-
-        dataset = prepare_dataset(
-            task,
-            raw or places.raw(task.name),
-            given.settings,
-            replaceable(out or places.prepared(task.name), "dataset.json"),
-            progress,
-            cache=cache,
-        )
+    with Cache(known) as cache:
+        folder = replaceable(out or places.prepared(task.name), "dataset.json")
+        dataset = prepare_with_bar(task, raw or places.raw(task.name), given.settings, folder, cache)
         cache.forget_unused()
         freeze(dataset.path, places.version(task.name, dataset.md5))  # as Dagster does: models are measured on it
     _print_dataset(dataset)
@@ -200,6 +187,21 @@ def prepare(
     if not usable:
         notes.print("a blocking data check failed: nothing is trained on this dataset", style="red")
         raise typer.Exit(1)
+
+
+def prepare_with_bar(task: Task, raw: Path, settings: PrepareSettings, out: Path, cache: Cache) -> Dataset:
+    """Prepare a raw folder and show how far it has come."""
+    from derm_ml.data.prepare import prepare as prepare_dataset
+
+    with progress_bar("prepare") as bar:
+        steps: dict[str, Any] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in steps:
+                steps[stage] = bar.add_task(stage, total=total or None)  # until it is known how many: it moves
+            bar.update(steps[stage], completed=done, total=total or None)
+
+        return prepare_dataset(task, raw, settings, out, progress, cache=cache)
 
 
 def deliver(

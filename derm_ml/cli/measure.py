@@ -80,7 +80,7 @@ def evaluate(
                 evaluation = task.evaluate(predictor, dataset, split, model_folder)
         folder = model_folder.evaluation(split)
         if external:
-            evaluation = _external(task, evaluation, predictor.card, model_folder, dataset)
+            evaluation = as_external_of(task, evaluation, predictor.card, model_folder, dataset)
             folder = model_folder.external(dataset.md5, split)
         if not own:  # else it is corrected and saved already
             evaluation = corrected(evaluation)
@@ -118,15 +118,16 @@ def _is_external(task: Task, data: Path, dataset: Dataset, card: BundleCard) -> 
     return dataset.md5 != card.dataset_md5 and data.resolve() != installation().prepared(task.name).resolve()
 
 
-def _external(
+def as_external_of(
     task: Task, evaluation: Evaluation, card: BundleCard, model_folder: ModelFolder, dataset: Dataset
 ) -> Evaluation:
+    """An evaluation on another dataset, beside what the model reached on its own test split as far as that is known."""
     from derm_ml.data.dataset import Dataset
-    from derm_ml.evaluation.external import as_external, images_seen
+    from derm_ml.evaluation.external import as_external
 
     own = model_folder.evaluation("test")
     trained_on = installation().version(task.name, card.dataset_md5)
-    seen = images_seen(Dataset.open(trained_on), dataset, evaluation.split) if trained_on.exists() else None
+    seen = len(Dataset.open(trained_on).also_learned(dataset, evaluation.split)) if trained_on.exists() else None
     return as_external(evaluation, card, Evaluation.load(own) if (own / SUMMARY).exists() else None, seen)
 
 

@@ -244,6 +244,15 @@ class Dataset:
         known = known_again(self.identities, asked)
         return [name for name, was in known.items() if was in ("train", "validation")]
 
+    def also_learned(self, other: Dataset, split: str) -> list[str]:
+        """Ids of images in a split of another dataset that are, byte by byte, in the training or validation split of
+        this one, whatever they are called there."""
+        columns = [name for name in other.manifest if str(name).endswith(".sha256") and "mask" not in str(name)]
+        mine = self.manifest[self.manifest["split"].isin(("train", "validation"))]
+        known = {value for name in columns if name in mine for value in mine[name].tolist() if isinstance(value, str)}
+        rows = other.split(split).to_dict("records")
+        return [str(row["id"]) for row in rows if any(row[name] in known for name in columns)]
+
     def attributes(self, row: Any) -> dict[str, str | float]:
         """Known attributes of a row: `age` in years, `sex`, `site`, `diagnosis`. Unknown ones are absent."""
         found = {c.removeprefix("attribute."): row[c] for c in self.manifest.columns if c.startswith("attribute.")}

@@ -23,7 +23,7 @@ from derm_ml.evaluation.classification_tables import predictions_table, tables
 from derm_ml.evaluation.faithful import Explained, explained_labels
 from derm_ml.evaluation.further import NOTHING_FURTHER, Further
 from derm_ml.evaluation.input_gate import QUALITY, gate_columns, gate_metrics
-from derm_ml.evaluation.notes import of_split
+from derm_ml.evaluation.notes import of_local_cases, of_split
 from derm_ml.evaluation.probe_names import EXPLANATIONS_TABLE, STRESS_TABLE
 from derm_ml.evaluation.probes import Probes, asked_again
 from derm_ml.evaluation.record import Evaluation, Row
@@ -38,7 +38,7 @@ from derm_ml.task import Task
 
 PredictRows = Callable[[Classifier, Dataset, pd.DataFrame], Outputs]
 MISTAKES = 18  # three rows of pictures: what a person looks through in a minute
-CHOSEN = "Epoch, temperature and operating points"  # on the validation split
+CHOSEN, CHOSEN_LOCALLY = "Epoch, temperature and operating points", "Epoch and input gate"  # on the validation split
 
 
 def evaluate_classification(
@@ -70,13 +70,18 @@ def evaluate_classification(
         dataset,
         split,
         title=task.title,
-        metrics=measured.metrics | gate_metrics(table),
+        metrics=measured.metrics | fitted_elsewhere(card, dataset) | gate_metrics(table),
         predictions=table,
         tables=tables(cases, measured, [row for _, row in mistakes]) | others,
         figures=figures(cases, measured, mistakes, classifier, predictions)
         | {name: _FIGURES[name](rows) for name, rows in others.items()},
         captions=CAPTIONS,
-        notes=(*of_split(card, split, split_hash, CHOSEN), *_unknown_targets(cases), *_of_probes(further.probes)),
+        notes=(
+            *of_split(card, split, split_hash, CHOSEN_LOCALLY if card.local_cases else CHOSEN),
+            *of_local_cases(card, dataset.md5),
+            *_unknown_targets(cases),
+            *_of_probes(further.probes),
+        ),
     )
 
 
@@ -95,7 +100,17 @@ def recount_classification(
     """
     frame, outputs = saved_outputs(card, predictions, dataset, split)
     cases = Cases.lined_up(card, frame, outputs, scored_labels, _negative(task), decided_at)
-    return measure(cases, Further.saved(card, predictions)).metrics | gate_metrics(predictions)
+    measured = measure(cases, Further.saved(card, predictions)).metrics
+    return measured | fitted_elsewhere(card, dataset) | gate_metrics(predictions)
+
+
+def fitted_elsewhere(card: BundleCard, dataset: Dataset) -> dict[str, Metric]:
+    """How many local cases calibration and operating points were fitted on, where this dataset is not theirs."""
+    local = card.local_cases
+    if local is None or local.dataset_md5 == dataset.md5:
+        return {}
+    note = f"probabilities and thresholds were fitted on {local.images} local images"
+    return {"local_cases": Metric(float(local.images), None, None, local.images, note)}
 
 
 def saved_outputs(

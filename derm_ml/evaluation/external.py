@@ -2,7 +2,6 @@
 split. The model is asked as it is: its thresholds stay.
 
     shown = as_external(evaluation, card, own, seen)      with a note and a table
-    images_seen(training, dataset, split)                 how many of the images the model has learned or chosen by
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from derm_ml.bundles.bundle import BundleCard
-from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.notes import apart
 from derm_ml.evaluation.record import Evaluation, Row
 
 TABLE = "external_validation"
-_LEARNED = ("train", "validation")
 
 
 def as_external(evaluation: Evaluation, card: BundleCard, own: Evaluation | None, seen: int | None) -> Evaluation:
@@ -73,12 +70,3 @@ def _beside(own: Evaluation, other: Evaluation) -> list[Row]:
 
 def _interval(metric: Any) -> str | None:
     return None if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"
-
-
-def images_seen(training: Dataset, dataset: Dataset, split: str) -> int:
-    """How many images of a split are, byte by byte, in the training or validation split of another dataset."""
-    columns = [name for name in dataset.manifest if str(name).endswith(".sha256") and "mask" not in str(name)]
-    learned = training.manifest[training.manifest["split"].isin(_LEARNED)]
-    known = {value for name in columns if name in learned for value in learned[name].tolist() if isinstance(value, str)}
-    rows = dataset.split(split).to_dict("records")
-    return sum(any(row[name] in known for name in columns) for row in rows)

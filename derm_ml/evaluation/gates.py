@@ -46,6 +46,16 @@ def int8_answers_alike(evaluation: Evaluation) -> Finding:
     )
 
 
+def fitted_elsewhere(evaluation: Evaluation) -> Finding | None:
+    """What a check of thresholds or probabilities finds where they were fitted for another place than this one."""
+    local = evaluation.metrics.get("local_cases")
+    if local is None:
+        return None
+    return Finding.not_evaluable(
+        f"{local.note}, so these images cannot judge them: derm evaluate with --data of the local set does"
+    )
+
+
 def ranks_better_than_chance(evaluation: Evaluation) -> Finding:
     """The lower bound of the AUC, of several labels that of their mean, lies above 0.5."""
     name = "auc_mean" if "auc_mean" in evaluation.metrics else f"auc_{evaluation.labels[0]}"
@@ -69,6 +79,8 @@ def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
 def calibrated_within(limit: float, evaluation: Evaluation) -> Finding:
     """Fails where the expected calibration error lies above what calibrated probabilities measure on these cases, and
     by more than `limit`: few cases alone give an ECE of 0.08."""
+    if elsewhere := fitted_elsewhere(evaluation):
+        return elsewhere
     error, chance = evaluation.metrics["ece"], evaluation.metrics.get("ece_by_chance")
     if error.value is None:
         return Finding(False, f"the calibration error is undefined: {error.note}")

@@ -23,6 +23,17 @@ def of_split(card: BundleCard, split: str, split_hash: str, chosen: str) -> tupl
     return tuple(notes)
 
 
+def of_local_cases(card: BundleCard, dataset_md5: str) -> tuple[str, ...]:
+    """What calibration and operating points were fitted on, if not on the model's own validation split."""
+    local = card.local_cases
+    if local is None:
+        return ()
+    fitted = f"Probabilities and operating points were fitted on {local.images} local images of {local.groups} groups"
+    if local.dataset_md5 == dataset_md5:
+        return (f"{fitted} of this very set, none of them in its test split.",)
+    return (f"{fitted} (dataset {local.dataset_md5[:12]}): what they reach here says nothing about that place.",)
+
+
 def apart(card: BundleCard, split: str) -> str:
     """The sentence for another split than the model's own."""
     known = card.split_hashes.get(split) or "none is named"

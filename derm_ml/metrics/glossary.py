@@ -128,6 +128,13 @@ _WHOLE = {
         "What the quantised graph adds to the AUC of the float32 graph, on validation.",
         low=-1.0,
     ),
+    "local_cases": Described(
+        "Local cases",
+        "How many labelled images of another place the probabilities and thresholds were fitted on: they are not meant "
+        "for the images measured here.",
+        "",
+        high=None,
+    ),
     "dice": Described(
         "Dice", "How far predicted and true outline overlap: 1 is identical, 0 is no common pixel. Mean over images."
     ),

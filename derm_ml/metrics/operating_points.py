@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from derm_ml.metrics.intervals import (
     positives_needed,
 )
 from derm_ml.metrics.metric import Metric, undefined
-from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
+from derm_ml.metrics.points import FittedOn, OperatingPoint, UnclaimedPoint
 
 Groups = Sequence[str] | np.ndarray
 
@@ -36,7 +36,7 @@ def fit_operating_point(
     label: str,
     probabilities: np.ndarray,
     positives: np.ndarray,
-    split: str,
+    split: FittedOn,
     split_hash: str,
     recall: float,
     groups: Groups | None = None,
@@ -53,7 +53,7 @@ def fit_operating_point(
     p, y, patients = _usable(label, probabilities, positives, split, groups)
     found = np.sort(p[y == 1])[::-1]
     needed = math.ceil(recall * len(found) - 1e-9)  # 0.95 · 20 is 19.000000000000004 in floating point
-    return _point(name, label, p, y, patients, float(found[needed - 1]), split_hash)
+    return _point(name, label, p, y, patients, float(found[needed - 1]), split, split_hash)
 
 
 def recall_bound(flagged: np.ndarray, groups: Groups) -> tuple[float, int]:
@@ -74,7 +74,7 @@ def fit_recall_points(
     label: str,
     probabilities: np.ndarray,
     positives: np.ndarray,
-    split: str,
+    split: FittedOn,
     split_hash: str,
     recalls: Sequence[float],
     groups: Groups | None = None,
@@ -93,8 +93,8 @@ def fit_recall_points(
         name, needed = f"recall_{recall:g}", positives_needed(recall)
         if found < needed:
             unclaimed.append(
-                UnclaimedPoint(name=name, label=label, recall=recall, split_hash=split_hash, positives=images,
-                               groups=found, needed=needed)
+                UnclaimedPoint(name=name, label=label, recall=recall, split=split, split_hash=split_hash,
+                               positives=images, groups=found, needed=needed)
             )  # fmt: skip
         else:
             given = (name, label, probabilities, positives, split, split_hash, recall, groups)
@@ -107,7 +107,7 @@ def fit_specificity_point(
     label: str,
     probabilities: np.ndarray,
     positives: np.ndarray,
-    split: str,
+    split: FittedOn,
     split_hash: str,
     wanted: float,
     groups: Groups | None = None,
@@ -123,11 +123,11 @@ def fit_specificity_point(
     calm = np.sort(p[y == 0])
     highest = calm[math.ceil(wanted * len(calm) - 1e-9) - 1]  # the last negative that must stay below
     above = p[p > highest]
-    point = _point(name, label, p, y, patients, float(above.min()) if len(above) else 1.0, split_hash)
+    point = _point(name, label, p, y, patients, float(above.min()) if len(above) else 1.0, split, split_hash)
     if point.specificity >= wanted - 1e-9:
         return point
     return UnclaimedPoint(
-        name=name, label=label, specificity=wanted, split_hash=split_hash, positives=point.positives,
+        name=name, label=label, specificity=wanted, split=split, split_hash=split_hash, positives=point.positives,
         groups=point.groups, reached=float((calm < 1).mean()),
     )  # fmt: skip
 
@@ -137,7 +137,7 @@ def fit_balanced_point(
     label: str,
     probabilities: np.ndarray,
     positives: np.ndarray,
-    split: str,
+    split: FittedOn,
     split_hash: str,
     groups: Groups | None = None,
 ) -> OperatingPoint:
@@ -149,7 +149,7 @@ def fit_balanced_point(
     false_rate, true_rate, thresholds = roc_curve(p, y)
     gain = true_rate[1:] - false_rate[1:]
     best = np.flatnonzero(gain >= gain.max() - 1e-12)[-1]
-    return _point(name, label, p, y, patients, float(thresholds[1:][best]), split_hash)
+    return _point(name, label, p, y, patients, float(thresholds[1:][best]), split, split_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +209,12 @@ def refuse_fitted_on(point: OperatingPoint, split: str, split_hash: str) -> None
 
 
 def _usable(
-    label: str, probabilities: np.ndarray, positives: np.ndarray, split: str, groups: Groups | None
+    label: str, probabilities: np.ndarray, positives: np.ndarray, split: FittedOn, groups: Groups | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Probabilities, targets and groups of the cases whose truth is known."""
-    if split != "validation":
+    if split not in get_args(FittedOn):
         raise ValueError(
-            f"an operating point is fitted on the validation split, not on '{split}': "
+            f"an operating point is fitted on the validation split or on local cases, not on '{split}': "
             "a threshold chosen on the cases it is judged by proves nothing"
         )
     targets = np.asarray(positives, np.float64)
@@ -222,7 +222,7 @@ def _usable(
     p, y = np.asarray(probabilities)[keep].astype(np.float64), targets[keep]
     if not (y == 1).any() or not (y == 0).any():
         raise ValueError(
-            f"{label}: an operating point needs positives and negatives, validation has {int((y == 1).sum())} "
+            f"{label}: an operating point needs positives and negatives, {split} has {int((y == 1).sum())} "
             f"and {int((y == 0).sum())}"
         )
     patients = np.arange(len(keep)) if groups is None else np.asarray(groups)
@@ -230,7 +230,14 @@ def _usable(
 
 
 def _point(
-    name: str, label: str, p: np.ndarray, y: np.ndarray, patients: np.ndarray, lowest_flagged: float, split_hash: str
+    name: str,
+    label: str,
+    p: np.ndarray,
+    y: np.ndarray,
+    patients: np.ndarray,
+    lowest_flagged: float,
+    split: FittedOn,
+    split_hash: str,
 ) -> OperatingPoint:
     below = p[p < lowest_flagged]
     highest_spared = float(below.max()) if len(below) else 0.0
@@ -244,6 +251,7 @@ def _point(
         name=name,
         label=label,
         threshold=threshold,
+        split=split,
         split_hash=split_hash,
         sensitivity=hits / positives,
         sensitivity_low=low,

@@ -6,6 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+# where a threshold may be fitted, never the test split: the model's own validation split, or labelled cases of the
+# place of use
+FittedOn = Literal["validation", "local"]
+_CASES: dict[FittedOn, str] = {"validation": "validation", "local": "the local set"}
+
 
 class OperatingPoint(BaseModel, extra="forbid", frozen=True):
     """A threshold on the calibrated probability of `label`, fitted on the split named by `split_hash`."""
@@ -13,7 +18,7 @@ class OperatingPoint(BaseModel, extra="forbid", frozen=True):
     name: str
     label: str
     threshold: float = Field(ge=0, le=1)
-    split: Literal["validation"] = "validation"  # never the test split
+    split: FittedOn = "validation"
     split_hash: str
     sensitivity: float
     sensitivity_low: float  # exact (Clopper-Pearson) one-sided 95 % lower bound, of images and of groups the lower
@@ -42,7 +47,7 @@ class UnclaimedPoint(BaseModel, extra="forbid", frozen=True):
     label: str
     recall: float | None = None
     specificity: float | None = None
-    split: Literal["validation"] = "validation"
+    split: FittedOn = "validation"
     split_hash: str
     positives: int
     groups: int | None = None  # distinct patients or lesions among them; None: each positive is one
@@ -52,10 +57,10 @@ class UnclaimedPoint(BaseModel, extra="forbid", frozen=True):
     @property
     def reason(self) -> str:
         if self.reached is not None:
-            return f"no threshold spares more than {self.reached:.3f} of the negatives in validation"
+            return f"no threshold spares more than {self.reached:.3f} of the negatives in {_CASES[self.split]}"
         if self.groups is None or self.groups == self.positives:
             return f"{self.needed:,} positive {self.split} cases are needed, {self.positives:,} are available"
         return (
-            f"{self.needed:,} different positive patients or lesions are needed, {self.split} has {self.groups:,} "
-            f"({self.positives:,} images)"
+            f"{self.needed:,} different positive patients or lesions are needed, {_CASES[self.split]} has "
+            f"{self.groups:,} ({self.positives:,} images)"
         )

@@ -3,7 +3,7 @@
 select rows and targets (classifier_samples.py)
 → train network(s), best weights by the validation split (classifier_validation.py, loop.py, members.py)
 → seal the graph (with int8: quantisation.py) → calibrate it on the validation split (classifier_calibration.py)
-→ bundle
+   or on local cases (local_cases.py) → bundle
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from derm_ml.bundles.bundle import Bundle, BundleCard, seal, writing_bundle
+from derm_ml.bundles.bundle import Bundle, BundleCard, read_card, seal, writing_bundle
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.data.dataset import Dataset
 from derm_ml.metrics.heads import ClassifierHead
@@ -29,16 +29,18 @@ from derm_ml.progress import OnEpoch
 from derm_ml.provenance import git_commit, note_training, note_training_of
 from derm_ml.ranks import this_rank
 from derm_ml.sentences import WrongValue
-from derm_ml.training.classifier_calibration import ValidationLogits, calibrated_card
+from derm_ml.training.classifier_calibration import Said, calibrated_card
 from derm_ml.training.classifier_samples import Selected, Targets, balance, preprocessing, select, training_samples
 from derm_ml.training.classifier_validation import best_by, loss_named_by, validation
 from derm_ml.training.export import export_classifier
 from derm_ml.training.input_gate import GateImages, fit_gate, some_of
+from derm_ml.training.local_cases import Local, local_cases
 from derm_ml.training.loop import Fitted, Loss, fit_network
 from derm_ml.training.members import Trained, fit_members
 from derm_ml.training.pseudo_labels import judged
-from derm_ml.training.quantisation import finished_twin, quantisation_of, quantise, take_over
+from derm_ml.training.quantisation import quantisation_of, quantise
 from derm_ml.training.settings import ClassifierRecipe, Patient
+from derm_ml.training.twins import finished_twin, take_over
 
 
 def _all_targets(targets: np.ndarray) -> np.ndarray:
@@ -71,6 +73,7 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
     if model.finished:  # the folder names recipe and data: this is the same model
         return model.bundle
     selected = select(dataset, recipe, aim.training_targets)
+    local = local_cases(dataset, recipe.local_cases)  # what is wrong with them is said before hours of training
     twin = finished_twin(dataset, recipe, out)
     trained = None if twin else train_networks(dataset, selected, recipe, aim, out, on_epoch)
     if not this_rank().leads:
@@ -84,7 +87,7 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
             seal_trained(dataset, selected, recipe, aim, trained, folder)
         elif twin:
             take_over(twin, recipe, folder)
-        predicted = calibrate(dataset, selected, recipe, aim, folder)
+        predicted = calibrate(dataset, selected, recipe, aim, folder, local)
     for split, outputs in predicted.items():  # nobody needs to predict them again
         keep(model, Bundle.open(model.bundle), dataset, split, outputs)
     return model.bundle
@@ -155,27 +158,34 @@ def seal_trained(
 
 
 def calibrate(
-    dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, folder: Path
+    dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, folder: Path, local: Local | None = None
 ) -> dict[str, Outputs]:
     """Seal the bundle in `folder` again, with what its own graph says of the validation split, and with its input gate;
-    with pseudo-labels, also with what they brought over their teacher. With `int8` its graph is quantised first.
+    with pseudo-labels, also with what they brought over their teacher. With `int8` its graph is quantised first, unless
+    it is already. With local cases, calibration and operating points are fitted on what it says of those, and the input
+    gate on both.
 
     Returns what was predicted of whole splits: of validation, and of training where the gate needs all of it.
     """
     rows = selected.validation
-    exact = quantise(dataset, rows, recipe.seed, folder) if recipe.int8 else None
+    quantised = read_card(folder).quantisation is not None
+    exact = quantise(dataset, rows, recipe.seed, folder) if recipe.int8 and not quantised else None
     classifier = Classifier(folder)
     outputs = predict_rows(classifier, dataset, rows)
-    said = ValidationLogits(
-        outputs.logits,
-        dataset.targets(rows),
-        rows["group"].to_numpy(str),
-        dataset.fellows(rows) if recipe.patient.fellow else None,
-    )
+    own = dataset.targets(rows), rows["group"].to_numpy(str), dataset.split_hashes["validation"]
+    fellows = dataset.fellows(rows) if recipe.patient.fellow else None
+    said, seen = Said(outputs.logits, *own, fellows=fellows), [outputs]
+    if local:
+        said, there = _said_there(classifier, local, recipe)
+        seen.append(there)
     card = calibrated_card(classifier.card, said, aim.recalls)
+    card = card.model_copy(update={"local_cases": local.card if local else None})
     learned = dataset.split("train")
     taught = predict_rows(classifier, dataset, some_of(learned, recipe.seed))
-    known, unseen = (GateImages(o.statistics, o.embedding) for o in (taught, outputs))
+    known = GateImages(taught.statistics, taught.embedding)
+    unseen = GateImages(
+        *(np.concatenate(parts) for parts in zip(*((o.statistics, o.embedding) for o in seen), strict=True))
+    )
     fit_gate(known, unseen, card.preprocessing.side).write(folder)
     if exact:
         card = card.model_copy(update={"quantisation": quantisation_of(exact, outputs, dataset, rows, aim.scored)})
@@ -184,6 +194,13 @@ def calibrate(
         card = card.model_copy(update={"pseudo_labels": outcome})
     seal(folder, card)
     return {"validation": outputs} | ({"train": taught} if len(taught) == len(learned) else {})
+
+
+def _said_there(classifier: Classifier, local: Local, recipe: ClassifierRecipe) -> tuple[Said, Outputs]:
+    """What the graph says of the local cases."""
+    outputs = predict_rows(classifier, local.dataset, local.rows)
+    fellows = local.dataset.fellows(local.rows) if recipe.patient.fellow else None
+    return Said(outputs.logits, local.targets, local.patients, local.card.split_hash, "local", fellows), outputs
 
 
 def build_classifier(recipe: ClassifierRecipe, labels: int) -> ClassifierNetwork:

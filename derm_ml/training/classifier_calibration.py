@@ -1,4 +1,5 @@
-"""Calibration and operating points of a classifier, fitted on the validation split: a card and logits → a card.
+"""Calibration and operating points of a classifier, fitted on the validation split or on local cases: a card and
+logits → a card.
 
 Nothing is asked of a network here, and nothing is changed: what training fits can be fitted again from saved logits.
 """
@@ -21,25 +22,27 @@ from derm_ml.metrics.calibration import (
 )
 from derm_ml.metrics.conformal import fit_class_limits
 from derm_ml.metrics.operating_points import fit_balanced_point, fit_recall_points, fit_specificity_point
-from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
+from derm_ml.metrics.points import FittedOn, OperatingPoint, UnclaimedPoint
 
 SPECIFICITIES = (0.90,)  # an operating point is fitted for each, where there are several independent labels
 
 
 @dataclass(frozen=True, eq=False)
-class ValidationLogits:
-    """What the exported graph says of the validation split: logits (N, L) float32 before calibration, targets (N, L)
-    of 1, 0 or NaN, `patients` (N,) str, and the place (N,) of each image's other eye among them, -1 where there is none
-    (None: the other eye is not to count)."""
+class Said:
+    """What the exported graph says of the cases that calibration is fitted on: logits (N, L) float32 before it, targets
+    (N, L) of 1, 0 or NaN, `patients` (N,) str, and the place (N,) of each image's other eye among them, -1 where there
+    is none (None: the other eye is not to count). `split` and `split_hash` say which cases they are."""
 
     logits: np.ndarray
     targets: np.ndarray
     patients: np.ndarray
+    split_hash: str
+    split: FittedOn = "validation"
     fellows: np.ndarray | None = None
 
 
-def calibrated_card(card: BundleCard, said: ValidationLogits, recalls: Sequence[float]) -> BundleCard:
-    """The card with all that is fitted on validation: shares of the other eye, calibration, operating points,
+def calibrated_card(card: BundleCard, said: Said, recalls: Sequence[float]) -> BundleCard:
+    """The card with all that is fitted on these cases: shares of the other eye, calibration, operating points,
     prevalences, limits of prediction sets."""
     logits = said.logits
     if said.fellows is not None:
@@ -70,13 +73,13 @@ def _calibration(card: BundleCard, logits: np.ndarray, targets: np.ndarray) -> d
 
 
 def _points(
-    card: BundleCard, probabilities: np.ndarray, said: ValidationLogits, recalls: Sequence[float]
+    card: BundleCard, probabilities: np.ndarray, said: Said, recalls: Sequence[float]
 ) -> tuple[tuple[OperatingPoint, ...], tuple[UnclaimedPoint, ...]]:
-    split_hash, patients = card.split_hashes["validation"], said.patients
+    patients = said.patients
     points: list[OperatingPoint] = []
     unclaimed: list[UnclaimedPoint] = []
     for column, label in enumerate(card.labels):
-        given = (label, probabilities[:, column], said.targets[:, column], "validation", split_hash)
+        given = (label, probabilities[:, column], said.targets[:, column], said.split, said.split_hash)
         points.append(fit_balanced_point("balanced", *given, groups=patients))
         claimed, short = fit_recall_points(*given, recalls, groups=patients)
         points, unclaimed = [*points, *claimed], [*unclaimed, *short]

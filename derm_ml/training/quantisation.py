@@ -7,14 +7,11 @@ scale for each channel. The first convolution, and everything from the last one 
 float32 numbers, so that a heatmap is exactly that of the network that answers. Whether the answers lost anything is
 measured on the validation split, and the check `int8_answers_alike` refuses promotion where it is not shown to be next
 to nothing.
-
-A model of the same recipe without `int8` that lies beside is not trained again: its graph is taken.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,17 +21,15 @@ import onnx
 import pandas as pd
 
 from derm_ml.bundles.attributes import encode_attributes
-from derm_ml.bundles.bundle import LEARNED, MODEL, WEIGHTS, Bundle, Quantisation, seal
+from derm_ml.bundles.bundle import MODEL, Quantisation, seal
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.bundles.square_predictor import batched
 from derm_ml.data.dataset import Dataset
 from derm_ml.metrics.classification import mean_auc
 from derm_ml.metrics.intervals import paired_difference
-from derm_ml.model_folder import ModelFolder
 from derm_ml.predictions.classifier import predict_rows
 from derm_ml.sentences import WrongValue
 from derm_ml.training.seeding import generator
-from derm_ml.training.settings import ClassifierRecipe
 
 IMAGES = 200  # of training, whose activations say how far each goes
 TOGETHER = 8  # images in one run of the graph that notes every activation: 0.1 GB each at 224 pixels
@@ -53,22 +48,6 @@ def quantise(dataset: Dataset, validation: pd.DataFrame, seed: int, folder: Path
     write_int8(folder / MODEL, _inputs(before, dataset, learned.iloc[some]))
     seal(folder, before.card)
     return exact
-
-
-def finished_twin(dataset: Dataset, recipe: ClassifierRecipe, out: Path) -> ModelFolder | None:
-    """The model folder beside `out` of the same recipe on the same data without `int8`, if it is trained."""
-    if not recipe.int8:
-        return None
-    twin = ModelFolder.of(out.parent, recipe.but(int8=False), dataset.md5)
-    return twin if twin.finished else None
-
-
-def take_over(twin: ModelFolder, recipe: ClassifierRecipe, folder: Path) -> None:
-    """Put the trained network of `twin` into `folder` and seal it as this recipe's, not calibrated yet."""
-    bundle = Bundle.open_trusted(twin.bundle)
-    for name in (MODEL, WEIGHTS, LEARNED):
-        shutil.copyfile(bundle.path / name, folder / name)
-    seal(folder, bundle.card.model_copy(update={"recipe": recipe.model_dump(mode="json")}))
 
 
 def quantisation_of(

@@ -223,11 +223,16 @@ class ClassifierRecipe(ImageRecipe):
         "focal_gamma": (0.0, "loss=asymmetric lets easy negatives count little; class_balance lets rare labels count."),
     }
 
-    later: ClassVar[Mapping[str, Any]] = {**TrainingRecipe.later, "int8": False}
+    later: ClassVar[Mapping[str, Any]] = {**TrainingRecipe.later, "int8": False, "local_cases": ""}
 
     int8: bool = Field(
         default=False,
         description="the trained graph computes its convolutions with 8-bit integers: smaller, faster on CPUs",
+    )
+    local_cases: str = Field(
+        default="",
+        description="data version of labelled cases of the place of use, as `derm calibrate` prints it: probabilities "
+        "and operating points are fitted on them",
     )
     network: Network = Network()
     head: HeadLayers = HeadLayers()

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from derm_ml.data.dataset import freeze
-from derm_ml.evaluation.external import TABLE, images_seen
+from derm_ml.evaluation.external import TABLE
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.model_folder import ModelFolder
 from derm_ml.places import installation
@@ -55,8 +55,8 @@ def test_the_report_says_so_and_compares_and_the_own_evaluation_stays(derm, mode
 
 def test_images_the_model_has_learned_are_counted_or_said_to_be_unchecked(derm, model, drawn_dataset):
     assert "whether images are in both was not checked" in external(derm, model, drawn_dataset)[0].notes[0]
-    assert images_seen(drawn_dataset, drawn_dataset, "train") == len(drawn_dataset.split("train"))
-    assert images_seen(drawn_dataset, drawn_dataset, "test") == 0
+    assert len(drawn_dataset.also_learned(drawn_dataset, "train")) == len(drawn_dataset.split("train"))
+    assert drawn_dataset.also_learned(drawn_dataset, "test") == []
 
 
 def test_an_evaluation_tells_how_far_it_is(derm, model, drawn_dataset, monkeypatch):

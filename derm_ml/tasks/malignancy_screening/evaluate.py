@@ -46,7 +46,7 @@ TABLED_RISKS = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30)
 CAPTIONS = {
     "roc": "Band: pointwise 95 % intervals (bootstrap over patients). The partial AUC is the area between the curve "
     "and a recall of 0.8: 0.2 is perfect, 0.02 is chance.",
-    "operating_points": "Thresholds were fitted on validation only and are measured here. The exact interval is "
+    "operating_points": "Thresholds were fitted on other images and are measured here. The exact interval is "
     "Clopper-Pearson's over images; the other is the wider of it and the patient bootstrap. The recall is at least "
     "(95 %, one-sided) the lower of two exact bounds: per image, and per patient or lesion (missed if any of its "
     "images is missed). No threshold is set if even perfect validation results could not prove the target sensitivity.",
@@ -60,7 +60,7 @@ CAPTIONS = {
     "Where the curve is not above both lines the model is of no use.",
     "decisions_by_subgroup": "Sensitivity and specificity in each subgroup at the operating point named below. "
     "Groups with fewer than 10 positives (sensitivity) or 10 negatives (specificity) are not evaluated.",
-    "calibration": "Temperature and bias were fitted on validation.",
+    "calibration": "Temperature and bias were fitted with the thresholds.",
     "confusion_matrix": "Row: truth. Column: what was decided. The small figure is the share of the row.",
 }
 
