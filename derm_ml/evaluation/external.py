@@ -21,10 +21,10 @@ def as_external(evaluation: Evaluation, card: BundleCard, own: Evaluation | None
 
     `seen`: how many of its images are among those the model was made with; None where that cannot be told.
     """
+    fitted = "were fitted on local cases" if card.local_cases else "are those of its own validation split"
     words = (
         f"External validation: the {evaluation.split} split of dataset {evaluation.dataset_md5[:12]}, which the model "
-        f"does not come from (it was trained on {card.dataset_md5[:12]}). Its thresholds are those of its own "
-        "validation split."
+        f"does not come from (it was trained on {card.dataset_md5[:12]}). Its thresholds {fitted}."
     )
     if seen is None:
         words += " The dataset it was trained on is not on this machine: whether images are in both was not checked."
