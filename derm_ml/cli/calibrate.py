@@ -7,21 +7,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 from rich.table import Table
 
 from derm_ml import RESEARCH_USE, DermError, provenance
 from derm_ml.cli.arguments import Model, TaskName, dataset_of, predictor_of, task_of
 from derm_ml.cli.data import prepare_with_bar
-from derm_ml.cli.measure import as_external_of
 from derm_ml.cli.settings import settings_of
 from derm_ml.cli.terminal import notes, print_result, print_table, say_epoch
-from derm_ml.evaluation.report import PAGE
 from derm_ml.files import replacing_folder
 from derm_ml.metrics.glossary import metric_named
+from derm_ml.metrics.operating_points import measure_point
 from derm_ml.model_folder import ModelFolder
 from derm_ml.places import installation
-from derm_ml.promotion.report import save_with_verdict
 from derm_ml.recipe import Recipe, recipe_with
 from derm_ml.records import DataError
 from derm_ml.task import Task
@@ -30,9 +29,7 @@ if TYPE_CHECKING:
     from derm_ml.bundles.bundle import BundleCard
     from derm_ml.bundles.classifier import Classifier
     from derm_ml.data.dataset import Dataset
-    from derm_ml.evaluation.record import Evaluation
-
-SHOWN = ("sensitivity_", "specificity_")  # what moves with the thresholds, beside the calibration error
+    from derm_ml.metrics.metric import Metric
 
 
 def calibrate(
@@ -67,19 +64,14 @@ def calibrate(
     made = ModelFolder.of(places.models(task.name), wanted, trained_on.md5)
     with notes.status("fitting probabilities and operating points"):
         task.fit(trained_on, wanted, made.path, say_epoch)
-    after = task.load(made.bundle)
+    after = Classifier(made.bundle)
     with notes.status("measuring both on the cases that were held back"):
-        was = task.evaluate(before, local, "test", None)
-        now = task.evaluate(after, local, "test", made)
-        page = made.external(local.md5, "test")
-        save_with_verdict(task, as_external_of(task, now, after.card, made, local), page, external=True)
-    _print_gain(task, after.card, local, was, now)
+        earlier, now = _reached(before, local, None), _reached(after, local, made)
+    _print_gain(task, after.card, local, earlier, now)
     print_result(made.path)
-    notes.print(f"report: {page / PAGE}", soft_wrap=True)
-    notes.print(
-        f"in the Launchpad: local_cases: {after.card.recipe['local_cases']} in the recipe {after.card.recipe_name}",
-        soft_wrap=True,
-    )
+    told = after.card.recipe["local_cases"]
+    notes.print(f"in the Launchpad: local_cases: {told} in the recipe {after.card.recipe_name}", soft_wrap=True)
+    notes.print(f"the whole report: derm evaluate {task.name} {made.path} --data {local.path}", soft_wrap=True)
 
 
 def _recipe_of(task: Task, card: BundleCard) -> Recipe:
@@ -136,17 +128,30 @@ def _lay_beside(model: Classifier, twin: ModelFolder) -> None:
         shutil.copytree(model.bundle.path, folder, dirs_exist_ok=True)
 
 
-def _print_gain(task: Task, card: BundleCard, local: Dataset, was: Evaluation, now: Evaluation) -> None:
-    fitted = card.local_cases
+def _reached(model: Classifier, local: Dataset, folder: ModelFolder | None) -> dict[str, Metric]:
+    """Sensitivity and specificity of each operating point on the local test split, by the name of the metric."""
+    from derm_ml.predictions.classifier import predictions_of
+
+    asked = predictions_of(model, local, "test", folder)
+    p, patients, found = asked.outputs.probabilities, asked.rows["group"].to_numpy(str), {}
+    for point in model.card.operating_points:
+        here = p[:, model.card.labels.index(point.label)].astype(np.float64)
+        targets = asked.rows[f"target.{point.label}"].to_numpy(np.float64)
+        for word, metric in measure_point(point, here, targets, patients).metrics():
+            found[f"{word}_{point.label}_at_{point.name}"] = metric
+    return found
+
+
+def _print_gain(
+    task: Task, card: BundleCard, local: Dataset, earlier: dict[str, Metric], now: dict[str, Metric]
+) -> None:
+    fitted, judged = card.local_cases, len(local.split("test"))
     assert fitted is not None
-    table = Table("on the cases held back", "before", "after", title=f"{task.title} · {now.n} local images")
-    for name, metric in now.metrics.items():
-        earlier = was.metrics.get(name)
-        if (name == "ece" or name.startswith(SHOWN)) and (
-            metric.value is not None or (earlier and earlier.value is not None)
-        ):
-            of = metric_named(name)
-            table.add_row(f"{of.title} {of.arrow}".rstrip(), earlier.short if earlier else "–", metric.short)
+    table = Table("on the cases held back", "before", "after", title=f"{task.title} · {judged} local images")
+    for name in dict.fromkeys([*now, *earlier]):
+        of = metric_named(name)
+        before, after = (found[name].short if name in found else "–" for found in (earlier, now))
+        table.add_row(f"{of.title} {of.arrow}".rstrip(), before, after)
     table.caption = f"Fitted on {fitted.images} images of {fitted.groups} groups. 95 % intervals. {RESEARCH_USE}"
     print_table(table)
     for short in card.unclaimed_points:

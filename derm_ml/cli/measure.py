@@ -80,7 +80,7 @@ def evaluate(
                 evaluation = task.evaluate(predictor, dataset, split, model_folder)
         folder = model_folder.evaluation(split)
         if external:
-            evaluation = as_external_of(task, evaluation, predictor.card, model_folder, dataset)
+            evaluation = _external(task, evaluation, predictor.card, model_folder, dataset)
             folder = model_folder.external(dataset.md5, split)
         if not own:  # else it is corrected and saved already
             evaluation = corrected(evaluation)
@@ -118,10 +118,9 @@ def _is_external(task: Task, data: Path, dataset: Dataset, card: BundleCard) -> 
     return dataset.md5 != card.dataset_md5 and data.resolve() != installation().prepared(task.name).resolve()
 
 
-def as_external_of(
+def _external(
     task: Task, evaluation: Evaluation, card: BundleCard, model_folder: ModelFolder, dataset: Dataset
 ) -> Evaluation:
-    """An evaluation on another dataset, beside what the model reached on its own test split as far as that is known."""
     from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.external import as_external
 

@@ -46,7 +46,7 @@ def int8_answers_alike(evaluation: Evaluation) -> Finding:
     )
 
 
-def fitted_elsewhere(evaluation: Evaluation) -> Finding | None:
+def judged_elsewhere(evaluation: Evaluation) -> Finding | None:
     """What a check of thresholds or probabilities finds where they were fitted for another place than this one."""
     local = evaluation.metrics.get("local_cases")
     if local is None:
@@ -79,7 +79,7 @@ def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
 def calibrated_within(limit: float, evaluation: Evaluation) -> Finding:
     """Fails where the expected calibration error lies above what calibrated probabilities measure on these cases, and
     by more than `limit`: few cases alone give an ECE of 0.08."""
-    if elsewhere := fitted_elsewhere(evaluation):
+    if elsewhere := judged_elsewhere(evaluation):
         return elsewhere
     error, chance = evaluation.metrics["ece"], evaluation.metrics.get("ece_by_chance")
     if error.value is None:

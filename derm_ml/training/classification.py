@@ -29,7 +29,7 @@ from derm_ml.progress import OnEpoch
 from derm_ml.provenance import git_commit, note_training, note_training_of
 from derm_ml.ranks import this_rank
 from derm_ml.sentences import WrongValue
-from derm_ml.training.classifier_calibration import Said, calibrated_card
+from derm_ml.training.classifier_calibration import CalibrationLogits, calibrated_card
 from derm_ml.training.classifier_samples import Selected, Targets, balance, preprocessing, select, training_samples
 from derm_ml.training.classifier_validation import best_by, loss_named_by, validation
 from derm_ml.training.export import export_classifier
@@ -87,7 +87,7 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
             seal_trained(dataset, selected, recipe, aim, trained, folder)
         elif twin:
             take_over(twin, recipe, folder)
-        predicted = calibrate(dataset, selected, recipe, aim, folder, local)
+        predicted = calibrate_bundle(dataset, selected, recipe, aim, folder, local)
     for split, outputs in predicted.items():  # nobody needs to predict them again
         keep(model, Bundle.open(model.bundle), dataset, split, outputs)
     return model.bundle
@@ -157,7 +157,7 @@ def seal_trained(
     seal(folder, card)
 
 
-def calibrate(
+def calibrate_bundle(
     dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, folder: Path, local: Local | None = None
 ) -> dict[str, Outputs]:
     """Seal the bundle in `folder` again, with what its own graph says of the validation split, and with its input gate;
@@ -174,7 +174,7 @@ def calibrate(
     outputs = predict_rows(classifier, dataset, rows)
     own = dataset.targets(rows), rows["group"].to_numpy(str), dataset.split_hashes["validation"]
     fellows = dataset.fellows(rows) if recipe.patient.fellow else None
-    said, seen = Said(outputs.logits, *own, fellows=fellows), [outputs]
+    said, seen = CalibrationLogits(outputs.logits, *own, fellows=fellows), [outputs]
     if local:
         said, there = _said_there(classifier, local, recipe)
         seen.append(there)
@@ -196,11 +196,13 @@ def calibrate(
     return {"validation": outputs} | ({"train": taught} if len(taught) == len(learned) else {})
 
 
-def _said_there(classifier: Classifier, local: Local, recipe: ClassifierRecipe) -> tuple[Said, Outputs]:
+def _said_there(classifier: Classifier, local: Local, recipe: ClassifierRecipe) -> tuple[CalibrationLogits, Outputs]:
     """What the graph says of the local cases."""
     outputs = predict_rows(classifier, local.dataset, local.rows)
     fellows = local.dataset.fellows(local.rows) if recipe.patient.fellow else None
-    return Said(outputs.logits, local.targets, local.patients, local.card.split_hash, "local", fellows), outputs
+    return CalibrationLogits(
+        outputs.logits, local.targets, local.patients, local.card.split_hash, "local", fellows
+    ), outputs
 
 
 def build_classifier(recipe: ClassifierRecipe, labels: int) -> ClassifierNetwork:

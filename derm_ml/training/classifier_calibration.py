@@ -28,7 +28,7 @@ SPECIFICITIES = (0.90,)  # an operating point is fitted for each, where there ar
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
+class CalibrationLogits:
     """What the exported graph says of the cases that calibration is fitted on: logits (N, L) float32 before it, targets
     (N, L) of 1, 0 or NaN, `patients` (N,) str, and the place (N,) of each image's other eye among them, -1 where there
     is none (None: the other eye is not to count). `split` and `split_hash` say which cases they are."""
@@ -41,7 +41,7 @@ class Said:
     fellows: np.ndarray | None = None
 
 
-def calibrated_card(card: BundleCard, said: Said, recalls: Sequence[float]) -> BundleCard:
+def calibrated_card(card: BundleCard, said: CalibrationLogits, recalls: Sequence[float]) -> BundleCard:
     """The card with all that is fitted on these cases: shares of the other eye, calibration, operating points,
     prevalences, limits of prediction sets."""
     logits = said.logits
@@ -73,7 +73,7 @@ def _calibration(card: BundleCard, logits: np.ndarray, targets: np.ndarray) -> d
 
 
 def _points(
-    card: BundleCard, probabilities: np.ndarray, said: Said, recalls: Sequence[float]
+    card: BundleCard, probabilities: np.ndarray, said: CalibrationLogits, recalls: Sequence[float]
 ) -> tuple[tuple[OperatingPoint, ...], tuple[UnclaimedPoint, ...]]:
     patients = said.patients
     points: list[OperatingPoint] = []

@@ -8,17 +8,17 @@ import pytest
 from derm_ml.bundles.bundle import BundleCard, read_card
 from derm_ml.bundles.calibration import calibrated
 from derm_ml.bundles.classifier import Classifier, concatenate
-from derm_ml.training.classifier_calibration import Said, calibrated_card
+from derm_ml.training.classifier_calibration import CalibrationLogits, calibrated_card
 
 pytestmark = pytest.mark.slow  # imports torch
 
 
 @pytest.fixture(scope="module")
-def said(trained, drawn_dataset) -> Said:
+def said(trained, drawn_dataset) -> CalibrationLogits:
     rows = drawn_dataset.split("validation")
     asked = ((drawn_dataset.image(row), drawn_dataset.attributes(row)) for _, row in rows.iterrows())
     logits = concatenate(Classifier(trained / "bundle").batches(asked)).logits
-    return Said(
+    return CalibrationLogits(
         logits, drawn_dataset.targets(rows), rows["group"].to_numpy(str), drawn_dataset.split_hashes["validation"]
     )
 
@@ -52,7 +52,7 @@ def test_each_head_is_calibrated_as_it_is_served(bare, head, labels):
     else:
         targets = (rng.random(true.shape) < 1 / (1 + np.exp(-true))).astype(float)
     card = bare.model_copy(update={"head": head, "labels": tuple("abc"[:labels])})
-    said = Said(3 * true.astype(np.float32), targets, np.arange(600).astype(str), "0" * 16)
+    said = CalibrationLogits(3 * true.astype(np.float32), targets, np.arange(600).astype(str), "0" * 16)
     found = calibrated_card(card, said, (0.90,))
     assert (len(found.temperatures), len(found.bias)) == {
         ("softmax", 3): (0, 0), ("sigmoid", 1): (0, 1), ("sigmoid", 3): (3, 3)

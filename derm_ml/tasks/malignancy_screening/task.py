@@ -13,7 +13,7 @@ from derm_ml.evaluation.gates import (
     INT8_GATE,
     PSEUDO_LABEL_GATE,
     calibrated_within,
-    fitted_elsewhere,
+    judged_elsewhere,
     ranks_better_than_chance,
 )
 from derm_ml.metrics.words import no_threshold, threshold_in_words
@@ -41,7 +41,7 @@ LABEL = "malignant"
 
 def recall_at_operating_point(evaluation: Evaluation) -> Finding:
     """At the policy's operating point the lower end of the recall's 95 % interval is at least the bound."""
-    if elsewhere := fitted_elsewhere(evaluation):
+    if elsewhere := judged_elsewhere(evaluation):
         return elsewhere
     policy = Policy.of(TASK)
     metric = _at_point(evaluation, "sensitivity", policy.operating_point)
@@ -62,7 +62,7 @@ def recall_at_operating_point(evaluation: Evaluation) -> Finding:
 
 def specificity_at_operating_point(evaluation: Evaluation) -> Finding:
     """At the policy's operating point enough benign lesions are spared a biopsy."""
-    if elsewhere := fitted_elsewhere(evaluation):
+    if elsewhere := judged_elsewhere(evaluation):
         return elsewhere
     policy = Policy.of(TASK)
     metric = _at_point(evaluation, "specificity", policy.operating_point)
