@@ -13,6 +13,7 @@ import dagster as dg
 from derm_assets.display import described, numbers, table
 from derm_assets.failures import told
 from derm_assets.lineage import latest
+from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN
 from derm_ml.task import DataRule, Finding, Gate, Task
 
 Sentence = TypeVar("Sentence", DataRule, Gate)
@@ -73,8 +74,13 @@ def _result(
         check_name=sentence.name,
         asset_key=asset,
         passed=finding.passed,
-        # what cannot be evaluated is not green, and stops nothing
-        severity=dg.AssetCheckSeverity.ERROR if sentence.blocking and finding.evaluable else dg.AssetCheckSeverity.WARN,
+        # what cannot be evaluated is not green, and stops nothing unless nothing passes without it
+        severity=dg.AssetCheckSeverity.ERROR if sentence.stops(finding) else dg.AssetCheckSeverity.WARN,
         description=described(finding.message),
-        metadata={**numbers(finding.figures), **marks, **({"rows": table(finding.rows)} if finding.rows else {})},
+        metadata={
+            "result": PASSED if finding.passed else FAILED if finding.evaluable else UNKNOWN,
+            **numbers(finding.figures),
+            **marks,
+            **({"rows": table(finding.rows)} if finding.rows else {}),
+        },
     )

@@ -30,6 +30,7 @@ from derm_ml.bundles.bundle import Bundle
 from derm_ml.escape import visible
 from derm_ml.evaluation.recent import recent_in_words, recent_metric
 from derm_ml.evaluation.report import PAGE
+from derm_ml.evaluation.verdicts import FAILED, UNKNOWN, Verdict
 from derm_ml.jobs import Job
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.model_folder import CARDS, ModelFolder
@@ -151,7 +152,14 @@ def evaluate(
 ) -> dg.MaterializeResult:
     """Measure the model on the test split it was trained beside; write the report beside the bundle."""
     folder = ModelFolder.holding(model.path)
-    measured = measure_model(task, task.load(model.path), _own_data(task, model, places), folder)
+    data = _own_data(task, model, places)
+    measured = measure_model(
+        task,
+        task.load(model.path),
+        data,
+        folder,
+        champion=lambda: Promotions(registry).champion_on(task, data.md5),
+    )
     report = evaluation_of(model.path)
     how = AUTOMATION if STARTED_BY in context.run.tags else "evaluation"
     count_look(places.ledger(task), measured, Bundle.open(model.path).card, how)
@@ -194,11 +202,12 @@ def _recent(
 
 
 def _verdict(task: Task, measured: Evaluation) -> str:
-    """The primary metric with its interval, then the checks of the model that fail, in one line."""
+    """The primary metric with its interval, then the checks of the model that fail or lack data, in one line."""
     primary = f"{metric_named(task.primary_metric).title} {measured.metrics[task.primary_metric]}"
-    failed = [gate.name for gate in task.gates if not gate.check(measured).passed]
-    checks = f"not passed: {', '.join(failed)}" if failed else f"all {len(task.gates)} checks of the model passed"
-    return f"{primary}; {checks}"
+    found = [Verdict.of(gate, gate.check(measured)) for gate in task.gates]
+    named = {state: [v.check for v in found if v.verdict == state] for state in (FAILED, UNKNOWN)}
+    checks = "; ".join(f"{state}: {', '.join(names)}" for state, names in named.items() if names)
+    return f"{primary}; {checks or f'all {len(task.gates)} checks of the model passed'}"
 
 
 def compare(

@@ -160,11 +160,6 @@ def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def is_for_synthetic_images(recipe_name: str) -> bool:
-    """Whether the recipe is for synthetic images (`drawn`, `drawn_autoencoder`): its models demonstrate the program."""
-    return recipe_name.split("_")[0] == "drawn"
-
-
 def changed_settings(kind: type[Recipe] | None, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]] | None:
     """The settings in which a recipe, as a card holds it, differs from a new one of its `kind`: name → (default, own).
 

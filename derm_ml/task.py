@@ -48,6 +48,7 @@ from derm_ml.ranks import refuse_several_processes, refuse_strangers
 from derm_ml.recipe import Recipe, Settings, recipe_with
 from derm_ml.records import FROZEN, DataError, Reading
 from derm_ml.sentences import WrongValue, unknown
+from derm_ml.synthetic_mark import mark_synthetic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,7 +150,8 @@ class Finding:
     """The outcome of a data rule or a gate: `passed`, one sentence, and the rows that show it.
 
     There is a third outcome: what the check needs is not known (`evaluable=False`). It has not passed, and says so,
-    but nothing is wrong that anybody could correct, so it stops nothing.
+    but nothing is shown to be wrong, so it stops nothing, unless nothing may pass without it (`needed`): a threshold
+    that could not be fitted, a metric that is undefined.
     """
 
     passed: bool
@@ -159,10 +161,21 @@ class Finding:
     evaluable: bool = True
     value: str = ""  # what was measured and what it is held against, for a table; the message says both
     limit: str = ""
+    needed: bool = False  # of one that cannot be evaluated
 
     @classmethod
     def not_evaluable(cls, why: str) -> Finding:
         return cls(False, f"not checked: {why}", evaluable=False)
+
+    @classmethod
+    def not_enough_data(cls, why: str, limit: str = "") -> Finding:
+        """It cannot be evaluated, and nothing passes without it."""
+        return cls(False, f"not checked: {why}", evaluable=False, needed=True, limit=limit)
+
+    @property
+    def stops(self) -> bool:
+        """Whether this outcome of a blocking check stops what comes after it."""
+        return not self.passed and (self.evaluable or self.needed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +192,7 @@ class DataRule:
 
     def stops(self, finding: Finding) -> bool:
         """Whether this outcome stops the pipeline."""
-        return self.blocking and finding.evaluable and not finding.passed
+        return self.blocking and finding.stops
 
     @property
     def description(self) -> str:
@@ -190,7 +203,8 @@ class DataRule:
 class Gate:
     """A sentence that is true of a model fit to be promoted. A blocking gate that fails refuses promotion.
 
-    `hazard` says what would befall whom without it. One that cannot be evaluated refuses nothing, and is named.
+    `hazard` says what would befall whom without it. One that cannot be evaluated is named; it refuses only where the
+    finding says that nothing passes without it.
     """
 
     name: str
@@ -200,7 +214,7 @@ class Gate:
 
     def stops(self, finding: Finding) -> bool:
         """Whether this outcome refuses promotion."""
-        return self.blocking and finding.evaluable and not finding.passed
+        return self.blocking and finding.stops
 
     @property
     def description(self) -> str:
@@ -266,8 +280,10 @@ class Task:
         return self._module("data").read(root, settings)
 
     def draw(self, folder: Path, n: int, seed: int = 0) -> None:
-        """Draw a small set of `n` images with exact truth into `folder`, in a layout `read` knows."""
+        """Draw a small set of `n` images with exact truth into `folder`, in a layout `read` knows, marked as synthetic:
+        what is learned or measured on it says so."""
         self._module("data").draw(folder, n, seed)
+        mark_synthetic(folder)
 
     def fit(self, dataset: Dataset, recipe: Recipe, out: Path, on_epoch: OnEpoch = silent) -> Path:
         """Train (or resume) in `out` and return the path of the finished bundle.

@@ -62,7 +62,9 @@ class ModelFacts(Said):
     recipe: str
     backbone: str
     pretrained: str = Field(description="what the weights were before training: none, torchvision or a file")
-    for_synthetic_images: bool = Field(description="trained with the recipe for synthetic images: a demonstration only")
+    for_synthetic_images: bool = Field(
+        description="trained on synthetic images, or with a recipe for them: a demonstration only"
+    )
     image_licences: dict[str, int] = Field(description="training images by licence")
     git_commit: str
     attributes: list[str] = Field(description="facts about the person that it was trained with")

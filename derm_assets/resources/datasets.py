@@ -134,4 +134,4 @@ def _is_kept(folder: Path) -> bool:
         kept = Evaluation.load(folder)
     except EvaluationError:  # not made yet, or damaged
         return False
-    return bool(kept.predictions_sha256) and kept.format_version == formats.EVALUATION.version
+    return bool(kept.predictions_sha256) and kept.format_version >= formats.MEASURED_AS_TODAY

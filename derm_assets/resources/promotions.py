@@ -27,10 +27,12 @@ from derm_ml.files import sha256
 from derm_ml.model_folder import CARDS, ModelFolder
 from derm_ml.promotion import CHALLENGER, CHAMPION, ModelVersion
 from derm_ml.promotion.approval import approve
+from derm_ml.promotion.beside import Champion
 from derm_ml.promotion.contract import Registered
 from derm_ml.promotion.decision import Decision, evidence_of, weigh
 from derm_ml.promotion.doctor import Check, examine
 from derm_ml.promotion.ledger import Ledger, Standing, standing
+from derm_ml.promotion.report import show_again
 from derm_ml.promotion.transaction import (
     champion_of,
     looked_at,
@@ -69,6 +71,11 @@ class Promotions:
         """The champion that ledger and registry agree on; None if there is none. Raises as `champion` does."""
         return read_champion(task, self.registry, champion_of(task, self.registry, self.ledger(task)))
 
+    def champion_on(self, task: Task, dataset_md5: str) -> Champion | None:
+        """The champion with what was measured of it on that dataset; None if there is none. Raises as `champion`."""
+        version = self.champion_version(task)
+        return None if version is None else Champion(version.number, self._data.measured(version, task, dataset_md5))
+
     def reviewer(self, task: Task) -> Look:
         """How the champion looks at a delivery; where there is none, nobody does. Raises as `champion` does."""
         from derm_ml.data.incoming import nobody_looks
@@ -101,6 +108,8 @@ class Promotions:
         if cards := self.cards(task, bundle, evaluation):
             folder = save_cards(cards, ModelFolder.holding(bundle).artifact(CARDS))
             beside = Beside(folder, as_markdown(cards[0]), self._own_data(task, bundle), beside.links)
+        md5 = Evaluation.load(evaluation).dataset_md5
+        show_again(task, evaluation, lambda: self.champion_on(task, md5))
         version = self.registry.register(task, bundle, evaluation, tags, beside)
         self.show(task)
         return version

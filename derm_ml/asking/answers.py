@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from derm_ml.bundles.bundle import BundleCard
 
 SYNTHETIC = (
-    "The model was trained with a recipe for synthetic images: its answers show how the program works and say nothing "
-    "about a person."
+    "The model was trained on synthetic images, or with a recipe for them: its answers show how the program works and "
+    "say nothing about a person."
 )
 NO_GATE = "The model has no input gate: it answers about any image, also one of something else."
 
@@ -91,7 +91,9 @@ class Envelope(Said):
     task: str
     model_version: str = Field(description="first 12 hex digits of the sha256 of the model's card")
     dataset_md5: str = Field(description="DVC's md5 of the dataset that the model was trained on")
-    for_synthetic_images: bool = Field(description="trained with a recipe for synthetic images: a demonstration only")
+    for_synthetic_images: bool = Field(
+        description="trained on synthetic images, or with a recipe for them: a demonstration only"
+    )
     licences: list[str] = Field(description="of the images that the model learned from")
     warnings: list[str] = Field(description="what to know before the answer is used, one sentence each")
     research_use: str = Field(description=RESEARCH_USE)

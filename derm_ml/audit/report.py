@@ -24,6 +24,7 @@ from derm_ml.figures.sheets import contact_sheet
 from derm_ml.files import replacing_folder, write_json
 from derm_ml.pages.page import template
 from derm_ml.provenance import Made, when_and_by
+from derm_ml.synthetic_mark import is_synthetic
 from derm_ml.tables import write_table
 
 REPORT, NUMBERS, REVIEW = "report.html", "data_audit.json", "review.csv"
@@ -147,6 +148,7 @@ def _render(found: Audit, dataset: Dataset, sheets: dict[str, bytes]) -> str:
         sheets=sheets,
         tables={kind: table.head(ROWS).to_dict("records") for kind, table in found.findings.items()},
         sizes=dataset.info["sizes"],
+        synthetic=is_synthetic(dataset.licences),
         lines=_provenance(found, dataset),
     )
 

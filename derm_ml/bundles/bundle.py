@@ -30,8 +30,8 @@ from derm_ml.images.settings import MaskRule, Preprocessing, Views
 from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.metrics.points import OperatingPoint, UnclaimedPoint
 from derm_ml.model_folder import CARD
-from derm_ml.recipe import is_for_synthetic_images
 from derm_ml.sentences import of_values
+from derm_ml.synthetic_mark import is_synthetic, small_print_of
 from derm_ml.tree import files_below
 
 HeadKind = Literal[ClassifierHead, "mask", "pairs", "reconstruction"]  # what a graph gives
@@ -152,8 +152,13 @@ class BundleCard(_Card):
 
     @property
     def for_synthetic_images(self) -> bool:
-        """Whether a recipe for synthetic images made it (`drawn`, `drawn_autoencoder`): it demonstrates the program."""
-        return is_for_synthetic_images(self.recipe_name)
+        """Whether it learned from synthetic images, or by a recipe for them: it demonstrates the program."""
+        return is_synthetic(self.licences, self.recipe_name)
+
+    @property
+    def small_print(self) -> str:
+        """What stands in every picture that the model has a part in."""
+        return small_print_of(self.for_synthetic_images)
 
     @property
     def has_gate(self) -> bool:

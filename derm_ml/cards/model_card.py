@@ -147,7 +147,7 @@ def _checks(gates: Iterable[Gate], measured: Evaluation) -> Iterable[dict[str, A
     """Each check of the model with its verdict, what it rests on, and the hazard it controls where it names one."""
     for gate in gates:
         found = gate.check(measured)
-        verdict = "passed" if found.passed else "failed" if found.evaluable else "not evaluable"
+        verdict = "passed" if found.passed else "failed" if found.evaluable else "not enough data"
         hazard = gate.hazard
         yield {
             "check": gate.name,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from derm_ml.bundles.bundle import BundleCard
     from derm_ml.data.dataset import Dataset
     from derm_ml.promotion import Registry
+    from derm_ml.promotion.beside import Champion
     from derm_ml.tree import Tree
 
 _NAMED = 50  # files that a line names; the rest is counted
@@ -131,6 +132,18 @@ def open_registry() -> Registry:
     if not found:
         raise DermError("no model registry is installed; give the model with --model, or install the whole project")
     return next(iter(found)).load()()
+
+
+def champion_on(task: Task, dataset_md5: str) -> Callable[[], Champion | None] | None:
+    """What finds the champion with its figures on a dataset; None where only the library is installed."""
+    return (lambda: open_registry().champion_on(task, dataset_md5)) if registry_installed() else None
+
+
+def refuse_useless(task: Task, age: str, sex: str, facts: Path | None) -> None:
+    """Raises a `DermError` for facts of a person that a task is not asked with: they would change nothing."""
+    for name, value, said in (("age", age, ("age",)), ("sex", sex, ("sex",)), ("facts", facts, ("age", "sex"))):
+        if value and not task.asking.known.keys() & set(said):
+            raise DermError(f"--{name}: {task.name} is not asked with {' or '.join(said)}; leave it out")
 
 
 def options_from_flags(

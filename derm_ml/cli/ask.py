@@ -29,6 +29,7 @@ from derm_ml.cli.arguments import (
     options_from_flags,
     predictor_of,
     prevalence_option,
+    refuse_useless,
     task_of,
     wished,
 )
@@ -86,6 +87,7 @@ def predict(
     asked_by(task, "predict")
     if as_json and as_csv:
         raise DermError("--json and --csv exclude each other: choose one")
+    refuse_useless(task, age, sex, facts)
     options = options_from_flags(age, sex, facts, images, point=point)
     with_fellow = fellow_of(task, images, fellow)
     predictor = predictor_of(task, model)
@@ -123,6 +125,7 @@ def explain(
     asked_by(task, "predict", " with --picture")
     predictor = predictor_of(task, model)
     wishes = wished(task, option, predictor.card)
+    refuse_useless(task, age, sex, facts)
     options = options_from_flags(age, sex, facts, images, label=label)
     if label and label not in predictor.labels:
         raise WrongValue(unknown("label", label, predictor.labels, "the model knows"))

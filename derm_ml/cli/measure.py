@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from derm_ml.cli.arguments import (
     Prevalence,
     TaskName,
     TrainedModel,
+    champion_on,
     dataset_of,
     prevalence_option,
     replaceable,
@@ -29,14 +31,16 @@ from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.evaluation.report import PAGE
 from derm_ml.machine import WriteError, writing
 from derm_ml.metrics.glossary import metric_named
-from derm_ml.metrics.words import readable, threshold_in_words
+from derm_ml.metrics.words import readable, signed_interval, threshold_in_words
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
 from derm_ml.progress import hearing
+from derm_ml.promotion.beside import beside_champion
 from derm_ml.promotion.contract import SPLIT
 from derm_ml.promotion.looks import count_look
 from derm_ml.promotion.report import measure_model, save_with_verdict
 from derm_ml.sentences import WrongValue, unknown
+from derm_ml.synthetic_mark import small_print_of
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
@@ -67,6 +71,7 @@ def evaluate(
     def corrected(evaluation: Evaluation) -> Evaluation:
         return with_prevalence(evaluation, predictor.card, prevalence) if prevalence else evaluation
 
+    champion = champion_on(task, dataset.md5)
     if prevalence_option(task, prevalence):
         shares_of(prevalence, predictor.card)  # before anything is computed
     with progress_bar(f"evaluate on {split}") as bar:
@@ -75,7 +80,7 @@ def evaluate(
             external = data is not None and _is_external(task, data, dataset, predictor.card)
             own = split == SPLIT and not external
             if own:
-                evaluation = measure_model(task, predictor, dataset, model_folder, corrected)
+                evaluation = measure_model(task, predictor, dataset, model_folder, corrected, champion)
             else:
                 evaluation = task.evaluate(predictor, dataset, split, model_folder)
         folder = model_folder.evaluation(split)
@@ -92,11 +97,12 @@ def evaluate(
     columns = ("metric", "value", "95 % interval", "n")
     table = Table(*columns, title=f"{task.title} · {split}")
     for name, metric in evaluation.metrics.items():
-        value = "–" if metric.value is None else f"{metric.value:.4f}"
+        if metric.value is None:
+            continue
         interval = "" if metric.low is None or metric.high is None else f"{metric.low:.4f} to {metric.high:.4f}"
         of = metric_named(name)
-        table.add_row(f"{of.title} {of.arrow}".rstrip(), value, interval, str(metric.n))
-    table.caption = f"↑ higher is better, ↓ lower is better. {RESEARCH_USE}"
+        table.add_row(f"{of.title} {of.arrow}".rstrip(), f"{metric.value:.4f}", interval, str(metric.n))
+    table.caption = f"↑ higher is better, ↓ lower is better. {small_print_of(evaluation.is_synthetic)}"
     print_table(table)
     for row in evaluation.tables.get(TABLE, []):
         value = "undefined" if row["ppv"] is None else f"{row['ppv']:.3f} ({row['ppv_95']})"
@@ -104,10 +110,15 @@ def evaluate(
         notes.print(f"PPV of {where} where {100 * row['prevalence']:g} % have it: {value}", markup=False)
     if folder != model_folder.evaluation(split):
         notes.print(evaluation.notes[0], soft_wrap=True)
-    for why in dict.fromkeys(metric.note for metric in evaluation.metrics.values() if metric.value is None):
-        notes.print(f"– {why}")
+    undefined = [metric.note for metric in evaluation.metrics.values() if metric.value is None]
+    if undefined:
+        notes.print(f"{len(undefined)} figures could not be measured, the page names them:")
+    for why, times in Counter(undefined).items():
+        notes.print(f"– {why}{f' ({times} figures)' if times > 1 else ''}", soft_wrap=True)
     for gate in task.gates:
         print_finding(gate.name, gate.check(evaluation))
+    if own and champion is not None:
+        notes.print(f"– {beside_champion(task, evaluation, champion).sentence}", soft_wrap=True)
     if recent := recent_in_words(evaluation, task.primary_metric):
         notes.print(f"– {recent}", soft_wrap=True)
     print_result(folder / PAGE)
@@ -163,10 +174,12 @@ def compare(
         caption=f"{comparison.n} cases, {comparison.groups} groups resampled. {comparison.by_chance} {RESEARCH_USE}",
     )  # fmt: skip
     for row in comparison.rows:
-        delong = f"{row.delong.low:+.4f} to {row.delong.high:+.4f}" if row.delong else ""
+        delong = ""  # without variance, as of a model beside itself, it is no interval
+        if row.delong and row.delong.low != row.delong.high:
+            delong = signed_interval(row.delong.low, row.delong.high, 4)
         values = ["" if value is None else f"{value:.4f}" for value in (row.reference, row.value)]
         found = row.difference
-        told = [f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}"] if found else ["", ""]
+        told = [f"{found.value:+.4f}", signed_interval(found.low, found.high, 4)] if found else ["", ""]
         of = metric_named(row.metric)
         table.add_row(
             f"{of.title} {of.arrow}".rstrip(),

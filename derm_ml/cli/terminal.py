@@ -90,10 +90,13 @@ def print_narrow(table: Table) -> None:
 
 
 def print_finding(name: str, finding: Finding) -> None:
-    """A check's answer on one line, after a mark: passed, failed, or not evaluable."""
-    mark = Text("✗", "red") if finding.evaluable else Text("⚠", "yellow")
+    """A check's answer on one line, after a mark: passed, failed, or not enough data, which is grey."""
+    mark = Text("✗", "red") if finding.evaluable else Text("⚠", "bright_black")
     mark = Text("✓", "green") if finding.passed else mark
-    notes.print(mark, f"{name}: {finding.message}")
+    said = finding.message
+    if finding.needed:
+        said = f"not enough data: {said.removeprefix('not checked: ')}"
+    notes.print(mark, f"{name}: {said}", soft_wrap=True)
 
 
 PAUSE = 15.0  # seconds between two lines of progress in a log

@@ -23,13 +23,18 @@ from derm_ml.embeddings.map import drawn_rows, render_map, tsne_positions
 from derm_ml.embeddings.quality import K, precision_at_k, quality, retrieve
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError, build_similar
 from derm_ml.figures.embeddings import map_figure, precision_figure
-from derm_ml.figures.sheets import contact_sheet
+from derm_ml.figures.sheet_page import Shown, write_sheet
+from derm_ml.figures.sheets import Sheet
 from derm_ml.files import replacing_file, write_json
 from derm_ml.metrics.metric import Metric
 from derm_ml.metrics.words import readable
 from derm_ml.model_folder import ModelFolder
 from derm_ml.provenance import Provenance, rows
+from derm_ml.synthetic_mark import is_synthetic, small_print_of
 
+FOLLOWED = (
+    f"Each query is followed by its {K} nearest training images; a frame marks those with the label of the query."
+)
 QUERIES = 2  # of each label on the contact sheet
 Progress = Callable[[int], None]
 
@@ -83,7 +88,7 @@ def make_map(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[s
 
 
 def make_similar(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
-    """`index/` (what the service ships), `similar_images.png`, `precision.json`, `numbers.json`."""
+    """`index/` (what the service ships), `similar_images.png` and `.html`, `precision.json`, `numbers.json`."""
     table = table_of(predictor, dataset, ModelFolder.holding(folder))
     similar_of(predictor, lambda: dataset, ModelFolder.holding(folder))
     found = retrieve(table)
@@ -93,15 +98,16 @@ def make_similar(predictor: Classifier, dataset: Dataset, folder: Path) -> Mappi
         {"research_use": RESEARCH_USE, "chance": found.chance, "precision": _plain(precision)},
     )
     write_json(folder / "numbers.json", {n: m.value for n, m in precision.items() if m.value is not None})
+    shown = Shown("Similar images", FOLLOWED, synthetic=is_synthetic(dataset.licences))
     return {
         "index": folder / "index",
-        "similar_images": _written(folder / "similar_images.png", similar_sheet(table, dataset)),
+        **write_sheet(similar_sheet(table, dataset), folder, "similar_images", shown),
         "precision": folder / "precision.json",
         "numbers": folder / "numbers.json",
     }
 
 
-def similar_sheet(table: pd.DataFrame, dataset: Dataset) -> bytes:
+def similar_sheet(table: pd.DataFrame, dataset: Dataset) -> Sheet:
     """A row a query: the first test images of each label in the manifest, and their nearest training images, those of
     the query's label in a frame."""
     found = retrieve(table)
@@ -121,8 +127,9 @@ def similar_sheet(table: pd.DataFrame, dataset: Dataset) -> bytes:
             images.append(dataset.image(rows[near["id"]]))
             cosine = float(x[place_of[name]] @ x[place])
             captions.append(f"{near['id']}\n{readable(near['label'])}\nsimilarity {cosine:.3f}")
-    title = f"Query and its {K} nearest training images, framed where the label is the same · {RESEARCH_USE}"
-    return contact_sheet(images, captions, columns=1 + K, title=title, framed=alike)
+    small_print = small_print_of(is_synthetic(dataset.licences))
+    title = f"Query and its {K} nearest training images, framed where the label is the same · {small_print}"
+    return Sheet([[image] for image in images], captions, columns=1 + K, title=title, framed=alike)
 
 
 def _plain(metrics: Mapping[str, Metric]) -> dict[str, dict]:

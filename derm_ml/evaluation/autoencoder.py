@@ -21,7 +21,7 @@ from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.evaluation.report import Opening, save
 from derm_ml.figures.charts import training_curves
 from derm_ml.figures.embeddings import precision_figure
-from derm_ml.figures.sheets import heatmap_sheet
+from derm_ml.figures.sheets import Sheet
 from derm_ml.metrics.intervals import measured, paired_difference, weighted_mean
 from derm_ml.metrics.metric import Metric
 from derm_ml.metrics.reconstruction import checkerboard_energy, psnr, ssim
@@ -79,7 +79,7 @@ def report_autoencoder(
         predictions=cases,
         tables=tables,
         figures={
-            "reconstructions": heatmap_sheet(*pairs, columns=SHOWN),
+            "reconstructions": Sheet(*pairs, columns=SHOWN),
             **_curves(folder.history),
             "precision": precision_figure(shown, found.chance, K),
         },

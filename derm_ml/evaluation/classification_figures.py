@@ -11,7 +11,7 @@ from derm_ml.evaluation.record import Row
 from derm_ml.explain.overlay import overlay
 from derm_ml.figures.charts import co_occurrence_figure, confusion_figure, reliability_figure
 from derm_ml.figures.curves import precision_recall_figure, roc_figure, score_histogram
-from derm_ml.figures.sheets import heatmap_sheet
+from derm_ml.figures.sheets import Sheet
 from derm_ml.metrics.words import readable
 from derm_ml.predictions.classifier import Predictions
 
@@ -44,11 +44,14 @@ CAPTIONS = {
 
 def figures(
     cases: Cases, measured: Measured, mistakes: Sequence[tuple[int, Row]], classifier: Classifier, of: Predictions
-) -> dict[str, bytes]:
-    """Every figure by its name, as PNG; `mistakes` are (place among the cases, row) of the most confident ones."""
+) -> dict[str, bytes | Sheet]:
+    """Every figure by its name, as PNG or as a sheet of images; `mistakes` are (place among the cases, row) of the most
+    confident ones."""
     columns = cases.columns(cases.scored)
     p, y = cases.probabilities[:, columns], cases.targets[:, columns]
-    figures = {"roc": roc_figure(p, y, cases.scored, cases.groups, measured.areas, cases.labels)}
+    figures: dict[str, bytes | Sheet] = {
+        "roc": roc_figure(p, y, cases.scored, cases.groups, measured.areas, cases.labels)
+    }
     if (confusion := cases.confusion()) is not None:
         figures["confusion_matrix"] = confusion_figure(confusion[1], confusion[0])
     if (together := cases.co_occurrence()) is not None:
@@ -66,7 +69,7 @@ def figures(
     return figures
 
 
-def _gallery(cases: Cases, mistakes: Sequence[tuple[int, Row]], classifier: Classifier, of: Predictions) -> bytes:
+def _gallery(cases: Cases, mistakes: Sequence[tuple[int, Row]], classifier: Classifier, of: Predictions) -> Sheet:
     """The images of the mistakes, each beside the heatmap of the label that was said or missed."""
     pairs, captions = [], []
     for i, row in mistakes:
@@ -76,4 +79,4 @@ def _gallery(cases: Cases, mistakes: Sequence[tuple[int, Row]], classifier: Clas
         pairs.append((image, overlay(image, classifier.unsquared(cam, image))))
         said = f"Predicted: {readable(row['predicted'])} ({row['probability']:.0%})"
         captions.append(f"{row['id']}\n{said}\nTrue: {readable(row['truth'])}")
-    return heatmap_sheet(pairs, captions, columns=3)
+    return Sheet(pairs, captions, columns=3)

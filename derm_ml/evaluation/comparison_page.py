@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from derm_ml.evaluation.comparison_cases import Differing, DifferingCase, differing
 from derm_ml.evaluation.in_words import BALANCED
+from derm_ml.evaluation.outcomes import conclusion
 from derm_ml.evaluation.provenance_lines import provenance_lines
 from derm_ml.evaluation.report import counts, three_decimals
-from derm_ml.evaluation.verdicts import READY, UNKNOWN
-from derm_ml.formats import NO_DIFFERENCE
 from derm_ml.images.thumbnail import thumbnail
 from derm_ml.metrics.glossary import metric_named
-from derm_ml.metrics.words import in_a_sentence
+from derm_ml.metrics.words import signed_interval
 from derm_ml.pages.page import template
 from derm_ml.provenance import Made, when_and_by
-from derm_ml.recipe import dotted, is_for_synthetic_images
+from derm_ml.recipe import dotted
 
 if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
-    from derm_ml.evaluation.comparison import Comparison, MeasuredModel, MetricDifference
+    from derm_ml.evaluation.comparison import Comparison, MeasuredModel
     from derm_ml.task import Task
 
 SHOWN = 12  # cases with their images
@@ -44,39 +43,6 @@ class Basis:
 
 
 NO_BASIS = Basis()
-
-
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
-    """What came of one run in one sentence; `state` colours it."""
-
-    state: str
-    sentence: str
-
-
-def conclusion(row: MetricDifference, reference: str, groups: int, patients: int) -> RunOutcome:
-    """Whether the run is better than the reference by this metric, or is not shown to be, or cannot be told."""
-    metric = in_a_sentence(metric_named(row.metric).title)
-    found = row.difference
-    if found is None:
-        return RunOutcome(UNKNOWN, f"{row.run} cannot be compared with {reference} by the {metric}: {row.remark}.")
-    size = abs(found.value)
-    ends = f"95 % {found.low:+.3f} to {found.high:+.3f}, n = {found.n}"
-    way = "higher" if found.value > 0 else "lower"
-    said = f"{row.run}: the {metric} is {size:.3f} {way} than that of {reference} ({ends})"
-    if round(size, 3) == 0:
-        said = f"{row.run}: the {metric} equals that of {reference} to three decimals ({ends})"
-    if groups < patients:
-        return RunOutcome(
-            UNKNOWN, f"{said}: not enough data, {groups} of the {patients} patients that a decision needs."
-        )
-    if row.verdict == NO_DIFFERENCE:
-        return RunOutcome(UNKNOWN, f"{said}: not shown to be better.")
-    return (
-        RunOutcome(READY, f"{said}: superior.")
-        if row.verdict == "better"
-        else RunOutcome("not ready", f"{said}: inferior.")
-    )
 
 
 def figure_text(comparison: Comparison) -> str:
@@ -109,6 +75,7 @@ def comparison_page(
         metric_named=metric_named,
         figure=three_decimals,
         signed=signed,
+        ends=lambda difference: signed_interval(difference.low, difference.high),
     )
     return page.render(
         c=comparison,
@@ -126,7 +93,7 @@ def comparison_page(
         lines=_lines(comparison),
         day=Made.now().day,
         made=[(run, run.evaluation.provenance.trained) for run in comparison.runs],
-        synthetic=any(is_for_synthetic_images(run.evaluation.recipe_name) for run in comparison.runs),
+        synthetic=any(run.evaluation.is_synthetic for run in comparison.runs),
         has_images=dataset is not None,
     )
 

@@ -21,11 +21,13 @@ def pseudo_labels_helped(evaluation: Evaluation) -> Finding:
     gain = evaluation.metrics.get("pseudo_label_gain")
     if gain is None:
         return Finding(True, "no pseudo-labels were used")
+    if gain.value is None:
+        return Finding.not_enough_data(f"the gain in AUC is undefined: {gain.note}", "lower bound above 0")
     passed = gain.low is not None and gain.low > 0
     return Finding(
         passed,
         f"gain in AUC {gain}; {gain.note}",
-        figures={"pseudo_label_gain": gain.value or 0.0},
+        figures={"pseudo_label_gain": gain.value},
         value=gain.short,
         limit="lower bound above 0",
     )
@@ -36,13 +38,17 @@ def int8_answers_alike(evaluation: Evaluation) -> Finding:
     difference = evaluation.metrics.get("int8_difference")
     if difference is None:
         return Finding(True, "the graph computes with float32")
+    limit = f"lower bound at least {-MOST_LOST_BY_INT8}"
+    if difference.value is None:
+        why = f"the difference in AUC to the float32 graph is undefined: {difference.note}"
+        return Finding.not_enough_data(why, limit)
     passed = difference.low is not None and difference.low >= -MOST_LOST_BY_INT8
     return Finding(
         passed,
         f"difference in AUC to the float32 graph {difference}; {difference.note}",
-        figures={"int8_difference": difference.value or 0.0},
+        figures={"int8_difference": difference.value},
         value=difference.short,
-        limit=f"lower bound at least {-MOST_LOST_BY_INT8}",
+        limit=limit,
     )
 
 
@@ -61,7 +67,7 @@ def ranks_better_than_chance(evaluation: Evaluation) -> Finding:
     name = "auc_mean" if "auc_mean" in evaluation.metrics else f"auc_{evaluation.labels[0]}"
     metric = evaluation.metrics[name]
     if metric.value is None or metric.low is None:
-        return Finding(False, f"the AUC is undefined: {metric.note}")
+        return Finding.not_enough_data(f"the AUC is undefined: {metric.note}", "lower bound above 0.5")
     return Finding(
         metric.low > 0.5,
         f"AUC {metric}",
@@ -83,7 +89,7 @@ def calibrated_within(limit: float, evaluation: Evaluation) -> Finding:
         return elsewhere
     error, chance = evaluation.metrics["ece"], evaluation.metrics.get("ece_by_chance")
     if error.value is None:
-        return Finding(False, f"the calibration error is undefined: {error.note}")
+        return Finding.not_enough_data(f"the calibration error is undefined: {error.note}")
     if chance is None or chance.value is None or chance.high is None:  # evaluated before it was measured
         message = f"ECE {error.value:.3f} (n = {error.n}), limit {limit:.3f}"
         return Finding(
@@ -107,6 +113,8 @@ def calibrated_within(limit: float, evaluation: Evaluation) -> Finding:
 def real_images_are_answered(evaluation: Evaluation) -> Finding:
     """The input gate refuses no more than 3 % of the images of the split, as far as their number tells."""
     metric = evaluation.metrics.get("false_refusal")
+    if metric is not None and (metric.value is None or metric.low is None):
+        return Finding.not_enough_data(f"how many images are refused is undefined: {metric.note}")
     if metric is None or metric.value is None or metric.low is None:
         return Finding(False, "the model has no input gate, so it answers about any image: train it again")
     passed = metric.low <= MOST_REFUSED

@@ -7,6 +7,7 @@ An evaluation is saved as a folder that people and machines read:
                          (or answer.<name>, where a task answers other numbers than probabilities)
     predictions.csv      the same, rounded, for a spreadsheet
     figures/<name>.png
+    sheets/<name>/       images of a sheet as JPEG, <tile>-<image>.jpg; their captions are in evaluation.json
     provenance.json      when, by whom and where it was measured and its model trained
     report.html          all of it on one page that needs no network
 
@@ -17,16 +18,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derm_ml import DermError, formats
+from derm_ml.figures.sheets import Sheet, Tile
+from derm_ml.figures.stamp import stamped
 from derm_ml.files import sha256, write_json
 from derm_ml.metrics.metric import Metric
 from derm_ml.model_folder import ModelFolder
 from derm_ml.provenance import Provenance, ProvenanceError
+from derm_ml.synthetic_mark import IN_A_PICTURE, is_synthetic
 from derm_ml.tables import write_table
 
 if TYPE_CHECKING:
@@ -76,10 +80,12 @@ class Evaluation:
     predictions: pd.DataFrame
     tables: dict[str, list[Row]] = field(default_factory=dict)
     figures: dict[str, bytes] = field(default_factory=dict)
+    sheets: dict[str, tuple[Tile, ...]] = field(default_factory=dict)  # the figures that are images with captions
     captions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)  # empty where nobody noted it
     predictions_sha256: str = ""  # of predictions.parquet; known once it is saved
+    synthetic: bool = False  # its images, or those the model learned from, were made by this program
     format_version: int = formats.EVALUATION.version  # of the file it was read from: how its metrics were measured
 
     @classmethod
@@ -92,16 +98,17 @@ class Evaluation:
         metrics: dict[str, Metric],
         predictions: pd.DataFrame,
         tables: dict[str, list[Row]],
-        figures: dict[str, bytes],
+        figures: Mapping[str, bytes | Sheet],
         captions: dict[str, str],
         notes: tuple[str, ...] = (),
     ) -> Evaluation:
         """What was measured of a bundle on one split: who was asked of what is read from bundle and dataset.
 
-        `predictions` has a row a case and the column `group`, whom an interval resamples.
+        `predictions` has a row a case and the column `group`, whom an interval resamples. A figure that is a `Sheet` is
+        kept as a picture and as its tiles.
         """
         card = bundle.card
-        return cls(
+        measured = cls(
             task=dataset.task,
             title=title,
             model_version=bundle.version,
@@ -117,11 +124,31 @@ class Evaluation:
             metrics=metrics,
             predictions=predictions,
             tables=tables,
-            figures=figures,
-            captions=captions,
             notes=notes,
+            synthetic=card.for_synthetic_images or is_synthetic(dataset.licences),
             provenance=Provenance.of(ModelFolder.holding(bundle.path), dataset.info),
         )
+        return measured.with_figures(figures, captions)
+
+    def with_figures(self, figures: Mapping[str, bytes | Sheet], captions: Mapping[str, str]) -> Evaluation:
+        """The same with more figures and captions. A figure of synthetic images says so itself: it is copied alone."""
+
+        def picture(made: bytes | Sheet) -> bytes:
+            if isinstance(made, Sheet):
+                return replace(made, title=made.title or (IN_A_PICTURE if self.is_synthetic else "")).png
+            return stamped(made, IN_A_PICTURE) if self.is_synthetic else made
+
+        return replace(
+            self,
+            figures={**self.figures, **{name: picture(made) for name, made in figures.items()}},
+            sheets={**self.sheets, **{name: made.tiles for name, made in figures.items() if isinstance(made, Sheet)}},
+            captions={**self.captions, **captions},
+        )
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether it shows how the program works and says nothing about patients."""
+        return self.synthetic or is_synthetic({}, self.recipe_name)
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -145,6 +172,10 @@ class Evaluation:
             "metrics": {name: asdict(metric) for name, metric in self.metrics.items()},
             "tables": self.tables,
             "figures": list(self.figures),
+            "sheets": {
+                name: [{"caption": t.caption, "framed": t.framed, "images": len(t.images)} for t in tiles]
+                for name, tiles in self.sheets.items()
+            },
             "captions": self.captions,
         }
         return formats.EVALUATION.stamped(content)
@@ -162,6 +193,11 @@ class Evaluation:
         (folder / "figures").mkdir()
         for name, png in self.figures.items():
             (folder / "figures" / f"{name}.png").write_bytes(png)
+        for name, tiles in self.sheets.items():
+            (folder / "sheets" / name).mkdir(parents=True)
+            for place, tile in enumerate(tiles):
+                for k, jpeg in enumerate(tile.images):
+                    (folder / "sheets" / name / f"{place}-{k}.jpg").write_bytes(jpeg)
 
     @classmethod
     def load(cls, folder: Path) -> Evaluation:
@@ -188,6 +224,7 @@ class Evaluation:
                 tables=stored["tables"],
                 captions=stored["captions"],
                 figures={name: (folder / "figures" / f"{name}.png").read_bytes() for name in stored["figures"]},
+                sheets={name: _read_tiles(folder / "sheets" / name, rows) for name, rows in stored["sheets"].items()},
                 predictions=_read_predictions(predictions),
             )
         except FileNotFoundError as error:
@@ -198,6 +235,17 @@ class Evaluation:
             raise
         except (KeyError, TypeError, ValueError) as error:  # a field is missing, unknown, or a number is not finite
             raise EvaluationError(f"{path}: not a whole evaluation: {error}") from error
+
+
+def _read_tiles(folder: Path, rows: Sequence[Row]) -> tuple[Tile, ...]:
+    return tuple(
+        Tile(
+            tuple((folder / f"{place}-{k}.jpg").read_bytes() for k in range(row["images"])),
+            row["caption"],
+            row["framed"],
+        )
+        for place, row in enumerate(rows)
+    )
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:
@@ -224,4 +272,5 @@ _PLAIN = (
     "split_hash",
     "n",
     "n_patients",
+    "synthetic",
 )

@@ -21,19 +21,21 @@ from derm_ml.files import replacing_folder
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.metrics.words import headed, point_in_words
 from derm_ml.pages.page import template
-from derm_ml.recipe import dotted, is_for_synthetic_images
+from derm_ml.recipe import dotted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
+    from derm_ml.evaluation.outcomes import RunOutcome
     from derm_ml.evaluation.record import Evaluation, Row
     from derm_ml.metrics.metric import Metric
 
 PAGE = "report.html"
 HEADLINES = 4  # metrics shown large: one row on a page of A4
-SHEETS = {"confident_mistakes", "worst_cases", "from_worst_to_best"}  # images with captions: too small at half width
+HEATMAPS = ("confident_mistakes", "heatmaps_")  # figures whose second image is the first with its heatmap
+LARGE = {"failures", "refusals"}  # whose image is two photos side by side
 WIDE = 900  # a figure of more pixels across than this gets the page's whole width: in half of it text is unreadable
 CARDS = "operating_points"  # this table is shown as cards: its rows are too wide for a page
 MARKS = {PASSED: "✓", FAILED: "✗", UNKNOWN: "?"}
@@ -43,12 +45,14 @@ MARKS = {PASSED: "✓", FAILED: "✗", UNKNOWN: "?"}
 class Opening:
     """What a page opens with and an evaluation does not know: the checks of its task, the operating point where the
     service decides, the settings in which its recipe differs from the default (name → default and own value; None: the
-    default is not known), and in words where it was measured if not on the model's own test split."""
+    default is not known), in words where it was measured if not on the model's own test split, and what came of it
+    beside the champion (None: nobody asked)."""
 
     checks: tuple[Verdict, ...] = ()
     point: str = "balanced"
     changed: Mapping[str, tuple[Any, Any]] | None = None
     elsewhere: str = ""
+    champion: RunOutcome | None = None
 
 
 NOTHING = Opening()
@@ -91,7 +95,7 @@ def render(evaluation: Evaluation, opening: Opening = NOTHING) -> str:
         checks=ordered(opening.checks),
         marks=MARKS,
         sentences=sentences(evaluation, opening.point),
-        synthetic=is_for_synthetic_images(evaluation.recipe_name),
+        synthetic=evaluation.is_synthetic,
         counts=counts(evaluation.predictions),
         settings=dotted(evaluation.recipe),
         head=measured_line(evaluation),
@@ -107,7 +111,9 @@ def render(evaluation: Evaluation, opening: Opening = NOTHING) -> str:
         tables={name: rows for name, rows in evaluation.tables.items() if name != CARDS},
         cards_caption=evaluation.captions.get(CARDS, ""),
         alts={name: alt_text(name, evaluation) for name in evaluation.figures},
-        wide={name for name, png in evaluation.figures.items() if _png_width(png) > WIDE or name in SHEETS},
+        heat=[name for name in evaluation.sheets if name.startswith(HEATMAPS)],
+        large=LARGE,
+        wide={name for name, png in evaluation.figures.items() if _png_width(png) > WIDE or name in evaluation.sheets},
     )
 
 

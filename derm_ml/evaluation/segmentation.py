@@ -22,7 +22,7 @@ from derm_ml.evaluation.notes import of_split
 from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.explain.overlay import compared
 from derm_ml.figures.masks import dice_figure
-from derm_ml.figures.sheets import contact_sheet
+from derm_ml.figures.sheets import Sheet
 from derm_ml.images.preprocess import resized_mask
 from derm_ml.metrics.intervals import SHARE, measured, ratio, weighted_mean
 from derm_ml.metrics.metric import Metric, not_evaluable
@@ -223,7 +223,7 @@ def _case(row: Mapping[Any, Any]) -> Row:
     return {name: row[name] for name in ("id", "source", "dice", "jaccard", "hd95", "true_area", "answer.confidence")}
 
 
-def _gallery(dataset: Dataset, masks: Masks, chosen: pd.DataFrame) -> bytes:
+def _gallery(dataset: Dataset, masks: Masks, chosen: pd.DataFrame) -> Sheet:
     """The chosen rows of the scores: pictures as stored, with what was found, drawn too much and missed in colours."""
     pictures, captions = [], []
     for place, case in zip(chosen.index, chosen.to_dict("records"), strict=True):
@@ -232,7 +232,7 @@ def _gallery(dataset: Dataset, masks: Masks, chosen: pd.DataFrame) -> bytes:
         truth = resized_mask(dataset.mask(row), *image.shape[:2])
         pictures.append(compared(image, masks.answered(place), truth))
         captions.append(f"{case['id']}\nDice {case['dice']:.2f}, expected {case['answer.confidence']:.2f}")
-    return contact_sheet(pictures, captions, columns=6)
+    return Sheet([[picture] for picture in pictures], captions, columns=6)
 
 
 def _empty_masks(table: pd.DataFrame) -> tuple[str, ...]:

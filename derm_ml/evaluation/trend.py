@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +65,8 @@ def with_trend(evaluation: Evaluation, recent: Evaluation | None, folder: ModelF
         "In the order in which they were measured, each with its 95 % interval. A line connects values on one and the "
         "same split; where the split is another one it breaks, and values on its two sides cannot be compared."
     )
-    return replace(
-        evaluation,
-        figures={
-            **evaluation.figures,
-            FIGURE: trend_figure([s.name for s in steps], marks, metric_named(metric).title),
-        },
-        captions={**evaluation.captions, FIGURE: caption},
-    )
+    figure = trend_figure([s.name for s in steps], marks, metric_named(metric).title)
+    return evaluation.with_figures({FIGURE: figure}, {FIGURE: caption})
 
 
 def trend(models: Path, metric: str) -> list[TrendStep]:

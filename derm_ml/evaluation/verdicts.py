@@ -19,7 +19,7 @@ NOTED = "for information"  # it decides nothing, whatever it is
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One check: `evidence` is a sentence, `verdict` passed, failed or not enough data; a failed one that does not
-    block is a warning."""
+    block is a warning. One without enough data refuses promotion where it is `needed`."""
 
     check: str
     evidence: str
@@ -28,11 +28,14 @@ class Verdict:
     blocking: bool = True
     value: str = ""
     limit: str = ""
+    needed: bool = False
 
     @classmethod
     def of(cls, gate: Gate, finding: Finding) -> Verdict:
         said = PASSED if finding.passed else FAILED if finding.evaluable else UNKNOWN
-        return cls(gate.name, finding.message, said, gate.hazard, gate.blocking, finding.value, finding.limit)
+        return cls(
+            gate.name, finding.message, said, gate.hazard, gate.blocking, finding.value, finding.limit, finding.needed
+        )
 
     @classmethod
     def against(cls, check: str, reasons: Sequence[str], otherwise: str, hazard: str) -> Verdict:
@@ -40,9 +43,14 @@ class Verdict:
         return cls(check, "; ".join(reasons) or otherwise, FAILED if reasons else PASSED, hazard)
 
     @property
+    def title(self) -> str:
+        """The check's name as people read it."""
+        return self.check.replace("recall", "sensitivity")
+
+    @property
     def stops(self) -> bool:
         """Whether it refuses promotion."""
-        return self.blocking and self.verdict == FAILED
+        return self.blocking and (self.verdict == FAILED or (self.verdict == UNKNOWN and self.needed))
 
     @property
     def words(self) -> str:
@@ -55,12 +63,14 @@ class Verdict:
 
 
 def unchecked(checks: Iterable[Verdict]) -> tuple[str, ...]:
-    """A sentence for each blocking check nobody could carry out: it must not pass in silence."""
-    return tuple(
-        f"not enough data for the check {v.check}: {v.evidence.removeprefix('not checked: ')}"
-        for v in checks
-        if v.blocking and v.verdict == UNKNOWN
-    )
+    """A sentence for each blocking check nobody could carry out and that does not refuse for it: it must not pass in
+    silence."""
+    return tuple(too_little(v) for v in checks if v.blocking and v.verdict == UNKNOWN and not v.needed)
+
+
+def too_little(verdict: Verdict) -> str:
+    """That a check could not be carried out, and why."""
+    return f"not enough data for the check {verdict.check}: {verdict.evidence.removeprefix('not checked: ')}"
 
 
 READY, NOT_READY = "ready", "not ready"
@@ -79,9 +89,9 @@ class Conclusion:
         """Of the checks that block; those that warn are named with them. `elsewhere` says where it was measured if that
         is not the model's own test split: no promotion rests on it, however the checks come out.
         """
-        failed = [v.check for v in checks if v.stops]
-        warned = [v.check for v in checks if v.verdict == FAILED and not v.blocking]
-        unknown = [v.check for v in checks if v.verdict == UNKNOWN]
+        failed = [v.title for v in checks if v.verdict == FAILED and v.blocking]
+        warned = [v.title for v in checks if v.verdict == FAILED and not v.blocking]
+        unknown = [v.title for v in checks if v.verdict == UNKNOWN]
         warnings = f" Warnings, which refuse nothing: {_named(warned)}." if warned else ""
         if elsewhere:
             missed = (

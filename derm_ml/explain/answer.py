@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation
 from derm_ml.bundles.attributes import Attributes
 from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
@@ -42,7 +41,7 @@ def explained(predictor: Classifier, image: np.ndarray, options: Mapping[str, st
     drawn = overlay(at_size(image, options), predictor.unsquared(outputs.maps[0, column], image))
     why = withheld(predictor, outputs, options)
     said = f"{label}: {outputs.probabilities[0, column]:.1%}" if not why else f"no answer: {why}"
-    return captioned(drawn, f"{said} (model {predictor.bundle.version})\n{RESEARCH_USE}")
+    return captioned(drawn, f"{said} (model {predictor.bundle.version})\n{predictor.card.small_print}")
 
 
 def explanation_of(

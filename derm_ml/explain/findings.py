@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from derm_ml import RESEARCH_USE
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
 from derm_ml.explain.layers import at_size, withheld
@@ -52,7 +51,7 @@ def explained_findings(predictor: Classifier, asked: np.ndarray | Pair, options:
         said = "present" if p >= threshold else "not present"
         text = f"{readable(name)}: {p:.1%}, {said} (from {threshold:.1%})" if not why else f"no answer: {why}"
         drawn = overlay(at_size(image, options), predictor.unsquared(outputs.maps[0, column], image))
-        panels.append(captioned(drawn, f"{text}\n{RESEARCH_USE}"))
+        panels.append(captioned(drawn, f"{text}\n{predictor.card.small_print}"))
     tallest = max(len(panel) for panel in panels)
     white = (255, 255, 255)
     grown = [cv2.copyMakeBorder(q, 0, tallest - len(q), 0, 0, cv2.BORDER_CONSTANT, value=white) for q in panels]

@@ -18,7 +18,7 @@ def heat(cam: np.ndarray, height: int, width: int) -> np.ndarray:
 def overlay(image: np.ndarray, cam: np.ndarray, strength: float = 0.55) -> np.ndarray:
     """RGB (H, W, 3) uint8 with the map (h, w) laid over it; where there is no heat the picture stays as it is."""
     warmth = heat(cam, *image.shape[:2])
-    colours = cv2.applyColorMap((warmth * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1].astype(np.float32)
+    colours = cv2.applyColorMap((warmth * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1].astype(np.float32)
     alpha = (strength * warmth)[..., None]
     return (image * (1 - alpha) + colours * alpha).astype(np.uint8)
 

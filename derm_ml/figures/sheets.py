@@ -1,4 +1,5 @@
-"""Contact sheets: many pictures with captions as one PNG small enough to sit in a report or a web page.
+"""Contact sheets: many pictures with captions, as one PNG small enough for Dagster's metadata, and as tiles for a page,
+whose captions are text.
 
 Example:
     >>> contact_sheet([image, image], ["ISIC_0000001 nevus", "ISIC_0000002 melanoma"])[:4]
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -18,10 +20,53 @@ from PIL import Image, ImageDraw, ImageFont
 from derm_ml.escape import visible
 from derm_ml.figures.style import GREEN, INK, PAPER, SOFT, blank
 
+SIDE = 512  # pixels of the longer side of a tile on a page: as large as a stored image, and a heatmap is readable
 LIMIT = 150_000  # bytes of one picture: Dagster stores metadata as text and grows slow beyond 200 kB
 SMALLEST_TILE = 48  # pixels: below it a lesion is no longer seen
 GAP, LINE = 10, 15  # pixels between tiles, and of a line of text
 FRAME = 4  # pixels of a frame's line
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One cell of a sheet on a page: its images as JPEG, side by side, and the caption below, line by line."""
+
+    images: tuple[bytes, ...]
+    caption: str
+    framed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Pictures with captions: `cells` holds the pictures (H, W, 3) uint8 of each, of a heatmap the original first.
+
+    `framed` are the places of those in a green frame. Raises `ValueError` if there are not as many captions as cells.
+    """
+
+    cells: Sequence[Sequence[np.ndarray]]
+    captions: Sequence[str]
+    columns: int = 8
+    tile: int = 132
+    title: str = ""
+    framed: Collection[int] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.cells) != len(self.captions):
+            raise ValueError(f"{len(self.cells)} images have {len(self.captions)} captions: each needs one")
+
+    @property
+    def png(self) -> bytes:
+        """All in one picture of at most `LIMIT` bytes."""
+        cells = [list(images) for images in self.cells]
+        return _sheet(cells, self.captions, self.columns, self.tile, self.title, self.framed)
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """Each cell by itself, its images `SIDE` pixels across or high."""
+        return tuple(
+            Tile(tuple(_jpeg(image) for image in images), visible(caption, keep="\n"), place in self.framed)
+            for place, (images, caption) in enumerate(zip(self.cells, self.captions, strict=True))
+        )
 
 
 def contact_sheet(
@@ -37,7 +82,7 @@ def contact_sheet(
     A caption may have several lines. Round the pictures whose places are `framed` lies a green frame. Raises
     `ValueError` if there are not as many captions as pictures.
     """
-    return _sheet([[image] for image in images], captions, columns, tile, title, framed)
+    return Sheet([[image] for image in images], captions, columns, tile, title, framed).png
 
 
 def heatmap_sheet(
@@ -48,7 +93,7 @@ def heatmap_sheet(
     title: str = "",
 ) -> bytes:
     """Pairs (picture, the same with its heatmap laid over), both (H, W, 3) uint8, side by side with one caption."""
-    return _sheet([list(pair) for pair in pairs], captions, columns, tile, title)
+    return Sheet(pairs, captions, columns, tile, title).png
 
 
 def _sheet(
@@ -60,8 +105,6 @@ def _sheet(
     framed: Collection[int] = (),
 ) -> bytes:
     """The sheet in true colour if that fits into `LIMIT` bytes, else in 256 colours, and with smaller tiles."""
-    if len(cells) != len(captions):
-        raise ValueError(f"{len(cells)} images have {len(captions)} captions: each needs one")
     if not cells:
         return blank("There is no image to show.")
     captions = [visible(caption, keep="\n") for caption in captions]
@@ -111,6 +154,13 @@ def _drawn(
         for k, line in enumerate(caption.split("\n")):
             draw.text((left, top + tallest + 4 + k * LINE), _cut(line, wide), INK if k == 0 else SOFT, _font(11))
     return sheet
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    beside = image.shape[1] > 1.6 * image.shape[0]  # two photos side by side
+    buffer = io.BytesIO()
+    _fitted(image, 2 * SIDE if beside else SIDE).save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
 
 
 def _fitted(image: np.ndarray, tile: int) -> Image.Image:

@@ -47,3 +47,14 @@ def no_threshold(name: str) -> str:
 def _threshold(name: str) -> str:
     words = point_in_words(name)
     return f"threshold for {words}" if words.endswith("sensitivity") else f"{words} threshold"
+
+
+def signed_interval(low: float, high: float, digits: int = 3) -> str:
+    """The ends of the interval of a difference, as many digits as are shown, and never `+0.000 to +0.000`: all samples
+    may have given one value, and ends below the last digit are no zeros."""
+    if low == high:
+        return f"{low:+.{digits}f} in every bootstrap sample" if low else "no difference in any bootstrap sample"
+    least = 10.0**-digits
+    if max(abs(low), abs(high)) < least / 2:
+        return f"within ±{least:.{digits}f}"
+    return f"{round(low, digits) + 0.0:+.{digits}f} to {round(high, digits) + 0.0:+.{digits}f}"

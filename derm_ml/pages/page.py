@@ -37,6 +37,11 @@ def embedded(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
+def embedded_jpeg(jpeg: bytes) -> str:
+    """A JPEG as the address of an image."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
+
+
 @cache
 def _environment(package: str) -> jinja2.Environment:
     import jinja2  # a code location that only lists results does not pay for it
@@ -49,5 +54,5 @@ def _environment(package: str) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals["research_use"] = RESEARCH_USE
-    environment.filters["embedded"] = embedded
+    environment.filters |= {"embedded": embedded, "jpeg": embedded_jpeg}
     return environment

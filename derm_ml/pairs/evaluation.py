@@ -19,7 +19,7 @@ from derm_ml.evaluation.notes import GROWS
 from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.explain.matches import side_by_side
 from derm_ml.figures.charts import confusion_figure, reliability_figure
-from derm_ml.figures.sheets import contact_sheet
+from derm_ml.figures.sheets import Sheet
 from derm_ml.metrics import calibration, matching
 from derm_ml.metrics.intervals import Statistic, clopper_pearson, measured
 from derm_ml.metrics.matching import Counts
@@ -266,9 +266,9 @@ def _by_difficulty(rows: Sequence[measure.PairResult]) -> list[Row]:
     return table
 
 
-def _figures(predictor: PairPredictor, rows: Sequence[measure.PairResult]) -> dict[str, bytes]:
+def _figures(predictor: PairPredictor, rows: Sequence[measure.PairResult]) -> dict[str, bytes | Sheet]:
     tables = _tables(rows)
-    figures = {"methods": methods_figure(tables["methods"])}
+    figures: dict[str, bytes | Sheet] = {"methods": methods_figure(tables["methods"])}
     if tables["by_difficulty"]:
         figures["by_difficulty"] = difficulty_figure(tables["by_difficulty"])
     said = [(c, right) for r in rows for c, right in r.confidences]
@@ -294,7 +294,7 @@ def _errors(counts: Counts | None) -> int:
     return counts.n_predicted + counts.n_true - 2 * counts.n_matched + counts.n_states - counts.n_states_correct
 
 
-def _sheet(rows: Sequence[measure.PairResult]) -> bytes:
+def _sheet(rows: Sequence[measure.PairResult]) -> Sheet:
     pictures, captions = [], []
     for row in rows:
         pictures.append(drawn(row.case, row.said))
@@ -304,7 +304,7 @@ def _sheet(rows: Sequence[measure.PairResult]) -> bytes:
         )
         same = "" if row.same is None else f"same skin {row.same:.2f}"
         captions.append(f"{row.case.id}\n{'refused' if row.refused else said}\n{same}")
-    return contact_sheet(pictures, captions, columns=3, tile=330)
+    return Sheet([[picture] for picture in pictures], captions, columns=3, tile=330)
 
 
 def drawn(case: Case, said: measure.PairAnswer, height: int = 300) -> np.ndarray:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from derm_ml import RESEARCH_USE
 from derm_ml.data.dataset import Dataset
-from derm_ml.figures.sheets import contact_sheet
-from derm_ml.files import replacing_file
+from derm_ml.figures.sheet_page import Shown, write_sheet
+from derm_ml.figures.sheets import Sheet
 from derm_ml.model_folder import ModelFolder
 from derm_ml.pairs.cases import cases
 from derm_ml.pairs.evaluation import drawn
@@ -22,7 +21,7 @@ SHOWN = 4  # of each kind
 def matched_pair_sheet(
     predictor: PairPredictor, dataset: Dataset, folder: Path, numbers: Numbers
 ) -> Mapping[str, Path]:
-    """`matched_pairs.png`: pairs of every kind, evenly spread over the split: nobody has picked the pretty ones.
+    """`matched_pairs.png` and `.html`: pairs of every kind, evenly spread over the split, not hand-picked.
 
     What is said of them is what the model folder, that of `folder`, keeps; `numbers` are those of the task's answer.
     """
@@ -35,8 +34,12 @@ def matched_pair_sheet(
         chosen += [some[k * len(some) // SHOWN] for k in range(SHOWN)] if len(some) >= SHOWN else some
     pictures = [drawn(case, said[case.id]) for case in chosen]
     captions = [f"{case.id}\n{case.kind.replace('_', ' ')}" for case in chosen]
-    path = folder / "matched_pairs.png"
-    title = f"Matched pairs · {RESEARCH_USE}"
-    with replacing_file(path) as temporary:
-        temporary.write_bytes(contact_sheet(pictures, captions, columns=4, tile=300, title=title))
-    return {"matched_pairs": path}
+    shown = Shown(
+        "Matched pairs",
+        "Pairs of every kind, evenly spread over the test split, not hand-picked.",
+        large=True,
+        synthetic=predictor.card.for_synthetic_images,
+    )
+    title = f"{shown.title} · {predictor.card.small_print}"
+    sheet = Sheet([[picture] for picture in pictures], captions, columns=4, tile=300, title=title)
+    return write_sheet(sheet, folder, "matched_pairs", shown)

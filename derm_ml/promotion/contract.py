@@ -12,6 +12,7 @@ from derm_ml import DermError
 if TYPE_CHECKING:
     from derm_ml.data.dataset import Dataset
     from derm_ml.data.incoming import Look
+    from derm_ml.promotion.beside import Champion
     from derm_ml.promotion.decision import Decision
     from derm_ml.promotion.doctor import Check
     from derm_ml.promotion.ledger import Standing
@@ -103,6 +104,11 @@ class Registry(Protocol):
 
     def reviewer(self, task: Task) -> Look:
         """How the champion looks at a delivery; where there is none, nobody does. Raises as `champion` does."""
+        ...
+
+    def champion_on(self, task: Task, dataset_md5: str) -> Champion | None:
+        """The champion with what was measured of it on that dataset; None if there is none. Raises as `champion`
+        does where ledger and registry disagree."""
         ...
 
     def registered(self, task: Task) -> list[Registered]:

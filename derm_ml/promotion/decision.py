@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from derm_ml import DermError, formats
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.evaluation.record import Evaluation
-from derm_ml.evaluation.verdicts import NOTED, Verdict, unchecked
+from derm_ml.evaluation.verdicts import NOTED, UNKNOWN, Verdict, unchecked
 from derm_ml.metrics.glossary import metric_named
-from derm_ml.metrics.words import in_a_sentence
+from derm_ml.metrics.words import in_a_sentence, signed_interval
 from derm_ml.promotion.contract import Data, ModelVersion
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.promotion.external_gate import validated
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 ONE_LOOK = Looked()
+TOO_LITTLE = UNKNOWN  # how a reason begins that shows nothing wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,12 @@ def decide(
         *candidate.faults,
         *candidate.flattered,
         *(f"a blocking data check fails: {text}" for text in candidate.red_data),
-        *(f"a blocking check fails: {text}" for text in candidate.red),
+        *candidate.red,
         *candidate.unfit,
     ]
     value = candidate.value
     if value is None or not math.isfinite(value):
-        return Decision(False, (*against, f"{metric} is missing or undefined"))
+        return Decision(False, (*against, f"{TOO_LITTLE}: {metric} is missing or undefined"))
     against += _below_floor(candidate, value, policy, metric, looked)
     if champion is None:
         said = f"{metric} {value:.4f} (n = {candidate.n}); there is no champion yet"
@@ -85,7 +86,7 @@ def decide(
         against += [f"the champion's value may be too good: {why}" for why in champion.flattered]
     elif paired is not None and paired.groups < policy.patients:
         against.append(
-            f"not enough data: the test split has {paired.groups} patients, a comparison needs {policy.patients}"
+            f"{TOO_LITTLE}: the test split has {paired.groups} patients, a comparison needs {policy.patients}"
         )
     elif paired is None or paired.low <= policy.least_difference:
         shown = "better" if policy.worse_by is None else "non-inferior"
@@ -121,7 +122,7 @@ def _interval(paired: Difference | None, looked: Looked) -> str:
     if paired is None:
         return "cannot be computed"
     wider = f" ({looked.reach:.2f} instead of 1.96 standard deviations: {looked})" if looked.models > 1 else ""
-    return f"{paired.low:+.4f} to {paired.high:+.4f}{wider}"
+    return f"{signed_interval(paired.low, paired.high, 4)}{wider}"
 
 
 def evidence_of(task: Task, candidate: ModelVersion, data: Data) -> Evidence:
@@ -132,7 +133,7 @@ def evidence_of(task: Task, candidate: ModelVersion, data: Data) -> Evidence:
     """
     own = Bundle.open_trusted(candidate.bundle).card.dataset_md5
     present = data.present(task) or own
-    if present == own and Evaluation.load(candidate.evaluation).format_version == formats.EVALUATION.version:
+    if present == own and Evaluation.load(candidate.evaluation).format_version >= formats.MEASURED_AS_TODAY:
         evidence = Evidence.read(task, candidate.bundle, candidate.evaluation, data.dataset(task, own))
     else:
         measured = data.measure(task, candidate.bundle, present)
@@ -207,13 +208,16 @@ def verdicts(evidence: Evidence, refused_for: Sequence[str], accepted_for: Seque
             "no mandatory field is empty, the licences fit the target",
             "use that nobody can judge, or that its images do not allow",
         ),
-        Verdict.against(
-            "policy",
-            policy,
-            "; ".join(accepted_for) or "nothing more stands against it",
-            "a model that is worse than the one in use",
-        ),
+        _of_policy(policy, accepted_for),
     )
+
+
+def _of_policy(against: Sequence[str], accepted_for: Sequence[str]) -> Verdict:
+    """Grey where the only reasons are that too little is known: it refuses all the same."""
+    hazard = "a model that is worse than the one in use"
+    if against and all(reason.startswith(TOO_LITTLE) for reason in against):
+        return Verdict("policy", "; ".join(against), UNKNOWN, hazard, needed=True)
+    return Verdict.against("policy", against, "; ".join(accepted_for) or "nothing more stands against it", hazard)
 
 
 def refusals(decision: Decision) -> Sequence[str]:

@@ -25,7 +25,7 @@ from derm_ml.data.licences import forbidden
 from derm_ml.data.splits import split_hash
 from derm_ml.evaluation.recent import recent_in_words
 from derm_ml.evaluation.record import SUMMARY, Evaluation, EvaluationError
-from derm_ml.evaluation.verdicts import Verdict
+from derm_ml.evaluation.verdicts import Verdict, too_little
 from derm_ml.files import sha256
 from derm_ml.metrics.metric import Metric
 from derm_ml.promotion.contract import SPLIT
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from derm_ml.data.dataset import Dataset
-    from derm_ml.task import Task
+    from derm_ml.task import Finding, Gate, Task
 
 SAME = 1e-6  # a metric counted again from the same predictions may differ by this: another order of summation
 
@@ -45,8 +45,9 @@ class Evidence:
     """What the files of one model say about it now.
 
     `value` is the primary metric on the test split (None: undefined), with its 95 % interval `low`, `high`, counted
-    again from the predictions; `faults` are sentences on files that contradict each other; `red` are blocking checks of
-    the model that fail, `red_data` those of the dataset it was measured on. `network` names a classifier's graph and
+    again from the predictions; `faults` are sentences on files that contradict each other; `red` are sentences on
+    blocking checks of the model that fail, or lack the data without which nothing passes, `red_data` the failed ones of
+    the dataset it was measured on. `network` names a classifier's graph and
     what is done before it, whatever its calibration. `flattered` says why the value may be too good: the model learned
     from some of the images, which is a fault of a candidate, and only raises the bar where it is the champion.
     """
@@ -100,7 +101,7 @@ class Evidence:
             low=metric.low if metric else None,
             high=metric.high if metric else None,
             faults=tuple(faults),
-            red=tuple(f"{gate.name}: {finding.message}" for gate, finding in findings if gate.stops(finding)),
+            red=tuple(_refusal(gate, finding) for gate, finding in findings if gate.stops(finding)),
             folder=str(evaluation),
             red_data=tuple(red_data),
             flattered=tuple(_known_before(model, dataset)),
@@ -110,6 +111,11 @@ class Evidence:
             recent=recent_in_words(stored, task.primary_metric),
             unfit=tuple(_unfit(task, model, replace(measured, tables=stored.tables), dataset)),
         )
+
+
+def _refusal(gate: Gate, finding: Finding) -> str:
+    said = Verdict.of(gate, finding)
+    return f"a blocking check fails: {gate.name}: {finding.message}" if finding.evaluable else too_little(said)
 
 
 def measured_elsewhere(

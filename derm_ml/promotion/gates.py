@@ -22,6 +22,7 @@ from derm_ml.evaluation.probe_names import (
     worst_label,
 )
 from derm_ml.metrics.glossary import metric_named
+from derm_ml.metrics.words import signed_interval
 from derm_ml.promotion.policy import Policy
 from derm_ml.task import Finding, Gate
 
@@ -118,7 +119,7 @@ def holds_under_stress(evaluation: Evaluation) -> Finding:
         return Finding.not_evaluable("too few images")
     costly = [row for row in judged if row["loss"] > limit and row["low"] > 0]
     worst = max(judged, key=lambda row: row["loss"])
-    said = f"{worst['change']} costs most: {worst['loss']:+.3f} ({worst['low']:+.3f} to {worst['high']:+.3f})"
+    said = f"{worst['change']} costs most: {worst['loss']:+.3f} ({signed_interval(worst['low'], worst['high'])})"
     return Finding(
         not costly,
         f"{said} of AUC, n = {worst['n']}; limit {limit:g}",
@@ -187,7 +188,7 @@ def _unjudged(metric: Metric) -> Finding:
 
 
 def _not_probed(evaluation: Evaluation) -> Finding:
-    return Finding(False, f"this was not measured yet: run `derm evaluate {evaluation.task} MODEL` again")
+    return Finding.not_enough_data(f"this was not measured yet: run `derm evaluate {evaluation.task} MODEL` again")
 
 
 SUBGROUP_GATES = (

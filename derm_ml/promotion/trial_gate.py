@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from derm_ml.evaluation.verdicts import FAILED, NOTED, PASSED, Verdict
+from derm_ml.evaluation.verdicts import FAILED, NOTED, PASSED, UNKNOWN, Verdict
 from derm_ml.promotion.policy import Policy
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def tried(task: Task, candidate: Evidence, champion: Evidence | None, data: Data
             f"the policy asks for a trial with {needed} patients beside the champion, {champion.model_version}; none "
             f"of {candidate.model_version} is kept: let it answer unseen, then `derm trial {task.name} --labels FILE`"
         )
-        return Verdict(CHECK, said, FAILED, HAZARD) if needed else None
+        return Verdict(CHECK, said, UNKNOWN, HAZARD, needed=True) if needed else None
     try:
         trial = Trial.read(folder)
     except TrialError as error:
@@ -47,7 +47,7 @@ def tried(task: Task, candidate: Evidence, champion: Evidence | None, data: Data
         return Verdict(CHECK, said, FAILED, HAZARD)
     if trial.difference is None or trial.patients < needed:
         said = f"{trial}; the policy asks for {needed} patients"
-        return Verdict(CHECK, said, FAILED, HAZARD)
+        return Verdict(CHECK, said, UNKNOWN, HAZARD, needed=True)
     good = trial.difference.low > policy.least_difference
     said = f"{trial}; it must lie above {policy.least_difference:+g}"
     return Verdict(CHECK, said, PASSED if good else FAILED, HAZARD)

@@ -31,6 +31,7 @@ from derm_ml.images.decode import INGEST_FORMATS, decode
 from derm_ml.records import DataError, Reading, Sample
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.synthetic.off_topic import DISTINCT, off_topic
+from derm_ml.synthetic_mark import mark_synthetic
 from derm_ml.tables import write_rows
 
 PLANTS = ("shortcut", "leak", "label-noise", "subgroup", "off-topic", "blur")
@@ -198,6 +199,7 @@ def _write(images: Sequence[_Image], into: Path) -> Path:
             | {"true_label": image.true_label, "planted": " ".join(image.planted)}
             | {"copy_of": image.copy_of and f"{image.copy_of}.jpg", "leaked_by": image.leaked_by}
         )
+    mark_synthetic(into)
     path = into.with_name(f"{into.name}.planted.csv")  # not inside: it is no list of the set
     for target, columns, rows in ((into / "labels.csv", _LIST, listed), (path, _TRUTH, truth)):
         with replacing_file(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

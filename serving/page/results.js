@@ -203,7 +203,7 @@ async function paint(canvas, layer, kind) {
   const { data } = pixels;
   for (let i = 0; i < data.length; i += 4) {
     const heat = data[i] / 255;
-    const [r, g, b] = kind === "outline" ? [255, 232, 0] : turbo(heat);
+    const [r, g, b] = kind === "outline" ? [255, 232, 0] : viridis(heat);
     data[i] = r;
     data[i + 1] = g;
     data[i + 2] = b;
@@ -212,13 +212,13 @@ async function paint(canvas, layer, kind) {
   context.putImageData(pixels, 0, 0);
 }
 
-// Google's Turbo colour map as polynomials (A. Mikhailov, 2019): what the service's own drawings use.
-function turbo(x) {
+// The perceptually even colour map viridis as polynomials: what the service's own drawings and the reports use.
+function viridis(x) {
   const of = (...c) => 255 * Math.min(1, Math.max(0, c.reduceRight((sum, factor) => sum * x + factor, 0)));
   return [
-    of(0.13572138, 4.6153926, -42.66032258, 132.13108234, -152.94239396, 59.28637943),
-    of(0.09140261, 2.19418839, 4.84296658, -14.18503333, 4.27729857, 2.82956604),
-    of(0.1066733, 12.64194608, -60.58204836, 110.36276771, -89.90310912, 27.34824973),
+    of(0.27772733, 0.10509304, -0.33086183, -4.6342305, 6.22826994, 4.776385, -5.43545586),
+    of(0.00540734, 1.40461353, 0.21484756, -5.79910097, 14.17993337, -13.74514538, 4.64585261),
+    of(0.33409981, 1.38459016, 0.09509516, -19.33244096, 56.6905526, -65.35303263, 26.31243525),
   ];
 }
 

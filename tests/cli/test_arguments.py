@@ -31,6 +31,8 @@ WRONG = [
     (f"predict {LS} IMAGE --model M:{LS} --point balanced", "no operating point 'balanced'; the model has none"),
     (f"predict {LC} IMAGE --model M:{LC} --json --csv", "--json and --csv exclude each other"),
     (f"predict {LC} IMAGE --model M:{LC} --age old", "--age old: write years, 0 to 120"),
+    ("predict lesion_segmentation IMAGE --age 40", "--age: lesion_segmentation is not asked with age; leave it out"),
+    ("predict retinal_findings IMAGE --facts EMPTY", "--facts: retinal_findings is not asked with age or sex"),
     (f"predict {LC} IMAGE --model M:{LC} --sex x", "--sex x: write male or female"),
     (f"predict {LC} IMAGE --model M:{LC} --facts nowhere.csv", "nowhere.csv: cannot be read (No such file"),
     (f"predict {LC} IMAGE --model M:{LC} --facts EMPTY", "is a folder, not a file"),

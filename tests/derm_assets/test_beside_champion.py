@@ -40,6 +40,8 @@ def test_registration_and_promotion_link_to_the_comparison_with_the_champion(
     folder = places.here.beside_champion(TASK.name, bundle.version)
     link = f"/reports/{folder.relative_to(places.out).as_posix()}/comparison.html"
     assert materialised("registered_model")["comparison"] == link
+    report = (evaluation_of(bundle.path) / "report.html").read_text()
+    assert "higher than that of the champion (version 1)" in report  # the report itself, not a page it leads to
     page = (Path(folder) / "comparison.html").read_text()
     assert "candidate: the mean AUC is 0." in page
     assert "higher than that of champion" in page

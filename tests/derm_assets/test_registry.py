@@ -58,7 +58,7 @@ def test_nothing_stored_is_a_pickle(registry, model):
     """Whoever loads a bundle from the registry must not run code that came with it."""
     version = register(registry, model("good"))
     stored = {p.suffix or p.name for p in version.bundle.parent.rglob("*") if p.is_file()}
-    assert stored <= {".json", ".onnx", ".npz", ".safetensors", ".parquet", ".csv", ".html", ".png", "MLmodel"}
+    assert stored <= {".json", ".onnx", ".npz", ".safetensors", ".parquet", ".csv", ".html", ".png", ".jpg", "MLmodel"}
 
 
 def test_registering_again_is_the_same_version(registry, model):

@@ -130,7 +130,7 @@ def test_it_fits_says_where_it_comes_from_and_axe_finds_nothing_serious(open_map
     assert len(pins(page)) == 2
     page.click("summary")
     assert "12 s" in page.inner_text("details")
-    assert page.get_by_text("Trained on synthetic images").is_visible()
+    assert page.get_by_text("Synthetic images: these results").is_visible()
     source = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
     page.evaluate(f"() => {{ {source} }}")
     found = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", TAGS)

@@ -15,7 +15,6 @@ from PIL import Image
 
 from derm_ml.embeddings.made import similar_sheet
 from derm_ml.embeddings.similar import SimilarImages, SimilarImagesError, build_similar, names_of, ship
-from derm_ml.figures.sheets import contact_sheet
 from derm_ml.images.fingerprints import fingerprint
 from derm_ml.neutral_ids import installation_ids, known_ids
 
@@ -163,22 +162,16 @@ def test_a_missing_or_broken_card_says_what_to_do(similar, tmp_path):
         SimilarImages.open(tmp_path, VERSION)
 
 
-def test_the_sheet_says_how_similar_and_frames_those_of_the_query_s_label(table, drawn_dataset, monkeypatch):
+def test_the_sheet_says_how_similar_and_frames_those_of_the_query_s_label(table, drawn_dataset):
     """ "melanoma 1.00" was read as a probability of melanoma."""
-    drawn = {}
-
-    def sheet(images, captions, **more):
-        drawn.update(captions=captions, **more)
-        return contact_sheet(images, captions, **more)
-
-    monkeypatch.setattr("derm_ml.embeddings.made.contact_sheet", sheet)
-    assert similar_sheet(table, drawn_dataset).startswith(b"\x89PNG")
-    rows = [drawn["captions"][k : k + drawn["columns"]] for k in range(0, len(drawn["captions"]), drawn["columns"])]
-    framed = iter(range(len(drawn["captions"])))
+    drawn = similar_sheet(table, drawn_dataset)
+    assert drawn.png.startswith(b"\x89PNG")
+    rows = [drawn.captions[k : k + drawn.columns] for k in range(0, len(drawn.captions), drawn.columns)]
+    framed = iter(range(len(drawn.captions)))
     for query, *near in rows:
         asked, place = query.split("query: ")[1], next(framed)
-        assert place not in drawn["framed"]
+        assert place not in drawn.framed
         for caption in near:
             _, label, likeness = caption.split("\n")
             assert re.fullmatch(r"similarity -?[01]\.\d{3}", likeness)
-            assert (next(framed) in drawn["framed"]) is (label == asked)
+            assert (next(framed) in drawn.framed) is (label == asked)

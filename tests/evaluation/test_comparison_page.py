@@ -41,14 +41,15 @@ def verdict_of(page: str) -> str:
 def test_one_sentence_on_top_says_whether_it_is_better(evaluations):
     n = evaluations["good"].n
     better = verdict_of(page_of(evaluations, "weak", "good"))
-    ends = rf"\(95 % \+0\.\d{{3}} to \+0\.\d{{3}}, n = {n}\)"
+    ends = rf"\(95 % interval: \+0\.\d{{3}} to \+0\.\d{{3}}, n = {n}\)"
     assert re.match(rf"✓ good: the mean AUC is 0\.\d{{3}} higher than that of weak {ends}: superior\.", better)
     worse = verdict_of(page_of(evaluations, "good", "weak"))
-    assert re.match(r"✗ weak: the mean AUC is 0\.\d{3} lower than that of good \(95 % -", worse)
+    assert re.match(r"✗ weak: the mean AUC is 0\.\d{3} lower than that of good \(95 % interval: -", worse)
     assert ": inferior." in worse
     alike = {"champion": evaluations["good"], "candidate": evaluations["good"]}
     same = verdict_of(page_of(alike, "champion", "candidate"))
     assert "? candidate: the mean AUC equals that of champion to three decimals" in same
+    assert "no difference in any bootstrap sample" in same  # not "+0.000 to +0.000"
     assert "not shown to be better." in same
     assert f"The two models give the same answer to all {n} cases." in same
 

@@ -11,9 +11,10 @@ import pytest
 
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.report import Opening, cell, render, whisker, whole
-from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Conclusion, Verdict
+from derm_ml.evaluation.verdicts import FAILED, PASSED, UNKNOWN, Conclusion, Verdict, too_little, unchecked
 from derm_ml.figures.style import blank
 from derm_ml.metrics.metric import Metric, undefined
+from derm_ml.task import Finding, Gate
 
 FEW = "no threshold for 99 % sensitivity: 299 positive validation cases are needed"
 SHORTCUT = Verdict(
@@ -95,6 +96,19 @@ def test_a_check_that_nobody_could_carry_out_is_grey_and_no_green_tick(screening
     assert "Ready to promote" not in page
 
 
+def test_a_threshold_that_could_not_be_fitted_is_grey_and_refuses_all_the_same():
+    """It was shown as failed, as if the model had missed cancers."""
+    gate = Gate("recall_at_operating_point", lambda _: Finding.not_enough_data(FEW))
+    missing = Verdict.of(gate, gate.check(None))  # type: ignore[arg-type]
+    assert missing.verdict == UNKNOWN
+    assert missing.stops
+    assert gate.stops(Finding.not_enough_data(FEW))
+    assert unchecked((missing,)) == ()  # it is a reason of its own, not a remark beside a promotion
+    assert "299 positive validation cases" in too_little(missing)
+    assert Conclusion.of((FINE, missing)).title == "Not enough data"
+    assert not Verdict.of(replace(gate, blocking=False), gate.check(None)).stops  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("checks", "elsewhere", "title"),
     [
@@ -141,9 +155,10 @@ def test_of_exclusive_labels_each_is_told_by_the_most_likely_class(screening):
 
 def test_a_model_of_synthetic_images_says_so_on_top(screening):
     """ "AUC of melanoma 1.000" on synthetic images travels."""
-    assert "Trained on synthetic images" not in render(screening)
-    text = text_of(render(replace(screening, recipe_name="drawn")))
-    assert text.index("Trained on synthetic images") < text.index("0.974")
+    assert "Synthetic images: these results" not in render(screening)
+    for shown in (replace(screening, synthetic=True), replace(screening, recipe_name="drawn")):
+        text = text_of(render(shown))
+        assert text.index("Synthetic images: these results") < text.index("0.974")
 
 
 def test_a_metric_leads_to_what_it_means(screening):

@@ -8,12 +8,16 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from derm_ml.evaluation.comparison import compare, read_run
 from derm_ml.evaluation.comparison_report import PAGE
 from derm_ml.evaluation.comparison_report import save as save_comparison
 from derm_ml.evaluation.record import Evaluation
+from derm_ml.explain.overlay import overlay
+from derm_ml.figures.sheet_page import Shown, write_sheet
+from derm_ml.figures.sheets import Sheet
 from derm_ml.promotion.report import save_with_verdict
 from derm_ml.registry import get_task
 
@@ -37,6 +41,16 @@ def comparison(colour_models, tinted_dataset, tmp_path_factory) -> Path:
     return save_comparison(found, task, tmp_path_factory.mktemp("page") / "comparison", dataset=tinted_dataset) / PAGE
 
 
+def serious(page) -> list[str]:
+    """What axe finds that shuts somebody out."""
+    source = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    page.evaluate(f"() => {{ {source} }}")
+    found = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", TAGS)
+    return [
+        f"{v['id']}: {v['nodes'][0]['html']}" for v in found["violations"] if v["impact"] in ("serious", "critical")
+    ]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("what", ["report", "comparison"])
@@ -55,14 +69,28 @@ def test_nothing_is_cut_off_nothing_is_fetched_and_axe_finds_nothing_serious(bro
     assert page.evaluate(f"Math.max(...{inside}.map(one => one.getBoundingClientRect().right))") <= width
     page.evaluate("window.scrollTo(0, document.body.scrollHeight / 2)")
     assert page.locator("nav.contents").bounding_box()["y"] == 0  # the contents stay in sight
-    source = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-    page.evaluate(f"() => {{ {source} }}")
-    found = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", TAGS)
-    assert [
-        f"{v['id']}: {v['nodes'][0]['html']}" for v in found["violations"] if v["impact"] in ("serious", "critical")
-    ] == []
+    assert serious(page) == []
     assert said == []
     assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
+    context.close()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_captions_of_a_sheet_of_heatmaps_can_be_read(browser, tmp_path, scheme, width):
+    """They were letters of 6 pixels in a picture."""
+    image = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
+    sheet = Sheet([(image, overlay(image, np.eye(4)))] * 2, ["ISIC_1\nTrue: <nevus>", "ISIC_2\n✗ Predicted: melanoma"])
+    made = write_sheet(sheet, tmp_path, "heatmaps", Shown("Heatmaps", "Not hand-picked.", heat=True, synthetic=True))
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(made["heatmaps_page"].as_uri())
+    caption = page.get_by_text("True: <nevus>")
+    assert caption.evaluate("one => parseFloat(getComputedStyle(one).fontSize)") >= 13
+    assert page.get_by_alt_text("ISIC_2, ✗ Predicted: melanoma: its heatmap").count() == 1
+    assert page.evaluate("document.querySelector('.tiles img').naturalWidth") == 512
+    assert page.get_by_text("Synthetic images: these results").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert serious(page) == []
     context.close()
 
 

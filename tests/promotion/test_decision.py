@@ -37,10 +37,11 @@ def test_a_better_model_replaces_the_champion():
     ("candidate", "champion", "reason"),
     [
         (
-            replace(GOOD, red=("ranks_better_than_chance: no",)),
+            replace(GOOD, red=("a blocking check fails: ranks_better_than_chance: no",)),
             None,
             "a blocking check fails: ranks",
         ),
+        (replace(GOOD, red=("not enough data for the check recall: none",)), None, "not enough data for the check"),
         (replace(GOOD, faults=("the evaluation is of model x",)), None, "the evaluation is of model x"),
         (replace(GOOD, unfit=("the model card says nothing under 'risks'",)), None, "says nothing under 'risks'"),
         (replace(GOOD, value=None), None, "missing or undefined"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections import Counter
 from types import SimpleNamespace
@@ -20,7 +21,6 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.report import save as save_report
-from derm_ml.explain.sheets import heatmap_sheet
 from derm_ml.images.decode import decode
 from derm_ml.metrics.calibration import ece
 from derm_ml.metrics.classification import auc
@@ -162,7 +162,10 @@ def test_gates_hold_the_policy_s_promises(evaluation, recall, specificity, red):
     findings = {gate.name: gate.check(evaluation) for gate in TASK.gates if gate.blocking}
     assert {name for name, finding in findings.items() if not finding.passed} == red
     if recall.value is None:
-        assert "59 positive validation cases are needed" in findings["recall_at_operating_point"].message
+        missing = findings["recall_at_operating_point"]
+        assert "59 positive validation cases are needed" in missing.message
+        assert not missing.evaluable  # grey: nothing is shown to be wrong
+        assert missing.stops  # and nothing is promoted without it
 
 
 def test_a_collapsed_model_is_red_not_a_crash(bundle, dataset):
@@ -243,20 +246,19 @@ def test_the_endpoint_takes_the_point_as_a_parameter(bundle, dataset):
         assert client.post("/explain", content=body, headers=headers).headers["content-type"] == "image/png"
 
 
-def test_heatmaps_show_found_and_missed_cancers(bundle, dataset, evaluation, tmp_path, monkeypatch):
-    """What the sheet says of a picture is what was decided of it, at the threshold the service would use."""
-    captions = []
-
-    def sheet(pairs, said, **more):
-        captions.extend(said)
-        return heatmap_sheet(pairs, said, **more)
-
-    monkeypatch.setattr("derm_ml.explain.sheets.heatmap_sheet", sheet)
+def test_heatmaps_show_found_and_missed_cancers(bundle, dataset, evaluation, tmp_path):
+    """What the sheet says of a picture is what was decided of it, at the threshold the service would use; its captions
+    are text on a page, not letters of 6 pixels."""
     predictor = Classifier(bundle)
     made = TASK.artifacts[0].make(predictor, dataset, tmp_path)
+    page = made["heatmaps_page"].read_text(encoding="utf-8")
     table = evaluation.predictions.set_index("id")
     flagged = table["p.malignant"] >= predictor.card.threshold("malignant", POINT)
-    told = {caption.split("\n")[0]: not caption.endswith("not flagged") for caption in captions}
+    cells = [re.findall(r"<p[^>]*>(.*?)</p>", cell) for cell in page.split("<li")[1:]]
+    told = {name: not said.endswith("not flagged") for name, said, _ in cells}
+    assert all(said.startswith("✗ ") is (told[name] != (truth == "True: malignant")) for name, said, truth in cells)
+    assert page.count("data:image/jpeg") == 2 * len(cells)  # the image beside its heatmap
+    assert "Synthetic images: these results" in page
     assert told == {name: flagged[name] for name in told}
     cancers = [name for name in told if table.loc[name, "target.malignant"] == 1]
     assert len(cancers) == min(4, (flagged & (table["target.malignant"] == 1)).sum()) + min(

@@ -10,13 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.segmenter import Segmentation, Segmenter
 from derm_ml.explain.layers import at_size, outline_layer, untold
 from derm_ml.explain.overlay import captioned, outlined
 from derm_ml.images.masks import bounding_box, png, polygons, run_lengths
+from derm_ml.synthetic_mark import small_print_of
 from derm_ml.tasks.lesion_segmentation.asking import MASK, BoundingBox, Outline, PngMask, Polygons, RunLengths
 from derm_ml.tasks.lesion_segmentation.task import TASK
 
@@ -47,12 +47,13 @@ def explain(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str])
     found = predictor.segment([image])[0]
     if why := untold(found.fitness, options):
         return captioned(
-            at_size(image, options), f"no answer: {why} (model {predictor.bundle.version})\n{RESEARCH_USE}"
+            at_size(image, options),
+            f"no answer: {why} (model {predictor.bundle.version})\n{predictor.card.small_print}",
         )
     share = (found.mask > 0).mean()
     said = f"lesion: {share:.1%} of the image, confidence {found.confidence:.0%}" if share else "no lesion found"
     drawn = outlined(at_size(image, options), at_size(found.mask, options))
-    return captioned(drawn, f"{said} (model {predictor.bundle.version})\n{RESEARCH_USE}")
+    return captioned(drawn, f"{said} (model {predictor.bundle.version})\n{predictor.card.small_print}")
 
 
 def explanation(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str]) -> tuple[Outline, Explanation]:
@@ -71,7 +72,8 @@ def drawings(image: np.ndarray, answer: Mapping[str, Any]) -> dict[str, np.ndarr
     data = np.frombuffer(base64.b64decode(answer["mask"]["data"]), np.uint8)
     mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
     assert mask is not None
-    caption = f"lesion: {answer['area_share']:.1%}, confidence {answer['confidence']:.0%}\n{RESEARCH_USE}"
+    small_print = small_print_of(bool(answer.get("for_synthetic_images")))
+    caption = f"lesion: {answer['area_share']:.1%}, confidence {answer['confidence']:.0%}\n{small_print}"
     return {"mask": mask, "overlay": captioned(outlined(image, mask), caption)}
 
 

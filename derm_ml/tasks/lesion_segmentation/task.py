@@ -22,7 +22,7 @@ def masks_overlap_the_lesions(evaluation: Evaluation) -> Finding:
     """The lower bound of the mean Dice per image is at least 0.70."""
     metric = evaluation.metrics["dice"]
     if metric.value is None or metric.low is None:
-        return Finding(False, f"the mean Dice is undefined: {metric.note}")
+        return Finding.not_enough_data(f"the mean Dice is undefined: {metric.note}")
     message = f"mean Dice {metric.value:.3f} (95 % interval from {metric.low:.3f}, n = {metric.n})"
     return Finding(
         metric.low >= DICE_FLOOR,
@@ -37,7 +37,7 @@ def lesions_are_not_missed(evaluation: Evaluation) -> Finding:
     """At most 2 % of the images with a lesion get an empty mask."""
     metric = evaluation.metrics["empty_predictions"]
     if metric.value is None:
-        return Finding(False, f"the share of empty masks is undefined: {metric.note}")
+        return Finding.not_enough_data(f"the share of empty masks is undefined: {metric.note}")
     message = f"{metric.value:.1%} of {metric.n} lesions got an empty mask"
     return Finding(
         metric.value <= MOST_EMPTY,

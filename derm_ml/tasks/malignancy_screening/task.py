@@ -82,7 +82,7 @@ def probabilities_are_calibrated(evaluation: Evaluation) -> Finding:
     """The expected calibration error is at most the policy's limit beyond chance."""
     limit = Policy.of(TASK).calibration_error
     if limit is None:
-        return Finding(False, "the calibration error cannot be judged: the policy names no limit")
+        return Finding.not_enough_data("the policy names no limit of the calibration error")
     return calibrated_within(limit, evaluation)
 
 
@@ -92,7 +92,7 @@ def _at_point(evaluation: Evaluation, word: str, point: str) -> Metric | None:
 
 def _unknown(point: str, metric: Metric | None) -> Finding:
     why = metric.note if metric else "the model has no such point, or the policy names no limit"
-    return Finding(False, f"{no_threshold(point)}: {why.partition(': ')[2] or why}")
+    return Finding.not_enough_data(f"{no_threshold(point)}: {why.partition(': ')[2] or why}")
 
 
 def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import Explanation
 from derm_ml.asking.pair import Pair
 from derm_ml.asking.replay import Upload
@@ -68,7 +67,7 @@ def _drawn(predictor: PairPredictor, pair: Pair, outcome: Outcome) -> np.ndarray
             "persistent": len(outcome.matches), **{s: every.count(s) for s in ("resolved", "new", "not_visible")}
         }  # fmt: skip
         text = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in counts.items())
-    return captioned(drawn, f"{text} (model {predictor.bundle.version})\n{RESEARCH_USE}")
+    return captioned(drawn, f"{text} (model {predictor.bundle.version})\n{predictor.card.small_print}")
 
 
 def numbers(answer: Mapping[str, Any]) -> dict[str, float]:

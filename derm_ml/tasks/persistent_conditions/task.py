@@ -38,7 +38,7 @@ def lesions_are_matched_better_than_by_overlap(evaluation: Evaluation) -> Findin
     """The lower bound of the matching F1 lies above what overlap without registration reaches."""
     ours, plain = evaluation.metrics["match_f1"], evaluation.metrics["match_f1_unregistered"]
     if ours.value is None or plain.value is None:
-        return Finding(False, f"the matching F1 is undefined: {ours.note or plain.note}")
+        return Finding.not_enough_data(f"the matching F1 is undefined: {ours.note or plain.note}")
     low = ours.value if ours.low is None else ours.low
     said = f"F1 {ours.value:.3f} (from {low:.3f}, {ours.n} pairs), overlap alone {plain.value:.3f}"
     return Finding(
@@ -68,6 +68,7 @@ def wrong_persons_are_refused(evaluation: Evaluation) -> Finding:
         all(outcomes),
         "; ".join(said for _, said in found),
         evaluable=all(outcomes) or False in outcomes,
+        needed=any(metric.value is None for metric in (wrong, right)),
         limit=f"at least {SURE:.0%} of both",
     )
 
@@ -76,7 +77,7 @@ def _reaches(refused: Metric, is_right: bool, what: str) -> tuple[bool | None, s
     """Whether the share of pairs that are refused (or, of right ones, not) reaches `SURE` (None: too few pairs to
     tell), and the sentence for it."""
     if refused.value is None or refused.low is None or refused.high is None:
-        return False, f"{what}: {refused}"
+        return None, f"{what}: {refused}"
     share, low, high = refused.value, refused.low, refused.high
     if is_right:
         share, low, high = 1 - share, 1 - high, 1 - low

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pandas as pd
 
@@ -31,13 +31,10 @@ def evaluate(predictor: Classifier, dataset: Dataset, split: str, model_folder: 
     explained = Explained.made(predictor, dataset, alone.rows, alone.outputs, in_view=True)
     predictions = alone.with_fellows(predictor)
     measured = evaluate_classification(TASK, predictor, predictions, further=Further(explained=explained))
-    heatmaps = {f"heatmaps_{label}": sheet for label, sheet in finding_sheets(predictor, predictions).items()}
+    few = finding_sheets(predictor, predictions, found=2, missed=1, false=1)  # `derm make … heatmaps` shows more
+    heatmaps = {f"heatmaps_{label}": sheet for label, sheet in few.items()}
     said = "In the order of the manifest, beside the heatmap of this finding: found, overlooked, wrongly found."
-    return replace(
-        measured,
-        figures={**measured.figures, **heatmaps},
-        captions={**measured.captions, **dict.fromkeys(heatmaps, said)},
-    )
+    return measured.with_figures(heatmaps, dict.fromkeys(heatmaps, said))
 
 
 def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,23 +32,20 @@ def every_finding_ranks_better_than_chance(evaluation: Evaluation) -> Finding:
     said = "; ".join(f"{row['finding']} {row['auc']}" for row in rows)
     measured = [m for label in evaluation.labels if (m := evaluation.metrics[f"auc_{label}"]).low is not None]
     lowest = min(measured, key=lambda metric: metric.low or 0.0).short if len(measured) == len(rows) else ""
-    return Finding(good, said, tuple(rows), value=lowest, limit="lower bound of each above 0.5")
+    limit = "lower bound of each above 0.5"
+    if len(measured) < len(rows) and all((metric.low or 0.0) > 0.5 for metric in measured):
+        return replace(Finding.not_enough_data(said, limit), rows=tuple(rows))
+    return Finding(good, said, tuple(rows), value=lowest, limit=limit)
 
 
 def heatmaps(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
     """A sheet for each finding: test images with its Grad-CAM, found, overlooked and wrongly found."""
-    from derm_ml.explain.sheets import finding_sheets
-    from derm_ml.files import replacing_file
+    from derm_ml.explain.sheets import finding_heatmaps
     from derm_ml.model_folder import ModelFolder
     from derm_ml.predictions.classifier import predictions_of
 
     predictions = predictions_of(predictor, dataset, "test", ModelFolder.holding(folder)).with_fellows(predictor)
-    made = {}
-    for label, sheet in finding_sheets(predictor, predictions).items():
-        made[f"heatmaps_{label}"] = folder / f"heatmaps_{label}.png"
-        with replacing_file(made[f"heatmaps_{label}"]) as temporary:
-            temporary.write_bytes(sheet)
-    return made
+    return finding_heatmaps(predictor, predictions, folder)
 
 
 def pseudo_labels(predictor: Classifier, dataset: Dataset, folder: Path) -> Mapping[str, Path]:
