@@ -18,7 +18,7 @@ from dagster_pipes import PipesContext, open_dagster_pipes
 from derm_ml import DermError
 from derm_ml.entrance import enter
 from derm_ml.jobs import Job
-from derm_ml.progress import silent
+from derm_ml.progress import reading, silent
 from derm_ml.ranks import end_with_starter, this_rank, told_starter
 from derm_ml.training.launcher import devices_to_start, train_on
 
@@ -54,7 +54,7 @@ def do(path: Path) -> None:
         job.train(silent)
     else:
         failed: DermError | None = None
-        with _read_along() as pipes:
+        with _read_along() as pipes, reading(pipes.log.info):
             try:
                 job.train(lambda report: pipes.report_custom_message(asdict(report)))
             except DermError as error:  # said once, by who started this process

@@ -101,7 +101,9 @@ def _fitted(
     from derm_ml.data.checks import require_usable
     from derm_ml.data.dataset import Dataset
     from derm_ml.figures.charts import training_curves
+    from derm_ml.training.teacher import with_teacher_version
 
+    recipe = with_teacher_version(recipe, task.name)
     require_usable(task, Dataset.open(data.path), data.version)  # a check that was red stops later runs too
     model = ModelFolder.of(places.models(task), recipe, data.version)
     run = registry.begin(task, model.path, recipe, {"dagster_run_id": context.run_id, "dataset_md5": data.version})

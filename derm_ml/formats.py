@@ -113,8 +113,8 @@ def _no_difference(content: Content) -> Content:
 
 
 # 2: describes what its graphs take and give; 3: may hold an input gate; 4: may say that its graph is quantised;
-# 5: may say that it was fitted on local cases
-BUNDLE = Format("bundle", 5, "train the model again", {1: _one_sentence, 2: dict, 3: dict, 4: dict})
+# 5: may say that it was fitted on local cases; 6: may name the teacher whose answers were learned
+BUNDLE = Format("bundle", 6, "train the model again", {1: _one_sentence, 2: dict, 3: dict, 4: dict, 5: dict})
 INPUT_GATE = Format("input-gate", 1, "train the model again")
 LEARNED = Format("learned-from", 1, "train the model again")
 # 2: may hold a split `recent`, which a program that does not know it would deal to training
@@ -132,7 +132,8 @@ PSEUDO_LABELS = Format("pseudo-labels", 1, "run `derm pseudo-label` again")
 # 2: a kept network that is the last epoch's own is not written twice
 CHECKPOINT = Format("checkpoint", 2, "remove it, and training begins anew", {1: dict})
 # beside a model and an evaluation: when, by whom and on what machine; neither is another for it
-PROVENANCE = Format("provenance", 1, "remove the file; what it says is then not recorded")
+# 2: may name the teacher of the model
+PROVENANCE = Format("provenance", 2, "remove the file; what it says is then not recorded", {1: dict})
 JOB = Format("training-job", 1, "start the training again")
 DELIVERY = Format("delivery", 3, "withdraw the delivery and deliver it again", {1: _without_author, 2: _not_reviewed})
 LEDGER = Format("ledger", 1, "leave the ledger to the version that wrote it")  # a repair would begin a new one

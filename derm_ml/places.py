@@ -161,6 +161,10 @@ class Installation:
         """What the last preparation computed of each image: removed, it is computed again."""
         return self.data / "cache" / f"{task}.sqlite"
 
+    def answers_of_teacher(self, task: str, version: str) -> Path:
+        """What a model of that version said of the images its students learn from: removed, it is asked again."""
+        return self.data / "cache" / f"{task}-{version}.sqlite"
+
     def versions(self, task: str) -> Path:
         """The prepared datasets that never change, each named by its md5."""
         return self.data / "versions" / task

@@ -3,7 +3,8 @@
 Dagster turns a report into an asset observation, MLflow into a metric step, the terminal into a line.
 
 Whoever waits for images that are predicted somewhere below listens with `hearing(told)`; who predicts says
-`say_predicted(16)`.
+`say_predicted(16)`. What takes long before the first epoch says so in a sentence, `say_under_way(text)`, to who listens
+with `reading(told)`.
 """
 
 from __future__ import annotations
@@ -51,6 +52,24 @@ def hearing(told: Callable[[int], None]) -> Iterator[None]:
 def say_predicted(images: int) -> None:
     """Tell whoever listens that so many images were predicted."""
     _heard.get()(images)
+
+
+_read: ContextVar[Callable[[str], None]] = ContextVar("who reads how far something is", default=lambda _: None)
+
+
+@contextmanager
+def reading(told: Callable[[str], None]) -> Iterator[None]:
+    """Within the block, `told` is given each sentence about how far something is."""
+    before = _read.set(told)
+    try:
+        yield
+    finally:
+        _read.reset(before)
+
+
+def say_under_way(text: str) -> None:
+    """Tell whoever reads how far something is that takes long."""
+    _read.get()(text)
 
 
 def duration(seconds: float) -> str:

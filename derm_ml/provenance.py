@@ -40,7 +40,7 @@ class ProvenanceError(DermError, ValueError):
 @dataclass(frozen=True, slots=True)
 class Made:
     """One piece of work: when it ended (ISO 8601, UTC), who started it, on what machine, with which commit of this
-    program, in how many seconds.
+    program, in how many seconds, and of a training whose answers it learned beside the labels.
 
     Empty is what was not noted.
     """
@@ -50,11 +50,13 @@ class Made:
     machine: str = ""
     commit: str = ""
     seconds: float | None = None
+    teacher: str = ""
 
     @classmethod
-    def now(cls, seconds: float | None = None) -> Self:
+    def now(cls, seconds: float | None = None, teacher: str = "") -> Self:
         """Work that ends here and now."""
-        return cls(datetime.now(UTC).isoformat(timespec="seconds"), user(), machine(), git_commit(), seconds)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(at, user(), machine(), git_commit(), seconds, teacher)
 
     @property
     def day(self) -> str:
@@ -102,13 +104,14 @@ class Provenance:
             return cls()
 
 
-def note_training(model: ModelFolder, history: Sequence[EpochReport]) -> None:
-    """Keep the reports of all epochs, and that the training ended now, having taken as long as they say.
+def note_training(model: ModelFolder, history: Sequence[EpochReport], teacher: str = "") -> None:
+    """Keep the reports of all epochs, and that the training, by a `teacher` where there was one, ended now, having
+    taken as long as they say.
 
     The time of epochs before an interruption counts; what lay between does not.
     """
     write_json(model.history, [asdict(report) for report in history])
-    Provenance(trained=Made.now(sum(report.seconds for report in history))).write(model.path)
+    Provenance(trained=Made.now(sum(report.seconds for report in history), teacher)).write(model.path)
 
 
 def note_training_of(other: ModelFolder, model: ModelFolder) -> None:
@@ -174,6 +177,7 @@ def rows(found: Provenance) -> dict[str, str]:
         "Trained": when_and_by(found.trained),
         "Training time": found.trained.took,
         "Trained on": found.trained.machine or NOT_RECORDED,
+        **({"Teacher": found.trained.teacher} if found.trained.teacher else {}),
         "Images of the dataset": images or NOT_RECORDED,
     }
 

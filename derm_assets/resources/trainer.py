@@ -21,10 +21,11 @@ from typing import Any
 
 import dagster as dg
 
+from derm_assets.display import say
 from derm_ml.jobs import Job
 from derm_ml.model_folder import ModelFolder
 from derm_ml.places import python_path
-from derm_ml.progress import EpochReport, OnEpoch
+from derm_ml.progress import EpochReport, OnEpoch, reading
 from derm_ml.ranks import SAID, STARTED_BY_US
 from derm_ml.sentences import WrongValue, unknown
 from derm_ml.training.launcher import GRACE, TrainingProcessError, killed
@@ -38,7 +39,8 @@ class Trainer(dg.ConfigurableResource):
 
     def fit(self, context: dg.AssetExecutionContext, job: Job, on_epoch: OnEpoch) -> Path:
         """Train (or resume) the job; returns the path of the finished bundle."""
-        return job.train(on_epoch)
+        with reading(lambda text: say(context, text)):
+            return job.train(on_epoch)
 
 
 class SubprocessTrainer(Trainer):

@@ -94,6 +94,26 @@ class LocalCases(_Card):
     split_hash: str
 
 
+class FromTeacher(_Card):
+    """Whose answers a network learned, and what it lost: the paired difference in (mean) AUC to its teacher on
+    validation.
+
+    `passes`: how often the teacher's networks look at an image, members times views; `images`: those whose answers were
+    learned, `unlabelled` of them without a label.
+    """
+
+    teacher: str  # name of the model folder
+    version: str
+    passes: int
+    images: int
+    unlabelled: int
+    difference: float
+    low: float
+    high: float
+    n: int
+    split_hash: str
+
+
 class LearnedFile(_Card):
     """What the card says of learned.json: its sha256, and the secret its ids are keyed with (by name)."""
 
@@ -135,6 +155,7 @@ class BundleCard(_Card):
     pseudo_labels: PseudoLabelling | None = None
     quantisation: Quantisation | None = None  # None: the graph computes with float32
     local_cases: LocalCases | None = None  # None: fitted on its own validation split
+    distilled: FromTeacher | None = None  # None: it learned from labels alone
     learned: LearnedFile | None = None  # None: made before bundles said what they learned from
     network_data_format: NetworkDataFormat | None = None  # None: sealed before cards described their graphs
     files: dict[str, str] = {}  # name → sha256

@@ -19,7 +19,7 @@ from derm_ml.provenance import rows
 from derm_ml.recipe import changed_settings, leaves
 
 if TYPE_CHECKING:
-    from derm_ml.bundles.bundle import Bundle, BundleCard
+    from derm_ml.bundles.bundle import Bundle, BundleCard, FromTeacher
     from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.record import Evaluation
     from derm_ml.metrics.metric import Metric
@@ -98,7 +98,7 @@ def _warnings(task: Task, said: Statement, card: BundleCard, measured: Evaluatio
 
 def _development(task: Task, card: BundleCard, dataset: Dataset, said: Statement) -> Section:
     images = ", ".join(f"{split} {n}" for split, n in dataset.info["sizes"].items())
-    learned = card.pseudo_labels
+    learned, distilled = card.pseudo_labels, card.distilled
     steps = [{"step": name, "value": str(value)} for name, value in card.preprocessing.model_dump().items()]
     return Section(
         "Development",
@@ -111,8 +111,18 @@ def _development(task: Task, card: BundleCard, dataset: Dataset, said: Statement
             CardField("settings", [{"setting": name, "value": str(v)} for name, v in leaves(card.recipe).items()]),
             CardField("network", f"{card.backbone}, weights before training: {card.pretrained}"),
             CardField("pseudo-labels", f"{learned.images} images, teacher {learned.teacher}" if learned else "none"),
+            CardField("teacher", _teacher(distilled) if distilled else "none"),
             CardField("preprocessing", steps),
         ),
+    )
+
+
+def _teacher(made: FromTeacher) -> str:
+    """Whose answers were learned, and what was lost."""
+    lost = f"{made.difference:+.3f} ({made.low:+.3f} to {made.high:+.3f}, n = {made.n})"
+    return (
+        f"{made.teacher}, version {made.version}, {made.passes} passes an image; its answers about {made.images} "
+        f"images, {made.unlabelled} of them without a label; difference in AUC to it on validation {lost}"
     )
 
 

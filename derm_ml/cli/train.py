@@ -25,6 +25,7 @@ from derm_ml.evaluation.report import PAGE
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
+from derm_ml.progress import reading
 from derm_ml.ranks import this_rank
 from derm_ml.recipe import Recipe, recipe_with
 from derm_ml.sentences import WrongValue, unknown
@@ -43,9 +44,11 @@ def fit(
 ) -> None:
     """Train a model. Rerun the same command to resume an interrupted training."""
     from derm_ml.data.dataset import freeze
+    from derm_ml.training.teacher import with_teacher_version
 
     task, places = task_of(task_name), installation()
     chosen = recipe_of(task, recipe, values)
+    chosen = with_teacher_version(chosen, task.name)
     if _trained_by_others(chosen):
         return
     dataset = dataset_of(task, data)
@@ -56,7 +59,8 @@ def fit(
     if this_rank().leads:
         freeze(dataset.path, places.version(task.name, dataset.md5))
     notes.print(f"recipe {chosen.name} → {folder.path}")
-    task.fit(dataset, chosen, folder.path, say_epoch)
+    with reading(lambda text: notes.print(text, soft_wrap=True)):
+        task.fit(dataset, chosen, folder.path, say_epoch)
     if this_rank().leads:
         print_result(folder.path)
 

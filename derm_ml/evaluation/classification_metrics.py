@@ -64,6 +64,7 @@ def measure(cases: Cases, further: Further = NOTHING_FURTHER) -> Measured:
         **_unclaimed_metrics(cases),
         **_pseudo_label_metrics(cases.card),
         **_int8_metrics(cases.card),
+        **_distilled_metrics(cases.card),
         WORST_SUBGROUP: worst_subgroup(subgroups),
         WIDEST_GAP: _widest_gap(cases, probes),
         **probe_metrics(cases, probes),
@@ -141,6 +142,19 @@ def _int8_metrics(card: BundleCard) -> dict[str, Metric]:
         return {}
     note = f"on validation, with ranges from {made.images} training images"
     return {"int8_difference": Metric(made.difference, made.low, made.high, made.n, note)}
+
+
+def _distilled_metrics(card: BundleCard) -> dict[str, Metric]:
+    """What one network lost against its teacher on the validation split."""
+    made = card.distilled
+    if made is None:
+        return {}
+    passes = f"{made.passes} passes an image" if made.passes > 1 else "one pass an image"
+    note = (
+        f"on validation, against its teacher {made.teacher} (version {made.version}, {passes}), whose answers about "
+        f"{made.images} images it learned, {made.unlabelled} of them without a label"
+    )
+    return {"distilled_difference": Metric(made.difference, made.low, made.high, made.n, note)}
 
 
 def _class_metrics(cases: Cases) -> dict[str, Metric]:

@@ -5,6 +5,7 @@ Such a `Gate` takes an `Evaluation` and returns a `Finding`. Those of a dataset 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from derm_ml.task import Finding, Gate
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 MOST_REFUSED = 0.03  # of a task's own images; the input gate is fitted for a third of it
 MOST_LOST_BY_INT8 = 0.01  # of the (mean) AUC on validation
+MOST_LOST_TO_TEACHER = 0.005  # of the same
 
 
 def pseudo_labels_helped(evaluation: Evaluation) -> Finding:
@@ -59,6 +61,37 @@ def judged_elsewhere(evaluation: Evaluation) -> Finding | None:
         return None
     return Finding.not_evaluable(
         f"{local.note}, so these images cannot judge them: derm evaluate with --data of the local set does"
+    )
+
+
+def distilled_answers_alike(evaluation: Evaluation) -> Finding:
+    """A network that learned a teacher's answers ranks the validation images as well as the teacher.
+
+    Passed where it is shown to lose at most 0.005 of the AUC, failed where it is shown to lose something and not shown
+    to lose that little. Between the two the validation images are too few: it says how many it takes and refuses
+    nothing, since promotion still compares the model itself with the champion on the test split.
+    """
+    difference = evaluation.metrics.get("distilled_difference")
+    if difference is None:
+        return Finding(True, "it learned from labels alone")
+    if difference.value is None or difference.low is None or difference.high is None:
+        return Finding.not_evaluable(difference.note)
+    said = f"difference in AUC to its teacher {difference}; {difference.note}"
+    alike, worse = difference.low >= -MOST_LOST_TO_TEACHER, difference.high < 0
+    if not alike and not worse:
+        reach = (difference.high - difference.low) / 2
+        needed = math.ceil(difference.n * (reach / MOST_LOST_TO_TEACHER) ** 2)
+        said = (
+            f"not checked: {difference.n} validation images tell differences of {reach:.3f} and more, {needed:,} would "
+            f"tell {MOST_LOST_TO_TEACHER}; {said}"
+        )
+    return Finding(
+        alike,
+        said,
+        figures={"distilled_difference": difference.value},
+        evaluable=alike or worse,
+        value=difference.short,
+        limit=f"lower bound at least {-MOST_LOST_TO_TEACHER}",
     )
 
 
@@ -132,4 +165,7 @@ INPUT_GATE = Gate(
     "real_images_are_answered", real_images_are_answered, hazard="an answer about any image, or none about real ones"
 )
 INT8_GATE = Gate("int8_answers_alike", int8_answers_alike, hazard="answers spoilt by coarse arithmetic")
+DISTILLED_GATE = Gate(
+    "distilled_answers_alike", distilled_answers_alike, hazard="a smaller network that knows less than its teacher"
+)
 PSEUDO_LABEL_GATE = Gate("pseudo_labels_helped", pseudo_labels_helped, hazard="a model that learned its own errors")

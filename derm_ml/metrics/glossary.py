@@ -135,6 +135,11 @@ _WHOLE = {
         "",
         high=None,
     ),
+    "distilled_difference": Described(
+        "Difference to the teacher",
+        "What the network adds to the AUC of the model whose answers it learned, on validation.",
+        low=-1.0,
+    ),
     "dice": Described(
         "Dice", "How far predicted and true outline overlap: 1 is identical, 0 is no common pixel. Mean over images."
     ),

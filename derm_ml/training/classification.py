@@ -1,6 +1,7 @@
 """Train a classifier on a dataset and seal it into a bundle: what every classification task's `fit` does.
 
 select rows and targets (classifier_samples.py)
+→ with a teacher: ask it about them (teacher.py, distillation.py)
 → train network(s), best weights by the validation split (classifier_validation.py, loop.py, members.py)
 → seal the graph (with int8: quantisation.py) → calibrate it on the validation split (classifier_calibration.py)
    or on local cases (local_cases.py) → bundle
@@ -18,8 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from derm_ml.bundles.bundle import Bundle, BundleCard, read_card, seal, writing_bundle
+from derm_ml.bundles.calibration import calibrated
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.data.dataset import Dataset
+from derm_ml.losses.distillation import taught_loss
 from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.backbones import describe_weights
@@ -32,7 +35,9 @@ from derm_ml.sentences import WrongValue
 from derm_ml.training.classifier_calibration import CalibrationLogits, calibrated_card
 from derm_ml.training.classifier_samples import Selected, Targets, balance, preprocessing, select, training_samples
 from derm_ml.training.classifier_validation import best_by, loss_named_by, validation
+from derm_ml.training.distillation import from_teacher, taught_samples
 from derm_ml.training.export import export_classifier
+from derm_ml.training.feeding import LoadSample
 from derm_ml.training.input_gate import GateImages, fit_gate, some_of
 from derm_ml.training.local_cases import Local, local_cases
 from derm_ml.training.loop import Fitted, Loss, fit_network
@@ -40,6 +45,7 @@ from derm_ml.training.members import Trained, fit_members
 from derm_ml.training.pseudo_labels import judged
 from derm_ml.training.quantisation import quantisation_of, quantise
 from derm_ml.training.settings import ClassifierRecipe, Patient
+from derm_ml.training.teacher import with_teacher_version
 from derm_ml.training.twins import finished_twin, take_over
 
 
@@ -67,11 +73,13 @@ class Aim:
 def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Path, on_epoch: OnEpoch) -> Path:
     """Train (or resume) in `out` and return `out/bundle`.
 
-    Raises `DataError` if a split or a label has no images, `TrainingError` if training fails.
+    Raises `DataError` if a split or a label has no images, or the teacher is of other splits; `TrainingError` if
+    training fails.
     """
     model = ModelFolder(out)
     if model.finished:  # the folder names recipe and data: this is the same model
         return model.bundle
+    recipe = with_teacher_version(recipe, dataset.task)
     selected = select(dataset, recipe, aim.training_targets)
     local = local_cases(dataset, recipe.local_cases)  # what is wrong with them is said before hours of training
     twin = finished_twin(dataset, recipe, out)
@@ -79,7 +87,7 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
     if not this_rank().leads:
         return model.bundle  # which the first process writes
     if trained:
-        note_training(model, trained.history)
+        note_training(model, trained.history, str(selected.teacher or ""))
     elif twin:
         note_training_of(twin, model)
     with writing_bundle(model.bundle) as folder:
@@ -101,6 +109,11 @@ def train_networks(
     loss = _loss(recipe, aim, weights)
     taught = selected.given.source if selected.given else ""
 
+    def samples_of(settings: ClassifierRecipe) -> LoadSample:
+        if selected.teacher:
+            return taught_samples(dataset, selected, selected.teacher, settings)
+        return training_samples(dataset, selected.rows, settings.image, settings.patient, selected.targets)
+
     def fit(network: ClassifierNetwork, settings: ClassifierRecipe, folder: Path, tell: OnEpoch) -> Fitted:
         identity = [settings.name, settings.identity(), dataset.md5, taught]
 
@@ -109,7 +122,7 @@ def train_networks(
 
         return fit_network(
             network,
-            training_samples(dataset, selected.rows, settings.image, settings.patient, selected.targets),
+            samples_of(settings),
             len(selected.rows),
             loss,
             validation(dataset, selected.validation, settings, aim.scored, aim.head),
@@ -161,9 +174,9 @@ def calibrate_bundle(
     dataset: Dataset, selected: Selected, recipe: ClassifierRecipe, aim: Aim, folder: Path, local: Local | None = None
 ) -> dict[str, Outputs]:
     """Seal the bundle in `folder` again, with what its own graph says of the validation split, and with its input gate;
-    with pseudo-labels, also with what they brought over their teacher. With `int8` its graph is quantised first, unless
-    it is already. With local cases, calibration and operating points are fitted on what it says of those, and the input
-    gate on both.
+    with pseudo-labels, also with what they brought over their teacher; of a student, with what was lost to its teacher.
+    With `int8` its graph is quantised first, unless it is already. With local cases, calibration and operating points
+    are fitted on what it says of those, and the input gate on both.
 
     Returns what was predicted of whole splits: of validation, and of training where the gate needs all of it.
     """
@@ -189,6 +202,10 @@ def calibrate_bundle(
     fit_gate(known, unseen, card.preprocessing.side).write(folder)
     if exact:
         card = card.model_copy(update={"quantisation": quantisation_of(exact, outputs, dataset, rows, aim.scored)})
+    if selected.teacher:
+        probabilities = calibrated(card, outputs.logits)
+        lost = from_teacher(selected.teacher, probabilities, dataset, aim.scored, selected)
+        card = card.model_copy(update={"distilled": lost})
     if selected.given:
         outcome = judged(Classifier(selected.given.teacher), outputs, dataset, aim.scored, selected.given)
         card = card.model_copy(update={"pseudo_labels": outcome})
@@ -227,14 +244,25 @@ def build_classifier(recipe: ClassifierRecipe, labels: int) -> ClassifierNetwork
 
 
 def _loss(recipe: ClassifierRecipe, aim: Aim, weights: Tensor | None) -> Loss:
-    """(network, batch of images, targets, attributes) → mean loss, each label weighted (L,)."""
+    """(network, batch of images, targets, attributes, a teacher's answers) → mean loss, each label weighted (L,)."""
     loss_of, columns = loss_named_by(recipe.objective, aim.head), _columns(recipe.patient)
+    taught = recipe.distillation
 
     def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
-        images, target, attributes = batch
+        images, target, attributes, *answers = batch
         scale = None if weights is None else weights.to(target.device)
         logits = model(images, attributes if columns else None).float()
-        return loss_of(logits, target, scale)
+        if not answers:
+            return loss_of(logits, target, scale)
+        return taught_loss(
+            logits,
+            target,
+            answers[0],
+            lambda ours, labels: loss_of(ours, labels, scale),
+            taught.teacher_share,
+            taught.teacher_temperature,
+            aim.head,
+        )
 
     return loss
 

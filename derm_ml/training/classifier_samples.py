@@ -1,6 +1,7 @@
 """What a classifier learns from: the rows that are chosen, what is known of them, and how a batch is fed and balanced.
 
 Several recipes' settings are read here and nowhere else: labelled_share, pseudo_labels, class_balance, extra_weight.
+With a teacher, images without a label are among the rows too: all their targets are NaN.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from derm_ml.images.condition import conditioned
 from derm_ml.images.settings import Preprocessing
 from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.records import DataError
+from derm_ml.sentences import WrongValue
 from derm_ml.training.feeding import LoadSample
-from derm_ml.training.pseudo_labels import PseudoLabels, labelled_rows, read_pseudo_labels
+from derm_ml.training.pseudo_labels import PseudoLabels, labelled_rows, read_pseudo_labels, unlabelled_rows
 from derm_ml.training.seeding import generator
 from derm_ml.training.settings import Balance, ClassifierImage, ClassifierRecipe, Patient
+from derm_ml.training.teacher import Teacher, teacher_of
 
 HALF_WAY = 0.5  # exponent of a label's rarity: 0 leaves labels as uneven as they are, 1 makes all alike
 Targets = Callable[[np.ndarray], np.ndarray]  # (N, L) → (N, L), some of them NaN
@@ -35,7 +38,8 @@ Targets = Callable[[np.ndarray], np.ndarray]  # (N, L) → (N, L), some of them 
 class Selected:
     """The rows a classifier learns from and their targets (N, L), and the rows that choose its best epoch.
 
-    `given`: the pseudo-labels among them, `learned`: the neutral ids of everything it learns from.
+    `given`: the pseudo-labels among them, `learned`: the neutral ids of everything it learns from, `teacher`: who says
+    what is learned beside the labels.
     """
 
     rows: pd.DataFrame
@@ -43,12 +47,20 @@ class Selected:
     validation: pd.DataFrame
     given: PseudoLabels | None
     learned: LearnedIds
+    teacher: Teacher | None
 
 
 def select(dataset: Dataset, recipe: ClassifierRecipe, training_targets: Targets) -> Selected:
-    """The rows the recipe wants learned. Raises `DataError` if a split or a label has no images."""
+    """The rows the recipe wants learned.
+
+    Raises `DataError` if a split or a label has no images, or for a teacher that is none for these data.
+    """
     _check(dataset)
-    labels = recipe.labels
+    labels, teacher = recipe.labels, teacher_of(recipe, dataset)
+    if teacher and labels.pseudo_labels:
+        raise WrongValue(
+            "teacher and pseudo_labels cannot be set together: a teacher says something about every unlabelled image"
+        )
     rows = labelled_rows(dataset, labels.labelled_share, recipe.seed)
     targets = training_targets(dataset.targets(rows))
     given = None
@@ -56,10 +68,15 @@ def select(dataset: Dataset, recipe: ClassifierRecipe, training_targets: Targets
         given = read_pseudo_labels(Path(labels.pseudo_labels), dataset, labels.labelled_share, recipe.seed)
         rows = pd.concat([rows, given.rows])
         targets = np.concatenate([targets, training_targets(given.targets)])
-    teachers = [given.teacher] if given else []
-    learned = learned_from(dataset, given.rows if given else None, [*teachers, *started_from(recipe)])
+    extra = given.rows if given else None
+    if teacher:
+        extra, _ = unlabelled_rows(dataset, rows)
+        targets = np.concatenate([targets, np.full((len(extra), len(dataset.labels)), np.nan, targets.dtype)])
+        rows = pd.concat([rows, extra])
+    teachers = [t for t in (given and given.teacher, teacher and teacher.bundle.path) if t]
+    learned = learned_from(dataset, extra, [*teachers, *started_from(recipe)])
     _check_targets(dataset, targets, labels.labelled_share)
-    return Selected(rows, targets, dataset.split("validation"), given, learned)
+    return Selected(rows, targets, dataset.split("validation"), given, learned, teacher)
 
 
 def preprocessing(image: ClassifierImage, dataset: Dataset) -> Preprocessing:
@@ -86,9 +103,14 @@ class _TrainingSamples:
     hidden_share: float
 
     def __call__(self, index: int, seed: int) -> tuple[np.ndarray, ...]:
-        hidden = generator(seed, "attributes").random() < self.hidden_share
+        hidden = hides_facts(seed, self.hidden_share)
         image = self.augment(conditioned(self.image(index), self.rule), seed)
         return image, self.targets[index], self.unknown if hidden else self.attributes[index]
+
+
+def hides_facts(seed: int, share: float) -> bool:
+    """Whether the sample of that seed is shown without what is known of the person, as `share` of all are."""
+    return generator(seed, "attributes").random() < share
 
 
 def training_samples(

@@ -212,6 +212,36 @@ class ClassifierObjective(Group):
     )
 
 
+class Distillation(Group):
+    """A trained model whose answers are learned beside the labels: the teacher, most often an ensemble with views."""
+
+    teacher: str = Field(
+        default="", description="model folder of the teacher: its path, its name below out/TASK, or its version"
+    )
+    teacher_version: str = Field(
+        default="", description="the version of the teacher; left empty, it is that of the model that is there"
+    )
+    teacher_share: float = Field(
+        default=0.7,
+        gt=0,
+        le=1,
+        description="share of the teacher's answers in what is learned; the rest are the labels",
+    )
+    teacher_temperature: float = Field(
+        default=2.0,
+        ge=0.1,
+        le=20,
+        description="logits of both are divided by it: higher tells more of the unlikely labels",
+    )
+    teacher_crops: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="crops of each image the teacher is asked about, and which are then learned from; 0: it is asked "
+        "about the whole image, and every epoch learns from a new crop",
+    )
+
+
 class ClassifierRecipe(ImageRecipe):
     """Backbone + head on square images: what every classification task can set."""
 
@@ -223,7 +253,17 @@ class ClassifierRecipe(ImageRecipe):
         "focal_gamma": (0.0, "loss=asymmetric lets easy negatives count little; class_balance lets rare labels count."),
     }
 
-    later: ClassVar[Mapping[str, Any]] = {**TrainingRecipe.later, "int8": False, "local_cases": ""}
+    placement: ClassVar[frozenset[str]] = TrainingRecipe.placement | {"teacher"}  # its version names it
+    later: ClassVar[Mapping[str, Any]] = {
+        **TrainingRecipe.later,
+        "int8": False,
+        "local_cases": "",
+        "teacher_version": "",
+        "teacher_share": 0.7,
+        "teacher_temperature": 2.0,
+        "teacher_crops": 0,
+    }
+    needs_teacher: ClassVar[bool] = False  # nothing to train without one
 
     int8: bool = Field(
         default=False,
@@ -240,6 +280,7 @@ class ClassifierRecipe(ImageRecipe):
     patient: Patient = Patient()
     balance: Balance = Balance()
     labels: Labels = Labels()
+    distillation: Distillation = Distillation()
     objective: ClassifierObjective = ClassifierObjective()
 
 

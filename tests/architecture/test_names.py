@@ -24,6 +24,7 @@ PARTS = {
     "save": "the pages that are written",
     "install": "what the service adds to its server",
     "main": "programs",
+    "Distilled": "recipes of tasks",
     "Drawn": "recipes of tasks",
     "Faithful": "recipes of tasks",
     "Strong": "recipes of tasks",

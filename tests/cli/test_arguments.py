@@ -83,6 +83,11 @@ WRONG = [
     (f"fit {LC} --data DATA --recipe drawn --set pretrained=FILE", "is no .safetensors file or is damaged"),
     (f"fit {LC} --data DATA --recipe drawn --set pretrained=nowhere", "there is no such file; use 'auto'"),
     (f"fit {LC} --data DATA --recipe drawn --set pseudo_labels=nowhere.csv", "make the table with `derm pseudo-label`"),
+    (
+        f"fit {LC} --data DATA --recipe distilled",
+        "its teacher: name one with --set teacher=out/lesion_classification/…",
+    ),
+    (f"fit {LC} --data DATA --set teacher=nowhere", "teacher=nowhere: there is no trained model; give the path of"),
     (f"fit {LC} --data DATA --out M:{LC}", "holds a model of another recipe or of other data"),
     (f"fit {MS} --data DATA", f"is a dataset of {LC}, not of {MS}"),
     (f"fit {LC} --data EMPTY", "is not a prepared dataset"),

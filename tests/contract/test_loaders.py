@@ -49,6 +49,8 @@ def given_to_the_workers(fit, dataset: Dataset, recipe: Recipe, out: Path) -> Lo
 
 def recipes_of(task: Task) -> Iterator[Recipe]:
     for name, recipe in task.recipes.items():
+        if getattr(recipe, "needs_teacher", False):  # tests/training/test_distillation.py has one
+            continue
         own = {"pretrained": "none"} if "pretrained" in recipe.paths() else {}
         yield task.recipe(name, **own)
         if name == task.default_recipe and "augmentation" in recipe.paths():

@@ -18,6 +18,7 @@ import pytest
 from derm_assets.executing import EXECUTOR, executor_from_environment
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.trainer import SETTING, SubprocessTrainer, Trainer, trainer_from_environment
+from derm_ml.bundles.bundle import Bundle, read_card
 from derm_ml.jobs import Job, JobError
 from derm_ml.registry import get_task
 from derm_ml.sentences import WrongValue
@@ -92,6 +93,13 @@ def test_a_training_in_its_own_process_survives_what_happens_to_it(installation)
     assert run.info.status == "FINISHED"
     curve = registry.client.get_metric_history(run.info.run_id, "validation_loss")
     assert sorted({point.step for point in curve}) == [1, 2, 3]
+
+    taught = {"distillation": {"teacher": made.parent.name}, "backbone": "resnet18", "pretrained": "none"}
+    fourth = installation.launch("model", task=TASK, recipe={"distilled": {**RECIPE, "epochs": 1, **taught}})
+    installation.succeed(fourth)
+    student = read_card(Path(installation.metadata(TASK, "model")["path"].value))
+    assert student.distilled is not None
+    assert (student.distilled.teacher, student.distilled.version) == (made.parent.name, Bundle.open(made).version)
 
 
 def test_an_autoencoder_trains_there_too_and_a_refusal_is_its_own_sentence(installation):

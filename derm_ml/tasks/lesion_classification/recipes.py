@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from derm_ml.training.settings import (
     Balance,
     ClassifierImage,
@@ -66,6 +68,21 @@ class Faithful(ClassifierRecipe):
     head: HeadLayers = HeadLayers(hidden=(512, 128), dropout=0.2, frozen_epochs=5)
     image: ClassifierImage = ClassifierImage(augmentation="flips", views="none")
     balance: Balance = Balance(class_balance="none")
+
+
+class Distilled(Strong):
+    """One network, asked once an image, that learns the answers of a trained model with all its members and views.
+
+    The teacher must have been trained beside the same validation and test split. docs/howto/recipes.md says what it
+    costs, docs/results.md what it brings.
+
+    Command: `derm fit lesion_classification --recipe distilled --set teacher=out/lesion_classification/strong-…`.
+    """
+
+    needs_teacher: ClassVar[bool] = True
+
+    members: int = 1
+    image: ClassifierImage = Strong.model_fields["image"].default.but(views="none")
 
 
 class Drawn(ClassifierRecipe):

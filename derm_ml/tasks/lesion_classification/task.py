@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.evaluation.gates import (
+    DISTILLED_GATE,
     INPUT_GATE,
     INT8_GATE,
     PSEUDO_LABEL_GATE,
@@ -18,7 +19,7 @@ from derm_ml.evaluation.gates import (
 from derm_ml.promotion.gates import SUBGROUP_GATES, probe_gates
 from derm_ml.task import Artifact, Gate, Task
 from derm_ml.tasks.lesion_classification.asking import ASKING
-from derm_ml.tasks.lesion_classification.recipes import Drawn, Faithful, Strong
+from derm_ml.tasks.lesion_classification.recipes import Distilled, Drawn, Faithful, Strong
 from derm_ml.tasks.lesion_classification.settings import LesionSettings
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ TASK = Task(
     name="lesion_classification",
     title="Melanoma, nevus or seborrheic keratosis",
     labels=("melanoma", "nevus", "seborrheic_keratosis"),
-    recipes={"strong": Strong, "faithful": Faithful, "drawn": Drawn},
+    recipes={"strong": Strong, "faithful": Faithful, "distilled": Distilled, "drawn": Drawn},
     asking=ASKING,
     primary_metric="auc_mean",
     rules=IMAGE_RULES,
@@ -50,6 +51,7 @@ TASK = Task(
         INPUT_GATE,
         PSEUDO_LABEL_GATE,
         INT8_GATE,
+        DISTILLED_GATE,
         *probe_gates("lesion_classification"),
         *SUBGROUP_GATES,
     ),

@@ -6,6 +6,8 @@ end and that the larger network does not pay. `derm compare malignancy_screening
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from derm_ml.training.settings import Balance, ClassifierImage, ClassifierRecipe, HeadLayers, Network, Optimiser
 
 
@@ -83,6 +85,20 @@ class FaithfulResnext50(FaithfulResnet18):
 
     network: Network = FaithfulResnet18().network.but(backbone="resnext50_32x4d")
     image: ClassifierImage = FaithfulResnet18().image.but(smallest_side=232)
+
+
+class Distilled(Strong):
+    """One network, asked once an image, that learns the answers of a trained model with all its members and views.
+
+    The teacher must have been trained beside the same validation and test split. docs/howto/recipes.md says what it
+    costs, docs/results.md what it brings.
+
+    Command: `derm fit malignancy_screening --recipe distilled --set teacher=out/malignancy_screening/strong-…`.
+    """
+
+    needs_teacher: ClassVar[bool] = True
+
+    image: ClassifierImage = Strong.model_fields["image"].default.but(views="none")
 
 
 class Drawn(ClassifierRecipe):

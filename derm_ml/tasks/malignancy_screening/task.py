@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
 from derm_ml.evaluation.gates import (
+    DISTILLED_GATE,
     INPUT_GATE,
     INT8_GATE,
     PSEUDO_LABEL_GATE,
@@ -22,6 +23,7 @@ from derm_ml.promotion.policy import Policy
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.malignancy_screening.asking import ASKING
 from derm_ml.tasks.malignancy_screening.recipes import (
+    Distilled,
     Drawn,
     FaithfulResnet18,
     FaithfulResnet18Plain,
@@ -114,6 +116,7 @@ TASK = Task(
         "faithful_resnet18_plain": FaithfulResnet18Plain,
         "faithful_resnet18": FaithfulResnet18,
         "faithful_resnext50": FaithfulResnext50,
+        "distilled": Distilled,
         "drawn": Drawn,
     },
     asking=ASKING,
@@ -127,6 +130,7 @@ TASK = Task(
         INPUT_GATE,
         PSEUDO_LABEL_GATE,
         INT8_GATE,
+        DISTILLED_GATE,
         *probe_gates("malignancy_screening"),
         *SUBGROUP_GATES,
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from derm_ml.training.settings import (
@@ -85,6 +87,20 @@ class Faithful(RetinalRecipe):
     head: HeadLayers = HeadLayers(hidden=(1024,), dropout=0.5)
     image: ClassifierImage = ClassifierImage(side=256, channel="green", augmentation="none", views="none")
     balance: Balance = Balance(class_balance="none")
+
+
+class Distilled(Strong):
+    """One network, asked once an image, that learns the answers of a trained model with all its members and views.
+
+    The teacher must have been trained beside the same validation and test split. docs/howto/recipes.md says what it
+    costs, docs/results.md what it brings.
+
+    Command: `derm fit retinal_findings --recipe distilled --set teacher=out/retinal_findings/strong-…`.
+    """
+
+    needs_teacher: ClassVar[bool] = True
+
+    image: ClassifierImage = Strong.model_fields["image"].default.but(views="none")
 
 
 class Drawn(RetinalRecipe):

@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING
 
 from derm_ml.data.rules import IMAGE_RULES
 from derm_ml.embeddings.artifacts import EMBEDDING_ARTIFACTS
-from derm_ml.evaluation.gates import INPUT_GATE, INT8_GATE, PSEUDO_LABEL_GATE, probabilities_are_calibrated
+from derm_ml.evaluation.gates import (
+    DISTILLED_GATE,
+    INPUT_GATE,
+    INT8_GATE,
+    PSEUDO_LABEL_GATE,
+    probabilities_are_calibrated,
+)
 from derm_ml.promotion.gates import SUBGROUP_GATES, faithful_gate
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.retinal_findings.asking import ASKING
-from derm_ml.tasks.retinal_findings.recipes import Drawn, Faithful, OneVsNormal, Strong
+from derm_ml.tasks.retinal_findings.recipes import Distilled, Drawn, Faithful, OneVsNormal, Strong
 from derm_ml.tasks.retinal_findings.settings import FINDINGS, RetinalSettings
 
 if TYPE_CHECKING:
@@ -59,7 +65,13 @@ TASK = Task(
     name="retinal_findings",
     title="Findings on retinal photographs",
     labels=FINDINGS,
-    recipes={"strong": Strong, "faithful": Faithful, "one_vs_normal": OneVsNormal, "drawn": Drawn},
+    recipes={
+        "strong": Strong,
+        "faithful": Faithful,
+        "one_vs_normal": OneVsNormal,
+        "distilled": Distilled,
+        "drawn": Drawn,
+    },
     asking=ASKING,
     primary_metric="auc_mean",
     rules=IMAGE_RULES,
@@ -73,6 +85,7 @@ TASK = Task(
         INPUT_GATE,
         PSEUDO_LABEL_GATE,
         INT8_GATE,
+        DISTILLED_GATE,
         *SUBGROUP_GATES,
         faithful_gate("retinal_findings"),
     ),
