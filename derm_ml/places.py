@@ -28,6 +28,7 @@ DEFAULTS = {"data": "data", "out": "out", "home": ".home"}
 DAGSTER_HOME, BENTOML_HOME = "DAGSTER_HOME", "BENTOML_HOME"  # by default inside DERM_HOME
 DAGSTER_STORAGE = "DERM_DAGSTER_STORAGE"  # a Postgres URL; empty: sqlite in DAGSTER_HOME
 ARTIFACTS = "DERM_ARTIFACTS"  # where a registry that is a database keeps files: an address; empty: beside its own
+SHARED = "DERM_SHARED"  # where ledger and models lie for other machines, an address; empty: in the folders below
 DVC_REMOTE = "DERM_DVC_REMOTE"  # where DVC keeps prepared data for other machines; empty: nowhere
 RECORDS = "DERM_RECORDS"  # where services record their predictions; empty: nowhere
 # the settings that hold a path

@@ -34,9 +34,11 @@ from derm_ml.model_folder import ModelFolder, bundle_named
 from derm_ml.places import installation
 from derm_ml.progress import hearing
 from derm_ml.promotion.contract import SPLIT
+from derm_ml.promotion.ledger import Ledger
 from derm_ml.promotion.looks import count_look
 from derm_ml.promotion.report import measure_model, save_with_verdict
 from derm_ml.sentences import WrongValue, unknown
+from derm_ml.shared import SharedPlaceError
 from derm_ml.task import Task
 
 if TYPE_CHECKING:
@@ -86,8 +88,8 @@ def evaluate(
             evaluation = corrected(evaluation)
             save_with_verdict(task, evaluation, folder, external)
     try:
-        count_look(installation().ledger(task.name), evaluation, Bundle.open(bundle).card, "evaluate")
-    except WriteError as error:
+        count_look(Ledger.of(installation(), task.name), evaluation, Bundle.open(bundle).card, "evaluate")
+    except (WriteError, SharedPlaceError) as error:
         notes.print(f"- this look at the test split is not counted: {error}", markup=False)
     columns = ("metric", "value", "95 % interval", "n")
     table = Table(*columns, title=f"{task.title} · {split}")
