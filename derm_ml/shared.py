@@ -194,10 +194,10 @@ class SharedPlace:
         address = self.address if "://" in self.address else str(PROJECT / Path(self.address).expanduser())
         try:
             system, path = fsspec.url_to_fs(address, use_listings_cache=False)
-        except ImportError as error:
+        except ImportError:
             scheme = address.partition(":")[0]
             raise SharedPlaceError(
-                f"{SHARED} is {self.address}, but {error.name or f'the library for {scheme}'} is not installed: "
+                f"{SHARED} is {self.address}, but the library for {scheme} is not installed: "
                 f"{_EXTRAS.get(scheme, f'install what fsspec needs for {scheme}')}"
             ) from None
         except ValueError as error:

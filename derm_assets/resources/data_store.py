@@ -173,9 +173,10 @@ class DataStore(dg.ConfigurableResource):
             return
         status, said = self._dvc("pull" if self.remote else "checkout", f"prepare@{task.name}")
         if status != 0 and self.remote:
+            gone = self._not_here(self._locked_md5(task))
             raise DataStoreError(
                 f"{prepared} is not here and cannot be fetched from {self.remote}, so its splits cannot be kept: "
-                f"{self._not_here(self._locked_md5(task))}remove what is damaged there and run `dvc push` on the machine "
+                f"{gone}remove what is damaged there and run `dvc push` on the machine "
                 f"that prepared it, or remove {lock} to split all images again\n{said}"
             )
         if status != 0:
