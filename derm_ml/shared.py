@@ -27,7 +27,7 @@ from derm_ml import DermError, formats
 from derm_ml.files import replacing_file, replacing_folder, sha256
 from derm_ml.places import PROJECT, SHARED
 
-_OBJECTS, _CONTENTS = "objects", "contents"
+_OBJECTS, _CONTENTS, _ONCE = "objects", "contents", "written-once"
 _EXTRAS = {"s3": "pip install 'derm-platform[s3]'", "gs": "pip install gcsfs", "abfs": "pip install adlfs"}
 # what the libraries behind fsspec raise that is no OSError: they are asked for only where they are in use
 _FAULTS = {
@@ -69,6 +69,15 @@ class SharedPlace:
             except FileExistsError:
                 return False
         return True
+
+    def require_written_once(self) -> None:
+        """Raise `SharedPlaceError` for a store that writes over what is there, for it can keep no ledger."""
+        self.create(_ONCE, b"this file is written once")
+        if self.create(_ONCE, b""):
+            raise SharedPlaceError(
+                f"{self.address} wrote over a file that was to be written once, so two machines could overwrite each "
+                "other's decisions: take a store that honours If-None-Match, or a newer version of its library"
+            )
 
     def note(self, name: str, data: bytes) -> None:
         """Write over what is there."""

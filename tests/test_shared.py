@@ -7,7 +7,9 @@ import json
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from derm_ml.places import SHARED
 from derm_ml.shared import SharedPlace, SharedPlaceError, shared_place
@@ -98,6 +100,23 @@ def test_of_two_who_create_the_same_name_one_succeeds(place):
     assert place.read("ledger/1") == b"first"
     assert place.names("ledger") == ["1"]
     assert (place.names("none"), place.read("none"), place.read_all(["none", "ledger/1"])) == ([], None, [b"first"])
+
+
+class Careless(MemoryFileSystem):
+    """A store whose library knows of no condition: what is there is written over."""
+
+    protocol = "careless"
+
+    def pipe_file(self, path, value, mode="overwrite", **more):
+        super().pipe_file(path, value)
+
+
+def test_a_store_that_writes_over_what_is_there_keeps_no_ledger():
+    """Of two machines that promote at once one would lose its entry, and nobody would know."""
+    fsspec.register_implementation("careless", Careless, clobber=True)
+    with pytest.raises(SharedPlaceError, match="take a store that honours If-None-Match"):
+        SharedPlace("careless://derm").require_written_once()
+    SharedPlace("memory://derm").require_written_once()
 
 
 def test_the_setting_names_the_place(monkeypatch, tmp_path):

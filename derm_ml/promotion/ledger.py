@@ -28,7 +28,7 @@ from derm_ml.places import Installation
 from derm_ml.promotion.ledger_lines import FileLines, LedgerError, Lines
 from derm_ml.promotion.shared_lines import SharedLines
 from derm_ml.provenance import git_commit, user
-from derm_ml.shared import shared_place
+from derm_ml.shared import SharedPlace, shared_place
 
 __all__ = [
     "Anchor", "Approved", "Ledger", "LedgerError", "LedgerVersionError", "Standing", "WithdrawnModel", "standing",
@@ -183,6 +183,27 @@ class Ledger:
                 f"{self.lines.where} {what} the registry remembers: entries at its end were removed, edited or added "
                 "by hand"
             )
+
+
+def copy_to_shared(here: Installation, shared: SharedPlace, task: str) -> str:
+    """Copy a task's ledger, and the looks beside it, from this installation's files; a sentence.
+
+    Cut short, it goes on when it is called again. Raises `LedgerError` where what lies here is damaged, or where
+    another ledger lies in the shared place.
+    """
+    own, theirs = FileLines(here.ledger(task)), SharedLines(shared, task)
+    for mine, there in ((own, theirs), (own.beside("looks"), theirs.beside("looks"))):
+        Ledger(mine).entries()
+        lines = [line for line in mine.read() if line]
+        with there.locked():
+            known = there.read()
+            if known != lines[: len(known)]:
+                raise LedgerError(
+                    f"{there.where} holds entries that {mine.where} does not begin with: nothing was copied"
+                )
+            for number in range(len(known), len(lines)):
+                there.add(lines[number], number)
+    return f"{len(theirs.read())} entries of the promotion ledger of {task} lie in {theirs.where}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ class SharedLines:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Raises `SharedPlaceError` where the place cannot be written."""
+        """Raises `SharedPlaceError` where the place cannot be written, or writes over what is there."""
+        self._place.require_written_once()
         self._lock = _Lock(self._ledger)
         try:
             with self._lock.held():

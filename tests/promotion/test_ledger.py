@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from derm_ml.cli import app
+from derm_ml.places import SHARED, installation
 from derm_ml.promotion import shared_lines
 from derm_ml.promotion.ledger import Ledger, LedgerError, standing
 from derm_ml.promotion.shared_lines import SharedLines
@@ -276,6 +279,28 @@ def test_what_is_changed_in_a_shared_ledger_is_noticed_and_put_aside_by_a_repair
     assert [entry["event"] for entry in ledger.entries()] == ["repaired"]
     kept = list((tmp_path / "ledger" / "t" / begun["kept"]).iterdir())
     assert len(kept) == {"edit": 4, "add": 5}.get(how, 3)
+
+
+def test_a_ledger_moves_into_the_shared_place_with_all_it_says(tmp_path, monkeypatch):
+    """Else whoever adds a second machine loses who was withdrawn, and why."""
+    monkeypatch.setenv("DERM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(SHARED, str(tmp_path / "shared"))
+    place, task = SharedPlace(str(tmp_path / "shared")), "lesion_classification"
+    own = filled(installation().ledger(task))
+    looks = Ledger(own.lines.beside("looks"))
+    looks.append({"event": "looked", "name": "network"})
+    SharedLines(place, task).add(own.lines.read()[0], 0)  # cut short the first time
+    told = CliRunner().invoke(app, ["share", task])
+    assert told.exit_code == 0, told.output
+    assert "6 entries" in told.output
+    moved = Ledger.of(installation(), task, own.anchor)
+    assert moved.entries() == own.entries()
+    assert Ledger(moved.lines.beside("looks")).entries() == looks.entries()
+    with moved.locked():
+        moved.append({"event": "refused", "version": 7})
+    told = CliRunner().invoke(app, ["share", task])  # the file is the older one now
+    assert "does not begin with: nothing was copied" in str(told.exception)
+    assert len(moved.entries()) == 7
 
 
 def test_who_was_champion_on_a_date():
