@@ -116,7 +116,8 @@ class OwnProcess(Running):
         code = self._process.returncode
         if code < 0:
             return killed("the training's process", -code)
-        return f"the training's process ended with status {code}; see the run's compute log" if code else ""
+        said = f"the training's process ended with status {code}; what it printed is in the run's compute log"
+        return said if code else ""
 
 
 def _slurm() -> Trainer:
