@@ -79,7 +79,7 @@ def fitted(trainer: Trainer, job: Job, on_epoch: Callable) -> dg.ExecuteInProces
     """The training as a step of Dagster has it done."""
 
     @dg.asset
-    def model(context: dg.AssetExecutionContext) -> None:
+    def model(context) -> None:  # unannotated: Dagster would look for the name of its type here
         trainer.fit(context, job, on_epoch)
 
     with dg.DagsterInstance.ephemeral() as instance:
