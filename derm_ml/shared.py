@@ -14,10 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -158,13 +158,17 @@ class SharedPlace:
 
     def _listed(self, contents: str) -> dict[str, str]:
         name = f"{_CONTENTS}/{contents}.json"
-        found = self.read(name)
+        found, listed = self.read(name), {}
+        with suppress(ValueError):  # of a newer version it says so, whatever its hash
+            listed = formats.SHARED_CONTENTS.read(
+                json.loads(found or b"{}"), f"{self.address}/{name}", SharedPlaceError
+            )
         if found is None or hashlib.sha256(found).hexdigest() != contents:
             raise SharedPlaceError(
                 f"{self.address}/{name} is {'missing' if found is None else 'damaged'}: remove it there and "
                 "materialise again what it lists, on the machine that made it"
             )
-        files = formats.SHARED_CONTENTS.read(json.loads(found), f"{self.address}/{name}", SharedPlaceError)["files"]
+        files: dict[str, str] = listed["files"]
         for path in files:  # whoever may write there must not write elsewhere here
             if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
                 raise SharedPlaceError(f"{self.address}/{name} lists '{path}', which lies outside its folder")
@@ -231,15 +235,15 @@ class SharedPlace:
 def _linked(path: Path, data: bytes) -> None:
     """Write a file that is not there yet, whole. Raises `FileExistsError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
+    temporary = path.with_name(f".{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.link(temporary, path)
     finally:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
 
 
 def _files(folder: Path, parts: Iterable[str]) -> dict[str, str]:
