@@ -53,12 +53,13 @@ class SlurmTrainer(SeparateTrainer):
             asked, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as sent:
             assert sent.stdout is not None
-            number = sent.stdout.readline().strip().partition(";")[0]
+            number = ""
             try:
+                number = sent.stdout.readline().strip().partition(";")[0]
                 yield SlurmJob(sent, number, output)
             finally:
-                if number and sent.poll() is None:
-                    _cancel(number)
+                if sent.poll() is None:
+                    _cancel(*([number] if number else ["--name", name]))
                     sent.wait()
 
 
