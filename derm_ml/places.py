@@ -31,6 +31,7 @@ ARTIFACTS = "DERM_ARTIFACTS"  # where a registry that is a database keeps files:
 SHARED = "DERM_SHARED"  # where ledger and models lie for other machines, an address; empty: in the folders below
 DVC_REMOTE = "DERM_DVC_REMOTE"  # where DVC keeps prepared data for other machines; empty: nowhere
 SLURM = "DERM_SLURM"  # what sbatch is told of a training besides: partition, memory, time
+RAY = "DERM_RAY"  # what `ray job submit` is told of a training besides
 KUBERNETES_JOB = "DERM_KUBERNETES_JOB"  # the manifest of a training's Job
 RECORDS = "DERM_RECORDS"  # where services record their predictions; empty: nowhere
 # the settings that hold a path

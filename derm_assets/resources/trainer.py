@@ -4,6 +4,7 @@ process      in the process of the Dagster step, on one device
 subprocess   in a process of its own, which may be killed for want of memory without taking the run along, and which
              starts one process for each device the recipe wants
 slurm        in a job of SLURM (slurm.py)
+ray          in a job of Ray (ray_jobs.py)
 kubernetes   in a Job of Kubernetes (kubernetes_jobs.py)
 
 `fit` is all an asset knows of training. What sends the work elsewhere starts one command there, `python -m
@@ -27,7 +28,7 @@ import dagster as dg
 
 from derm_ml.jobs import Job
 from derm_ml.model_folder import ModelFolder
-from derm_ml.places import KUBERNETES_JOB, SLURM, python_path, setting_path
+from derm_ml.places import KUBERNETES_JOB, RAY, SLURM, python_path, setting_path
 from derm_ml.progress import EpochReport, OnEpoch
 from derm_ml.ranks import SAID, STARTED_BY_US
 from derm_ml.sentences import WrongValue, unknown
@@ -126,6 +127,12 @@ def _slurm() -> Trainer:
     return SlurmTrainer(options=os.environ.get(SLURM, "").strip())
 
 
+def _ray() -> Trainer:
+    from derm_assets.resources.ray_jobs import RayTrainer
+
+    return RayTrainer(options=os.environ.get(RAY, "").strip())
+
+
 def _kubernetes() -> Trainer:
     from derm_assets.resources.kubernetes_jobs import KubernetesTrainer
 
@@ -133,7 +140,7 @@ def _kubernetes() -> Trainer:
 
 
 TRAINERS: dict[str, Callable[[], Trainer]] = {
-    "process": Trainer, "subprocess": SubprocessTrainer, "slurm": _slurm, "kubernetes": _kubernetes,
+    "process": Trainer, "subprocess": SubprocessTrainer, "slurm": _slurm, "ray": _ray, "kubernetes": _kubernetes,
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""Trainings that SLURM or Kubernetes run, as `DERM_TRAINER` asks.
+"""Trainings that SLURM, Ray or Kubernetes run, as `DERM_TRAINER` asks.
 
-Neither is on this machine: programs that behave as sbatch and scancel do, and a server that answers as Kubernetes' API
+None of them is on this machine: programs that behave as sbatch, scancel and ray do, and a server that answers as Kubernetes' API
 does to its own client, run what they are given.
 """
 
@@ -25,7 +25,7 @@ from derm_assets.resources.slurm import SlurmTrainer
 from derm_assets.resources.trainer import SETTING, Trainer, trainer_from_environment
 from derm_ml.bundles.bundle import Bundle
 from derm_ml.jobs import Job
-from derm_ml.places import KUBERNETES_JOB, SLURM
+from derm_ml.places import KUBERNETES_JOB, RAY, SLURM
 from derm_ml.registry import get_task
 from derm_ml.sentences import WrongValue
 
@@ -57,6 +57,27 @@ with (here / "calls").open("a") as calls:
     print("scancel", *sys.argv[1:], file=calls)
 if sys.argv[-1] == "17":
     os.killpg(int((here / "job").read_text()), signal.SIGTERM)
+"""
+
+# ray job submit | stop | delete, as Ray 2.60 answers
+RAY_PROGRAM = """#!{python}
+import os, signal, subprocess, sys
+from pathlib import Path
+import yaml
+here, verb, words = Path(__file__).parent, sys.argv[2], sys.argv[3:]
+with (here / "calls").open("a") as calls:
+    print(verb, *words, file=calls)
+known = here / (words[words.index("--submission-id") + 1] if verb == "submit" else words[0])
+if verb == "submit":
+    passed = yaml.safe_load(Path(words[words.index("--runtime-env") + 1]).read_text())["env_vars"]
+    command = words[words.index("--") + 1 :]
+    job = subprocess.Popen(command, env=os.environ | passed, stdin=subprocess.DEVNULL, start_new_session=True)
+    known.write_text(str(job.pid))
+    sys.exit(job.wait() and 1)
+if not known.exists():
+    sys.exit(f"RuntimeError: Request failed with status code 404: Job {known.name} does not exist.")
+if verb == "delete":
+    known.unlink()
 """
 
 
@@ -131,6 +152,28 @@ def test_what_slurm_and_its_job_refuse_is_one_sentence(slurm, tinted_dataset, tm
     assert "close every quote" in why(fitted(trainer_from_environment(), other, print))
     monkeypatch.setenv("PATH", "/nowhere")
     assert "sbatch is not on this machine" in why(fitted(trainer_from_environment(), other, print))
+
+
+def test_what_ray_and_its_job_refuse_is_one_sentence(slurm, tinted_dataset, tmp_path, monkeypatch):
+    (slurm / "ray").write_text(RAY_PROGRAM.replace("{python}", sys.executable))
+    (slurm / "ray").chmod(0o755)
+    monkeypatch.setenv(SETTING, "ray")
+    monkeypatch.setenv(RAY, "--entrypoint-num-gpus=1")
+    monkeypatch.setenv("DERM_SECRET", "nobody else reads this secret of ours")
+    other = Job(TASK.name, TASK.recipe("drawn"), tinted_dataset.path, "0" * 32, tmp_path / "drawn-1")
+    name = "derm-lesion_classification-drawn-1"
+    for _ in range(2):  # the second time the name is taken, by a job that has ended
+        assert f"the training is of {'0' * 32}" in why(fitted(trainer_from_environment(), other, print))
+    calls = (slurm / "calls").read_text()
+    assert [call.split()[0] for call in calls.splitlines()] == ["stop", "submit", "stop", "delete", "submit"]
+    assert f"submit --entrypoint-num-gpus=1 --submission-id {name} --runtime-env" in calls
+    assert "nobody" not in calls
+    (slurm / "ray").write_text("#!/bin/sh\necho 'ConnectionError: Failed to connect to Ray'; exit 1\n")
+    said = why(fitted(trainer_from_environment(), other, print))
+    assert f"`ray job stop {name}` failed, a job may still run: ConnectionError: Failed to connect" in said
+    (slurm / "ray").unlink()
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert r"pip install 'derm-platform[ray]'" in why(fitted(trainer_from_environment(), other, print))
 
 
 class Api(BaseHTTPRequestHandler):
