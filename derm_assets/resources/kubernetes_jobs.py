@@ -86,15 +86,14 @@ class Cluster:
 
     def __init__(self, namespace: str, name: str) -> None:
         try:
-            from kubernetes import client, config
-            from kubernetes.config.config_exception import ConfigException
+            from kubernetes import client, config  # pyright: ignore[reportMissingImports]  # an extra
         except ImportError:
             raise WrongValue(
                 "DERM_TRAINER is kubernetes, but its client is not installed: pip install 'derm-platform[kubernetes]'"
             ) from None
         try:
             config.load_config()  # pyright: ignore[reportAttributeAccessIssue]  # of this pod, else ~/.kube/config
-        except ConfigException as error:
+        except config.ConfigException as error:
             raise TrainingProcessError(f"no Kubernetes cluster is known here: {error}") from None
         from urllib3.exceptions import HTTPError
 

@@ -37,7 +37,7 @@ class SlurmTrainer(SeparateTrainer):
         # `singleton`: it begins when no job of this name is left, for both would write into the folder
         own = ["--job-name", name, "--dependency", "singleton", "--output", str(output)]
         asked = ["sbatch", "--parsable", "--wait", *options_of(SLURM, self.options), *own, str(script)]
-        environment = os.environ | {"PYTHONPATH": python_path()} | variables
+        environment = {**os.environ, "PYTHONPATH": python_path(), **variables}
         environment.pop(STARTED_BY_US, None)  # it does not read our end from its standard input
         _cancel("--name", name)  # of a run that was killed and could not end it
         with subprocess.Popen(

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,11 @@ class SeparateTrainer(Trainer):
                 raise TrainingProcessError(left.read_text(encoding="utf-8") if left.exists() else why)
         return ModelFolder(job.folder).bundle
 
-    @contextmanager
-    def running(self, module: str, job: Path, variables: Mapping[str, str], name: str) -> Iterator[Running]:
+    @abstractmethod
+    def running(
+        self, module: str, job: Path, variables: Mapping[str, str], name: str
+    ) -> AbstractContextManager[Running]:
         """Start `python -m module job` with those variables; it ends with the block. `name` is the model's."""
-        raise NotImplementedError
-        yield
 
 
 class SubprocessTrainer(SeparateTrainer):
@@ -155,7 +155,7 @@ def trainer_from_environment() -> Trainer:
 @contextmanager
 def _process(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[subprocess.Popen]:
     """The command in a process group of its own, all of which ends with the block."""
-    environment = os.environ | {"PYTHONPATH": python_path(), STARTED_BY_US: "1"} | variables
+    environment = {**os.environ, "PYTHONPATH": python_path(), STARTED_BY_US: "1", **variables}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield process

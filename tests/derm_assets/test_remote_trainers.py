@@ -1,7 +1,7 @@
 """Trainings that SLURM, Ray or Kubernetes run, as `DERM_TRAINER` asks.
 
-None of them is on this machine: programs that behave as sbatch, scancel and ray do, and a server that answers as Kubernetes' API
-does to its own client, run what they are given.
+None of them is on this machine: programs that behave as sbatch, scancel and ray do, and a server that answers as
+Kubernetes' API does to its own client, run what they are given.
 """
 
 from __future__ import annotations
