@@ -79,7 +79,7 @@ def reinstate(
     print_result(open_registry().reinstate(task_of(task_name), version, why))
 
 
-def share(task_name: TaskName) -> None:
+def share_ledger(task_name: TaskName) -> None:
     """Copy this installation's promotion ledger to the place DERM_SHARED names, for other machines."""
     task, shared = task_of(task_name), shared_place()
     if shared is None:

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from derm_ml import DermError, formats
 from derm_ml.places import Installation
-from derm_ml.promotion.ledger_lines import FileLines, LedgerError, Lines
+from derm_ml.promotion.ledger_lines import FileLines, LedgerError, LedgerLines
 from derm_ml.promotion.shared_lines import SharedLines
 from derm_ml.provenance import git_commit, user
 from derm_ml.shared import SharedPlace, shared_place
@@ -57,7 +57,7 @@ class Anchor(Protocol):
 class Ledger:
     """Decisions about the champion of one task, oldest first."""
 
-    def __init__(self, lines: Lines | Path, anchor: Anchor | None = None) -> None:
+    def __init__(self, lines: LedgerLines | Path, anchor: Anchor | None = None) -> None:
         self.lines = FileLines(lines) if isinstance(lines, Path) else lines
         self.anchor = anchor
         self._held = False

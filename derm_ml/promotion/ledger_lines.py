@@ -21,7 +21,7 @@ class LedgerError(DermError, RuntimeError):
     """The ledger was changed by something else than the platform, or by another process in between."""
 
 
-class Lines(Protocol):
+class LedgerLines(Protocol):
     """The lines of one ledger, oldest first."""
 
     @property
@@ -54,7 +54,7 @@ class Lines(Protocol):
         """Keep the lines under another name and begin empty; what is kept: its name and sha256, nothing where empty."""
         ...
 
-    def beside(self, suffix: str) -> Lines:
+    def beside(self, suffix: str) -> LedgerLines:
         """The lines of another ledger in the same place."""
         ...
 

@@ -141,6 +141,7 @@ def test_slurm_trains_a_job_that_is_ended_with_its_run_goes_on_in_the_next(slurm
     assert not list(job.folder.glob(".job-*"))
 
 
+@pytest.mark.slow
 def test_what_slurm_and_its_job_refuse_is_one_sentence(slurm, tinted_dataset, tmp_path, monkeypatch):
     other = Job(TASK.name, TASK.recipe("drawn"), tinted_dataset.path, "0" * 32, tmp_path / "drawn-1")
     said = why(fitted(trainer_from_environment(), other, print))
@@ -154,6 +155,7 @@ def test_what_slurm_and_its_job_refuse_is_one_sentence(slurm, tinted_dataset, tm
     assert "sbatch is not on this machine" in why(fitted(trainer_from_environment(), other, print))
 
 
+@pytest.mark.slow
 def test_what_ray_and_its_job_refuse_is_one_sentence(slurm, tinted_dataset, tmp_path, monkeypatch):
     (slurm / "ray").write_text(RAY_PROGRAM.replace("{python}", sys.executable))
     (slurm / "ray").chmod(0o755)

@@ -290,7 +290,7 @@ def test_a_ledger_moves_into_the_shared_place_with_all_it_says(tmp_path, monkeyp
     looks = Ledger(own.lines.beside("looks"))
     looks.append({"event": "looked", "name": "network"})
     SharedLines(place, task).add(own.lines.read()[0], 0)  # cut short the first time
-    told = CliRunner().invoke(app, ["share", task])
+    told = CliRunner().invoke(app, ["share-ledger", task])
     assert told.exit_code == 0, told.output
     assert "6 entries" in told.output
     moved = Ledger.of(installation(), task, own.anchor)
@@ -298,7 +298,7 @@ def test_a_ledger_moves_into_the_shared_place_with_all_it_says(tmp_path, monkeyp
     assert Ledger(moved.lines.beside("looks")).entries() == looks.entries()
     with moved.locked():
         moved.append({"event": "refused", "version": 7})
-    told = CliRunner().invoke(app, ["share", task])  # the file is the older one now
+    told = CliRunner().invoke(app, ["share-ledger", task])  # the file is the older one now
     assert "does not begin with: nothing was copied" in str(told.exception)
     assert len(moved.entries()) == 7
 
