@@ -100,8 +100,9 @@ def fitted(trainer: Trainer, job: Job, on_epoch: Callable) -> dg.ExecuteInProces
     """The training as a step of Dagster has it done."""
 
     @dg.asset
-    def model(context) -> None:  # unannotated: Dagster would look for the name of its type here
+    def model(context):  # unannotated: Dagster would look for the names of types in this module
         trainer.fit(context, job, on_epoch)
+        return dg.MaterializeResult()
 
     with dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize([model], instance=instance, raise_on_error=False)
