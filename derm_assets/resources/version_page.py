@@ -37,7 +37,7 @@ FLAVOUR = "MLmodel"  # MLflow's name for the file
 STATE, RELEASE, BENTO = "state", "release", "bento"  # tags of a version
 _OWN = ("model_version", "dataset_md5", "git_commit", STATE, RELEASE, BENTO)
 LONGEST = 5000  # characters of a tag or parameter that every store takes
-_MORE = "\n\n… The whole card is in the folder `cards` among the files of its run."
+_MORE = "\n\n… The whole card is in the folder `cards-…` among the files of its run."
 
 
 @dataclass(frozen=True)
