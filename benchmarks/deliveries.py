@@ -213,7 +213,7 @@ def waits(instance: dg.DagsterInstance, batch: Path) -> bool:
 
 
 def history() -> list[dict[str, Any]]:
-    return Ledger(installation().ledger(TASK.name)).entries()
+    return Ledger.of(installation(), TASK.name).entries()
 
 
 def free_port() -> int:

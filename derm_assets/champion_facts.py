@@ -31,7 +31,7 @@ class ChampionFacts:
 
 def standing_of(task: Task) -> Standing:
     """Who is champion, by the ledger's own chain; the registry is not asked. Raises `LedgerError`."""
-    return standing(Ledger(installation().ledger(task.name)).entries())
+    return standing(Ledger.of(installation(), task.name).entries())
 
 
 def approval_of(task: Task) -> Approved | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from derm_assets.display import described, facts, numbers, picture, problem_table, say, table, text
-from derm_assets.lineage import Upstream
+from derm_assets.lineage import Upstream, found_again
 from derm_assets.reports import link
 from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.model_registry import ModelRegistry
@@ -102,7 +102,7 @@ def prepare(context: dg.AssetExecutionContext, task: Task, store: DataStore) -> 
     return dg.MaterializeResult(
         data_version=dg.DataVersion(prepared.md5),
         metadata={
-            "path": dg.MetadataValue.path(prepared.path),
+            **found_again(store.places.here, prepared.path),
             **_account(data),
             "class_balance": picture(class_balance_figure(data.info["counts"], data.info["sizes"])),
             "samples": picture(_contact_sheet(task, data)),

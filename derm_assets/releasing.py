@@ -13,6 +13,7 @@ import dagster as dg
 
 from derm_assets.display import described, facts
 from derm_assets.lineage import UpstreamError, latest
+from derm_assets.resources.datasets import Datasets
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.promotions import Promotions
@@ -88,7 +89,7 @@ def _champions_index(context: dg.AssetExecutionContext, task: Task, model: Bundl
     if event is not None and event.asset_materialization is not None:
         made = latest(context.instance, dg.AssetKey([task.name, SIMILAR]))
         folder = ModelFolder.holding(made.path) if made.version == model.version else folder
-    data = places.version(task, model.card.dataset_md5)
+    data = Datasets(places).frozen(task, model.card.dataset_md5)
     return similar_of(Classifier(model.path), lambda: Dataset.open(data), folder).folder
 
 
@@ -97,5 +98,5 @@ def _held_out(task: Task, model, evaluation: Path, places: Places) -> Iterator[U
     from derm_ml.data.dataset import Dataset
     from derm_ml.evaluation.record import Evaluation
 
-    data = Dataset.open(places.version(task, model.card.dataset_md5))
+    data = Dataset.open(Datasets(places).frozen(task, model.card.dataset_md5))
     yield from task.held_out(data, Evaluation.load(evaluation), REPLAYED)

@@ -17,10 +17,10 @@ import dagster as dg
 
 from derm_assets.automation_settings import STARTED_BY
 from derm_assets.display import card, facts, numbers, picture, pictures, say, table, text
-from derm_assets.lineage import Upstream, UpstreamError
+from derm_assets.lineage import Upstream, UpstreamError, found_again
 from derm_assets.marks import split_marks
 from derm_assets.reports import dagster_url, link
-from derm_assets.resources.datasets import evaluation_of
+from derm_assets.resources.datasets import Datasets, evaluation_of
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_assets.resources.promotions import Promotions
@@ -37,6 +37,7 @@ from derm_ml.model_folder import CARDS, ModelFolder
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, SPLIT, ModelVersion
 from derm_ml.promotion.decision import Decision
+from derm_ml.promotion.ledger import Ledger
 from derm_ml.promotion.looks import AUTOMATION, count_look
 from derm_ml.promotion.report import measure_model
 from derm_ml.recipe import Recipe
@@ -137,7 +138,7 @@ def _fitted(
     )
     history = json.loads(model.history.read_text(encoding="utf-8"))
     return opened, {
-        "path": dg.MetadataValue.path(bundle),
+        **found_again(places.here, bundle, model.of_training),
         "curves": picture(training_curves(history, opened.card.epochs)),
         "recipe": facts({"name": recipe.name, **recipe.model_dump(mode="json")}),
         "dataset_md5": data.version,
@@ -164,7 +165,7 @@ def evaluate(
     )
     report = evaluation_of(model.path)
     how = AUTOMATION if STARTED_BY in context.run.tags else "evaluation"
-    count_look(places.ledger(task), measured, Bundle.open(model.path).card, how)
+    count_look(Ledger.of(places.here, task.name), measured, Bundle.open(model.path).card, how)
     run = registry.run_of(task, model.path)
     if run.note:
         context.log.warning(visible(run.note))
@@ -174,7 +175,7 @@ def evaluate(
         data_version=dg.DataVersion(f"{measured.model_version}-{measured.split_hash}"),
         metadata={
             "verdict": text(_verdict(task, measured)),
-            "path": dg.MetadataValue.path(report),
+            **found_again(places.here, report, [report.name]),
             "report": link(registry.places, report / PAGE),
             **numbers(measured.numbers),
             "n": measured.n,
@@ -258,7 +259,7 @@ def _own_data(task: Task, model: Upstream, places: Places) -> Dataset:
     from derm_ml.data.dataset import Dataset
 
     md5 = str(model.metadata["dataset_md5"])
-    frozen = places.version(task, md5)
+    frozen = Datasets(places).frozen(task, md5)
     if not frozen.is_dir():
         raise UpstreamError(
             f"{frozen} is gone: the model was trained with dataset {md5} and is measured on no other; "
@@ -281,7 +282,7 @@ def make_artifact(
     return dg.MaterializeResult(
         data_version=dg.DataVersion(model.version),
         metadata={
-            "path": dg.MetadataValue.path(folder),
+            **found_again(places.here, folder, [folder.name]),
             **{f"{name}_file": link(places, path) for name, path in made.items()},
             **numbers(figures),
             **marks,

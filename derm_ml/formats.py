@@ -137,6 +137,8 @@ PROVENANCE = Format("provenance", 2, "remove the file; what it says is then not 
 JOB = Format("training-job", 1, "start the training again")
 DELIVERY = Format("delivery", 3, "withdraw the delivery and deliver it again", {1: _without_author, 2: _not_reviewed})
 LEDGER = Format("ledger", 1, "leave the ledger to the version that wrote it")  # a repair would begin a new one
+# the list of files that a hash in a shared place names
+SHARED_CONTENTS = Format("shared-contents", 1, "materialise again what it lists, on the machine that made it")
 CHALLENGER = Format("challenger", 1, "begin the trial again")
 TRIAL = Format("trial", 1, "run `derm trial` again")
 RELEASE = Format("release", 1, "release the Bento again")

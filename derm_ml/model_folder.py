@@ -55,6 +55,11 @@ class ModelFolder:
         return self.path / _BUNDLE
 
     @property
+    def of_training(self) -> tuple[str, ...]:
+        """What a training leaves for the steps after it, by name."""
+        return (*(path.name for path in (self.bundle, self.history, self.registry_run)), "provenance.json")
+
+    @property
     def finished(self) -> bool:
         """Whether the model is trained: its bundle has its card."""
         return (self.bundle / CARD).exists()

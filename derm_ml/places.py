@@ -28,12 +28,17 @@ DEFAULTS = {"data": "data", "out": "out", "home": ".home"}
 DAGSTER_HOME, BENTOML_HOME = "DAGSTER_HOME", "BENTOML_HOME"  # by default inside DERM_HOME
 DAGSTER_STORAGE = "DERM_DAGSTER_STORAGE"  # a Postgres URL; empty: sqlite in DAGSTER_HOME
 ARTIFACTS = "DERM_ARTIFACTS"  # where a registry that is a database keeps files: an address; empty: beside its own
+SHARED = "DERM_SHARED"  # where ledger and models lie for other machines, an address; empty: in the folders below
 DVC_REMOTE = "DERM_DVC_REMOTE"  # where DVC keeps prepared data for other machines; empty: nowhere
+SLURM = "DERM_SLURM"  # what sbatch is told of a training besides: partition, memory, time
+RAY = "DERM_RAY"  # what `ray job submit` is told of a training besides
+KUBERNETES_JOB = "DERM_KUBERNETES_JOB"  # the manifest of a training's Job
 RECORDS = "DERM_RECORDS"  # where services record their predictions; empty: nowhere
 # the settings that hold a path
 PATHS = (
     *VARIABLES.values(), DAGSTER_HOME, BENTOML_HOME,
     "DERM_SIGNING_KEY", "DERM_TRUSTED_KEYS", "DERM_TOKENS_FILE", "DERM_RUN", "DERM_SEGMENTER", RECORDS,
+    KUBERNETES_JOB,
 )  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -47,6 +47,7 @@ from derm_ml.promotion.trial import Trial
 from derm_ml.provenance import Provenance
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
+from derm_ml.shared import SharedPlace
 from derm_ml.training.checkpoint import load_checkpoint, save_checkpoint
 from derm_ml.training.pseudo_labels import read_pseudo_labels
 from serving import golden, sessions
@@ -59,6 +60,7 @@ MODEL = "out/lesion_classification/drawn-0"
 TASK = "lesion_classification"
 SECRET = "the secret of the files of format 1"  # what the ids in them are keyed with
 EXPECTED = json.loads((OLD / "expected.json").read_text())
+SHARED = next((OLD / "shared" / "contents").iterdir()).stem  # the hash by which its files are found
 PREDICTED = f"{MODEL}/predictions/{EXPECTED['dataset_md5'][TASK][:12]}/test.parquet"
 
 
@@ -178,6 +180,9 @@ FILES: Mapping[str, File] = {
     ),
     "provenance": File("provenance.json", lambda root: Provenance.read(root)),
     "training-job": File("job.json", lambda root: Job.read(root / "job.json")),
+    "shared-contents": File(
+        f"shared/contents/{SHARED}.json", lambda root: SharedPlace(str(root / "shared")).fetch(SHARED, root / "fetched")
+    ),
     "card-statement": File("card.yaml", lambda root: Statement.of(get_task(TASK)), stated_in_yaml),
     "card": File(
         f"{MODEL}/cards/model_card.json", lambda root: FORMATS["card"].read(

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
@@ -97,6 +98,27 @@ class DataStore(dg.ConfigurableResource):
         md5 = self._locked_md5(task)
         return Prepared(self._freeze(task, md5), md5)
 
+    def version(self, task: Task, md5: str) -> Path:
+        """The frozen dataset of that md5: as it lies here, else fetched from the remote; a path without anything where
+        there is no remote. Raises `DataStoreError` naming what is missing or damaged there; nothing of it is kept.
+        """
+        frozen = self.places.version(task, md5)
+        if frozen.exists() or not self.remote:
+            return frozen
+        self._set_up()
+        with tempfile.TemporaryDirectory(prefix="fetching-", dir=self.root) as folder:
+            wanted = {"outs": [{"md5": md5, "hash": "md5", "path": "dataset"}]}  # what `dvc add` writes of a folder
+            asked = Path(folder) / "dataset.dvc"
+            asked.write_text(yaml.safe_dump(wanted), encoding="utf-8")
+            status, said = self._dvc("pull", str(asked))
+            if status != 0:
+                raise DataStoreError(
+                    f"dataset {md5} of {task.name} is not here and cannot be fetched from {self.remote}: "
+                    f"{self._not_here(md5)}remove what is damaged there and run `dvc push` on the machine that "
+                    f"prepared it\n{said}"
+                )
+            return _frozen_at(Path(folder) / "dataset", frozen)
+
     def current(self, task: Task) -> Path | None:
         """The dataset as it is now, whose splits stay as they are; None where there is none yet."""
         self._set_up()
@@ -151,10 +173,11 @@ class DataStore(dg.ConfigurableResource):
             return
         status, said = self._dvc("pull" if self.remote else "checkout", f"prepare@{task.name}")
         if status != 0 and self.remote:
+            gone = self._not_here(self._locked_md5(task))
             raise DataStoreError(
                 f"{prepared} is not here and cannot be fetched from {self.remote}, so its splits cannot be kept: "
-                f"{self._not_here(task)}remove what is damaged there and run `dvc push` on the machine that prepared "
-                f"it, or remove {lock} to split all images again\n{said}"
+                f"{gone}remove what is damaged there and run `dvc push` on the machine "
+                f"that prepared it, or remove {lock} to split all images again\n{said}"
             )
         if status != 0:
             raise DataStoreError(
@@ -162,9 +185,8 @@ class DataStore(dg.ConfigurableResource):
                 f"remove {lock} to create new splits\n{said}"
             )
 
-    def _not_here(self, task: Task) -> str:
-        """Which objects of the locked version did not arrive whole, where its list did."""
-        md5 = self._locked_md5(task)
+    def _not_here(self, md5: str) -> str:
+        """Which objects of a version did not arrive whole, where its list did."""
         cache = self.root / ".dvc" / "cache" / "files" / "md5"
         listed = cache / md5[:2] / md5[2:]
         if not listed.exists():
@@ -221,6 +243,10 @@ class DataStore(dg.ConfigurableResource):
 
     def _freeze(self, task: Task, md5: str) -> Path:
         """The dataset under its own name: a later `dvc repro` cannot pull it from under a training."""
-        from derm_ml.data.dataset import freeze
+        return _frozen_at(self.places.prepared(task), self.places.version(task, md5))
 
-        return freeze(self.places.prepared(task), self.places.version(task, md5))
+
+def _frozen_at(prepared: Path, frozen: Path) -> Path:
+    from derm_ml.data.dataset import freeze  # a code location loads without it
+
+    return freeze(prepared, frozen)

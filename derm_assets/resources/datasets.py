@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derm_assets.resources.data_store import DataStore
 from derm_assets.resources.places import Places
 from derm_ml import DermError, formats
 from derm_ml.bundles.bundle import Bundle
@@ -38,6 +39,10 @@ class Datasets:
         folder = self.places.prepared(task)
         return Dataset.open(folder).md5 if folder.exists() else ""
 
+    def frozen(self, task: Task, md5: str) -> Path:
+        """Where the dataset of that md5 lies frozen, fetched from the remote where it is not here and one is set."""
+        return DataStore.from_environment(self.places).version(task, md5)
+
     def dataset(self, task: Task, md5: str) -> Dataset:
         """The dataset of that md5, whose bytes were compared with it: the frozen version, else the prepared folder.
 
@@ -50,7 +55,9 @@ class Datasets:
         for folder in (self.places.version(task, md5), self.places.prepared(task)):
             if folder.exists() and (found := Dataset.open(folder)).md5 == md5:
                 return found
-        frozen = self.places.version(task, md5)
+        frozen = self.frozen(task, md5)
+        if frozen.exists() and (found := Dataset.open(frozen)).md5 == md5:
+            return found
         if frozen.exists():
             raise PromotionError(f"{frozen} was changed: it is no longer dataset {md5}; remove it and prepare again")
         raise PromotionError(f"dataset {md5} is not on this machine: run `derm prepare {task.name}` with the same data")

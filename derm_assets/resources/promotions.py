@@ -252,7 +252,7 @@ class Promotions:
 
     def ledger(self, task: Task) -> Ledger:
         """The task's promotion ledger; the hash of its last line is kept in a tag of the registered model."""
-        return Ledger(self.registry.places.ledger(task), self.registry.anchor(task))
+        return Ledger.of(self.registry.places.here, task.name, self.registry.anchor(task))
 
     @property
     def _data(self) -> Datasets:

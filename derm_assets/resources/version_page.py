@@ -37,7 +37,7 @@ FLAVOUR = "MLmodel"  # MLflow's name for the file
 STATE, RELEASE, BENTO = "state", "release", "bento"  # tags of a version
 _OWN = ("model_version", "dataset_md5", "git_commit", STATE, RELEASE, BENTO)
 LONGEST = 5000  # characters of a tag or parameter that every store takes
-_TEXT = 90_000  # of a description; the sqlite store takes any, a server's form about 100 kB
+_MORE = "\n\n… The whole card is in the folder `cards-…` among the files of its run."
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,18 @@ def log_dataset(client: MlflowClient, run_id: str, dataset: Dataset) -> None:
 
 def describe(client: MlflowClient, page: Page, number: str) -> None:
     """Let a version of the registry say what a reviewer decides on."""
-    client.update_model_version(page.task.name, number, description=page.description[:_TEXT])
+    own = client.tracking_uri.startswith("sqlite")  # takes any length; a column of Postgres or MySQL refuses more
+    text = page.description if own else shortened(page.description)
+    client.update_model_version(page.task.name, number, description=text)
     for tag, value in page.tags.items():
         client.set_model_version_tag(page.task.name, number, tag, value)
+
+
+def shortened(text: str) -> str:
+    """A text that every store takes, cut at the end of a line where it is longer."""
+    if len(text) <= LONGEST:
+        return text
+    return text[: LONGEST - len(_MORE)].rpartition("\n")[0] + _MORE
 
 
 def show_states(

@@ -58,7 +58,7 @@ VERBS = (
     measure.evaluate, measure.compare, calibrate.calibrate,
     ask.predict, ask.explain, train.pseudo_label, pairs.match, ask.similar, train.autoencode, measure.make,
     train.sign, champion.promote, champion.approve, champion.rollback, champion.reinstate, champion.champion,
-    champion.history, champion.doctor, chain.trace, chain.records, chain.drift, trial.trial,
+    champion.share_ledger, champion.history, champion.doctor, chain.trace, chain.records, chain.drift, trial.trial,
     prevalence.prevalence, ids.neutral_id,
 )  # fmt: skip
 

@@ -12,7 +12,11 @@ from derm_ml import DermError
 from derm_ml.cli.arguments import TaskName, TrainedModel, open_registry, task_of
 from derm_ml.cli.terminal import notes, print_result, print_table
 from derm_ml.model_folder import bundle_named
+from derm_ml.places import SHARED, installation
+from derm_ml.promotion.ledger import copy_to_shared
 from derm_ml.registry import all_tasks
+from derm_ml.sentences import WrongValue
+from derm_ml.shared import shared_place
 
 Why = Annotated[str, typer.Option(help="the reason, which goes into the ledger")]
 
@@ -73,6 +77,14 @@ def reinstate(
 ) -> None:
     """Let a withdrawn version be promoted again."""
     print_result(open_registry().reinstate(task_of(task_name), version, why))
+
+
+def share_ledger(task_name: TaskName) -> None:
+    """Copy this installation's promotion ledger to the place DERM_SHARED names, for other machines."""
+    task, shared = task_of(task_name), shared_place()
+    if shared is None:
+        raise WrongValue(f"{SHARED} is empty: let it name a bucket or a folder that all machines reach")
+    print_result(copy_to_shared(installation(), shared, task.name))
 
 
 def history(task_name: TaskName) -> None:

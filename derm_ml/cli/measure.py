@@ -37,9 +37,11 @@ from derm_ml.places import installation
 from derm_ml.progress import hearing
 from derm_ml.promotion.beside import beside_champion
 from derm_ml.promotion.contract import SPLIT
+from derm_ml.promotion.ledger import Ledger
 from derm_ml.promotion.looks import count_look
 from derm_ml.promotion.report import measure_model, save_with_verdict
 from derm_ml.sentences import WrongValue, unknown
+from derm_ml.shared import SharedPlaceError
 from derm_ml.synthetic_mark import small_print_of
 from derm_ml.task import Task
 
@@ -91,8 +93,8 @@ def evaluate(
             evaluation = corrected(evaluation)
             save_with_verdict(task, evaluation, folder, external)
     try:
-        count_look(installation().ledger(task.name), evaluation, Bundle.open(bundle).card, "evaluate")
-    except WriteError as error:
+        count_look(Ledger.of(installation(), task.name), evaluation, Bundle.open(bundle).card, "evaluate")
+    except (WriteError, SharedPlaceError) as error:
         notes.print(f"- this look at the test split is not counted: {error}", markup=False)
     columns = ("metric", "value", "95 % interval", "n")
     table = Table(*columns, title=f"{task.title} · {split}")

@@ -1,6 +1,6 @@
 """The promotion ledger: one line of JSON for every decision, each chained to the one before by its sha256.
 
-    ledger = Ledger(Path(".home/ledger/lesion_classification.jsonl"), anchor)
+    ledger = Ledger.of(installation(), "lesion_classification", anchor)    a file, or where DERM_SHARED says
     with ledger.locked():
         ledger.append({"event": "promoted", "version": 3})
     standing(ledger.entries()).champion
@@ -13,10 +13,8 @@ Lines written before there was a chain are kept: the first chained line, `sealed
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,14 +24,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from derm_ml import DermError, formats
+from derm_ml.places import Installation
+from derm_ml.promotion.ledger_lines import FileLines, LedgerError, LedgerLines
+from derm_ml.promotion.shared_lines import SharedLines
 from derm_ml.provenance import git_commit, user
+from derm_ml.shared import SharedPlace, shared_place
+
+__all__ = [
+    "Anchor", "Approved", "Ledger", "LedgerError", "LedgerVersionError", "Standing", "WithdrawnModel", "standing",
+]  # fmt: skip
 
 START = "0" * 64  # what the first line is chained to, and the head of an empty ledger
 INTENTIONS = ("promoting", "rolling_back")  # written before the first alias moves
-
-
-class LedgerError(DermError, RuntimeError):
-    """The ledger was changed by something else than the platform."""
 
 
 class LedgerVersionError(DermError, RuntimeError):
@@ -55,22 +57,30 @@ class Anchor(Protocol):
 class Ledger:
     """Decisions about the champion of one task, oldest first."""
 
-    def __init__(self, path: Path, anchor: Anchor | None = None) -> None:
-        self.path = path
+    def __init__(self, lines: LedgerLines | Path, anchor: Anchor | None = None) -> None:
+        self.lines = FileLines(lines) if isinstance(lines, Path) else lines
         self.anchor = anchor
         self._held = False
 
+    @classmethod
+    def of(cls, here: Installation, task: str, anchor: Anchor | None = None) -> Ledger:
+        """The ledger of a task: in the shared place, where there is one, else in a file of this installation."""
+        shared = shared_place()
+        return cls(here.ledger(task) if shared is None else SharedLines(shared, task), anchor)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the task's promotion lock; a second promotion waits. The system frees it when a process dies."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        """Hold the task's promotion lock; a second promotion waits. It is free again when its holder has died."""
+        with self.lines.locked():
             self._held = True
             try:
                 yield
             finally:
                 self._held = False
+
+    def require_lock(self) -> None:
+        """Call it `locked()`, before something moves. Raises `LedgerError` where the lock was lost meanwhile."""
+        self.lines.require_lock()
 
     def append(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Write one entry, synced to disk before this returns. Call it `locked()`.
@@ -78,39 +88,39 @@ class Ledger:
         The anchor is told of the line before it is written and again after: a crash in between leaves either.
         Raises `LedgerError` if the ledger was changed by somebody else.
         """
-        known = self._verified()
+        lines = self.lines.read()
+        known = self._verified(lines)
         if known and not any("previous" in e for e in known):
-            known = [*known, self._write({"event": "sealed", "entries": len(known)}, known, self._hash_of_all())]
-        return self._write(entry, known, self._head())
+            everything = _hash("\n".join(lines).rstrip("\n"))
+            sealed = self._write({"event": "sealed", "entries": len(known)}, known, lines, everything)
+            known, lines = [*known, sealed], [*lines, _line(sealed)]
+        return self._write(entry, known, lines, _head(lines))
 
     def entries(self) -> list[dict[str, Any]]:
         """All whole entries, the chain and the anchor verified. A line torn by a crash never took effect and is passed
         over. Raises `LedgerError` with a sentence that says what does not fit, `LedgerVersionError` for a newer ledger.
         """
         try:
-            return self._verified()
+            return self._verified(self.lines.read())
         except LedgerError:
-            if self._held or not os.access(self.path.parent, os.W_OK):  # who may only read cannot hold the lock
+            if self._held or not self.lines.writable:  # who may only read cannot hold the lock
                 raise
             with self.locked():  # another process may have been writing: look again when it has finished
-                return self._verified()
+                return self._verified(self.lines.read())
 
     def unverified(self) -> list[dict[str, Any]]:
         """Every line that can be read, whoever wrote it: for a repair, which believes the worst."""
-        return [entry for line in self._lines() if (entry := _parsed(line)) is not None]
+        return [entry for line in self.lines.read() if (entry := _parsed(line)) is not None]
 
     def restart(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Put a damaged ledger aside, under a name of its own, and begin a new one with `entry`. Call it `locked()`."""
-        kept = {}
-        if self.path.exists():
-            number = 1 + len(list(self.path.parent.glob(f"{self.path.stem}.damaged-*")))
-            aside = self.path.with_name(f"{self.path.stem}.damaged-{number}.jsonl")
-            kept = {"kept": aside.name, "sha256": hashlib.sha256(self.path.read_bytes()).hexdigest()}
-            self.path.rename(aside)
-        return self._write({**entry, **kept}, [], START)
+        kept = self.lines.set_aside()
+        return self._write({**entry, **kept}, [], [], START)
 
-    def _write(self, entry: Mapping[str, Any], known: Sequence[Mapping[str, Any]], previous: str) -> dict[str, Any]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+    def _write(
+        self, entry: Mapping[str, Any], known: Sequence[Mapping[str, Any]], lines: Sequence[str], previous: str
+    ) -> dict[str, Any]:
+        """Write behind the `lines` that were read and understood as `known`: whoever wrote since is not overwritten."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         written = formats.LEDGER.stamped(
             {
@@ -121,41 +131,23 @@ class Ledger:
                 "previous": previous,
             }
         )
-        line = json.dumps(written, allow_nan=False)
+        line = _line(written)
         head = _hash(line)
         if self.anchor:
-            self.anchor.write(f"{self._head()} {head}")
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            # after a crash in the middle of an earlier line: keep it, but on a line of its own
-            os.write(descriptor, (("\n" if _torn(self.path) else "") + line + "\n").encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            self.anchor.write(f"{_head(lines)} {head}")
+        self.lines.add(line, len(lines))
         if self.anchor:
             self.anchor.write(head)
         return written
 
-    def _lines(self) -> list[str]:
-        if not self.path.exists():
-            return []
-        return self.path.read_bytes().decode("utf-8", errors="replace").split("\n")
-
-    def _head(self) -> str:
-        whole = [line for line in self._lines() if _parsed(line) is not None]
-        return _hash(whole[-1]) if whole else START
-
-    def _hash_of_all(self) -> str:
-        return _hash("\n".join(self._lines()).rstrip("\n"))
-
-    def _verified(self) -> list[dict[str, Any]]:
-        lines, entries = self._lines(), []
+    def _verified(self, lines: Sequence[str]) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = []
         last, chained = START, False
         for number, line in enumerate(lines, start=1):
             entry = _parsed(line)
             if entry is None:
                 continue
-            place = f"{self.path}, line {number}"
+            place = f"{self.lines.where}, line {number}"
             formats.LEDGER.check(entry.get(formats.VERSION, 1), place, LedgerVersionError)
             if "previous" not in entry and chained:
                 raise LedgerError(f"{place} is not chained to the line before: the platform did not write it")
@@ -181,15 +173,37 @@ class Ledger:
         if heads is None:
             if chained:
                 raise LedgerError(
-                    f"{self.path} has {entries} entries, the registry knows of none: it is another registry than the "
-                    "one the ledger was written with, or its database was lost"
+                    f"{self.lines.where} has {entries} entries, the registry knows of none: it is another registry "
+                    "than the one the ledger was written with, or its database was lost"
                 )
             return
         if head not in heads.split():
             what = f"ends with another entry (of {entries}) than" if entries else "is missing or empty, unlike what"
             raise LedgerError(
-                f"{self.path} {what} the registry remembers: entries at its end were removed, edited or added by hand"
+                f"{self.lines.where} {what} the registry remembers: entries at its end were removed, edited or added "
+                "by hand"
             )
+
+
+def copy_to_shared(here: Installation, shared: SharedPlace, task: str) -> str:
+    """Copy a task's ledger, and the looks beside it, from this installation's files; a sentence.
+
+    Cut short, it goes on when it is called again. Raises `LedgerError` where what lies here is damaged, or where
+    another ledger lies in the shared place.
+    """
+    own, theirs = FileLines(here.ledger(task)), SharedLines(shared, task)
+    for mine, there in ((own, theirs), (own.beside("looks"), theirs.beside("looks"))):
+        Ledger(mine).entries()
+        lines = [line for line in mine.read() if line]
+        with there.locked():
+            known = there.read()
+            if known != lines[: len(known)]:
+                raise LedgerError(
+                    f"{there.where} holds entries that {mine.where} does not begin with: nothing was copied"
+                )
+            for number in range(len(known), len(lines)):
+                there.add(lines[number], number)
+    return f"{len(theirs.read())} entries of the promotion ledger of {task} lie in {theirs.where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,13 +314,14 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return entry if known else None
 
 
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, allow_nan=False)
+
+
 def _hash(line: str) -> str:
     return hashlib.sha256(line.encode()).hexdigest()
 
 
-def _torn(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
+def _head(lines: Sequence[str]) -> str:
+    whole = [line for line in lines if _parsed(line) is not None]
+    return _hash(whole[-1]) if whole else START

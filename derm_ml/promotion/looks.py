@@ -15,10 +15,8 @@ import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from derm_ml.machine import writing
 from derm_ml.promotion.contract import SPLIT
 from derm_ml.promotion.evidence import network_of
 from derm_ml.promotion.ledger import Ledger, LedgerError
@@ -61,10 +59,10 @@ class Looked:
         return f"{self.models} models looked at on this test split{by_itself}"
 
 
-def count_look(ledger: Path, evaluation: Evaluation, card: BundleCard, how: str) -> None:
-    """Count an evaluation on the test split beside the promotion ledger at that path; on other splits nothing."""
+def count_look(ledger: Ledger, evaluation: Evaluation, card: BundleCard, how: str) -> None:
+    """Count an evaluation on the test split beside the promotion ledger; on other splits nothing."""
     if evaluation.split == SPLIT:
-        Looks(Ledger(ledger)).add(evaluation.split_hash, network_of(card), evaluation.model_version, how)
+        Looks(ledger).add(evaluation.split_hash, network_of(card), evaluation.model_version, how)
 
 
 class Looks:
@@ -72,16 +70,16 @@ class Looks:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._file = Ledger(ledger.path.with_name(f"{ledger.path.stem}.looks.jsonl"))
+        self._file = Ledger(ledger.lines.beside("looks"))
 
     def add(self, split_hash: str, network: str, model_version: str, how: str) -> None:
         """Count a model on a split, unless it is counted there; recalibrated, its `network` is the same model.
 
-        A damaged file is put aside; what can be read of it stays counted. Raises `WriteError` where the folder of the
-        ledger cannot be written.
+        A damaged file is put aside; what can be read of it stays counted. Raises `WriteError` or `SharedPlaceError`
+        where the place of the ledger cannot be written.
         """
         name = network or model_version
-        with writing(self._file.path.parent, making=True), self._file.locked():
+        with self._file.locked():
             if name in self._names(split_hash):
                 return
             entry = {"event": "looked", "split_hash": split_hash, "name": name, "how": how}

@@ -255,6 +255,7 @@ def _move(
     task: Task, versions: Versions, ledger: Ledger, entry: Mapping[str, Any], previous: int | None
 ) -> dict[str, Any]:
     """`champion` first: whether it points to the new version says whether the decision took effect."""
+    ledger.require_lock()
     versions.point(task, CHAMPION, entry["version"])
     if previous != entry["version"]:
         versions.point(task, PREVIOUS, previous)

@@ -45,8 +45,7 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 # inside derm_ml an import goes strictly down: a floor imports those named before it, and its own modules
 FLOORS = (
     "addresses", "escape", "sentences", "recipe", "formats", "machine", "ranks", "progress", "places", "model_folder",
-    "records", "files", "synthetic_mark", "cache", "provenance", "entrance", "tree", "tables", "neutral_ids",
-    "answered", "images",
+    "records", "files", "shared", "synthetic_mark", "cache", "provenance", "entrance", "tree", "tables", "neutral_ids", "answered", "images",
     "asking", "task", "contract", "metrics", "bundles", "data", "predictions", "synthetic", "nets", "losses", "pages",
     "figures",
     "explain", "embeddings", "audit", "training", "evaluation", "pairs", "cards", "promotion", "trace", "drift",

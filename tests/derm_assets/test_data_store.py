@@ -163,6 +163,13 @@ def test_another_machine_pulls_what_one_prepared_and_a_damaged_object_is_refused
     stored.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(DataStoreError, match=r"cannot be fetched from .*remote") as said:
         store.current(TASK)
+    third = tmp_path / "third"  # has not even dvc.lock: a run there knows the version from Dagster
+    elsewhere = DataStore(
+        places=Places(data=f"{third}/data", out=f"{third}/out", home=f"{third}/home"), remote=str(remote)
+    )
+    with pytest.raises(DataStoreError, match=rf"is not here and cannot be fetched from .*{digest} \(shards/"):
+        elsewhere.version(TASK, made.md5)
+    assert sorted(path.name for path in third.iterdir() if path.is_dir()) == [".dvc", "home"]
     assert f"{digest} (shards/{shard.name}) missing or damaged" in str(said.value)
     assert not there.version(TASK, made.md5).exists()
 
@@ -170,6 +177,7 @@ def test_another_machine_pulls_what_one_prepared_and_a_damaged_object_is_refused
     pulled = store.current(TASK)
     assert pulled is not None
     assert Dataset.open(pulled).md5 == made.md5
+    assert Dataset.open(elsewhere.version(TASK, made.md5)).md5 == made.md5
 
 
 def test_a_remote_that_cannot_be_written_is_said(places, tmp_path):

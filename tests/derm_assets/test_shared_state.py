@@ -6,7 +6,9 @@ Each machine has folders of its own, as another machine would. Skipped where Pos
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -25,7 +27,7 @@ from derm_assets.resources.dagster_storage import StorageError, StorageOfSetting
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_ml.addresses import database_url
-from derm_ml.places import ARTIFACTS, DAGSTER_STORAGE, PROJECT
+from derm_ml.places import ARTIFACTS, DAGSTER_STORAGE, DVC_REMOTE, PROJECT, SHARED
 
 REGISTER = """
 import sys
@@ -83,7 +85,7 @@ def ended(command: list[str], **options) -> Iterator[subprocess.Popen]:
 
 @pytest.fixture(scope="module")
 def postgres(slow) -> Iterator[str]:
-    """A Postgres of its own on a free port with the databases `dagster` and `mlflow`; its URL without a database."""
+    """A Postgres of its own on a free port with three databases; its URL without a database."""
     for package in ("dagster_postgres", "psycopg2"):
         if not find_spec(package):
             pytest.skip(f"{package} is not installed (pip install 'derm-platform[postgres]')")
@@ -97,7 +99,7 @@ def postgres(slow) -> Iterator[str]:
         subprocess.run(begin, check=True, capture_output=True, cwd="/", **account)
         server = [str(where / "postgres"), "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder]
         with ended(server, cwd="/", **account):
-            for database in ("dagster", "mlflow"):
+            for database in ("dagster", "mlflow", "server"):
                 made = [str(where / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "derm", database]
                 while subprocess.run(made, capture_output=True).returncode:
                     time.sleep(0.2)
@@ -152,6 +154,91 @@ def test_two_machines_share_runs_and_models_by_settings_alone(postgres, objects,
     assert on("second", READ) == Bundle.open(colour_models["good"] / "bundle").version
     assert on("second", LOOK) == "True"
     assert not list((tmp_path / "second").rglob("*.db")), "something was kept in sqlite"
+
+
+WORK = """
+import json, sys
+import dagster as dg
+from derm_assets.definitions import defs
+from derm_ml.places import installation
+from derm_ml.registry import get_task
+task = get_task("lesion_classification")
+recipe = json.loads(sys.argv[1] or "{}")
+chosen = [dg.AssetKey([task.name, noun]) for noun in sys.argv[2:]]
+if "dataset" in sys.argv:
+    task.draw(installation().raw(task.name) / "downloaded", 75, seed=5)
+config = {"ops": {f"{task.name}__model": {"config": {"recipe": {"drawn": recipe}}}}} if "model" in sys.argv else {}
+with dg.DagsterInstance.get() as instance:
+    job = defs().resolve_implicit_global_asset_job_def()
+    done = job.execute_in_process(run_config=config, instance=instance, asset_selection=chosen, raise_on_error=False)
+    for event in done.filter_events(lambda event: event.is_step_failure):
+        print(event.step_failure_data.user_failure_data.description)
+    sys.exit(not done.success)
+"""
+ASK = """
+from derm_ml.cli.arguments import open_registry
+from derm_ml.registry import get_task
+task, registry = get_task("lesion_classification"), open_registry()
+print(registry.standing(task).champion, [entry["event"] for entry in registry.history(task)])
+print([check.message for check in registry.doctor(task) if not check.ok])
+"""
+
+
+@pytest.fixture(scope="module")
+def server(postgres, objects) -> Iterator[str]:
+    """An MLflow server before Postgres and the bucket; its address."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--serve-artifacts", "--backend-store-uri", database_url(f"{postgres}/server"),
+        "--artifacts-destination", "s3://derm/server",
+    ]  # fmt: skip
+    with ended(command, env={**os.environ, **objects}) as process:
+        while process.poll() is None:
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/health").raise_for_status()
+                break
+            except httpx.HTTPError:
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_the_pipeline_goes_on_from_machine_to_machine_by_settings_alone(postgres, objects, server, tmp_path):
+    """One prepares, trains and measures; a second registers and promotes what it never had, then trains
+    another; a third decides on that one. They share Postgres, an object store and an MLflow server."""
+    settings = {
+        DAGSTER_STORAGE: f"{postgres}/dagster", "MLFLOW_TRACKING_URI": server, SHARED: "s3://derm/shared", DVC_REMOTE: "s3://derm/dvc",
+        "DERM_TRAINER": "subprocess", "DERM_SECRET": "one secret for all of these machines",
+        "AWS_ENDPOINT_URL": objects["MLFLOW_S3_ENDPOINT_URL"], "OMP_NUM_THREADS": "1",
+        **{name: value for name, value in objects.items() if name.startswith("AWS_")},
+    }  # fmt: skip
+
+    def on(machine: str, script: str, *arguments: str, well: bool = True) -> str:
+        root = tmp_path / machine
+        (root / "dagster").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PROJECT / "dagster.yaml", root / "dagster" / "dagster.yaml")
+        own = {f"DERM_{name.upper()}": str(root / name) for name in ("data", "out", "home")}
+        own["DAGSTER_HOME"] = str(root / "dagster")
+        command = [sys.executable, "-c", script, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings, **own})
+        assert (done.returncode == 0) == well, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    learns = {"epochs": 3, "batch_size": 8, "workers": 0, "views": "none", "ema": 0.0}
+    on("first", WORK, json.dumps(learns), "dataset", "model", "evaluation")
+    shutil.rmtree(tmp_path / "first")
+    on("second", WORK, "", "registered_model", "promoted_model")
+    on("second", WORK, json.dumps({**learns, "epochs": 1}), "model", "evaluation", "registered_model")
+    shutil.rmtree(tmp_path / "second")
+    assert "version 2 was refused" in on("third", WORK, "", "promoted_model", well=False)
+    assert on("third", ASK).splitlines() == ["1 ['promoting', 'promoted', 'refused']", "[]"]
+    assert not list(tmp_path.rglob("*.db")), "something was kept in sqlite"
+    # whoever damages what lies in the bucket is noticed by the next machine
+    bucket = f"{settings['AWS_ENDPOINT_URL']}/derm"
+    for key in re.findall(r"<Key>(shared/objects/[^<]+)</Key>", httpx.get(f"{bucket}?prefix=shared/objects").text):
+        httpx.put(f"{bucket}/{key}", content=b"noise").raise_for_status()
+    assert "is damaged: remove it there" in on("fourth", WORK, "", "registered_model", well=False)
+    assert not list((tmp_path / "fourth").rglob("bundle.json"))
 
 
 @pytest.mark.parametrize(

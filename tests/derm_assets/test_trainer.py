@@ -122,7 +122,8 @@ def test_the_setting_names_the_trainer(monkeypatch):
         monkeypatch.setenv(SETTING, name)
         assert type(trainer_from_environment()) is kind
     monkeypatch.setenv(SETTING, "kubernets")
-    with pytest.raises(WrongValue, match="DERM_TRAINER: no trainer 'kubernets'; there are process, subprocess"):
+    said = r"DERM_TRAINER: no trainer 'kubernets' \(did you mean 'kubernetes'\?\); there are process, subprocess, slurm"
+    with pytest.raises(WrongValue, match=said):
         trainer_from_environment()
 
 

@@ -409,27 +409,29 @@ def test_a_repair_says_why(values, shelf, ledger):
 def test_a_ledger_of_a_newer_version_is_neither_damaged_nor_repaired(values, shelf, ledger):
     """A repair would put it aside and forget its decisions, because an older program was asked."""
     go(1, shelf, ledger)
-    ledger.path.write_text(ledger.path.read_text() + json.dumps({"schema_version": 99, "what": "promoted"}) + "\n")
-    before = sorted((path.name, path.read_bytes()) for path in ledger.path.parent.iterdir())
+    ledger.lines.path.write_text(
+        ledger.lines.path.read_text() + json.dumps({"schema_version": 99, "what": "promoted"}) + "\n"
+    )
+    before = sorted((path.name, path.read_bytes()) for path in ledger.lines.path.parent.iterdir())
     for call in (lambda: go(2, shelf, ledger), lambda: examine(TASK, shelf, ledger, repair=True, why="it is red")):
         with pytest.raises(DermError, match=r"has version 99 of the ledger format.*install a newer version of derm"):
             call()
-    assert sorted((path.name, path.read_bytes()) for path in ledger.path.parent.iterdir()) == before
+    assert sorted((path.name, path.read_bytes()) for path in ledger.lines.path.parent.iterdir()) == before
 
 
 def test_who_damages_the_ledger_reinstates_nobody(values, shelf, ledger):
     for number in (1, 2):
         go(number, shelf, ledger)
     rollback(TASK, shelf, ledger, WHY)
-    lines = ledger.path.read_text().splitlines()
+    lines = ledger.lines.path.read_text().splitlines()
     lines[0] = lines[0].replace("0.8", "0.9")
-    ledger.path.write_text("\n".join(lines) + "\n")
+    ledger.lines.path.write_text("\n".join(lines) + "\n")
     with pytest.raises(PromotionError, match="does not follow from what stands before it"):
         go(2, shelf, ledger)
     examine(TASK, shelf, ledger, repair=True, why="a line was edited")
     assert shelf.aliases[CHAMPION] == 1
     assert "was withdrawn" in go(2, shelf, ledger).reasons[0]
-    assert len(list(ledger.path.parent.glob("*.damaged-1.jsonl"))) == 1
+    assert len(list(ledger.lines.path.parent.glob("*.damaged-1.jsonl"))) == 1
 
 
 def test_a_ledger_from_before_the_chain_goes_on(values, shelf, ledger):
@@ -439,13 +441,13 @@ def test_a_ledger_from_before_the_chain_goes_on(values, shelf, ledger):
          "champion_before": None, "reasons": [], "policy": {}, "evidence": asdict(replace(GOOD, model_version="m1"))},
         {"at": "2026-11-01T10:00:01.000+00:00", "event": "promoted", "task": TASK.name, "version": 1},
     ]  # fmt: skip
-    ledger.path.write_text("".join(json.dumps(entry) + "\n" for entry in old))
+    ledger.lines.path.write_text("".join(json.dumps(entry) + "\n" for entry in old))
     shelf.aliases[CHAMPION] = 1
     assert champion_of(TASK, shelf, ledger).model_version == "m1"
     assert go(2, shelf, ledger).promote
     assert [event for event, *_ in [(e["event"],) for e in ledger.entries()]][2:] == ["sealed", "promoting", "promoted"]
-    text = ledger.path.read_text()
-    ledger.path.write_text(text.replace("2026-11-01T10:00:01", "2026-11-01T10:00:02"))
+    text = ledger.lines.path.read_text()
+    ledger.lines.path.write_text(text.replace("2026-11-01T10:00:01", "2026-11-01T10:00:02"))
     with pytest.raises(PromotionError, match="line 3 does not follow"):
         champion_of(TASK, shelf, ledger)
 
