@@ -10,8 +10,6 @@ import itertools
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -57,7 +55,7 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(write_bundle, encode, tmp_path_factory) -> Iterator[Served]:
+def served(python_m_serving, write_bundle, encode, tmp_path_factory) -> Iterator[Served]:
     """`python -m serving` with the first of three models, each another answer."""
     home = tmp_path_factory.mktemp("home")
     body = encode("JPEG")
@@ -74,25 +72,9 @@ def served(write_bundle, encode, tmp_path_factory) -> Iterator[Served]:
             said = predictor([decode(body)]).probabilities[0]
             golden[build_bento(TASK, bundle)] = dict(zip(predictor.labels, map(float, said), strict=True))
         write_release(TASK, next(iter(golden)), {})
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         log = home / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "serving", TASK, "--port", str(port)],
-                cwd=ROOT, env=dict(os.environ), stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-        try:
-            wait_until(lambda: ask(port, "GET", "/readyz")[0] == 200, process)
+        with python_m_serving(log, TASK) as (port, process):
             yield Served(port, process, golden, log)
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
 
 
 def wait_until(true, process=None, seconds: float = 120) -> None:
