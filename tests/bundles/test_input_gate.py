@@ -74,6 +74,12 @@ def test_an_image_the_network_sees_nothing_known_in_is_unlike(gate, usual):
     assert "unlike" in fit.abstained_because
 
 
+def test_an_image_that_hardly_stirs_the_network_is_unlike_though_its_direction_is_usual(gate, usual):
+    """At unit length alone, 3 of 10 retinas were answered by a model of lesions."""
+    numbers = statistics(lesions(1)[0])[None]
+    assert [gate.judge(numbers, usual * much)[0].abstained for much in (1, 0.3, 3)] == [False, True, True]
+
+
 def test_images_of_the_task_are_answered(gate, usual):
     fits = gate.judge(np.stack([statistics(image) for image in lesions(60, 5000)]), np.repeat(usual, 60, axis=0))
     assert sum(fit.abstained for fit in fits) <= 3
