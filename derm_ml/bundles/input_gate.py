@@ -141,16 +141,11 @@ class InputGate:
             raise BundleError(f"{path}: not a readable input gate: {error}") from error
         about = formats.INPUT_GATE.read(about, path, BundleError)
         try:
-            gate = cls(
-                arrays["limits"],
-                float(arrays["threshold"]),
-                _likeness(arrays, "statistics"),
-                *(
-                    _likeness(arrays, name) if f"{name}.centre" in arrays else None
-                    for name in ("embedding", "activation")
-                ),
-                about,
+            embedding, activation = (
+                _likeness(arrays, name) if f"{name}.centre" in arrays else None for name in ("embedding", "activation")
             )
+            statistics = _likeness(arrays, "statistics")
+            gate = cls(arrays["limits"], float(arrays["threshold"]), statistics, embedding, activation, about)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path}: not a whole input gate: {error}") from error
         if gate.limits.shape != (len(_QUALITY),) or not np.isfinite(gate.threshold):
