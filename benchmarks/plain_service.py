@@ -2,7 +2,7 @@
 
     python benchmarks/plain_service.py WEIGHTS.safetensors --backbone resnet18 --side 128 --port 3801
 
-`benchmarks/serving.py` starts it, to have something to be compared with.
+`benchmarks/endpoint_load.py` starts it, to have something to be compared with.
 """
 
 from __future__ import annotations

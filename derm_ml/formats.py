@@ -115,7 +115,8 @@ def _no_difference(content: Content) -> Content:
 # 2: describes what its graphs take and give; 3: may hold an input gate; 4: may say that its graph is quantised;
 # 5: may say that it was fitted on local cases; 6: may name the teacher whose answers were learned
 BUNDLE = Format("bundle", 6, "train the model again", {1: _one_sentence, 2: dict, 3: dict, 4: dict, 5: dict})
-INPUT_GATE = Format("input-gate", 1, "train the model again")
+# 2: judges the embedding as it is, too; a program of before would judge without it, by a threshold that counts it
+INPUT_GATE = Format("input-gate", 2, "train the model again", {1: dict})
 LEARNED = Format("learned-from", 1, "train the model again")
 # 2: may hold a split `recent`, which a program that does not know it would deal to training
 DATASET = Format("dataset", 2, "run `derm prepare` again", {1: dict})

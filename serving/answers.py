@@ -111,6 +111,7 @@ class ServiceCard(Said):
     asked_with: str | None = Field(default=None, description="one image, an image and its fellow, or two photos")
     asked_at: str | None = Field(default=None, description="/predict or /match")
     options: list[OptionFacts] | None = None
+    accepts: list[str] | None = Field(default=None, description="media types of the images that may be sent")
     batch: int | None = Field(default=None, description="images that one request may hold")
     ready: bool
     paths: list[str]

@@ -14,6 +14,7 @@ from derm_ml.task import Task
 from serving.answers import ModelFacts, OptionFacts, ServiceCard, SharesFacts
 from serving.engine import Engine
 from serving.guard import methods_of
+from serving.openapi import IMAGES
 from serving.page import FOLDER
 
 
@@ -46,6 +47,7 @@ def service_card(engine: Engine) -> dict[str, Any]:
         **known,
         asked_with=asking.about,
         asked_at=asking.path,
+        accepts=list(IMAGES),
         batch=BATCH if asking.takes_batches else 1,
         ready=not engine.unready,
         paths=paths_of(task),

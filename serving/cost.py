@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 
 from derm_ml.images.containers import JPEG_MAGIC, PNG_MAGIC, ImageError
+from derm_ml.images.decode import MAX_PIXELS, UPLOAD_FORMATS, format_of
+from derm_ml.images.dicom import announced_pixels
 
 MAX_DECODED = 160_000_000  # bytes of PNG rows: 40 megapixels of 8-bit RGBA; 16 bits a channel would double it
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by PNG colour type
@@ -13,7 +15,7 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def pixels(data: bytes) -> int:
-    """How many pixels the header of a JPEG or PNG announces; 0 for anything else, which is refused before decoding.
+    """How many pixels the header of an image announces; 0 for what is no image, and is refused before decoding.
 
     A PNG with more than 8 bits per channel counts twice, as its rows are twice as long.
     Raises `ImageError` for a PNG whose rows take more than `MAX_DECODED` bytes: 300 kB of a file can hold that.
@@ -28,6 +30,8 @@ def pixels(data: bytes) -> int:
                 f"{MAX_DECODED / 1e6:.0f} MB are accepted: store it with 8 bits per channel"
             )
         return width * height * (2 if depth > 8 else 1)
+    if "DICOM" in UPLOAD_FORMATS.names and format_of(data) == "DICOM":
+        return announced_pixels(data, MAX_PIXELS)
     return _jpeg_pixels(data) if data.startswith(JPEG_MAGIC) else 0
 
 

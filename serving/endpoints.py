@@ -39,12 +39,11 @@ from serving.engine import Engine
 from serving.fhir import FHIR, observation, observations, wants_fhir
 from serving.form import read_form
 from serving.guard import HEADERS, refusal
-from serving.openapi import document
+from serving.openapi import IMAGES, document
 from serving.options import SIMILAR_OPTIONS, drawing_side, options_from_query
 from serving.page import docs_page, page_routes, start_page, wants_page
 from serving.shadow import Sent
 
-BODIES = ("image/jpeg", "image/png", "application/octet-stream")
 EXPLAINED_SIDE = 1024  # of a drawing by default: it is for eyes, one of 40 megapixels for nobody
 TOGETHER = 8  # images of a batch in one call of the model: others get their turn in between
 
@@ -132,7 +131,7 @@ def application(engine: Engine) -> Starlette:
     async def similar(request: Request) -> Response:
         predictor, known = engine.searchable()
         _refuse_encoding(request)
-        if _kind(request) not in BODIES:
+        if _kind(request) not in IMAGES:
             raise HTTPException(415, _wanted(()))
         options = read_options(request.query_params.multi_items(), SIMILAR_OPTIONS)
         engine.admit()
@@ -260,7 +259,7 @@ async def _read(
     asking = engine.task.asking
     kind = _kind(request)
     is_form = kind == FORM and (bool(asking.parts) or takes_batch)
-    if not is_form and not (asking.takes_bytes and kind in BODIES):
+    if not is_form and not (asking.takes_bytes and kind in IMAGES):
         raise HTTPException(415, _wanted([part.name for part in asking.parts], asking.takes_bytes, takes_batch))
     _refuse_encoding(request)
     given = request.query_params.multi_items()
@@ -299,7 +298,7 @@ def _refuse_encoding(request: Request) -> None:
 
 def _wanted(parts: Sequence[str], takes_bytes: bool = True, takes_batch: bool = False) -> str:
     """What a body may be, in one sentence."""
-    ways = [f"the image's bytes as the body, with Content-Type {' or '.join(BODIES)}"] if takes_bytes else []
+    ways = [f"the image's bytes as the body, with Content-Type {' or '.join(IMAGES)}"] if takes_bytes else []
     ways += [f"{', '.join(parts)} as {FORM}"] if parts else []
     ways += [f"up to {BATCH} parts named {IMAGE} as {FORM}"] if takes_batch else []
     return f"send {', or '.join(ways)}"

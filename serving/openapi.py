@@ -25,9 +25,10 @@ from serving.engine import Engine
 from serving.fhir import FHIR
 from serving.options import SIMILAR_OPTIONS
 
-API_VERSION = "1.5.0"  # 1.5: `shares` of an option
+API_VERSION = "1.6.0"  # 1.6: `accepts` of the card
 REF = "#/components/schemas/{model}"
-IMAGES = ("image/jpeg", "image/png", "application/octet-stream")
+_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "DICOM": "application/dicom"}
+IMAGES = (*(_TYPES[name] for name in UPLOAD_FORMATS.names), "application/octet-stream")
 _BINARY = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
 REFUSALS = {
     400: "not exactly one valid image, or a parameter that is not accepted",
@@ -164,7 +165,7 @@ def _form(parts: tuple[Part, ...]) -> dict[str, Any]:
     most = UPLOAD_FORMATS.max_bytes // 2**20
     properties = {
         part.name: (
-            {**_BINARY, "description": f"{part.help}; JPEG or PNG, at most {most} MiB"}
+            {**_BINARY, "description": f"{part.help}; {UPLOAD_FORMATS}, at most {most} MiB"}
             if part.is_image
             else {"type": "string", "contentMediaType": "application/json", "description": part.help,
                   "examples": [EXAMPLE]}

@@ -14,6 +14,7 @@ os.environ.update(
     DERM_SECRET="the secret of the tests, which keeps nothing secret",  # else one is made below the project
 )
 
+import io
 import shutil
 import socket
 import tempfile
@@ -138,6 +139,31 @@ def made_once(request, tmp_path_factory) -> Callable[[str, Callable[[Path], obje
         return folder
 
     return once
+
+
+@pytest.fixture(scope="session")
+def as_dicom() -> Callable[[np.ndarray], bytes]:
+    """`as_dicom(rgb)`: RGB (H, W, 3) uint8 as a dermoscopic photograph, its pixels as they are."""
+
+    def make(rgb: np.ndarray) -> bytes:
+        import pydicom
+        from pydicom.dataset import FileDataset, FileMetaDataset
+
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.77.1.7", "1.2.3"
+        meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        found = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+        found.SOPClassUID, found.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
+        found.PatientName = "Nightingale^Florence"
+        found.Rows, found.Columns, found.SamplesPerPixel = *rgb.shape[:2], 3
+        found.PhotometricInterpretation, found.PlanarConfiguration, found.PixelRepresentation = "RGB", 0, 0
+        found.BitsAllocated, found.BitsStored, found.HighBit = 8, 8, 7
+        found.PixelData = rgb.tobytes()
+        out = io.BytesIO()
+        found.save_as(out, enforce_file_format=True)
+        return out.getvalue()
+
+    return make
 
 
 @pytest.fixture(scope="session")

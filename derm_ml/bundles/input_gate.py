@@ -4,10 +4,10 @@
     gate.judge(statistics, embeddings)          a `Fitness` for each image
 
 An image is refused for its quality (too small, dark, blank, blurred, mostly frame: each number by itself), or because
-it is unlike the images the model was trained on. Unlikeness is a Mahalanobis distance in two spaces, the network's
-embedding at unit length and the image statistics, each with a covariance of few axes and one variance for all the
-others; their logarithms, in units of the validation images' own spread, are added. docs/results.md compares it with
-other detectors. training/input_gate.py fits it.
+it is unlike the images the model was trained on. Unlikeness is a Mahalanobis distance in three spaces, the network's
+embedding at unit length and as it is, and the image statistics, each with a covariance of few axes and one variance for
+all the others; their logarithms, in units of the validation images' own spread, are added. docs/results.md compares it
+with other detectors. training/input_gate.py fits it.
 
 input_gate.npz holds arrays and, as JSON, what they were fitted on. Nothing in it is unpickled.
 """
@@ -77,14 +77,16 @@ class Distance:
 class InputGate:
     """One bundle's gate. `limits` (5,) of the named statistics; `threshold` of the summed strangeness.
 
-    `embedding` is None for a model whose graph gives no embedding: then the statistics alone decide. `about` says on
-    how many images it was fitted, and how many of the validation images it refuses.
+    `embedding` is of the embedding at unit length, `activation` of the embedding as it is; both are None for a model
+    whose graph gives no embedding, and then the statistics alone decide, and `activation` in gates of before. `about`
+    says on how many images it was fitted, and how many of the validation images it refuses.
     """
 
     limits: np.ndarray
     threshold: float
     statistics: Distance
     embedding: Distance | None
+    activation: Distance | None
     about: dict[str, Any]
 
     def judge(self, statistics: np.ndarray, embeddings: np.ndarray | None = None) -> list[Fitness]:
@@ -93,13 +95,14 @@ class InputGate:
         return [self._fitness(numbers, float(score)) for numbers, score in zip(statistics, scores, strict=True)]
 
     def strangeness(self, statistics: np.ndarray, embeddings: np.ndarray | None = None) -> np.ndarray:
-        """(N,): how unlike the training images, in spreads of the validation images, summed over both spaces."""
+        """(N,): how unlike the training images, in spreads of the validation images, summed over all spaces."""
         found = self.statistics.strangeness(statistics[:, NAMED:])
         if self.embedding is None:
             return found
         if embeddings is None:
             raise ValueError("this input gate judges embeddings too")
-        return found + self.embedding.strangeness(unit_length(embeddings))
+        found = found + self.embedding.strangeness(unit_length(embeddings))
+        return found if self.activation is None else found + self.activation.strangeness(embeddings)
 
     def _fitness(self, numbers: np.ndarray, score: float) -> Fitness:
         quality, why = next(self._problems(numbers), ("sufficient", ""))
@@ -119,8 +122,8 @@ class InputGate:
             "threshold": np.float64(self.threshold),
             _ABOUT: np.frombuffer(about, np.uint8),
         }
-        for name, likeness in (("statistics", self.statistics), ("embedding", self.embedding)):
-            if likeness is not None:
+        for name in ("statistics", "embedding", "activation"):
+            if (likeness := getattr(self, name)) is not None:
                 arrays |= {f"{name}.{f.name}": getattr(likeness, f.name) for f in fields(Distance)}
         np.savez(folder / GATE, allow_pickle=False, **arrays)
 
@@ -138,13 +141,11 @@ class InputGate:
             raise BundleError(f"{path}: not a readable input gate: {error}") from error
         about = formats.INPUT_GATE.read(about, path, BundleError)
         try:
-            gate = cls(
-                arrays["limits"],
-                float(arrays["threshold"]),
-                _likeness(arrays, "statistics"),
-                _likeness(arrays, "embedding") if "embedding.centre" in arrays else None,
-                about,
+            embedding, activation = (
+                _likeness(arrays, name) if f"{name}.centre" in arrays else None for name in ("embedding", "activation")
             )
+            statistics = _likeness(arrays, "statistics")
+            gate = cls(arrays["limits"], float(arrays["threshold"]), statistics, embedding, activation, about)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path}: not a whole input gate: {error}") from error
         if gate.limits.shape != (len(_QUALITY),) or not np.isfinite(gate.threshold):

@@ -12,8 +12,8 @@ Rulings:
 * A colour profile (ICC) is dropped, not applied: training images carry none, and a profile is code-like input.
 * CMYK in JPEG is read as inverted (Adobe's way, which every writer follows).
 * Of a phone's multi-picture JPEG the first picture counts; animations and TIFFs of several pages are refused.
-* DICOM and HEIF are read in data sets and by `derm predict`, not in uploads, where their libraries are installed
-  (`pip install 'derm-platform[formats]'`); without them the message says so. Of DICOM nothing but pixels is used.
+* DICOM and HEIF are read where their libraries are installed (`pip install 'derm-platform[formats]'`), HEIF not in
+  uploads; without them the message says so. Of DICOM nothing but pixels is used.
 * Bytes behind the picture are ignored unless they are another file (an archive, a PDF …): that is refused.
 
 Example:
@@ -35,6 +35,7 @@ import numpy as np
 from PIL import Image
 
 from derm_ml.files import NotAFile, open_plain
+from derm_ml.images import dicom
 from derm_ml.images.containers import (
     JPEG_MAGIC,
     PNG_MAGIC,
@@ -44,7 +45,6 @@ from derm_ml.images.containers import (
     refuse_polyglot,
     strip_jpeg,
 )
-from derm_ml.images.dicom import MAGIC_AT, dicom_image
 from derm_ml.images.preprocess import limit_side
 
 __all__ = [
@@ -65,13 +65,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Formats:
-    """Which formats are accepted (Pillow's names), and how large a file may be."""
+    """Which formats are accepted (Pillow's names), how large a file may be, and whether anybody may send it."""
 
     names: tuple[str, ...]
     max_bytes: int
+    from_anybody: bool = False
+
+    def __str__(self) -> str:
+        return " or ".join(", ".join(self.names).rsplit(", ", 1))
 
 
-UPLOAD_FORMATS = Formats(("JPEG", "PNG"), 10 * 2**20)
+UPLOAD_FORMATS = Formats(("JPEG", "PNG", *(("DICOM",) if dicom.is_readable() else ())), 10 * 2**20, from_anybody=True)
 # data sets hold uncompressed TIFFs and BMPs: 20 megapixels × 3 bytes = 60 MB
 INGEST_FORMATS = Formats(("JPEG", "PNG", "TIFF", "BMP", "WEBP", "DICOM", "HEIF"), 64 * 2**20)
 MAX_PIXELS = 40_000_000
@@ -205,7 +209,7 @@ def format_of(data: bytes) -> str:
         return "TIFF"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    if data[MAGIC_AT : MAGIC_AT + 4] == b"DICM":
+    if data[dicom.MAGIC_AT : dicom.MAGIC_AT + 4] == b"DICM":
         return "DICOM"
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         return "HEIF"
@@ -247,8 +251,7 @@ def _opened(data: bytes, formats: Formats) -> Image.Image:
     _check_size(len(data), formats)
     name = format_of(data)
     if name not in formats.names:
-        accepted = " or ".join(", ".join(formats.names).rsplit(", ", 1))
-        raise ImageError(f"the file is {'a ' + name if name else 'not a known image format'}; send a {accepted} file")
+        raise ImageError(f"the file is {'a ' + name if name else 'not a known image format'}; send a {formats} file")
     end = len(data)
     if name == "JPEG":
         end = jpeg_end(data)
@@ -258,7 +261,8 @@ def _opened(data: bytes, formats: Formats) -> Image.Image:
         end = min(end, 8 + int.from_bytes(data[4:8], "little"))
     refuse_polyglot(data, end)
     if name == "DICOM":
-        return dicom_image(data, MAX_PIXELS, MAX_SIDE)
+        sent = dicom.sent_pixels(data) if formats.from_anybody else data
+        return dicom.dicom_image(sent, MAX_PIXELS, MAX_SIDE)
     if name == "HEIF":
         _register_heif()
     try:

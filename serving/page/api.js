@@ -29,7 +29,7 @@ async function send(path, { method = "GET", body, accept = "application/json", t
     throw new Refusal(0, "The service does not answer. Is it still running?");
   }
   if (!response.ok) throw new Refusal(response.status, await sentence(response));
-  return response.json();
+  return accept === "application/json" ? response.json() : response.blob();
 }
 
 async function sentence(response) {
@@ -53,19 +53,20 @@ export const readCard = () => send(base || "./");
 export const readSuite = () => send("./");
 
 // One question: a file, or the named parts of a form.
-export function ask(path, parts, options = {}) {
+export function ask(path, parts, options = {}, accept = "application/json") {
   const names = Object.keys(parts);
   if (names.length === 1 && names[0] === "image") {
-    return send(address(path, options), { method: "POST", body: parts.image, type: "application/octet-stream" });
+    return send(address(path, options), { method: "POST", body: parts.image, type: "application/octet-stream", accept });
   }
   const form = new FormData();
-  for (const name of names) form.append(name, parts[name]);
-  return send(address(path, options), { method: "POST", body: form });
+  // a file goes without its own name, which is often a patient's
+  for (const [name, part] of Object.entries(parts)) form.append(name, part, ...(part instanceof Blob ? [name] : []));
+  return send(address(path, options), { method: "POST", body: form, accept });
 }
 
 // Several images in one request; the answers come in the order of the files.
 export function askBatch(path, files, options = {}) {
   const form = new FormData();
-  for (const file of files) form.append("image", file, "image"); // a file name is often a patient's name
+  for (const file of files) form.append("image", file, "image");
   return send(address(path, options), { method: "POST", body: form });
 }

@@ -93,7 +93,7 @@ function showSlots() {
   const many = card.batch > 1;
   const names = isPair() ? [["first", "First visit"], ["second", "Second visit"]] : [["image", hasFellow() ? "Eye in question" : many ? "One image, or several" : "Image"]];
   if (hasFellow()) names.push(["second", "Fellow eye (optional)"]);
-  slots = names.map(([name, title]) => new Slot({ name, title, many: many && name === "image", onChange: changed }));
+  slots = names.map(([name, title]) => new Slot({ name, title, many: many && name === "image", accepts: card.accepts, onChange: changed }));
   at("slots").replaceChildren(...slots.map(({ node }) => node));
 }
 
@@ -179,8 +179,16 @@ async function one() {
     const again = async (label) => (await ask("/explain", parts, { ...options, label })).layers[0];
     const explainable = card.options.some(({ name, used }) => name === "label" && used);
     seen.append(await overlaid(image, found, again, explainable ? card.labels : null));
+  } else if (!image) {
+    seen.append(await drawn(parts, options));
   }
   return [answer, ...(await similar(files.image, found.answer.predicted))];
+}
+
+// Of a file that the browser cannot show, such as DICOM: what the service draws of it.
+async function drawn(parts, options) {
+  const src = URL.createObjectURL(await ask("/explain", parts, options, "image/png"));
+  return element("figure", {}, [element("img", { class: "drawn", src, alt: "Your image under its explanation" }), element("figcaption", {}, ["Drawn by the service, as your browser cannot show this file."])]);
 }
 
 async function similar(file, said) {

@@ -2,12 +2,22 @@
 
 import { element } from "./results.js";
 
-const KINDS = "image/jpeg,image/png";
+const NAMES = { "image/jpeg": "JPEG", "image/png": "PNG", "application/dicom": "DICOM" };
+const ENDINGS = { "application/dicom": ".dcm,.dicom,.ima" }; // browsers seldom know what these are
+
+// What the service accepts, for the dialogue of files and in words.
+function kinds(accepts) {
+  const known = accepts.filter((kind) => kind in NAMES);
+  const dialogue = known.map((kind) => [kind, ENDINGS[kind]].filter(Boolean).join(",")).join(",");
+  const names = known.map((kind) => NAMES[kind]);
+  return [dialogue, `${names.slice(0, -1).join(", ")} or ${names.at(-1)}`];
+}
 
 export class Slot {
-  constructor({ name, title, many, onChange }) {
+  constructor({ name, title, many, accepts, onChange }) {
+    const [dialogue, words] = kinds(accepts);
     Object.assign(this, { name, title, many, onChange, files: [] });
-    this.input = element("input", { type: "file", accept: KINDS, class: "visually-hidden", id: `file-${name}` });
+    this.input = element("input", { type: "file", accept: dialogue, class: "visually-hidden", id: `file-${name}` });
     this.input.multiple = many;
     const camera = element("input", { type: "file", accept: "image/*", capture: "environment", class: "visually-hidden", id: `camera-${name}` });
     for (const input of [this.input, camera]) {
@@ -19,7 +29,7 @@ export class Slot {
     this.shown = element("div");
     this.node = element("fieldset", { class: "slot" }, [
       element("legend", {}, [title]),
-      element("p", { class: "hint" }, [many ? "Drop or paste images here, choose files or take a photo. JPEG or PNG, at most 10 MiB each." : "Drop or paste an image here, choose a file or take a photo. JPEG or PNG, at most 10 MiB."]),
+      element("p", { class: "hint" }, [many ? `Drop or paste images here, choose files or take a photo. ${words}, at most 10 MiB each.` : `Drop or paste an image here, choose a file or take a photo. ${words}, at most 10 MiB.`]),
       element("div", { class: "picks" }, [
         element("label", { class: "pick" }, [this.input, many ? "Choose images" : "Choose an image"]),
         element("label", { class: "pick" }, [camera, "Take a photo"]),

@@ -52,7 +52,7 @@ export function answerNodes(answer) {
   if (answer.decision) nodes.push(...decision(answer.decision));
   if (answer.operating_points?.length) nodes.push(points(answer.operating_points));
   if (answer.matches) nodes.push(...states(answer));
-  const rest = Object.entries(answer).filter(([name, value]) => !ELSEWHERE.has(name) && name !== "reason" && isPlain(value));
+  const rest = Object.entries(answer).filter(([name, value]) => !ELSEWHERE.has(name) && name !== "reason" && isPlain(value) && !(name === "in_distribution" && value === null));
   if (rest.length) nodes.push(facts(rest.map(([name, value]) => [NAMES[name] ?? readable(name), plain(name, value)])));
   return nodes;
 }

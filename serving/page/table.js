@@ -23,6 +23,8 @@ function highestHere({ at_prevalence }) {
   return `${readable(label)} ${(100 * p).toFixed(1)} %`;
 }
 
+const inShort = (answer) => (answer.abstained ? `${headline(answer)}: ${answer.abstained_because}` : headline(answer));
+
 export function batchNodes(files, results, research) {
   const rows = results.map((result, k) => ({ file: files[k].name, status: result.status, error: result.error ?? "", ...(result.answer ? flat(result.answer) : {}) }));
   const columns = [...new Set(rows.flatMap(Object.keys))].filter((name) => !HIDDEN.has(name));
@@ -35,16 +37,17 @@ export function batchNodes(files, results, research) {
       cells.push(element("td", { colspan: String(heads.length - 1), class: "refused" }, [`Refused: ${result.error}`]));
     } else {
       const best = result.answer.probabilities ? Math.max(...Object.values(result.answer.probabilities)) : result.answer.confidence;
-      cells.push(element("td", {}, [headline(result.answer)]), element("td", { class: "number" }, [(best ?? undefined) === undefined ? "" : `${(100 * best).toFixed(1)} %`]));
+      cells.push(element("td", {}, [inShort(result.answer)]), element("td", { class: "number" }, [(best ?? undefined) === undefined ? "" : `${(100 * best).toFixed(1)} %`]));
       if (isCorrected) cells.push(element("td", {}, [highestHere(result.answer)]));
       if (hasSets) cells.push(element("td", {}, [result.answer.prediction_set?.classes.map(readable).join(", ") ?? ""]));
     }
     return element("tr", {}, cells);
   });
   const refused = results.filter(({ error }) => error).length;
+  const abstained = results.filter(({ answer }) => answer?.abstained).length;
   const save = element("a", { class: "pick", download: "derm.csv", href: URL.createObjectURL(new Blob([csv(columns, rows, research)], { type: "text/csv" })) }, ["Download CSV"]);
   return [
-    element("p", {}, [`${results.length - refused} images answered, ${refused} refused.`]),
+    element("p", {}, [`${results.length - refused} images answered, ${refused} refused.${abstained ? ` From ${abstained} of those answered the model abstains.` : ""}`]),
     element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Answers" }, [
       element("table", {}, [
         element("thead", {}, [element("tr", {}, heads.map((head) => element("th", { scope: "col" }, [head])))]),

@@ -74,6 +74,21 @@ def test_an_image_the_network_sees_nothing_known_in_is_unlike(gate, usual):
     assert "unlike" in fit.abstained_because
 
 
+def test_an_image_that_stirs_the_network_otherwise_is_unlike_though_its_direction_is_usual():
+    """At unit length alone, 3 of 10 retinas were answered by a model of lesions."""
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(5, 1, (400, 30)).astype(np.float32)
+    embeddings = (np.linspace(1, 2, 16) + rng.normal(0, 0.1, (400, 16))).astype(np.float32)
+    gate = fit_gate(*(GateImages(numbers[part], embeddings[part]) for part in (slice(200), slice(200, 400))), SIDE)
+
+    def unlike(much: float) -> float:
+        fits = gate.judge(numbers[200:], much * embeddings[200:])
+        return sum(fit.in_distribution < 0.5 for fit in fits) / len(fits)
+
+    assert unlike(1) <= WANTED
+    assert min(unlike(0.3), unlike(3)) > 0.8  # 0.02 without it
+
+
 def test_images_of_the_task_are_answered(gate, usual):
     fits = gate.judge(np.stack([statistics(image) for image in lesions(60, 5000)]), np.repeat(usual, 60, axis=0))
     assert sum(fit.abstained for fit in fits) <= 3

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from derm_ml.asking.kinds import BATCH_BYTES
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 DOCKERFILES = sorted(DEPLOY.rglob("Dockerfile"))
@@ -31,6 +33,15 @@ def test_only_the_proxy_is_reachable_from_other_machines():
         if any(not str(port).startswith("127.0.0.1:") for port in service.get("ports", []))
     }
     assert open_to_all == {"proxy"}
+
+
+def test_the_proxy_finds_the_service_and_lets_the_largest_request_through():
+    """A request of 64 images that the service would answer must not end before it, with a page of the proxy's own."""
+    said = (DEPLOY / "Caddyfile").read_text()
+    (upstream,) = re.findall(r"reverse_proxy (\w+):3000", said)
+    assert upstream in COMPOSE["services"]
+    (most,) = re.findall(r"max_size (\d+)MB", said)
+    assert int(most) * 10**6 > BATCH_BYTES
 
 
 def test_dagster_is_never_started_without_its_guard():

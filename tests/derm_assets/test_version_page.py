@@ -142,7 +142,7 @@ def test_mlflow_runs_a_registered_version(registry, promotions, model, tinted_da
         assert found.at[0, f"p.{label}"] == pytest.approx(said[f"p.{label}"], abs=1e-6)
     assert json.loads(found.at[0, "answer"])["model_version"] == Bundle.open(model("good")).version
     assert found.at[1, "answer"] is None
-    assert "JPEG or PNG" in found.at[1, "error"]
+    assert "JPEG, PNG or DICOM" in found.at[1, "error"]
     assert [column.name for column in loaded.metadata.signature.inputs] == ["image", "abstained"]
 
 

@@ -31,7 +31,8 @@ PATHS = ("/predict", "/explain", "/similar", "/match", "/", "/readyz", "/livez",
          "/predict/", "/page/../../etc/passwd", "/openapi.json")  # fmt: skip
 WEIGHTS = (30, 12, 8, 4, 2, 2, 2, 1, 2, 2, 2, 2, 1)
 METHODS, OFTEN = ("POST", "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "X" * 40), (44, 4, 1, 1, 1, 1, 1, 1)
-KINDS = ("image/jpeg", "image/png", "application/octet-stream", "multipart/form-data; boundary=x", "application/json",
+KINDS = ("image/jpeg", "image/png", "application/octet-stream", "application/dicom",
+         "multipart/form-data; boundary=x", "application/json",
          "application/vnd.bentoml+pickle", "text/plain", "", "image/png; name=" + "x" * 500)  # fmt: skip
 QUERIES = (
     "", "age=63&sex=female", "label=nevus", "label=wart", "age=nan", "age=1e999", "k=0", "k=" + "9" * 400, "mask=rle",
@@ -77,7 +78,7 @@ def port(indexed, tmp_path_factory) -> Iterator[int]:
             yield port
 
 
-def images(rng: random.Random) -> list[bytes]:
+def images(rng: random.Random, as_dicom) -> list[bytes]:
     """Sound files of every kind that is accepted, and of some that are not."""
     rgb = np.random.default_rng(rng.randrange(2**32)).integers(0, 255, (40, 50, 3), np.uint8)
     found = []
@@ -86,7 +87,7 @@ def images(rng: random.Random) -> list[bytes]:
         buffer = io.BytesIO()
         Image.fromarray(rgb).convert(mode).save(buffer, kind)
         found.append(buffer.getvalue())
-    return found
+    return [*found, as_dicom(rgb)]
 
 
 def spoilt(rng: random.Random, data: bytes) -> bytes:
@@ -108,10 +109,10 @@ def spoilt(rng: random.Random, data: bytes) -> bytes:
     return bytes(wrong)
 
 
-def attack(port: int, client: int) -> Found:
+def attack(port: int, client: int, as_dicom) -> Found:
     """The requests of one client, over one connection as long as the server keeps it."""
     rng, found = random.Random(17 + client), Found()
-    sound = images(rng)
+    sound = images(rng, as_dicom)
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     for number in range(REQUESTS // CLIENTS):
         if rng.random() < 0.02:
@@ -189,11 +190,11 @@ def processes(port: int) -> set[int]:
     return {first.pid, *(child.pid for child in first.children(recursive=True))}
 
 
-def test_nothing_that_is_sent_is_answered_with_a_fault_of_ours(port, encode):
+def test_nothing_that_is_sent_is_answered_with_a_fault_of_ours(port, encode, as_dicom):
     """A 5xx is a bug that somebody will find, and then use; a crash takes everybody's service away."""
     before, alive = answers(port, encode), processes(port)
     with ThreadPoolExecutor(CLIENTS) as clients:
-        found = list(clients.map(lambda client: attack(port, client), range(CLIENTS)))
+        found = list(clients.map(lambda client: attack(port, client, as_dicom), range(CLIENTS)))
     statuses = sum((one.statuses for one in found), Counter[int]())
     assert [fault for one in found for fault in one.faults] == []
     assert statuses.total() == REQUESTS

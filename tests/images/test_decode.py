@@ -198,8 +198,8 @@ def with_wrong_checksum() -> bytes:
 
 REFUSED = {
     "nothing": (b"", "empty"),
-    "text": (b"hello, I am no picture", "send a JPEG or PNG"),
-    "gif": (gif(), "send a JPEG or PNG"),
+    "text": (b"hello, I am no picture", "send a JPEG, PNG or DICOM"),
+    "gif": (gif(), "send a JPEG, PNG or DICOM"),
     "animated png": (animated("PNG"), "2 images"),
     "truncated jpeg": (jpeg(picture())[:-40], "truncated"),
     "truncated png": (encode(picture())[:-20], "truncated"),
@@ -232,7 +232,7 @@ def test_several_pages_are_refused_at_ingest(kind):
 
 
 def test_upload_refuses_what_only_ingest_accepts():
-    with pytest.raises(ImageError, match="a TIFF; send a JPEG or PNG"):
+    with pytest.raises(ImageError, match="a TIFF; send a JPEG, PNG or DICOM"):
         decode(encode(picture(), "TIFF"))
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from derm_ml.data.prepare import prepare
 from derm_ml.images.decode import INGEST_FORMATS, UPLOAD_FORMATS, ImageError, decode
-from derm_ml.images.dicom import STORAGE
+from derm_ml.images.dicom import STORAGE, announced_pixels
 from derm_ml.registry import get_task
 
 pydicom = pytest.importorskip("pydicom")
@@ -69,17 +69,8 @@ def test_grey_inverted_and_deep_pixels_look_as_they_are_meant():
 
 
 def test_a_jpeg_inside_is_read():
-    from pydicom.encaps import encapsulate
-    from pydicom.uid import JPEGBaseline8Bit
-
-    pixels, out = colours(3), io.BytesIO()
-    Image.fromarray(pixels).save(out, "JPEG", quality=95, subsampling=0)
-    found = pydicom.dcmread(io.BytesIO(dicom(pixels, DERMOSCOPY, kind="YBR_FULL_422")))
-    found.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    found.PixelData = encapsulate([out.getvalue()])
-    packed = io.BytesIO()
-    found.save_as(packed, enforce_file_format=True)
-    assert np.abs(decode(packed.getvalue(), INGEST_FORMATS).astype(int) - pixels).mean() < 4
+    pixels = colours(3)
+    assert np.abs(decode(packed(pixels), INGEST_FORMATS).astype(int) - pixels).mean() < 4
 
 
 @pytest.mark.parametrize(
@@ -102,19 +93,81 @@ def test_what_is_no_single_photograph_is_one_sentence(data, message):
 def test_broken_bytes_are_one_sentence_too():
     """Whatever a damaged file makes the libraries raise, the run goes on to the next image."""
     rng = np.random.default_rng(0)
-    for whole in (dicom(colours(8)), heic(8)):
-        for _ in range(150):
+    for whole in (dicom(colours(8)), packed(colours(8)), heic(8)):
+        for n in range(200):
             data = bytearray(whole)
             for place in rng.integers(132, 900, 3) % len(data):
                 data[place] = rng.integers(256)
             with contextlib.suppress(ImageError):
-                decode(bytes(data[: rng.integers(200, len(data))]), INGEST_FORMATS)
+                decode(bytes(data[: rng.integers(200, len(data))]), (INGEST_FORMATS, UPLOAD_FORMATS)[n % 2])
 
 
-def test_an_upload_is_never_parsed_as_dicom_or_heic():
-    for data in (dicom(colours(5)), heic(5)):
-        with pytest.raises(ImageError, match="send a JPEG or PNG"):
-            decode(data, UPLOAD_FORMATS)
+def test_an_upload_is_never_parsed_as_heic():
+    with pytest.raises(ImageError, match="a HEIF; send a JPEG, PNG or DICOM"):
+        decode(heic(5), UPLOAD_FORMATS)
+
+
+def test_a_photograph_that_is_sent_is_read_as_one_on_disk_and_announces_its_size():
+    for data in (dicom(colours(5)), packed(colours(5))):
+        assert (decode(data, UPLOAD_FORMATS) == decode(data, INGEST_FORMATS)).all()
+        assert announced_pixels(data, 40_000_000) == 48 * 48
+        assert (decode(data + b"\x09\x00\x10\x10LO\0\0" * 9, UPLOAD_FORMATS) == decode(data, INGEST_FORMATS)).all()
+    assert announced_pixels(dicom(colours(5)).replace(b"\x28\0\x10\0US", b"\x28\0\x12\0US"), 40_000_000) == 40_000_000
+
+
+ELEMENT, SEQUENCE = b"\x09\0\x10\x10LO\0\0", b"\x09\0\x10\x10SQ\0\0" + b"\xff" * 4
+ITEM, END = b"\xfe\xff\0\xe0" + bytes(4), b"\xfe\xff\xdd\xe0" + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("filling", "message"),
+    [
+        (ELEMENT * 50_000, "in, or just after, its first 128 kB"),
+        (SEQUENCE + ITEM * 50_000 + END, "damaged|in, or just after, its first 128 kB"),
+    ],
+)
+def test_a_header_that_would_be_parsed_for_a_minute_is_not(filling, message, monkeypatch):
+    """10 MB of empty items took pydicom 83 s and 1 GB."""
+    whole, read = dicom(colours(5)), []
+    at = whole.index(b"\x28\0\x02\0US")
+    parsed = pydicom.dcmread
+    monkeypatch.setattr(
+        pydicom, "dcmread", lambda file, **how: read.append(len(file.getvalue())) or parsed(file, **how)
+    )
+    with pytest.raises(ImageError, match=message):
+        decode(whole[:at] + filling + whole[at:], UPLOAD_FORMATS)
+    assert max(read) <= 128 * 1024
+
+
+def test_a_small_header_around_a_huge_jpeg_allocates_nothing():
+    """The size in the header is what the limits are held against; the JPEG inside must not be another."""
+    with pytest.raises(ImageError, match="different sizes"):
+        decode(packed(np.zeros((4000, 6000, 3), np.uint8), Rows=48, Columns=48), UPLOAD_FORMATS)
+
+
+def test_pixels_that_are_packed_otherwise_or_in_crumbs_are_refused():
+    data = packed(colours(5))
+    with pytest.raises(ImageError, match="too many pieces"):
+        decode(data.replace(END, ITEM * 100 + END), UPLOAD_FORMATS)
+    with pytest.raises(ImageError, match="packed in a way that is not accepted"):
+        decode(data.replace(b"1.2.840.10008.1.2.4.50", b"1.2.840.10008.1.2.5\0\0\0"), UPLOAD_FORMATS)  # run lengths
+
+
+def packed(pixels: np.ndarray, **more) -> bytes:
+    """A DICOM file with a JPEG inside."""
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=95, subsampling=0)
+    found = pydicom.dcmread(io.BytesIO(dicom(pixels, DERMOSCOPY, kind="YBR_FULL_422")))
+    found.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    found.PixelData = encapsulate([out.getvalue()])
+    for name, value in more.items():
+        setattr(found, name, value)
+    written = io.BytesIO()
+    found.save_as(written, enforce_file_format=True)
+    return written.getvalue()
 
 
 def heic(seed: int) -> bytes:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from http.client import HTTPConnection
 from importlib.resources import files
 from pathlib import Path
 
@@ -227,6 +232,54 @@ def _served(task: str, bundle: Path | None, name: str) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}/"
     server.should_exit = True
     thread.join(20)
+
+
+Process = subprocess.Popen[bytes]
+
+
+@pytest.fixture(scope="session")
+def python_m_serving(slow) -> Callable[..., AbstractContextManager[tuple[int, Process]]]:
+    return _python_m_serving
+
+
+@contextmanager
+def _python_m_serving(log: Path, *arguments: str, **settings: str) -> Iterator[tuple[int, Process]]:
+    """`python -m serving` as an operator starts it, ready: its port and process. At the end none of it is left."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    root = str(Path(__file__).parents[2])
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving", *arguments, "--port", str(port)],
+            cwd=log.parent, env={**os.environ, "PYTHONPATH": root, **settings},
+            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not _is_ready(port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield port, process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _is_ready(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ from derm_ml.images.decode import decode
 from derm_ml.model_folder import ModelFolder
 from derm_ml.registry import get_task
 from serving.build import PACKAGES
+from serving.image import CannotPack, refuse_different
 from serving.launch import serve_command, serve_environment
 from serving.released import bento_home
 
@@ -261,11 +262,12 @@ def test_the_image_holds_everything_the_service_imports_and_no_torch(tag, encode
     assert missing <= {"derm_ml", "serving", "derm_assets", *client, "colorama", "_distutils_hack"}
 
 
-def test_the_image_serves_from_what_is_copied_into_it_and_only_with_a_token(tag, encode, tmp_path):
+@pytest.mark.parametrize(("packed", "below"), [(TASK, ""), ("suite", f"/{TASK}")])
+def test_the_image_serves_from_what_is_copied_into_it_and_only_with_a_token(packed, below, tag, encode, tmp_path):
     """The entrypoint runs as in the container, in an environment with nothing in it but what the Dockerfile sets."""
     release(TASK, tag, {})
     folder, token = tmp_path / "image", "t" * 32
-    command = [sys.executable, "-m", "serving.image", TASK, str(folder)]
+    command = [sys.executable, "-m", "serving.image", packed, str(folder)]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"{folder} holds {tag};" in made.stdout
     assert not list(folder.rglob("*.safetensors"))  # nobody reads weights there, the graph holds them
@@ -296,7 +298,7 @@ def test_the_image_serves_from_what_is_copied_into_it_and_only_with_a_token(tag,
             assert time.monotonic() < deadline
         for secret, status in (("x" * 32, 401), (token, 200)):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            connection.request("POST", "/predict", encode(), {**RAW, "Authorization": f"Bearer {secret}"})
+            connection.request("POST", f"{below}/predict", encode(), {**RAW, "Authorization": f"Bearer {secret}"})
             assert connection.getresponse().status == status
             connection.close()
     finally:
@@ -304,6 +306,19 @@ def test_the_image_serves_from_what_is_copied_into_it_and_only_with_a_token(tag,
         server.wait(30)
     # the file system of the container may be read-only
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == copied
+
+
+@pytest.mark.parametrize(
+    ("codes", "packages", "said"),
+    [
+        ({"a:1": "x", "b:1": "y"}, {}, "a:1, b:1"),
+        ({"a:1": "x", "b:1": "x"}, {"a:1": "numpy==2\npillow==1", "b:1": "numpy==1\n"}, "numpy==1, numpy==2"),
+    ],
+)
+def test_bentos_that_one_process_cannot_run_are_not_packed_into_one_image(codes, packages, said):
+    """A suite would refuse them when it is asked, in a clinic, far from who built it."""
+    with pytest.raises(CannotPack, match=said):
+        refuse_different(codes, packages)
 
 
 def test_a_request_under_way_is_answered_when_the_server_is_told_to_end(port, tag, encode):

@@ -6,6 +6,8 @@ import io
 import logging
 import pickle
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -199,6 +201,46 @@ def test_a_pickle_is_never_opened_whatever_it_is_called(client, tmp_path):
         for headers in ({}, {"Payload-Container": "NdarrayContainer", "Args-Number": "1"}):
             assert post(client, pickle.dumps(Touch()), kind=kind, **headers).status_code in (400, 415)
     assert not mark.exists()
+
+
+def test_a_dicom_photograph_is_answered_as_its_pixels_and_nothing_of_the_patient_is_said(
+    client, encode, picture, as_dicom, caplog
+):
+    """What the camera of a clinic writes goes in as it is, where the library that reads it is installed."""
+    sent, apart = as_dicom(picture), ("prediction_id",)
+    assert "application/dicom" in client.get("/").json()["accepts"]
+    for kind in ("application/dicom", "application/octet-stream"):
+        answer, same = post(client, sent, kind=kind), post(client, encode("PNG"))
+        assert answer.status_code == 200, answer.text
+        assert answer.json().keys() == same.json().keys()
+        assert {k: v for k, v in answer.json().items() if k not in apart} == {
+            k: v for k, v in same.json().items() if k not in apart
+        }
+    assert "Nightingale" not in answer.text + caplog.text
+    assert post(client, sent, "/explain").headers["content-type"] == "image/png"
+    refused(post(client, sent[:400] + sent[600:]), 400)
+
+
+def test_without_its_library_dicom_is_refused_in_a_sentence_and_not_described(picture, as_dicom):
+    code = """if True:
+        import sys
+        sys.modules["pydicom"] = None
+        from derm_ml.images.decode import ImageError, decode
+        from serving.cost import pixels
+        from serving.openapi import IMAGES
+        data = sys.stdin.buffer.read()
+        assert pixels(data) == 0
+        assert IMAGES == ("image/jpeg", "image/png", "application/octet-stream"), IMAGES
+        try:
+            decode(data)
+        except ImageError as error:
+            print(error)
+    """
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, input=as_dicom(picture), capture_output=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.stdout.decode() == "the file is a DICOM; send a JPEG or PNG file\n"
 
 
 def test_two_content_types_are_refused(client, encode):

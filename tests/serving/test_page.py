@@ -116,6 +116,32 @@ def test_several_images_become_a_table_and_a_csv_in_their_order(open_page, lesio
     assert rows[1]["error"]
 
 
+def test_why_the_model_abstains_stands_in_the_table_too(open_page, lesions):
+    page = open_page(lesions)
+    said = page.evaluate(
+        """async () => {
+            const { batchNodes } = await import("./page/table.js");
+            const answer = { abstained: true, abstained_because: "the image is too dark", predicted: null };
+            const nodes = batchNodes([new File([], "night.png")], [{ number: 0, status: 200, answer }], "");
+            return nodes.map((node) => node.textContent).join(" ");
+        }"""
+    )
+    assert "No answer: the image is too dark" in said
+    assert "From 1 of those answered the model abstains" in said
+
+
+def test_what_the_browser_cannot_show_is_answered_and_drawn_by_the_service(
+    open_page, lesions, picture, as_dicom, tmp_path
+):
+    (tmp_path / "jane_doe.dcm").write_bytes(as_dicom(picture))
+    page = open_page(lesions)
+    assert ".dcm" in page.get_attribute("#file-image", "accept")
+    page.set_input_files("#file-image", tmp_path / "jane_doe.dcm")
+    analysed(page)
+    page.wait_for_function("document.querySelector('#result .drawn').naturalWidth > 0")
+    assert "Drawn by the service" in page.inner_text("#result")
+
+
 def test_a_refusal_is_said_in_words_and_the_next_image_is_answered(open_page, lesions, photos):
     page = open_page(lesions)
     page.set_input_files("#file-image", photos["broken"])
@@ -253,7 +279,18 @@ def test_both_eyes_are_one_question(open_page, served, write_bundle, photos, tmp
         page = open_page(address)
         page.set_input_files("#file-image", photos["one"])
         page.set_input_files("#file-second", photos["two"])
+        page.evaluate(
+            """() => {
+                const real = window.fetch;
+                window.sent = [];
+                window.fetch = (path, options) => {
+                    window.sent.push(...[...(options.body ?? [])].map(([, part]) => part.name));
+                    return real(path, options);
+                };
+            }"""
+        )
         analysed(page)
+        assert page.evaluate("window.sent") == ["first", "second"], "a file's own name is often a patient's"
         assert "30 %" in page.inner_text("tr:has-text('Melanoma')")
 
 

@@ -6,16 +6,11 @@ Two starts, three builds and a browser: about a minute.
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -37,7 +32,6 @@ from serving.released import release_file, withdraw_release, write_challenger, w
 pytestmark = pytest.mark.slow
 
 LESIONS, EYES, MASKS = "lesion_classification", "retinal_findings", "lesion_segmentation"
-ROOT = Path(__file__).parents[2]
 RAW = {"Content-Type": "application/octet-stream"}
 WEIGHT = 64  # MB of one of the models: what stays behind of it is seen
 
@@ -58,7 +52,7 @@ def release(served: Served, *names: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def suite(write_bundle, write_segmenter, tmp_path_factory) -> Iterator[Served]:
+def suite(python_m_serving, write_bundle, write_segmenter, tmp_path_factory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DERM_HOME", str(home))
@@ -73,33 +67,9 @@ def suite(write_bundle, write_segmenter, tmp_path_factory) -> Iterator[Served]:
         tags = {name: build_bento(task, bundle) for name, (task, bundle) in made.items()}
         for name in ("lesions", "masks"):
             write_release(made[name][0], tags[name], {})
-        with started(tags, home / "log", kept=1) as served:
-            yield served
-
-
-@contextmanager
-def started(tags: dict[str, str], log: Path, kept: int) -> Iterator[Served]:
-    """`python -m serving` that keeps so many models, ready; gone at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "serving", "--port", str(port)],
-            cwd=log.parent, env={**os.environ, "PYTHONPATH": str(ROOT), "DERM_SUITE_MODELS": str(kept)},
-            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-    try:
-        served = Served(port, process, tags, log)
-        wait_until(lambda: ask(served, "GET", "/readyz")[0] == 200, process, log)
-        yield served
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        log = home / "log"
+        with python_m_serving(log, DERM_SUITE_MODELS="1") as (port, process):
+            yield Served(port, process, tags, log)
 
 
 def weighty(bundle: Path) -> Path:
@@ -220,7 +190,9 @@ def test_the_memory_of_a_model_that_is_let_go_is_given_back(suite, encode):
     assert memory(suite) - found[-1] > WEIGHT / 2, "the weight of the model is seen in this measure"
 
 
-def test_a_challenger_is_asked_while_there_is_a_place_for_it_and_is_the_first_to_go(suite, encode, tmp_path):
+def test_a_challenger_is_asked_while_there_is_a_place_for_it_and_is_the_first_to_go(
+    python_m_serving, suite, encode, tmp_path
+):
     """A trial must not cost another task its answer, nor the machine more memory than it was given."""
     body = encode("JPEG")
 
@@ -238,7 +210,8 @@ def test_a_challenger_is_asked_while_there_is_a_place_for_it_and_is_the_first_to
     release(suite, "lesions")
     write_challenger(LESIONS, suite.tags["others"])
     try:
-        with started(suite.tags, tmp_path / "log", kept=2) as two:
+        with python_m_serving(tmp_path / "log", DERM_SUITE_MODELS="2") as (port, process):
+            two = Served(port, process, suite.tags, tmp_path / "log")
             asked(two, LESIONS, 1)
             wait_until(lambda: asked(two, LESIONS, 1) or compared(two) > 0, two.process, two.log)
             asked(two, MASKS, 1)

@@ -1,10 +1,10 @@
 """The endpoint against the bare predictor, FastAPI with eager torch, and `mlflow models serve`, as ratios of one run.
 
-    python -m benchmarks.serving                         # ResNet-18 at 128 px, four views, random weights
-    python -m benchmarks.serving --rounds 1 --seconds 1  # a look whether it runs
-    python -m benchmarks.serving --int8              # the graph computes with 8-bit integers, eager torch as before
-    python -m benchmarks.serving --soak 30               # then 30 minutes of requests with a release every minute
-    python -m benchmarks.serving --crowd 1000            # then so many clients at once
+    python -m benchmarks.endpoint_load                         # ResNet-18 at 128 px, four views, random weights
+    python -m benchmarks.endpoint_load --rounds 1 --seconds 1  # a look whether it runs
+    python -m benchmarks.endpoint_load --int8                  # the graph computes with 8-bit integers, torch as before
+    python -m benchmarks.endpoint_load --soak 30               # then 30 minutes of requests with a release every minute
+    python -m benchmarks.endpoint_load --crowd 1000            # then so many clients at once
 
 Everything is measured by turns in each round, so that a busy machine slows all of it; the medians of the ratios count.
 The service is started as a user does, `python -m serving`, with a Bento built for this run in a temporary folder.
@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -225,35 +226,54 @@ def crowd(body: bytes, clients: int) -> str:
 
 
 def soak(body: bytes, minutes: float, tags: list[str], worker: psutil.Process) -> str:
-    """Requests of two clients with a release every minute."""
-    stop, statuses, failed = threading.Event(), Counter[int](), []
+    """Requests of two clients with a release every minute: what they got, from whom, and the worker's memory."""
+    stop, statuses, lost = threading.Event(), Counter[int](), []
+    versions: Counter[str] = Counter()
 
     def client() -> None:
-        ask = posting(PORT, body)
+        connection = HTTPConnection("127.0.0.1", PORT, timeout=60)
         while not stop.is_set():
             try:
-                statuses[ask()] += 1
+                connection.request("POST", "/predict", body=body, headers=JPEG)
+                response = connection.getresponse()
+                answer = json.loads(response.read())
             except (OSError, HTTPException) as error:
-                failed.append(repr(error))
-                ask = posting(PORT, body)
+                lost.append(repr(error))
+                connection.close()
+                continue
+            statuses[response.status] += 1
+            versions[answer.get("model_version", "")] += 1
 
     threads = [threading.Thread(target=client) for _ in range(2)]
     for thread in threads:
         thread.start()
-    memory, swaps = [], 0
+    memory, releases = [], 0
     end = time.monotonic() + 60 * minutes
-    while time.monotonic() < end:
-        time.sleep(min(60, max(1.0, end - time.monotonic())))
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(60, left))
         memory.append(worker.memory_info().rss / 2**20)
-        swaps += 1
-        write_release(TASK, tags[swaps % 2], {})
+        releases += 1
+        write_release(TASK, tags[releases % 2], {})
+        print(
+            f"  minute {releases}: {sum(statuses.values())} answers, {len(lost)} lost, {memory[-1]:.0f} MB", flush=True
+        )
+    time.sleep(10)  # the last release is picked up, too
     stop.set()
     for thread in threads:
         thread.join()
+    switched = switches()
     return (
-        f"{sum(statuses.values())} answers ({dict(statuses)}), {len(failed)} lost, {swaps} releases, "
-        f"memory {memory[0]:.0f} → {memory[-1]:.0f} MB (most {max(memory):.0f})"
+        f"{sum(statuses.values())} answers ({dict(statuses)}) of {len(versions)} models {sorted(versions.values())}, "
+        f"{len(lost)} lost, {releases} releases of which {switched} were switched to, "
+        f"memory {memory[0]:.0f} → {memory[-1]:.0f} MB (least {min(memory):.0f}, most {max(memory):.0f})"
     )
+
+
+def switches() -> int:
+    """How many releases the service says it has switched to."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/metrics", timeout=10) as page:
+        lines = page.read().decode().splitlines()
+    return int(sum(float(line.split()[-1]) for line in lines if "_releases_total{" in line and '"switched"' in line))
 
 
 def worker_of(server: psutil.Process) -> psutil.Process:
