@@ -44,11 +44,12 @@ NEVER_IN_SERVING = ("torch", "torchvision", "lightning_fabric", "dagster", "mlfl
 
 # inside derm_ml an import goes strictly down: a floor imports those named before it, and its own modules
 FLOORS = (
-    "addresses", "escape", "sentences", "recipe", "formats", "machine", "ranks", "progress", "places", "model_folder",
-    "records", "files", "shared", "synthetic_mark", "cache", "provenance", "entrance", "tree", "tables",
-    "neutral_ids", "answered", "images", "asking", "task", "contract", "metrics", "bundles", "data", "predictions",
-    "synthetic", "nets", "losses", "pages", "figures", "explain", "embeddings", "audit", "training", "evaluation", "pairs", "cards", "promotion", "trace", "drift",
-    "tasks", "registry", "jobs", "cli",
+    "addresses", "escape", "sentences", "recipe", "formats", "machine", "ranks", "progress", "places",
+    "model_folder", "records", "files", "shared", "synthetic_mark", "cache", "provenance", "entrance", "tree",
+    "tables", "neutral_ids", "answered", "images", "asking", "task", "contract", "metrics", "bundles", "data",
+    "predictions", "synthetic", "nets", "losses", "pages", "figures", "explain", "embeddings", "audit",
+    "training", "evaluation", "pairs", "cards", "promotion", "trace", "drift", "tasks", "registry", "jobs",
+    "cli",
 )  # fmt: skip
 # what a task is, said in types of what is above: nothing above is imported when it runs
 NAMES_TYPES_ABOVE = {"asking", "task", "contract"}
