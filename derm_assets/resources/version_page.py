@@ -128,13 +128,13 @@ def log_dataset(client: MlflowClient, run_id: str, dataset: Dataset) -> None:
 def describe(client: MlflowClient, page: Page, number: str) -> None:
     """Let a version of the registry say what a reviewer decides on."""
     own = client.tracking_uri.startswith("sqlite")  # takes any length; a column of Postgres or MySQL refuses more
-    text = page.description if own else shortened(page.description)
+    text = page.description if own else fitting(page.description)
     client.update_model_version(page.task.name, number, description=text)
     for tag, value in page.tags.items():
         client.set_model_version_tag(page.task.name, number, tag, value)
 
 
-def shortened(text: str) -> str:
+def fitting(text: str) -> str:
     """A text that every store takes, cut at the end of a line where it is longer."""
     if len(text) <= LONGEST:
         return text

@@ -244,7 +244,7 @@ class Api(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch) -> Iterator[type[Api]]:
+def cluster(slow, tmp_path, monkeypatch) -> Iterator[type[Api]]:
     """A cluster, which a kubeconfig leads to, and the manifest of deploy/ as the operator's."""
     pytest.importorskip("kubernetes", reason="pip install 'derm-platform[kubernetes]'")
     api = type("Api", (Api,), {"jobs": {}, "bodies": [], "asked": []})

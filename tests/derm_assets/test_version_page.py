@@ -23,7 +23,7 @@ import pytest
 from derm_assets.packaging import built_of, release
 from derm_assets.resources.datasets import evaluation_of
 from derm_assets.resources.promotions import Promotions
-from derm_assets.resources.version_page import shortened
+from derm_assets.resources.version_page import fitting
 from derm_ml.bundles.bundle import Bundle, BundleError
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.places import python_path
@@ -217,8 +217,8 @@ def test_a_server_takes_a_version_too(registry, places, model, tmp_path):
 def test_a_long_description_is_cut_for_stores_that_refuse_it():
     """Postgres takes 5000 characters: a model card is longer, and registering failed."""
     card = "# A card\n\n" + "A line of it, with ä and ×.\n" * 400
-    cut = shortened(card)
+    cut = fitting(card)
     assert len(cut) <= 5000
     assert cut.endswith("among the files of its run.")
     assert card.startswith(cut.partition("\n\n…")[0])
-    assert shortened("short") == "short"
+    assert fitting("short") == "short"

@@ -124,7 +124,7 @@ def test_too_few_positives_make_no_number_that_means_nothing():
     ]
     assert points[1].sensitivity >= 0.95
     assert points[1].sensitivity_low == pytest.approx(clopper_pearson_low(round(points[1].sensitivity * 213), 213))
-    with pytest.raises(ValueError, match="fitted on the validation split, not on 'test'"):
+    with pytest.raises(ValueError, match="fitted on the validation split or on local cases, not on 'test'"):
         fit_recall_points("malignant", p, y, "test", "h", (0.9,))
 
 

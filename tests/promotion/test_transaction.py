@@ -173,7 +173,7 @@ def test_a_policy_may_ask_for_a_silent_trial_and_refuses_without_one_or_on_a_bad
     missing = go(2, shelf, ledger)
     assert not missing.promote
     assert "derm trial lesion_classification --labels FILE" in missing.reasons[0]
-    assert row(missing).verdict == "failed"
+    assert row(missing).verdict == "not enough data"
     passed = go(4, shelf, ledger)
     assert (passed.promote, row(passed).verdict) == (True, "passed")
     trial("m2", "m4").write(tmp_path / "m3_m4")  # of another model, put where its own would be
@@ -244,7 +244,7 @@ def test_a_crash_while_a_line_is_written_is_no_forgery(values, shelf, ledger, mo
     with monkeypatch.context() as broken:
         broken.setattr(ledger.anchor, "write", write)
         if cut == "before the line":
-            broken.setattr("derm_ml.promotion.ledger.os.write", dies)
+            broken.setattr("derm_ml.promotion.ledger_lines.os.write", dies)
         with ledger.locked(), pytest.raises(KeyboardInterrupt):
             ledger.append({"event": "refused", "task": TASK.name, "version": 9})
     assert ("refused", 9) in events(ledger) or cut != "after the line"

@@ -58,7 +58,7 @@ def test_a_known_picture_does_not_find_itself_and_thumbnails_come_on_request(cli
 @pytest.mark.parametrize(
     ("query", "word"),
     [("?k=0", "1 to 50"), ("?k=51", "1 to 50"), ("?k=many", "1 to 50"), ("?thumbnails=1", "yes or no"),
-     ("?label=nevus", "unknown parameter"), ("?licence=GPL", "unknown")],
+     ("?label=nevus", "unknown parameter"), ("?licence=GPL", "synthetic")],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_a_sentence(client, encode, query, word):
     response = ask(client, encode("JPEG"), query)
