@@ -232,7 +232,8 @@ def test_the_pipeline_goes_on_from_machine_to_machine_by_settings_alone(postgres
     shutil.rmtree(tmp_path / "second")
     assert "version 2 was refused" in on("third", WORK, "", "promoted_model", well=False)
     assert on("third", ASK).splitlines() == ["1 ['promoting', 'promoted', 'refused']", "[]"]
-    assert not list(tmp_path.rglob("*.db")), "something was kept in sqlite"
+    kept = [path for path in tmp_path.rglob("*.db") if "dvc-site" not in path.parts and ".dvc" not in path.parts]
+    assert kept == [], "something but DVC's caches was kept in sqlite"
     # whoever damages what lies in the bucket is noticed by the next machine
     bucket = f"{settings['AWS_ENDPOINT_URL']}/derm"
     for key in re.findall(r"<Key>(shared/objects/[^<]+)</Key>", httpx.get(f"{bucket}?prefix=shared/objects").text):
