@@ -15,6 +15,7 @@ from derm_ml.cards.card import Card, CardField, Section
 from derm_ml.cards.statement import Statement
 from derm_ml.evaluation.provenance_lines import changed_in_words, measured_line
 from derm_ml.metrics.glossary import metric_named
+from derm_ml.metrics.words import signed_interval
 from derm_ml.provenance import rows
 from derm_ml.recipe import changed_settings, leaves
 
@@ -119,7 +120,7 @@ def _development(task: Task, card: BundleCard, dataset: Dataset, said: Statement
 
 def _teacher(made: FromTeacher) -> str:
     """Whose answers were learned, and what was lost."""
-    lost = f"{made.difference:+.3f} ({made.low:+.3f} to {made.high:+.3f}, n = {made.n})"
+    lost = f"{made.difference:+.3f} ({signed_interval(made.low, made.high)}, n = {made.n})"
     return (
         f"{made.teacher}, version {made.version}, {made.passes} passes an image; its answers about {made.images} "
         f"images, {made.unlabelled} of them without a label; difference in AUC to it on validation {lost}"

@@ -48,7 +48,7 @@ def calibrate(
     """Fit a classifier's probabilities and operating points to another place, on labelled cases from there.
 
     The network is not trained again. The result is a new model beside the old one; cases that were held back say what
-    both reach there. It is promoted like any other model.
+    both reach there.
     """
     from derm_ml.bundles.classifier import Classifier
 

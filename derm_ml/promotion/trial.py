@@ -30,7 +30,7 @@ from derm_ml.files import replacing_folder, sha256, write_json
 from derm_ml.metrics.classification import auc, mean_auc
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.metrics.intervals import Difference, estimate, paired_difference
-from derm_ml.metrics.words import in_a_sentence
+from derm_ml.metrics.words import in_a_sentence, signed_interval
 from derm_ml.neutral_ids import installation_ids
 from derm_ml.places import RECORDS
 from derm_ml.records import normal_id
@@ -121,7 +121,8 @@ class Trial:
         d, metric = self.difference, in_a_sentence(metric_named(self.metric).title)
         return (
             f"{metric} {self.of_challenger:.3f} against the champion's {self.of_champion:.3f} on the same "
-            f"{len(self.cases)} images of {self.patients} patients, paired 95 % interval {d.low:+.3f} to {d.high:+.3f}"
+            f"{len(self.cases)} images of {self.patients} patients, paired 95 % interval "
+            f"{signed_interval(d.low, d.high)}"
         )
 
     def write(self, folder: Path) -> Path:
