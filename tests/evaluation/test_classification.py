@@ -90,7 +90,8 @@ def evaluated(stored):
         the_card = the_card or card()
         size = (stored / "shards" / "00000.tar").stat().st_size
         place = {"image.shard": "00000.tar", "image.offset": 0, "image.size": size}
-        dataset = Dataset(stored, {"task": task.name, "sizes": {split: len(frame)}}, frame.assign(split=split, **place))
+        info = {"task": task.name, "sizes": {split: len(frame)}, "licences": {"CC0-1.0": len(frame)}}
+        dataset = Dataset(stored, info, frame.assign(split=split, **place))
         classifier = SimpleNamespace(
             card=the_card,
             bundle=SimpleNamespace(card=the_card, version="v1", path=Path("no model folder", "bundle")),
