@@ -20,7 +20,7 @@ from derm_assets.resources.mlflow_client import RegistryError
 from derm_assets.resources.model_registry import Beside, ModelRegistry
 from derm_assets.resources.version_page import STATE
 from derm_ml import DermError
-from derm_ml.bundles.bundle import Bundle
+from derm_ml.bundles.bundle import Bundle, read_card
 from derm_ml.cards.pages import as_markdown, cards_of, save_cards
 from derm_ml.evaluation.record import SUMMARY, Evaluation
 from derm_ml.files import sha256
@@ -119,6 +119,7 @@ class Promotions:
 
         The look at the test split is counted either way.
         """
+        read_card(bundle)  # that nothing was trained here is said before that nothing was measured
         evaluation = evaluation_of(bundle)
         if not dry_run:
             return self.promote_version(task, self.register(task, bundle, evaluation).number)
