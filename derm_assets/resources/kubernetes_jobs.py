@@ -132,9 +132,11 @@ class Cluster:
     def reason(self) -> str:
         """Why its pod ended: the container's state, such as OOMKilled."""
         try:
-            pods = self._pods.list_namespaced_pod(self.namespace, label_selector=f"job-name={self.name}").items
+            # the client's own types allow None and worse here
+            found: Any = self._pods.list_namespaced_pod(self.namespace, label_selector=f"job-name={self.name}")
         except self.faults as error:
             return said(error)
+        pods: list[Any] = found.items
         states = [state.state for pod in pods for state in pod.status.container_statuses or []]
         ended = next((state.terminated for state in states if state and state.terminated), None)
         return f"{ended.reason or 'its container ended'}, status {ended.exit_code}" if ended else "its pod is gone"
