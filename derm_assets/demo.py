@@ -70,7 +70,7 @@ def main() -> None:
         f"\n[bold]Done in {time.monotonic() - started:.0f} s[/bold]: mean AUC {auc:.3f} on synthetic test images. "
         f"{RESEARCH_USE}\n"
         f"  report      {where['evaluation']['path']}/report.html\n"
-        f"  heatmaps    {where['heatmaps']['path']}/heatmaps.png\n"
+        f"  heatmaps    {where['heatmaps']['path']}/heatmaps.html\n"
         f"  explanation {explained}\n"
         "  Dagster UI  make dev DEMO=1      http://127.0.0.1:3001\n"
         "  MLflow UI   make mlflow DEMO=1   http://127.0.0.1:5000\n"
