@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -126,6 +126,25 @@ def objects(slow) -> Iterator[dict[str, str]]:
         }  # fmt: skip
 
 
+def machines(root: Path, settings: Mapping[str, str]) -> Callable[..., str]:
+    """`on(machine, script, …)`: what a script prints in an installation of its own below `root` with these settings.
+
+    `well=False` where it must fail.
+    """
+
+    def on(machine: str, script: str, *arguments: str, well: bool = True) -> str:
+        (root / machine / "dagster").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PROJECT / "dagster.yaml", root / machine / "dagster" / "dagster.yaml")
+        own = {f"DERM_{name.upper()}": str(root / machine / name) for name in ("data", "out", "home")}
+        own["DAGSTER_HOME"] = str(root / machine / "dagster")
+        command = [sys.executable, "-c", script, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings, **own})
+        assert (done.returncode == 0) == well, f"{done.stdout}\n{done.stderr}"
+        return done.stdout.strip()
+
+    return on
+
+
 def test_two_machines_share_runs_and_models_by_settings_alone(postgres, objects, colour_models, tmp_path):
     """Written by one, read by the other, whose folders hold nothing of it; no address names psycopg2."""
     shared = {
@@ -133,16 +152,7 @@ def test_two_machines_share_runs_and_models_by_settings_alone(postgres, objects,
         ARTIFACTS: "s3://derm/mlflow", **objects,
     }  # fmt: skip
 
-    def on(machine: str, script: str, *arguments: str) -> str:
-        root = tmp_path / machine
-        (root / "dagster").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(PROJECT / "dagster.yaml", root / "dagster" / "dagster.yaml")
-        own = {f"DERM_{name.upper()}": str(root / name) for name in ("data", "out", "home")}
-        own["DAGSTER_HOME"] = str(root / "dagster")
-        command = [sys.executable, "-c", script, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **shared, **own})
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+    on = machines(tmp_path, shared)
 
     mine = Path(shutil.copytree(colour_models["good"], tmp_path / "first" / "model"))
     assert on("first", REGISTER, str(mine / "bundle")) == "1"
@@ -218,16 +228,7 @@ def test_the_pipeline_goes_on_from_machine_to_machine_by_settings_alone(postgres
         **{name: value for name, value in objects.items() if name.startswith("AWS_")},
     }  # fmt: skip
 
-    def on(machine: str, script: str, *arguments: str, well: bool = True) -> str:
-        root = tmp_path / machine
-        (root / "dagster").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(PROJECT / "dagster.yaml", root / "dagster" / "dagster.yaml")
-        own = {f"DERM_{name.upper()}": str(root / name) for name in ("data", "out", "home")}
-        own["DAGSTER_HOME"] = str(root / "dagster")
-        command = [sys.executable, "-c", script, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings, **own})
-        assert (done.returncode == 0) == well, f"{done.stdout}\n{done.stderr}"
-        return done.stdout
+    on = machines(tmp_path, settings)
 
     learns = {"epochs": 3, "batch_size": 8, "workers": 0, "views": "none", "ema": 0.0}
     on("first", WORK, json.dumps(learns), "dataset", "model", "evaluation")
