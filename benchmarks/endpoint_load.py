@@ -53,7 +53,7 @@ CROWDED = 8  # clients at saturation
 JPEG, JSON = {"Content-Type": "image/jpeg"}, {"Content-Type": "application/json"}
 
 
-def write_bundle(path: Path, backbone: str, side: int, int8: bool, seed: int = 0) -> Path:
+def write_bundle(path: Path, backbone: str, side: int, int8: bool, seed: int = 0, views: str = "flips") -> Path:
     """A bundle of an untrained network: its speed is that of a trained one."""
     import torch
 
@@ -64,7 +64,7 @@ def write_bundle(path: Path, backbone: str, side: int, int8: bool, seed: int = 0
     torch.manual_seed(seed)
     labels = get_task(TASK).labels
     card = BundleCard(
-        task=TASK, recipe_name="untrained", recipe={}, labels=labels, head="softmax", views="flips",
+        task=TASK, recipe_name="untrained", recipe={}, labels=labels, head="softmax", views=views,
         preprocessing=Preprocessing(side=side, store_side=512), dataset_md5="0" * 32 + ".dir",
         split_hashes={"validation": "0" * 16}, backbone=backbone, pretrained="none", epochs=1,
     )  # fmt: skip
