@@ -40,7 +40,7 @@ from derm_assets.resources.version_page import write_flavour
 from derm_ml.bundles.bundle import MODEL, Bundle, BundleCard, seal, writing_bundle
 from derm_ml.bundles.classifier import Classifier
 from derm_ml.images.decode import decode
-from derm_ml.images.settings import Preprocessing
+from derm_ml.images.settings import Preprocessing, Views
 from derm_ml.places import BENTOML_HOME, VARIABLES
 from derm_ml.registry import get_task
 from serving import sessions
@@ -53,7 +53,7 @@ CROWDED = 8  # clients at saturation
 JPEG, JSON = {"Content-Type": "image/jpeg"}, {"Content-Type": "application/json"}
 
 
-def write_bundle(path: Path, backbone: str, side: int, int8: bool, seed: int = 0, views: str = "flips") -> Path:
+def write_bundle(path: Path, backbone: str, side: int, int8: bool, seed: int = 0, views: Views = "flips") -> Path:
     """A bundle of an untrained network: its speed is that of a trained one."""
     import torch
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.endpoint_load import an_image, together, write_bundle
 from derm_ml.bundles.classifier import Classifier
+from derm_ml.bundles.views import VIEWS
 from derm_ml.images.decode import decode
 from serving import sessions
 
@@ -38,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--side", type=int, default=128)
-    parser.add_argument("--views", default="flips", help="of each image: none, flips, …")
+    parser.add_argument("--views", default="flips", choices=VIEWS, help="of each image")
     parser.add_argument("--int8", action="store_true", help="the graph computes with 8-bit integers")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement of a round")

@@ -178,7 +178,8 @@ class _Walk:
             return
         inside = _is_below(os.path.realpath(self._root / path), self._real)
         if not inside and self._links != "all":
-            self._problem(path, "is a link that leaves the folder; put a copy there, or allow it (follow_links: true)")
+            allowed = "allow it (follow_links: true of the task in params.yaml)"
+            self._problem(path, f"is a link that leaves the folder; put a copy there, or {allowed}")
         elif stat.S_ISDIR(found.st_mode):
             self._later.append((path, name))
         elif stat.S_ISREG(found.st_mode):

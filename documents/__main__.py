@@ -1,6 +1,7 @@
 """Build the documentation site: `make docs`, or `python -m documents [FOLDER]` (default: site).
 
-    python -m documents site              FOLDER/html/index.html opens in a browser, search included, without a server
+    python -m documents site              FOLDER/html/index.html opens in a browser, search included, without a server;
+                                          it leads to the pages of this version, and those of others stay
     python -m documents site --external   also asks every address that the pages link to; needs the network
 
 Every warning is an error: a link to a page or heading that is gone, a page that no list of contents holds, a script, a
@@ -17,7 +18,9 @@ from pathlib import Path
 
 from sphinx.cmd.build import main as sphinx
 
-from documents.pages import PAGES, ROOT
+from documents.notebooks import add_notebooks
+from documents.pages import PAGES, ROOT, version
+from documents.versions import list_versions
 
 DOCS, HERE = ROOT / "docs", Path(__file__).parent
 _LOADED = re.compile(
@@ -34,19 +37,22 @@ def write_source(folder: Path, docs: Path, pages: Mapping[str, Callable[[], str]
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(make(), encoding="utf-8")
+    add_notebooks(folder / "tutorials")
 
 
 def build(
     folder: Path, builder: str = "html", docs: Path = DOCS, pages: Mapping[str, Callable[[], str]] = PAGES
 ) -> int:
     """Sphinx's exit status: 0 without a warning."""
-    source = folder / "source"
+    source, target = folder / "source", folder / builder / version()
     write_source(source, docs, pages)
-    shutil.rmtree(folder / builder, ignore_errors=True)  # no page of an earlier build stays
+    shutil.rmtree(target, ignore_errors=True)  # no page of an earlier build stays
     doctrees = folder / "doctrees"
     options = ["-W", "--keep-going", "-q", "-E", "-b", builder, "-c", str(HERE), "-d", str(doctrees)]
-    failed = sphinx([*options, str(source), str(folder / builder)])
-    foreign = loaded_from_elsewhere(folder / builder)
+    failed = sphinx([*options, str(source), str(target)])
+    if builder == "html":
+        list_versions(target.parent, version())
+    foreign = loaded_from_elsewhere(target)
     for said in foreign:
         print(said, file=sys.stderr)
     return failed or int(bool(foreign))

@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,22 @@ def browser(chromium):
         opened = playwright.chromium.launch(executable_path=chromium, args=[f"--{option}" for option in options])
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> Callable[..., list[str]]:
+    """What axe finds on a page that shuts somebody out: serious or critical (WCAG 2.2 A and AA), one line each."""
+    source = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+    def faults(page) -> list[str]:
+        page.evaluate(f"() => {{ {source} }}")  # by the debugger: a page's own policy would refuse it
+        found = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", tags)
+        return [
+            f"{v['id']}: {v['nodes'][0]['html']}" for v in found["violations"] if v["impact"] in ("serious", "critical")
+        ]
+
+    return faults
 
 
 @pytest.fixture(scope="session")

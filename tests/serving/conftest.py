@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from http.client import HTTPConnection
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -280,19 +279,3 @@ def _is_ready(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-@pytest.fixture(scope="session")
-def axe() -> Callable[..., list[str]]:
-    return _faults
-
-
-def _faults(page) -> list[str]:
-    """What axe calls serious or critical (WCAG 2.2 A and AA)."""
-    source = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-    page.evaluate(f"() => {{ {source} }}")  # by the debugger: the page's own policy would refuse it
-    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-    found = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", tags)
-    return [
-        f"{v['id']}: {v['nodes'][0]['html']}" for v in found["violations"] if v["impact"] in ("serious", "critical")
-    ]
