@@ -1,12 +1,13 @@
-"""Does a classifier's input gate tell images of the task from everything else? And which detector tells it best?
+"""Does a model's input gate tell images of its task from everything else? And which detector tells it best?
 
     python benchmarks/input_gate.py MODEL DATASET --other retina=path/to/odir5k/train --other faces=path/to/faces
     python benchmarks/input_gate.py … --compare          # other detectors on the same embeddings
 
-MODEL is a model folder, DATASET what `derm prepare` wrote. The gate is measured as it lies in the bundle: refusals of
-the dataset's test split with the exact interval and, for each set of other images, the AUROC of the score against the
-test images and the share from which the model abstains. The test images dark, blurred and shrunk, images that show
-nothing, and images that the task draws itself are added. Nothing here was seen when the gate was fitted.
+MODEL is the folder of a classifier or segmenter, DATASET what `derm prepare` wrote. The gate is measured as it lies in
+the bundle: refusals of the dataset's test split with the exact interval and, for each set of other images, the AUROC of
+the score against the test images and the share from which the model abstains. The test images dark, blurred and
+shrunk, images that show nothing, and images that the task draws itself are added. Nothing here was seen when the gate
+was fitted.
 """
 
 from __future__ import annotations
@@ -17,24 +18,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+from scipy.special import logsumexp, softmax
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
-from derm_ml.bundles.input_gate import unit_length
+from derm_ml.bundles.classifier import Classifier
+from derm_ml.bundles.input_gate import InputGate, unit_length
+from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.bundles.session import Cores
+from derm_ml.bundles.square_predictor import batched
 from derm_ml.data.dataset import Dataset
-from derm_ml.evaluation.input_gate import gate_columns
+from derm_ml.evaluation.input_gate import ABSTAINED, SCORE, gate_columns
 from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, read_image_file
 from derm_ml.metrics.intervals import clopper_pearson
 from derm_ml.model_folder import bundle_named
-from derm_ml.predictions.classifier import predict_rows
 from derm_ml.registry import get_task
 from derm_ml.training.input_gate import WANTED, some_of
 
@@ -82,25 +86,49 @@ def drawn(task_name: str, most: int) -> Iterator[np.ndarray]:
         yield from images_below(Path(folder), most)
 
 
-def said_of(classifier: Classifier, name: str, images: Iterable[np.ndarray]) -> Outputs:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the input gate and its rivals judge N images by: statistics (N, S), embedding (N, D) and, of a classifier,
+    logits (N, L)."""
+
+    statistics: np.ndarray
+    embedding: np.ndarray
+    logits: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.statistics)
+
+
+def seen(predictor: Classifier | Segmenter, name: str, images: Iterable[np.ndarray]) -> Seen:
     begin = time.perf_counter()
-    said = concatenate(classifier.batches((image, {}) for image in images))
-    print(f"{name}: {len(said)} images in {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
-    return said
+    parts = [_seen(predictor, batch) for batch in batched(images, 16)]
+    columns = [None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True)]
+    found = Seen(*columns)
+    print(f"{name}: {len(found)} images in {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+    return found
 
 
-def detectors(train: Outputs) -> dict[str, Callable[[Outputs], np.ndarray]]:
+def _seen(predictor: Classifier | Segmenter, images: list[np.ndarray]) -> tuple[np.ndarray | None, ...]:
+    if isinstance(predictor, Segmenter):
+        return predictor.statistics(images), predictor.seen(images)[1], None
+    said = predictor(images)
+    return said.statistics, said.embedding, said.logits
+
+
+def detectors(train: Seen) -> dict[str, Callable[[Seen], np.ndarray]]:
     """Name → how unlike the training images some images are."""
     unit = unit_length(train.embedding)
     whole, normed = LedoitWolf().fit(train.embedding), LedoitWolf().fit(unit)
 
-    def nearest(said: Outputs) -> np.ndarray:
+    def nearest(said: Seen) -> np.ndarray:
         distances = np.sort(1 - unit_length(said.embedding) @ unit.T, axis=1)
         return distances[:, min(K, len(unit) - 1)]
 
-    return {
-        "energy of the logits": lambda said: -np.logaddexp.reduce(said.logits, axis=1),
-        "highest probability": lambda said: -said.probabilities.max(axis=1),
+    of_logits = {
+        "energy of the logits": lambda said: -logsumexp(said.logits, axis=1),
+        "highest probability": lambda said: -softmax(said.logits, axis=1).max(axis=1),
+    }
+    return (of_logits if train.logits is not None else {}) | {
         f"cosine to the {K}th neighbour": nearest,
         "Mahalanobis, Ledoit-Wolf": lambda said: whole.mahalanobis(said.embedding),
         "the same at unit length": lambda said: normed.mahalanobis(unit_length(said.embedding)),
@@ -115,31 +143,28 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=300, help="images of each set")
     parser.add_argument("--compare", action="store_true", help="measure other detectors too")
     given = parser.parse_args()
-    classifier, dataset = Classifier(bundle_named(given.model)), Dataset.open(given.dataset)
-    if classifier.gate is None:
+    dataset = Dataset.open(given.dataset)
+    predictor = get_task(dataset.task).load(bundle_named(given.model))
+    if not isinstance(predictor, Classifier | Segmenter) or predictor.gate is None:
         parser.error(f"{given.model} has no input gate: train the model again")
-    classifier.use(Cores(spinning=False))  # threads that spin cost a busy machine five times the time
-    gate, rows = classifier.gate, few(dataset.split("test"), given.most)
-    test = predict_rows(classifier, dataset, rows)
-    images = [dataset.image(row) for row in rows.to_dict("records")]
+    predictor.use(Cores(spinning=False))  # threads that spin cost a busy machine five times the time
+    gate, images = predictor.gate, list(images_of(dataset, few(dataset.split("test"), given.most)))
+    test = seen(predictor, "test", images)
     sets = dict(entry.split("=", 1) for entry in given.other)
     others: Sets = {name: images_below(Path(folder), given.most) for name, folder in sets.items()}
     others |= spoiled(images) | {"drawn by the task": drawn(dataset.task, min(given.most, 120))}
-    said = {name: said_of(classifier, name, found) for name, found in others.items()}
-
-    refused = sum(fit.abstained for fit in classifier.fitness(test))
+    said = {name: seen(predictor, name, found) for name, found in others.items()}
+    own, refused = judged(gate, test)
     low, high = clopper_pearson(refused, len(test))
     print(f"gate: {gate.about}")
     print(f"refused of the test split: {refused} of {len(test)}: {refused / len(test):.3f} ({low:.3f} to {high:.3f})\n")
     print("| images | n | AUROC of the score | abstained |\n|---|---|---|---|")
-    own = gate_columns(classifier.fitness(test))["gate.in_distribution"]
-    for name, outputs in said.items():
-        columns = gate_columns(classifier.fitness(outputs))
-        area = auroc(-own, -columns["gate.in_distribution"])
-        print(f"| {name} | {len(outputs)} | {area:.4f} | {columns['gate.abstained'].mean():.3f} |")
+    for name, other in said.items():
+        scores, abstained = judged(gate, other)
+        print(f"| {name} | {len(other)} | {auroc(-own, -scores):.4f} | {abstained / len(other):.3f} |")
     if given.compare:
-        train = predict_rows(classifier, dataset, some_of(dataset.split("train"), 0))
-        validation = predict_rows(classifier, dataset, dataset.split("validation"))
+        train = seen(predictor, "train", images_of(dataset, some_of(dataset.split("train"), 0)))
+        validation = seen(predictor, "validation", images_of(dataset, dataset.split("validation")))
         known = detectors(train) | {"this gate": lambda o: gate.strangeness(o.statistics, o.embedding)}
         print("\n| detector: AUROC (abstained) | test | " + " | ".join(said) + " |\n|" + "---|" * (len(said) + 2))
         for name, measure in known.items():
@@ -147,6 +172,16 @@ def main() -> None:
             cut = held[-1 - int(WANTED * len(held))]
             cells = [f"{auroc(mine, far):.3f} ({(far > cut).mean():.2f})" for far in map(measure, said.values())]
             print(f"| {name} | {(mine > cut).mean():.3f} | " + " | ".join(cells) + " |")
+
+
+def judged(gate: InputGate, images: Seen) -> tuple[np.ndarray, int]:
+    """`in_distribution` of each image, and from how many the model abstains."""
+    columns = gate_columns(gate.judge(images.statistics, images.embedding))
+    return columns[SCORE], int(columns[ABSTAINED].sum())
+
+
+def images_of(dataset: Dataset, rows: pd.DataFrame) -> Iterator[np.ndarray]:
+    return (dataset.image(row) for row in rows.to_dict("records"))
 
 
 def few(rows: pd.DataFrame, most: int) -> pd.DataFrame:
