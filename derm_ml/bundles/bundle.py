@@ -135,7 +135,8 @@ class BundleCard(_Card):
     attributes: tuple[str, ...] = ()  # e.g. ("age", "sex"): a second graph input, missing values flagged
     temperature: float = Field(default=1.0, gt=0)
     temperatures: tuple[float, ...] = ()  # one a label instead, of a sigmoid head with several
-    bias: tuple[float, ...] = ()  # of a sigmoid head, one a label: probability = sigmoid(logit / temperature + bias)
+    bias: tuple[float, ...] = ()  # one a label: probability = head(logit / temperature + bias), of a softmax head only
+    # where it was fitted on local cases
     parameters: dict[str, Any] = {}  # settings and fitted numbers of a method that is more than one graph
     prevalence: dict[str, float] = {}  # of each label in the validation split: what probabilities are calibrated to
     # (of the local cases instead, where there are some)

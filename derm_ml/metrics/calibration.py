@@ -10,7 +10,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,16 +56,33 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, head: ClassifierHea
     return float(np.exp(best.x))
 
 
-def fit_temperature_and_bias(logits: np.ndarray, targets: np.ndarray) -> tuple[float, tuple[float, ...]]:
-    """Temperature T in [0.25, 10] and a bias for each label, so that sigmoid(logit / T + bias) fits best.
+def fit_temperature_and_bias(
+    logits: np.ndarray, targets: np.ndarray, head: ClassifierHead = "sigmoid"
+) -> tuple[float, tuple[float, ...]]:
+    """Temperature T in [0.25, 10] and a bias for each label, so that head(logit / T + bias) fits best.
 
-    logits and targets (N, L) of the validation split, targets 1, 0 or NaN. For independent labels: a network that saw
-    rare labels more often than they are is too sure of them, which no temperature can mend. Source: Platt 1999,
-    Probabilistic outputs for support vector machines, section 2.2.
+    logits and targets (N, L), targets 1, 0 or NaN. Of independent labels (sigmoid): a network that saw rare labels more
+    often than they are is too sure of them, which no temperature can mend. Source: Platt 1999, Probabilistic outputs
+    for support vector machines, section 2.2. Of labels that exclude each other (softmax): at another place they are
+    as frequent as they are there. Biases add up to 0. Source: Alexandari et al. 2020 (arXiv 1901.06852), section 3.3.
     Raises `ValueError` if no target can be used or a logit is not finite.
     """
     logits, targets = np.asarray(logits, np.float64), np.asarray(targets, np.float64)
-    start = fit_temperature(logits, targets, "sigmoid")
+    start = fit_temperature(logits, targets, head)
+    loss = _softmax_loss(logits, targets) if head == "softmax" else _sigmoid_loss(logits, targets)
+    bounds = [(1 / HOTTEST, 1 / COLDEST), *[(-MOST_BIAS, MOST_BIAS)] * logits.shape[1]]
+    first = np.r_[1 / start, np.zeros(logits.shape[1])]
+    scale, *bias = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds).x
+    if head == "softmax":
+        bias = np.subtract(bias, np.mean(bias))
+    return float(1 / scale), tuple(float(b) for b in bias)
+
+
+# of (1 / T, bias of each label): the mean negative log likelihood and its gradient
+_Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+
+def _sigmoid_loss(logits: np.ndarray, targets: np.ndarray) -> _Loss:
     usable = ~np.isnan(targets)
     # Platt's targets stop short of 0 and 1, so that a validation set told apart without an error gives no certainty
     found, others = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
@@ -78,10 +95,19 @@ def fit_temperature_and_bias(logits: np.ndarray, targets: np.ndarray) -> tuple[f
         slope = np.r_[(error * logits).sum(), error.sum(axis=0)]
         return -float(likelihood[usable].sum()) / usable.sum(), slope / usable.sum()
 
-    bounds = [(1 / HOTTEST, 1 / COLDEST), *[(-MOST_BIAS, MOST_BIAS)] * logits.shape[1]]
-    first = np.r_[1 / start, np.zeros(logits.shape[1])]
-    best = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds)
-    return float(1 / best.x[0]), tuple(float(b) for b in best.x[1:])
+    return loss
+
+
+def _softmax_loss(logits: np.ndarray, targets: np.ndarray) -> _Loss:
+    keep = one_positive(targets)
+    logits, right = logits[keep], targets[keep]
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        likelihood = log_softmax(logits * parameters[0] + parameters[1:], axis=1)
+        error = np.exp(likelihood) - right
+        return -float((likelihood * right).sum(axis=1).mean()), np.r_[(error * logits).sum(), error.sum(0)] / len(right)
+
+    return loss
 
 
 def fit_fellow_shares(logits: np.ndarray, fellows: np.ndarray, targets: np.ndarray) -> tuple[float, ...]:

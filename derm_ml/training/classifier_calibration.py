@@ -48,7 +48,7 @@ def calibrated_card(card: BundleCard, said: CalibrationLogits, recalls: Sequence
     if said.fellows is not None:
         card = card.model_copy(update={"fellow": fit_fellow_shares(logits, said.fellows, said.targets)})
         logits = with_fellow_logits(logits, said.fellows, card.fellow)
-    card = card.model_copy(update=_calibration(card, logits, said.targets))
+    card = card.model_copy(update=_calibration(card, logits, said))
     points, unclaimed = _points(card, calibrated(card, logits), said, recalls)
     if card.head == "softmax":
         keep = one_positive(said.targets)
@@ -61,9 +61,13 @@ def calibrated_card(card: BundleCard, said: CalibrationLogits, recalls: Sequence
     return card.model_copy(update=found)
 
 
-def _calibration(card: BundleCard, logits: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+def _calibration(card: BundleCard, logits: np.ndarray, said: CalibrationLogits) -> dict[str, Any]:
+    targets = said.targets
+    if card.head == "softmax" and said.split == "local":  # there the labels are not as frequent as in training
+        temperature, bias = fit_temperature_and_bias(logits, targets, "softmax")
+        return {"temperature": temperature, "bias": bias}
     if card.head == "softmax":
-        return {"temperature": fit_temperature(logits, targets, "softmax")}
+        return {"temperature": fit_temperature(logits, targets, "softmax"), "bias": ()}
     if len(card.labels) == 1:
         temperature, bias = fit_temperature_and_bias(logits, targets)
         return {"temperature": temperature, "bias": bias}

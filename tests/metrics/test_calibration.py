@@ -168,6 +168,22 @@ def test_temperature_and_bias_are_those_of_logistic_regression():
     assert bias == pytest.approx(fitted.intercept_[0], abs=0.02)
 
 
+def test_temperature_and_bias_of_a_softmax_find_how_frequent_labels_are_elsewhere():
+    """A network of a place where labels are even, at one where they are not: its logits lack the logarithm of the
+    ratio, and it exaggerates twofold."""
+    rng = np.random.default_rng(4)
+    there = np.log([0.7, 0.2, 0.1])
+    true = rng.normal(0, 1.5, (20_000, 3))
+    shares = softmax(true + there, axis=1)
+    targets = np.eye(3)[(shares.cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)]
+    temperature, bias = fit_temperature_and_bias(2 * true, targets, "softmax")
+    assert temperature == pytest.approx(2, rel=0.05)
+    np.testing.assert_allclose(bias, there - there.mean(), atol=0.06)
+    np.testing.assert_allclose(
+        softmax(2 * true / temperature + bias, axis=1).mean(axis=0), targets.mean(axis=0), atol=1e-3
+    )
+
+
 def test_a_validation_set_told_apart_without_an_error_gives_no_certainty():
     """30 of 30 found is no proof of 100 %: the next case may be the miss."""
     logits = np.r_[np.linspace(2, 6, 30), np.linspace(-6, -2, 30)][:, None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,17 @@ def test_each_head_is_calibrated_as_it_is_served(bare, head, labels):
     before = calibrated(card, said.logits)
     wrong = lambda p: ((p - targets) ** 2).mean()  # noqa: E731
     assert wrong(calibrated(found, said.logits)) < wrong(before)
+
+
+def test_labels_that_exclude_each_other_are_as_frequent_as_at_the_place_of_the_local_cases(bare):
+    """One temperature cannot say that keratoses are rarer here: the mean probability stayed what it was at home."""
+    rng = np.random.default_rng(5)
+    targets = np.eye(3)[rng.choice(3, 900, p=[0.1, 0.8, 0.1])]
+    logits = (targets + rng.normal(0, 1, (900, 3))).astype(np.float32)
+    card = bare.model_copy(update={"head": "softmax", "labels": ("a", "b", "c")})
+    local = CalibrationLogits(logits, targets, np.arange(900).astype(str), "0" * 16, "local")
+    found = calibrated_card(card, local, (0.90,))
+    np.testing.assert_allclose(calibrated(found, logits).mean(axis=0), targets.mean(axis=0), atol=1e-3)
+    assert found.bias[1] > found.bias[0]
+    home = calibrated_card(found, replace(local, split="validation"), (0.90,))
+    assert home.bias == (), "fitted at home again, it still says how frequent labels are elsewhere"
