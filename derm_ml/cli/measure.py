@@ -201,7 +201,7 @@ def make(
     model: TrainedModel,
     data: PreparedData = None,
 ) -> None:
-    """Create an extra artifact for a model: heatmaps, embeddings, map, index."""
+    """Make one more artifact of a model: heatmaps, embeddings, a map of them, similar images, matched pairs."""
     task = task_of(task_name)
     known = {a.name: a for a in task.artifacts}
     if artifact not in known:
