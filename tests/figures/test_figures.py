@@ -10,7 +10,7 @@ from PIL import Image
 
 from derm_ml.asking.pair import Pair
 from derm_ml.explain.matches import side_by_side
-from derm_ml.explain.overlay import captioned
+from derm_ml.explain.panels import captioned
 from derm_ml.figures.charts import class_balance_figure, confusion_figure, reliability_figure, training_curves
 from derm_ml.figures.curves import precision_recall_figure, roc_figure, score_histogram
 from derm_ml.figures.sheets import LIMIT, Sheet
