@@ -168,18 +168,18 @@ def _account(data: Dataset) -> dict[str, Any]:
         "columns": facts(column_lines(data.account)),
         "notes": facts(data.account.get("notes", [])),
         "settings": facts(data.info["settings"]),
-        **({"images_with_two_labels": picture(sheet)} if sheet else {}),
+        **({"images_with_two_labels": picture(sheet.png)} if sheet else {}),
     }
 
 
 def _contact_sheet(task: Task, data) -> bytes:
     """Training pictures of every class in turn, spread evenly over the manifest."""
     from derm_ml.asking.replay import evenly_spaced
-    from derm_ml.figures.sheets import contact_sheet
+    from derm_ml.figures.sheets import Sheet
 
     rows = data.split("train")
     labels = sorted(rows["label"].unique())
     each = max(1, SAMPLES // max(1, len(labels)))
     shown = [row for label in labels for _, row in evenly_spaced(rows[rows["label"] == label], each).iterrows()]
     role = next(c.removesuffix(".shard") for c in rows.columns if c.endswith(".shard"))
-    return contact_sheet([data.image(row, role) for row in shown], [f"{row['id']}\n{row['label']}" for row in shown])
+    return Sheet([[data.image(row, role)] for row in shown], [f"{row['id']}\n{row['label']}" for row in shown]).png

@@ -22,8 +22,7 @@ from derm_assets.resources.version_page import STATE
 from derm_ml import DermError
 from derm_ml.bundles.bundle import Bundle, read_card
 from derm_ml.cards.pages import as_markdown, cards_of, save_cards
-from derm_ml.evaluation.record import SUMMARY, Evaluation
-from derm_ml.files import sha256
+from derm_ml.evaluation.record import Evaluation
 from derm_ml.model_folder import CARDS, ModelFolder
 from derm_ml.promotion import CHALLENGER, CHAMPION, ModelVersion
 from derm_ml.promotion.approval import approve
@@ -164,22 +163,18 @@ class Promotions:
         ledger = self.ledger(task)
         now = champion_of(task, self.registry, ledger)
         model = Bundle.open_trusted(candidate.bundle).version
-        if now.champion is not None and (candidate.number == now.champion or self._is_champion(task, model, candidate)):
-            return Decision(True, (f"version {now.champion} is the champion already",))
+        if now.champion is not None and (candidate.number == now.champion or self._is_champion(task, model)):
+            return Decision.champion_already(now.champion)
         if why := withdrawn_because(task, Bundle.open_trusted(candidate.bundle), now):
             return Decision(False, (why,))
         evidence = evidence_of(task, candidate, self._data)
         looked = looked_at(evidence, ledger, now, "dry run")
         return weigh(task, evidence, read_champion(task, self.registry, now), self._data, looked)
 
-    def _is_champion(self, task: Task, model: str, candidate: ModelVersion) -> bool:
-        """Whether a folder holds what registering would find to be the champion: its model and its evaluation."""
+    def _is_champion(self, task: Task, model: str) -> bool:
+        """Whether a model is the champion's, whatever was measured of it since."""
         champion = self.champion_version(task)
-        return (
-            champion is not None
-            and Bundle.open(champion.bundle).version == model
-            and sha256(champion.evaluation / SUMMARY) == sha256(candidate.evaluation / SUMMARY)
-        )
+        return champion is not None and Bundle.open(champion.bundle).version == model
 
     def reached(self) -> str:
         """Where the registry is; raises `RegistryError` if it cannot be used."""

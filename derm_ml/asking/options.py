@@ -121,7 +121,13 @@ AGE = Option("age", "age of the person in years", "number", low=0, high=OLDEST, 
 SEX = Option("sex", "sex of the person", choices=("male", "female"), is_attribute=True)
 LABEL = Option("label", "the label whose heatmap is shown", of_model="labels", used_for=(EXPLAIN,))
 SIZE = Option(
-    "size", "longer side of the drawing in pixels", "integer", low=64, high=2048, used_for=(EXPLAIN,), for_programs=True
+    "size",
+    "longer side of each image shown, in pixels",
+    "integer",
+    low=64,
+    high=2048,
+    used_for=(EXPLAIN,),
+    for_programs=True,
 )
 ABSTAINED = Option(
     "abstained",

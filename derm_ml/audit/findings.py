@@ -26,6 +26,7 @@ from derm_ml.audit.shortcuts import MEASURES, Shortcut, shortcuts
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.rules import contradictions
 from derm_ml.metrics.metric import Metric
+from derm_ml.metrics.words import readable
 
 BLANK = 6.5  # Lab units of plainness: noise of 8 grey levels on one colour gives 6, the palest nevus of ISIC 2017 7.3
 LIT, LEAST_LIGHT = 50.0, 0.3  # L* from which BLANK counts in full, and its share that counts in the dark
@@ -88,10 +89,10 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        counts = [f"{len(table)} {_words(kind)}" for kind, table in self.findings.items() if len(table)]
+        counts = [f"{len(table)} {readable(kind)}" for kind, table in self.findings.items() if len(table)]
         images = f"{len(self.flagged)} of {self.n} images ({self.share:.1%}) deserve a look: {', '.join(counts)}"
         said = images if counts else f"None of the {self.n} images stands out"
-        told = [f"{s.label} is told by {_words(s.measure)} alone (AUC {s.auc.value:.2f})" for s in self.suspicious]
+        told = [f"{s.label} is told by {readable(s.measure)} alone (AUC {s.auc.value:.2f})" for s in self.suspicious]
         return f"{said}. {'; '.join(told) if told else 'No shortcut to a label was found'}."
 
     @property
@@ -250,7 +251,3 @@ def _shortcuts(dataset: Dataset, rows: pd.DataFrame, images: pd.DataFrame) -> li
     told = [k for k in range(len(dataset.labels)) if np.unique(targets[~np.isnan(targets[:, k]), k]).size == 2]
     labels = [dataset.labels[k] for k in told]
     return shortcuts(measures, images["source"].tolist(), targets[:, told], labels, rows["group"].to_numpy(str))
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -1,4 +1,4 @@
-"""An audit as files: one page with the verdict first, a table and a contact sheet of each kind of finding.
+"""An audit as files: one page with the verdict first, the images and a table of each kind of finding.
 
 save(found, dataset, folder)
     report.html          needs no network; all figures are in it
@@ -20,16 +20,19 @@ from derm_ml.audit.findings import KINDS, Audit
 from derm_ml.audit.labels import SEPARATED, is_separable
 from derm_ml.audit.shortcuts import SOURCE, STRONG, Shortcut
 from derm_ml.data.dataset import Dataset
-from derm_ml.figures.sheets import contact_sheet
+from derm_ml.figures.contradictions import contradictions_sheet
+from derm_ml.figures.sheets import Sheet
 from derm_ml.files import replacing_folder, write_json
+from derm_ml.metrics.words import headed, readable
 from derm_ml.pages.page import template
 from derm_ml.provenance import Made, when_and_by
 from derm_ml.synthetic_mark import is_synthetic
 from derm_ml.tables import write_table
 
 REPORT, NUMBERS, REVIEW = "report.html", "data_audit.json", "review.csv"
-SHOWN = 24  # images on a sheet: three rows of eight
-ROWS = 24  # rows of a table on the page: those that are on the sheet
+PAIRS = "two_labels"  # the kind whose images are shown two by two
+SHOWN = 24  # images of a kind, and rows of its table: on a sheet three rows of eight
+SIDE = 256  # pixels of an image on the page: with 24 of each kind it stays below 5 MB
 _ENDS = 8  # images of either end of a shortcut
 _DIGITS = "%.4g"
 
@@ -43,33 +46,32 @@ def save(found: Audit, dataset: Dataset, folder: Path) -> Path:
         write_table(temporary / "images.csv", found.images, _DIGITS)
         write_table(temporary / "shortcuts.csv", pd.DataFrame(shortcut_rows(found.shortcuts)), _DIGITS)
         write_table(temporary / REVIEW, _to_review(found))
-        for name, png in sheets.items():
-            (temporary / f"{name}.png").write_bytes(png)
+        for name, sheet in sheets.items():
+            (temporary / f"{name}.png").write_bytes(sheet.png)
         write_json(temporary / NUMBERS, _as_json(found))
         (temporary / REPORT).write_text(_render(found, dataset, sheets), encoding="utf-8")
     return folder
 
 
-def sheets_of(found: Audit, dataset: Dataset) -> dict[str, bytes]:
-    """A PNG of the first findings of each kind that has any, and of both ends of the strongest suspicious shortcut."""
+def sheets_of(found: Audit, dataset: Dataset) -> dict[str, Sheet]:
+    """The first findings of each kind that has any, and both ends of the strongest suspicious shortcut."""
     rows = {str(row["id"]): row for row in dataset.manifest.to_dict("records")}
     roles = dict(zip(found.images["file"], found.images["role"], strict=True))
-    sheets = {}
+    pairs = contradictions_sheet(dataset)
+    sheets = {PAIRS: pairs} if pairs else {}
     for kind, table in found.findings.items():
-        if len(table):
+        if len(table) and kind not in sheets:
             shown = table.head(SHOWN).to_dict("records")
-            images = [dataset.image(rows[str(row["id"])], roles[row["file"]]) for row in shown]
-            sheets[kind] = contact_sheet(images, [_caption(row) for row in shown], title=_words(kind))
+            images = [[dataset.image(rows[str(row["id"])], roles[row["file"]])] for row in shown]
+            sheets[kind] = Sheet(images, [_caption(row) for row in shown], title=headed(kind))
     strongest = next((s for s in found.suspicious if s.measure != SOURCE), None)
     if strongest is not None:
         ordered = found.images.sort_values([strongest.measure, "id"]).to_dict("records")
         ends = [*ordered[:_ENDS], *ordered[-_ENDS:]]
-        images = [dataset.image(rows[str(row["id"])], row["role"]) for row in ends]
-        captions = [
-            f"{row['id']}\n{row['label']}\n{_words(strongest.measure)} {row[strongest.measure]:.3g}" for row in ends
-        ]
-        title = f"The lowest and the highest {_words(strongest.measure)}"
-        sheets["shortcuts"] = contact_sheet(images, captions, title=title)
+        images = [[dataset.image(rows[str(row["id"])], row["role"])] for row in ends]
+        measure = readable(strongest.measure)
+        captions = [f"{row['id']}\n{readable(row['label'])}\n{measure} {row[strongest.measure]:.3g}" for row in ends]
+        sheets["shortcuts"] = Sheet(images, captions, title=f"The lowest and the highest {measure}")
     return sheets
 
 
@@ -77,7 +79,7 @@ def shortcut_rows(found: tuple[Shortcut, ...]) -> list[dict[str, Any]]:
     """One row a measure and label: AUC with its interval, and whether it is suspicious."""
     return [
         {
-            "measure": _words(s.measure),
+            "measure": readable(s.measure),
             "label": s.label,
             "auc": s.auc.value,
             "low": s.auc.low,
@@ -108,8 +110,8 @@ def limits(found: Audit) -> list[str]:
 
 
 def _caption(row: dict[Any, Any]) -> str:
-    told = f"{row['label']} → {row['suggested']}?" if "suggested" in row else str(row["label"])
-    return f"{row['id']}\n{told}\n{row['score']:.2f}"
+    told = readable(row["label"]) + (f" → {readable(row['suggested'])}?" if "suggested" in row else "")
+    return f"{row['id']}\n{told}\nscore {row['score']:.2f}"
 
 
 def _to_review(found: Audit) -> pd.DataFrame:
@@ -138,15 +140,17 @@ def _as_json(found: Audit) -> dict[str, Any]:
     }
 
 
-def _render(found: Audit, dataset: Dataset, sheets: dict[str, bytes]) -> str:
-    return template("derm_ml.audit", "report.html.j2", words=_words).render(
+def _render(found: Audit, dataset: Dataset, sheets: dict[str, Sheet]) -> str:
+    return template("derm_ml.audit", "report.html.j2", words=readable).render(
         a=found,
         kinds=KINDS,
         limits=limits(found),
         shortcuts=shortcut_rows(found.shortcuts),
         strong=STRONG,
         sheets=sheets,
-        tables={kind: table.head(ROWS).to_dict("records") for kind, table in found.findings.items()},
+        side=SIDE,
+        pairs=PAIRS,
+        tables={kind: table.head(SHOWN).to_dict("records") for kind, table in found.findings.items()},
         sizes=dataset.info["sizes"],
         synthetic=is_synthetic(dataset.licences),
         lines=_provenance(found, dataset),
@@ -167,8 +171,4 @@ def _provenance(found: Audit, dataset: Dataset) -> dict[str, str]:
 
 
 def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{_words(name)} {n}" for name, n in counts.items())
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return ", ".join(f"{readable(name)} {n}" for name, n in counts.items())

@@ -26,7 +26,10 @@ def promote(
     model: TrainedModel,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would happen, change nothing")] = False,
 ) -> None:
-    """Make a model the champion if the evidence allows it; the decision goes to the ledger either way."""
+    """Make a model the champion if the evidence allows it; the decision goes to the ledger either way.
+
+    Prints promoted, refused, or unchanged where the model is the champion already. The exit code is 1 if it is refused.
+    """
     decision = open_registry().promote(task_of(task_name), bundle_named(model), dry_run=dry_run)
     if decision.checks:
         evidence, hazard = (Column(name, max_width=60, overflow="fold") for name in ("evidence", "hazard it controls"))
@@ -36,7 +39,7 @@ def promote(
         print_table(table, note=True)
     for reason in decision.reasons:
         notes.print(f"- {reason}", markup=False)
-    print("promoted" if decision.promote else "refused")
+    print("unchanged" if decision.already else "promoted" if decision.promote else "refused")
     if not decision.promote:
         raise typer.Exit(1)
 

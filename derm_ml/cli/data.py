@@ -24,12 +24,13 @@ from derm_ml.cli.terminal import (
     progress_bar,
 )
 from derm_ml.data.account import column_lines, file_rows, label_rows
-from derm_ml.files import is_empty, replacing_file
+from derm_ml.files import is_empty
 from derm_ml.machine import writing
 from derm_ml.places import installation
 from derm_ml.records import UNLABELLED
 from derm_ml.registry import all_tasks
 from derm_ml.sentences import WrongValue, unknown
+from derm_ml.synthetic_mark import is_synthetic
 from derm_ml.task import PrepareSettings, Task
 
 if TYPE_CHECKING:
@@ -261,16 +262,16 @@ def withdraw(
 
 
 def _contradictions(task: Task, dataset: Dataset) -> Path | None:
-    """A sheet of the duplicates with two labels, written below the results of the task; None where there are none."""
-    from derm_ml.figures.contradictions import contradictions_sheet
+    """A page of the duplicates with two labels, written below the results of the task; None where there are none."""
+    from derm_ml.figures.contradictions import TITLE, contradictions_sheet
+    from derm_ml.figures.sheet_page import Shown, write_sheet
 
     sheet = contradictions_sheet(dataset)
     if sheet is None:
         return None
-    path = installation().models(task.name) / "contradictions.png"
-    with replacing_file(path) as temporary:
-        temporary.write_bytes(sheet)
-    return path
+    note = "One label of each pair is wrong: correct it, or remove its image."
+    shown = Shown(TITLE, note, synthetic=is_synthetic(dataset.licences))
+    return write_sheet(sheet, installation().models(task.name), "contradictions", shown)["contradictions_page"]
 
 
 def print_account(account: Mapping[str, Any]) -> None:

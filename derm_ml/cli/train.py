@@ -158,6 +158,7 @@ def pseudo_label(
     print_table(table)
     given = f"{proposal.used} of {len(proposal.table)} unlabelled images got a label"
     notes.print(f"{given}; {proposal.excluded} of validation or test patients were left out")
+    notes.print(f"the surest of them, with their images: {made['surest_page']}", soft_wrap=True)
     print_result(made["pseudo_labels"])
 
 

@@ -141,7 +141,7 @@ class Evaluation:
         return replace(
             self,
             figures={**self.figures, **{name: picture(made) for name, made in figures.items()}},
-            sheets={**self.sheets, **{name: made.tiles for name, made in figures.items() if isinstance(made, Sheet)}},
+            sheets={**self.sheets, **{name: made.tiles() for name, made in figures.items() if isinstance(made, Sheet)}},
             captions={**self.captions, **captions},
         )
 

@@ -10,7 +10,9 @@ from derm_ml.asking.answers import Explanation
 from derm_ml.bundles.attributes import Attributes
 from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
 from derm_ml.explain.layers import at_size, heatmap_layers, withheld
-from derm_ml.explain.overlay import captioned, overlay
+from derm_ml.explain.overlay import overlay
+from derm_ml.explain.panels import ORIGINAL, Panel, beside
+from derm_ml.metrics.words import readable
 from derm_ml.sentences import WrongValue, unknown
 
 
@@ -31,17 +33,19 @@ def attributes_from(options: Mapping[str, str]) -> Attributes:
 
 
 def explained(predictor: Classifier, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
-    """The image with the Grad-CAM of `options["label"]` (default: the most likely label) and a caption.
+    """The image beside itself with the Grad-CAM of `options["label"]` (default: the most likely label), and a caption.
 
-    Its longer side is at most `options["size"]`. Raises `WrongValue` for a label the model does not know.
+    The longer side of each is at most `options["size"]`. Raises `WrongValue` for a label the model does not know.
     """
     outputs = asked(predictor, [image], options)
     label = _label(predictor, outputs, options)
     column = predictor.labels.index(label)
-    drawn = overlay(at_size(image, options), predictor.unsquared(outputs.maps[0, column], image))
+    small = at_size(image, options)
+    drawn = overlay(small, predictor.unsquared(outputs.maps[0, column], image))
     why = withheld(predictor, outputs, options)
-    said = f"{label}: {outputs.probabilities[0, column]:.1%}" if not why else f"no answer: {why}"
-    return captioned(drawn, f"{said} (model {predictor.bundle.version})\n{predictor.card.small_print}")
+    said = f"{readable(label)}: {outputs.probabilities[0, column]:.1%}" if not why else f"no answer: {why}"
+    panels = [Panel(small, ORIGINAL), Panel(drawn, f"Influence on {readable(label)}", heat=True)]
+    return beside(panels, f"{said} (model {predictor.bundle.version})\n{predictor.card.small_print}")
 
 
 def explanation_of(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 
 from derm_ml.asking.pair import Pair
 from derm_ml.bundles.classifier import Classifier, Outputs, concatenate
 from derm_ml.explain.layers import at_size, withheld
-from derm_ml.explain.overlay import captioned, overlay
+from derm_ml.explain.overlay import overlay
+from derm_ml.explain.panels import ORIGINAL, Panel, beside
 from derm_ml.metrics.words import readable
 from derm_ml.sentences import WrongValue, unknown
 
@@ -36,7 +36,7 @@ def shown_findings(predictor: Classifier, outputs: Outputs, label: str = "") -> 
 
 
 def explained_findings(predictor: Classifier, asked: np.ndarray | Pair, options: Mapping[str, str]) -> np.ndarray:
-    """RGB (H, W, 3) uint8: a panel for each of the `shown_findings` of `options["label"]`, side by side.
+    """RGB (H, W, 3) uint8: the image, and a panel for each of the `shown_findings` of `options["label"]`, side by side.
 
     Of a pair it is the first photo; the second, of the person's other eye, only takes part in the probabilities.
     The longer side of a panel is at most `options["size"]`.
@@ -44,15 +44,16 @@ def explained_findings(predictor: Classifier, asked: np.ndarray | Pair, options:
     outputs = finding_of(predictor, asked)
     image = asked.first if isinstance(asked, Pair) else asked
     why = withheld(predictor, outputs, options)
-    panels = []
+    small = at_size(image, options)
+    panels = [Panel(small, ORIGINAL)]
     for name in shown_findings(predictor, outputs, options.get("label", "")):
         column = predictor.labels.index(name)
         p, threshold = float(outputs.probabilities[0, column]), predictor.card.threshold(name)
         said = "present" if p >= threshold else "not present"
-        text = f"{readable(name)}: {p:.1%}, {said} (from {threshold:.1%})" if not why else f"no answer: {why}"
-        drawn = overlay(at_size(image, options), predictor.unsquared(outputs.maps[0, column], image))
-        panels.append(captioned(drawn, f"{text}\n{predictor.card.small_print}"))
-    tallest = max(len(panel) for panel in panels)
-    white = (255, 255, 255)
-    grown = [cv2.copyMakeBorder(q, 0, tallest - len(q), 0, 0, cv2.BORDER_CONSTANT, value=white) for q in panels]
-    return np.ascontiguousarray(np.hstack(grown))
+        text = (
+            f"{readable(name)}: {p:.1%}, {said} (from {threshold:.1%})"
+            if not why
+            else f"{readable(name)}: no answer: {why}"
+        )
+        panels.append(Panel(overlay(small, predictor.unsquared(outputs.maps[0, column], image)), text, heat=True))
+    return beside(panels, f"Model {predictor.bundle.version}\n{predictor.card.small_print}")

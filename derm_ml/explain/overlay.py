@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import cv2
 import numpy as np
 
@@ -47,18 +45,3 @@ def _tinted(image: np.ndarray, where: np.ndarray, colour: tuple[int, int, int], 
     picture = image.copy()
     picture[where] = (image[where] * (1 - strength) + np.array(colour) * strength).astype(np.uint8)
     return picture
-
-
-def captioned(image: np.ndarray, text: str) -> np.ndarray:
-    """The picture with a white strip of text under it: what is shown, and that it is for research only.
-
-    Long lines are wrapped to the width of the picture.
-    """
-    size = min(6.0, max(0.35, image.shape[1] / 900))
-    letters = max(12, round(image.shape[1] / (14 * size)))
-    lines = [part for line in text.split("\n") for part in textwrap.wrap(line, letters)]
-    step = round(34 * size) + 4
-    strip = np.full((step * len(lines) + 8, image.shape[1], 3), 255, np.uint8)
-    for number, line in enumerate(lines, start=1):
-        cv2.putText(strip, line, (6, number * step - 4), cv2.FONT_HERSHEY_SIMPLEX, size, (30, 30, 30), 1, cv2.LINE_AA)
-    return np.vstack([image, strip])

@@ -31,7 +31,7 @@ class Shown:
 
 def sheet_page(sheet: Sheet, shown: Shown) -> str:
     """One self-contained HTML document. All text in it is escaped."""
-    return template("derm_ml.pages", "sheet.html.j2").render(tiles=sheet.tiles, shown=shown)
+    return template("derm_ml.pages", "sheet.html.j2").render(tiles=sheet.tiles(), shown=shown)
 
 
 def write_sheet(sheet: Sheet, folder: Path, name: str, shown: Shown) -> dict[str, Path]:

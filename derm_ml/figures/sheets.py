@@ -2,7 +2,7 @@
 whose captions are text.
 
 Example:
-    >>> contact_sheet([image, image], ["ISIC_0000001 nevus", "ISIC_0000002 melanoma"])[:4]
+    >>> Sheet([[image], [image]], ["ISIC_0000001 nevus", "ISIC_0000002 melanoma"]).png[:4]
     b'\\x89PNG'
 """
 
@@ -40,7 +40,9 @@ class Tile:
 class Sheet:
     """Pictures with captions: `cells` holds the pictures (H, W, 3) uint8 of each, of a heatmap the original first.
 
-    `framed` are the places of those in a green frame. Raises `ValueError` if there are not as many captions as cells.
+    A caption may have several lines. `framed` are the places of those in a green frame. In the PNG a row has `columns`
+    cells, and a picture of any size is fitted into at most `tile` pixels. Raises `ValueError` if there are not as many
+    captions as cells.
     """
 
     cells: Sequence[Sequence[np.ndarray]]
@@ -60,40 +62,12 @@ class Sheet:
         cells = [list(images) for images in self.cells]
         return _sheet(cells, self.captions, self.columns, self.tile, self.title, self.framed)
 
-    @property
-    def tiles(self) -> tuple[Tile, ...]:
-        """Each cell by itself, its images `SIDE` pixels across or high."""
+    def tiles(self, side: int = SIDE) -> tuple[Tile, ...]:
+        """Each cell by itself, its images `side` pixels across or high."""
         return tuple(
-            Tile(tuple(_jpeg(image) for image in images), visible(caption, keep="\n"), place in self.framed)
+            Tile(tuple(_jpeg(image, side) for image in images), visible(caption, keep="\n"), place in self.framed)
             for place, (images, caption) in enumerate(zip(self.cells, self.captions, strict=True))
         )
-
-
-def contact_sheet(
-    images: Sequence[np.ndarray],
-    captions: Sequence[str],
-    columns: int = 8,
-    tile: int = 132,
-    title: str = "",
-    framed: Collection[int] = (),
-) -> bytes:
-    """Pictures (H, W, 3) uint8 of any size, each fitted into at most `tile` pixels, its caption below.
-
-    A caption may have several lines. Round the pictures whose places are `framed` lies a green frame. Raises
-    `ValueError` if there are not as many captions as pictures.
-    """
-    return Sheet([[image] for image in images], captions, columns, tile, title, framed).png
-
-
-def heatmap_sheet(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-    captions: Sequence[str],
-    columns: int = 4,
-    tile: int = 132,
-    title: str = "",
-) -> bytes:
-    """Pairs (picture, the same with its heatmap laid over), both (H, W, 3) uint8, side by side with one caption."""
-    return Sheet(pairs, captions, columns, tile, title).png
 
 
 def _sheet(
@@ -156,10 +130,10 @@ def _drawn(
     return sheet
 
 
-def _jpeg(image: np.ndarray) -> bytes:
+def _jpeg(image: np.ndarray, side: int) -> bytes:
     beside = image.shape[1] > 1.6 * image.shape[0]  # two photos side by side
     buffer = io.BytesIO()
-    _fitted(image, 2 * SIDE if beside else SIDE).save(buffer, "JPEG", quality=82)
+    _fitted(image, 2 * side if beside else side).save(buffer, "JPEG", quality=82)
     return buffer.getvalue()
 
 

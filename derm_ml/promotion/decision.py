@@ -35,11 +35,17 @@ TOO_LITTLE = UNKNOWN  # how a reason begins that shows nothing wrong
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Promote or not, why in sentences, and everything that was looked at."""
+    """Promote or not, why in sentences, and everything that was looked at. `already`: it is the champion as it is."""
 
     promote: bool
     reasons: tuple[str, ...]
     checks: tuple[Verdict, ...] = ()
+    already: bool = False
+
+    @classmethod
+    def champion_already(cls, number: int) -> Decision:
+        """Nothing was weighed: nobody is compared with itself."""
+        return cls(True, (f"version {number} is the champion already: there is nothing to promote",), already=True)
 
 
 def decide(

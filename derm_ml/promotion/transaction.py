@@ -82,7 +82,7 @@ def promote(task: Task, number: int, versions: Versions, ledger: Ledger, data: D
                 ledger.append({"event": "refused", **entry, "reasons": [str(error)]})
             raise
         if now.champion == number:
-            return Decision(True, (f"version {number} is the champion already",))
+            return Decision.champion_already(number)
         entry |= {"champion_before": now.champion, "policy": Policy.of(task).model_dump()}
         if now.approved and now.approved.number == number:
             entry |= {"approved_by": now.approved.by}

@@ -31,15 +31,18 @@ from derm_ml.bundles.bundle import Bundle, PseudoLabelling
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.data.dataset import Dataset
 from derm_ml.embeddings.extract import table_of, unit, vectors
-from derm_ml.figures.sheets import contact_sheet
+from derm_ml.figures.sheet_page import Shown, write_sheet
+from derm_ml.figures.sheets import Sheet
 from derm_ml.files import replacing_file, sha256, write_json
 from derm_ml.metrics.classification import mean_auc
 from derm_ml.metrics.intervals import clopper_pearson, measured, paired_difference, weighted_mean
 from derm_ml.metrics.metric import Metric, undefined
+from derm_ml.metrics.words import readable
 from derm_ml.model_folder import ModelFolder
 from derm_ml.predictions.classifier import predictions_of
 from derm_ml.recipe import leaves
 from derm_ml.records import FROZEN, UNLABELLED, DataError
+from derm_ml.synthetic_mark import is_synthetic
 from derm_ml.tables import read_table, write_table
 
 COMPONENTS = 64  # of the PCA: fewer than the labelled images of a small study, enough for a few findings
@@ -188,9 +191,9 @@ def surest_classes(shares: np.ndarray, priors: np.ndarray) -> np.ndarray:
 
 
 def write_proposal(proposal: Proposal, predictor: Classifier, dataset: Dataset, folder: Path) -> dict[str, Path]:
-    """`pseudo_labels.csv`, `audit.json` and a sheet of the surest pictures in `folder`; their paths by name."""
+    """`pseudo_labels.csv`, `audit.json`, `surest.png` and `.html` (images whose labels are surest); their paths."""
     learned = leaves(predictor.card.recipe)
-    made = {"pseudo_labels": folder / TABLE, "audit": folder / AUDIT, "surest": folder / "surest.png"}
+    made = {"pseudo_labels": folder / TABLE, "audit": folder / AUDIT}
     with replacing_file(made["pseudo_labels"]) as temporary:
         write_table(temporary, proposal.table, float_format="%.6f")
     write_json(
@@ -215,11 +218,12 @@ def write_proposal(proposal: Proposal, predictor: Classifier, dataset: Dataset, 
     rows = dataset.manifest.set_index("id", drop=False).loc[surest["id"]]
     captions = []
     for row in surest.to_dict("records"):
-        there = [name for name in predictor.labels if row[f"pseudo.{name}"] == 1]
-        captions.append(f"{row['id']}\n{' + '.join(there) or 'none'} {row['confidence']:.0%}")
-    with replacing_file(made["surest"]) as temporary:
-        temporary.write_bytes(contact_sheet([dataset.image(row) for _, row in rows.iterrows()], captions))
-    return made
+        there = [readable(name) for name in predictor.labels if row[f"pseudo.{name}"] == 1]
+        captions.append(f"{row['id']}\n{' + '.join(there) or 'none'} ({row['confidence']:.0%})")
+    sheet = Sheet([[dataset.image(row)] for _, row in rows.iterrows()], captions)
+    note = "Proposed for unlabelled images by a model, with its mean confidence. No person looked at them."
+    shown = Shown("The surest pseudo-labels", note, synthetic=is_synthetic(dataset.licences))
+    return made | write_sheet(sheet, folder, "surest", shown)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from derm_ml.data.prepare import prepare
 from derm_ml.registry import get_task
 from derm_ml.synthetic.off_topic import empty, off_topic
 from derm_ml.tables import read_table
+from tests.evaluation.test_report_page import serious
 
 pytestmark = pytest.mark.slow  # every case audits a few hundred images
 
@@ -88,9 +89,10 @@ def test_the_page_says_the_verdict_first_and_shows_each_finding(planted):
     assert numbers["verdict"] in planted.said
     assert page.index(numbers["verdict"]) < page.index("<h2")
     assert numbers["numbers"]["blank"] == BLANKS
+    assert len(page) < 5e6
     for kind in ("label_errors", "off_topic", "blank"):
         first = read_table(planted.folder / f"{kind}.csv", {"id": str}).iloc[0]
-        assert first["id"] in page
+        assert f">{first['id']}</p>" in page  # the caption of its image
         assert first["why"] in page
         assert (planted.folder / f"{kind}.png").read_bytes()[:4] == b"\x89PNG"
     for kind in KINDS:
@@ -158,6 +160,21 @@ def test_dark_blurred_and_tiny_images_and_contradictions_are_named_once_each(poo
     assert "which is nevus" in found.findings["two_labels"]["why"].iloc[0]
     folder = report.save(found, poor, tmp_path / "audit")
     assert set(listed) <= {path.stem for path in folder.glob("*.png")}
+    page = (folder / report.REPORT).read_text(encoding="utf-8")
+    assert page.count('<h2 id="two_labels">One image, two labels: 2</h2>') == 1
+    assert f">{COPIES[0]} (left): melanoma</p>" in page
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_the_page_can_be_read_on_a_phone_and_by_everybody(browser, poor, tmp_path, scheme, width):
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto((report.save(audit(poor), poor, tmp_path / "audit") / report.REPORT).as_uri())
+    caption = page.get_by_text("score").last
+    assert caption.evaluate("one => parseFloat(getComputedStyle(one).fontSize)") >= 13
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert serious(page) == []
+    context.close()
 
 
 def test_a_name_that_is_markup_stays_a_name(poor, tmp_path):

@@ -25,6 +25,7 @@ from derm_ml.evaluation.report import save as save_report
 from derm_ml.metrics.metric import Metric
 from derm_ml.progress import EpochReport
 from derm_ml.promotion import CHALLENGER, CHAMPION, PREVIOUS, PromotionError
+from derm_ml.promotion.decision import Decision
 from derm_ml.promotion.ledger import Ledger
 from derm_ml.promotion.looks import Looked, Looks
 from derm_ml.records import SPLITS
@@ -227,12 +228,18 @@ def test_a_dry_run_changes_nothing(registry, promotions, model, places):
     assert not places.ledger(TASK).exists()
 
 
-def test_a_dry_run_on_the_champion_says_that_it_is(registry, promotions, model):
+def test_a_dry_run_on_the_champion_says_that_it_is(registry, promotions, model, places):
     """It said "does not exceed 0.9893 by more than 0.0000": as if the champion had lost to itself."""
     assert promotions.promote(TASK, model("fair")).promote
     assert promotions.promote(TASK, model("good")).promote
     decision = promotions.promote(TASK, model("good"), dry_run=True)
-    assert decision.reasons == ("version 2 is the champion already",)
+    assert decision == Decision.champion_already(2)
+    measured = evaluation_of(model("good")) / "evaluation.json"
+    stored = json.loads(measured.read_text())
+    measured.write_text(json.dumps(stored, indent=1) + "\n")  # as after `derm evaluate`: other bytes of the same model
+    said = derm(places, "promote", TASK.name, str(model("good")), "--dry-run")
+    assert (said.returncode, said.stdout) == (0, "unchanged\n")
+    assert "- version 2 is the champion already: there is nothing to promote" in said.stderr
     assert not promotions.promote(TASK, model("fair"), dry_run=True).promote
     assert promotions.challenger(TASK) is None
 

@@ -18,6 +18,7 @@ from derm_ml.predictions.classifier import keep, predictions_of
 from derm_ml.records import DataError
 from derm_ml.training.pseudo_labels import (
     MOST_ENTROPY,
+    SHOWN,
     audited,
     label_spreading,
     labelled_rows,
@@ -110,6 +111,9 @@ def test_test_images_take_part_in_nothing_and_a_changed_table_is_refused(retinal
     assert proposal.audit == again.audit
     assert set(proposal.table["id"]) <= set(retinal_dataset.split("unlabelled")["id"])
     made = write_proposal(proposal, predictor, retinal_dataset, tmp_path)
+    assert made["surest"].read_bytes()[:4] == b"\x89PNG"
+    shown = made["surest_page"].read_text(encoding="utf-8")
+    assert shown.count("<li>") == min(proposal.used, SHOWN)
     share, seed = 1.0, predictor.card.recipe["seed"]
     if proposal.used:
         given_ = read_pseudo_labels(made["pseudo_labels"], retinal_dataset, share, seed)

@@ -10,10 +10,10 @@ from PIL import Image
 
 from derm_ml.asking.pair import Pair
 from derm_ml.explain.matches import side_by_side
-from derm_ml.explain.overlay import captioned
+from derm_ml.explain.panels import captioned
 from derm_ml.figures.charts import class_balance_figure, confusion_figure, reliability_figure, training_curves
 from derm_ml.figures.curves import precision_recall_figure, roc_figure, score_histogram
-from derm_ml.figures.sheets import LIMIT, contact_sheet, heatmap_sheet
+from derm_ml.figures.sheets import LIMIT, Sheet
 from derm_ml.figures.style import blank
 from derm_ml.metrics.metric import Metric
 
@@ -73,7 +73,7 @@ def test_a_missing_class_gives_a_picture_that_says_so_instead_of_a_crash(target)
 
 
 def test_nothing_yet_is_a_picture_too():
-    for png in (training_curves([]), class_balance_figure({}), contact_sheet([], []), blank("nothing")):
+    for png in (training_curves([]), class_balance_figure({}), Sheet([], []).png, blank("nothing")):
         assert png.startswith(b"\x89PNG")
     sizes = [Image.open(io.BytesIO(all_figures()[name])).width for name in ("terms", "training")]
     assert sizes[0] > 1.4 * sizes[1]  # a term ten times smaller than another is a flat line beside it
@@ -90,7 +90,7 @@ def test_a_figure_leaves_the_global_style_alone():
 
 def test_a_frame_lies_round_the_pictures_it_is_asked_for():
     grey = np.full((40, 40, 3), 120, np.uint8)
-    sheet = Image.open(io.BytesIO(contact_sheet([grey, grey], ["a", "b"], tile=100, framed=[1]))).convert("RGB")
+    sheet = Image.open(io.BytesIO(Sheet([[grey], [grey]], ["a", "b"], tile=100, framed=[1]).png)).convert("RGB")
     pixels = np.asarray(sheet).astype(int)
     green = (pixels[..., 1] > pixels[..., 0] + 60).any(axis=0)
     assert green[: sheet.width // 2].sum() == 0
@@ -101,22 +101,22 @@ def test_contact_sheet_keeps_colours_and_shapes():
     """A sheet is looked at for what pictures show: a red square must stay red and square."""
     red, wide = np.zeros((50, 50, 3), np.uint8), np.zeros((20, 80, 3), np.uint8)
     red[..., 0], wide[..., 2] = 200, 180
-    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet([red, wide], ["red", "blue"], tile=100))).convert("RGB"))
+    sheet = np.asarray(Image.open(io.BytesIO(Sheet([[red], [wide]], ["red", "blue"], tile=100).png)).convert("RGB"))
     is_red, is_blue = (sheet == (200, 0, 0)).all(axis=2), (sheet == (0, 0, 180)).all(axis=2)
     assert is_red.sum() == 100 * 100
     assert is_blue.sum() == 100 * 25
 
 
 def test_a_sheet_of_noisy_photographs_fits_and_its_page_is_white():
-    noise = [np.random.default_rng(k).integers(0, 255, (300, 400, 3), dtype=np.uint8) for k in range(24)]
-    png = contact_sheet(noise, [f"ISIC_{k:07d}\na long second line that has to be cut short" for k in range(24)])
+    noise = [[np.random.default_rng(k).integers(0, 255, (300, 400, 3), dtype=np.uint8)] for k in range(24)]
+    png = Sheet(noise, [f"ISIC_{k:07d}\na long second line that has to be cut short" for k in range(24)]).png
     assert len(png) <= LIMIT
     assert Image.open(io.BytesIO(png)).convert("RGB").getpixel((1, 1)) == (255, 255, 255)
 
 
 def test_a_pair_stands_side_by_side():
     left, right = np.full((40, 40, 3), 10, np.uint8), np.full((40, 40, 3), 120, np.uint8)
-    sheet = np.asarray(Image.open(io.BytesIO(heatmap_sheet([(left, right)], ["one"], tile=60))).convert("L"))
+    sheet = np.asarray(Image.open(io.BytesIO(Sheet([(left, right)], ["one"], tile=60).png)).convert("L"))
     columns_left, columns_right = (np.flatnonzero((sheet == v).sum(axis=0) >= 60) for v in (10, 120))
     assert len(columns_left) == len(columns_right) == 60
     assert columns_left.max() < columns_right.min()
@@ -133,7 +133,7 @@ def test_a_pair_of_any_shape_stays_a_picture_for_eyes(shape):
 
 def test_captions_and_pictures_must_match_and_too_many_are_refused():
     with pytest.raises(ValueError, match="1 images have 2 captions"):
-        contact_sheet([np.zeros((4, 4, 3), np.uint8)], ["a", "b"])
+        Sheet([[np.zeros((4, 4, 3), np.uint8)]], ["a", "b"])
     noise = np.random.default_rng(0).integers(0, 255, (150, 48, 48, 3), dtype=np.uint8)
     with pytest.raises(ValueError, match="show fewer"):
-        contact_sheet(list(noise), [str(k) for k in range(150)], tile=48)
+        _ = Sheet([[image] for image in noise], [str(k) for k in range(150)], tile=48).png

@@ -30,7 +30,7 @@ from derm_ml import DermError
 from derm_ml.cli.terminal import LiteralConsole
 from derm_ml.escape import csv_cell, csv_original, markdown, visible
 from derm_ml.figures.charts import confusion_figure
-from derm_ml.figures.sheets import contact_sheet
+from derm_ml.figures.sheets import Sheet
 from derm_ml.records import Problem
 from derm_ml.tables import read_table, write_rows, write_table
 from derm_ml.task import DataRule, Finding
@@ -218,7 +218,7 @@ def test_a_log_line_stays_one_line(name):
 def test_a_figure_draws_any_name(name):
     """Two dollar signs made a formula of a name, and one that is none ended the run after an hour of training."""
     assert confusion_figure(np.eye(2, dtype=int), [f"${visible(name)}$", visible(name)]).startswith(b"\x89PNG")
-    assert contact_sheet([np.zeros((8, 8, 3), np.uint8)], [name])
+    assert Sheet([[np.zeros((8, 8, 3), np.uint8)]], [name]).png
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from PIL import Image
 
 from derm_ml import RESEARCH_USE
 from derm_ml.bundles.classifier import Classifier
+from derm_ml.explain.panels import COLUMN, GAP
 from derm_ml.images.decode import decode
 
 RAW = {"Content-Type": "application/octet-stream"}
@@ -68,22 +69,29 @@ def test_an_answer_names_its_model_data_and_purpose(client, bundle, encode):
     assert first["prediction_id"] != second["prediction_id"]
 
 
-def test_explain_returns_a_picture_of_the_same_shape(client, encode, picture):
+def test_explain_returns_the_image_beside_its_heatmap(client, encode, picture):
+    """A heatmap hides what lies below it."""
     response = post(client, encode(), "/explain?label=nevus")
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "image/png"
     assert response.headers["x-research-use"] == RESEARCH_USE
     assert response.headers["x-prediction-id"]
     shown = decode(response.content)
-    assert shown.shape[1] == picture.shape[1]
-    assert shown.shape[0] >= picture.shape[0]
+    high, wide = picture.shape[:2]
+    column = max(COLUMN, wide)
+    np.testing.assert_array_equal(shown[:high, :wide], picture)
+    assert shown.shape[1] == 2 * column + GAP
+    assert (shown[:high, column + GAP :][:, :wide] != picture).any()
+    assert shown.shape[0] > high, "the caption is below"
 
 
 def test_explaining_a_large_picture_does_not_return_a_large_one(client, encode):
     huge = np.zeros((3000, 4000, 3), np.uint8)
     response = post(client, encode("JPEG", rgb=huge), "/explain")
     assert response.status_code == 200
-    assert max(decode(response.content).shape) <= 1024 + 200  # and a caption
+    high, wide = decode(response.content).shape[:2]
+    assert wide <= 2 * 1024 + GAP
+    assert high <= 768 + 250  # and a caption
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])

@@ -13,6 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from derm_ml import RESEARCH_USE
+from derm_ml.explain.panels import GAP
 from derm_ml.registry import get_task
 from serving.factory import make_service
 
@@ -111,14 +112,16 @@ def test_an_unknown_form_is_refused_before_anything_is_decoded(client, upright):
     assert response.json()["error"] == "'mask' must be one of png, rle, polygon"
 
 
-def test_the_explanation_is_the_upright_picture_with_the_outline(client, upright):
+def test_the_explanation_is_the_upright_picture_beside_it_with_the_outline(client, upright):
     picture, mask = upright
     response = ask(client, photo(picture, 8), path="/explain")
     assert response.headers["content-type"] == "image/png"
     shown = np.asarray(Image.open(io.BytesIO(response.content)).convert("RGB")).astype(int)
-    assert shown.shape[1] == 320
+    assert shown.shape[1] == 2 * 320 + GAP
     assert shown.shape[0] > 192, "the caption is below the picture"
     yellow = (shown[:192, :, 0] > 150) & (shown[:192, :, 2] < 120)
+    assert not yellow[:, :320].any(), "on the left nothing covers the lesion"
+    yellow = yellow[:, 320 + GAP :]
     edge = cv2.dilate(mask, np.ones((13, 13))) != cv2.erode(mask, np.ones((13, 13)))
     assert yellow.sum() > 200
     assert (edge[yellow]).mean() > 0.95

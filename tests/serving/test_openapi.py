@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from derm_ml import RESEARCH_USE
 from derm_ml.asking.answers import NO_GATE, SYNTHETIC, Envelope
 from derm_ml.asking.options import Option
+from derm_ml.explain.panels import COLUMN
 from derm_ml.registry import all_tasks, get_task
 from serving.answers import AnswerModels
 from serving.engine import Engine
@@ -243,5 +244,6 @@ def test_an_explanation_as_numbers_is_the_answer_s_and_has_the_size_asked_for(cl
     assert (layer["label"], layer["probability"]) == ("nevus", alone["probabilities"]["nevus"])
     assert np.shape(layer["map"]) == tuple(layer["grid"]) == (4, 4)
     assert (layer["overlay"]["width"], layer["overlay"]["height"]) == (100, 75)
-    drawn = client.post("/explain?size=100", content=body, headers=RAW)
-    assert Image.open(io.BytesIO(drawn.content)).width == 100
+    drawn = np.asarray(Image.open(io.BytesIO(client.post("/explain?size=100", content=body, headers=RAW).content)))
+    assert (drawn[:75, :100] != 255).all(axis=2).mean() > 0.9
+    assert (drawn[:75, 100:COLUMN] == 255).all()

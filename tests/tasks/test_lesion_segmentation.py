@@ -20,6 +20,7 @@ from derm_ml.data.prepare import prepare
 from derm_ml.evaluation.comparison import MeasuredModel, compare
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.evaluation.report import save as save_report
+from derm_ml.explain.panels import COLUMN
 from derm_ml.metrics.segmentation import mask_scores
 from derm_ml.model_folder import ModelFolder
 from derm_ml.promotion.decision import decide
@@ -211,7 +212,7 @@ def test_the_command_line_writes_masks_and_overlays_of_a_folder(model, dataset, 
         assert mask.shape == (144, 192)
         assert set(np.unique(mask)) <= {0, 255}
         assert (mask > 0).mean() == pytest.approx(answer["area_share"])
-        assert Image.open(answer["overlay"]).size[0] == 192
+        assert Image.open(answer["overlay"]).size[0] == max(COLUMN, 192)
 
 
 @pytest.mark.parametrize(

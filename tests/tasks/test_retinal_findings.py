@@ -13,6 +13,7 @@ from derm_ml.bundles.bundle import Bundle
 from derm_ml.bundles.classifier import Classifier, concatenate
 from derm_ml.evaluation.gates import pseudo_labels_helped
 from derm_ml.evaluation.report import save as save_report
+from derm_ml.explain.panels import COLUMN, GAP
 from derm_ml.promotion.evidence import Evidence
 from derm_ml.registry import get_task
 from derm_ml.synthetic.fundus import draw_fundus
@@ -90,10 +91,10 @@ def test_the_answer_gives_probability_threshold_and_decision_of_every_finding(pr
 def test_each_finding_has_its_own_map_and_an_unasked_one_shows_all_that_are_present(predictor):
     image = draw_fundus(["diabetic_retinopathy", "glaucoma"], 12, side=200).image
     one, other = (TASK.explain(predictor, image, {"label": label}) for label in ("glaucoma", "normal"))
-    assert one.shape[1] == image.shape[1]
+    np.testing.assert_array_equal(one[:200, :200], image)
     assert not np.array_equal(one[:200], other[:200])
     present = max(1, sum(TASK.answer(predictor, image, {})["decisions"].values()))
-    assert TASK.explain(predictor, image, {}).shape[1] == present * image.shape[1]
+    assert TASK.explain(predictor, image, {}).shape[1] == (1 + present) * (COLUMN + GAP) - GAP
     with pytest.raises(ValueError, match="no label 'wart'"):
         TASK.explain(predictor, image, {"label": "wart"})
 
@@ -117,7 +118,8 @@ def test_the_endpoint_answers_as_the_evaluation_did(retinal_trained, retinal_dat
         wrong = client.post("/explain?label=wart", content=body, headers={"content-type": "image/jpeg"})
     measured = evaluation.predictions.set_index("id").loc[row["id"]]
     assert all(said["probabilities"][label] == pytest.approx(measured[f"p.{label}"], abs=1e-5) for label in LABELS)
-    assert cv2.imdecode(np.frombuffer(drawn.content, np.uint8), cv2.IMREAD_COLOR).shape[1] == row["image.width"]
+    picture = cv2.imdecode(np.frombuffer(drawn.content, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape[1] == 2 * max(COLUMN, row["image.width"]) + GAP
     assert wrong.status_code == 400
     assert set(alone["fellow_share"].values()) == {0.0}
     assert tuple(said["fellow_share"].values()) == Bundle.open(retinal_trained / "bundle").card.fellow

@@ -14,7 +14,8 @@ from derm_ml.asking.answers import FOOT, Explanation
 from derm_ml.bundles.bundle import BundleCard, model_of
 from derm_ml.bundles.segmenter import Segmentation, Segmenter
 from derm_ml.explain.layers import at_size, outline_layer, untold
-from derm_ml.explain.overlay import captioned, outlined
+from derm_ml.explain.overlay import outlined
+from derm_ml.explain.panels import ORIGINAL, Panel, beside, captioned
 from derm_ml.images.masks import bounding_box, png, polygons, run_lengths
 from derm_ml.synthetic_mark import small_print_of
 from derm_ml.tasks.lesion_segmentation.asking import MASK, BoundingBox, Outline, PngMask, Polygons, RunLengths
@@ -43,17 +44,18 @@ def columns(card: BundleCard) -> list[str]:
 
 
 def explain(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str]) -> np.ndarray:
-    """The image with the outline of the lesion and a caption; its longer side is at most `options["size"]`."""
-    found = predictor.segment([image])[0]
+    """The image, beside it the same with the outline of the lesion, and a caption; without an answer the image alone.
+
+    The longer side of each is at most `options["size"]`.
+    """
+    found, small = predictor.segment([image])[0], at_size(image, options)
+    foot = f"(model {predictor.bundle.version})\n{predictor.card.small_print}"
     if why := untold(found.fitness, options):
-        return captioned(
-            at_size(image, options),
-            f"no answer: {why} (model {predictor.bundle.version})\n{predictor.card.small_print}",
-        )
+        return captioned(small, f"no answer: {why} {foot}")
     share = (found.mask > 0).mean()
     said = f"lesion: {share:.1%} of the image, confidence {found.confidence:.0%}" if share else "no lesion found"
-    drawn = outlined(at_size(image, options), at_size(found.mask, options))
-    return captioned(drawn, f"{said} (model {predictor.bundle.version})\n{predictor.card.small_print}")
+    drawn = outlined(small, at_size(found.mask, options))
+    return beside([Panel(small, ORIGINAL), Panel(drawn, "Outline of the lesion")], f"{said} {foot}")
 
 
 def explanation(predictor: Segmenter, image: np.ndarray, options: Mapping[str, str]) -> tuple[Outline, Explanation]:

@@ -14,7 +14,7 @@ from derm_ml.asking.replay import Upload
 from derm_ml.bundles.bundle import model_of
 from derm_ml.explain.layers import png_of
 from derm_ml.explain.matches import side_by_side
-from derm_ml.explain.overlay import captioned
+from derm_ml.explain.panels import captioned
 from derm_ml.pairs.matching.matcher import Outcome
 from derm_ml.pairs.predictor import PairPredictor
 from derm_ml.sentences import WrongValue
