@@ -270,7 +270,7 @@ def _contradictions(task: Task, dataset: Dataset) -> Path | None:
     if sheet is None:
         return None
     note = "One label of each pair is wrong: correct it, or remove its image."
-    shown = Shown(TITLE, note, synthetic=is_synthetic(dataset.licences))
+    shown = Shown(TITLE, note, large=True, synthetic=is_synthetic(dataset.licences))
     return write_sheet(sheet, installation().models(task.name), "contradictions", shown)["contradictions_page"]
 
 

@@ -24,7 +24,7 @@ def contradictions_sheet(dataset: Dataset) -> Sheet | None:
     role = next(c.removesuffix(".shard") for c in rows.columns if c.endswith(".shard"))
     shown = [(rows.loc[pair["a"]], rows.loc[pair["b"]], pair) for pair in pairs.to_dict("records")]
     captions = [
-        f"{p['a']} (left): {readable(p['a_label'])}\n{p['b']} (right): {readable(p['b_label'])}\n{p['kind']} duplicate"
+        f"{p['a']}, {p['b']}\nleft {readable(p['a_label'])}, right {readable(p['b_label'])}\n{p['kind']} duplicate"
         for _, _, p in shown
     ]
     return Sheet(

@@ -162,7 +162,8 @@ def test_dark_blurred_and_tiny_images_and_contradictions_are_named_once_each(poo
     assert set(listed) <= {path.stem for path in folder.glob("*.png")}
     page = (folder / report.REPORT).read_text(encoding="utf-8")
     assert page.count('<h2 id="two_labels">One image, two labels: 2</h2>') == 1
-    assert f">{COPIES[0]} (left): melanoma</p>" in page
+    assert f">{', '.join(COPIES)}</p>" in page
+    assert ">left melanoma, right nevus</p>" in page
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

@@ -126,7 +126,7 @@ def test_copies_with_two_labels_are_shown_side_by_side(derm, raw, tmp_path, monk
     page = tmp_path / "out" / "lesion_classification" / "contradictions.html"
     assert str(page) in said
     shown = page.read_text(encoding="utf-8")
-    assert "(left): " in shown
+    assert ">left " in shown
     assert shown.count("<img ") == 2
     with Image.open(page.with_suffix(".png")) as sheet:
         assert sheet.width > 200
