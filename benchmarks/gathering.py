@@ -47,7 +47,7 @@ def main() -> None:
     body = an_image()
     with tempfile.TemporaryDirectory(prefix="derm-benchmark-") as folder:
         predictor = Classifier(
-            write_bundle(Path(folder) / "bundle", given.backbone, given.side, given.int8, views=given.views)
+            write_bundle(Path(folder) / "untrained", given.backbone, given.side, given.int8, views=given.views)
         )
         print("cores:", sessions.choose(predictor, Path(folder) / "sessions.json"))
         found: dict[int, list[float]] = {size: [] for size in SIZES}

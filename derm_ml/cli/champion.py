@@ -28,7 +28,8 @@ def promote(
 ) -> None:
     """Make a model the champion if the evidence allows it; the decision goes to the ledger either way.
 
-    Prints promoted, refused, or unchanged where the model is the champion already. The exit code is 1 if it is refused.
+    Prints promoted, refused, or unchanged where the model is the champion already; of a dry run, that it would be. The
+    exit code is 1 if it is refused.
     """
     decision = open_registry().promote(task_of(task_name), bundle_named(model), dry_run=dry_run)
     if decision.checks:
@@ -39,7 +40,8 @@ def promote(
         print_table(table, note=True)
     for reason in decision.reasons:
         notes.print(f"- {reason}", markup=False)
-    print("unchanged" if decision.already else "promoted" if decision.promote else "refused")
+    would = "would be " if dry_run else ""
+    print("unchanged" if decision.already else f"{would}{'promoted' if decision.promote else 'refused'}")
     if not decision.promote:
         raise typer.Exit(1)
 
