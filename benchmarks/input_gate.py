@@ -102,17 +102,22 @@ class Seen:
 def seen(predictor: Classifier | Segmenter, name: str, images: Iterable[np.ndarray]) -> Seen:
     begin = time.perf_counter()
     parts = [_seen(predictor, batch) for batch in batched(images, 16)]
-    columns = [None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True)]
-    found = Seen(*columns)
+    logits = [part.logits for part in parts if part.logits is not None]
+    statistics, embedding = (
+        np.concatenate([getattr(part, what) for part in parts]) for what in ("statistics", "embedding")
+    )
+    found = Seen(statistics, embedding, np.concatenate(logits) if logits else None)
     print(f"{name}: {len(found)} images in {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
     return found
 
 
-def _seen(predictor: Classifier | Segmenter, images: list[np.ndarray]) -> tuple[np.ndarray | None, ...]:
-    if isinstance(predictor, Segmenter):
-        return predictor.statistics(images), predictor.seen(images)[1], None
-    said = predictor(images)
-    return said.statistics, said.embedding, said.logits
+def _seen(predictor: Classifier | Segmenter, images: list[np.ndarray]) -> Seen:
+    if isinstance(predictor, Classifier):
+        said = predictor(images)
+        return Seen(said.statistics, said.embedding, said.logits)
+    _, embedding = predictor.seen(images)
+    assert embedding is not None  # of a bundle with an input gate
+    return Seen(predictor.statistics(images), embedding, None)
 
 
 def detectors(train: Seen) -> dict[str, Callable[[Seen], np.ndarray]]:
@@ -126,7 +131,7 @@ def detectors(train: Seen) -> dict[str, Callable[[Seen], np.ndarray]]:
 
     of_logits = {
         "energy of the logits": lambda said: -logsumexp(said.logits, axis=1),
-        "highest probability": lambda said: -softmax(said.logits, axis=1).max(axis=1),
+        "highest probability": lambda said: np.negative(np.max(softmax(said.logits, axis=1), axis=1)),
     }
     return (of_logits if train.logits is not None else {}) | {
         f"cosine to the {K}th neighbour": nearest,
