@@ -130,7 +130,7 @@ def detectors(train: Seen) -> dict[str, Callable[[Seen], np.ndarray]]:
         return distances[:, min(K, len(unit) - 1)]
 
     of_logits = {
-        "energy of the logits": lambda said: -logsumexp(said.logits, axis=1),
+        "energy of the logits": lambda said: np.negative(logsumexp(said.logits, axis=1)),
         "highest probability": lambda said: np.negative(np.max(softmax(said.logits, axis=1), axis=1)),
     }
     return (of_logits if train.logits is not None else {}) | {
