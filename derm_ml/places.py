@@ -30,6 +30,7 @@ DAGSTER_STORAGE = "DERM_DAGSTER_STORAGE"  # a Postgres URL; empty: sqlite in DAG
 ARTIFACTS = "DERM_ARTIFACTS"  # where a registry that is a database keeps files: an address; empty: beside its own
 SHARED = "DERM_SHARED"  # where ledger and models lie for other machines, an address; empty: in the folders below
 DVC_REMOTE = "DERM_DVC_REMOTE"  # where DVC keeps prepared data for other machines; empty: nowhere
+STREAM = "DERM_STREAM_GB"  # how much is kept of shards that stay in that remote; empty: datasets are brought whole
 SLURM = "DERM_SLURM"  # what sbatch is told of a training besides: partition, memory, time
 RAY = "DERM_RAY"  # what `ray job submit` is told of a training besides
 KUBERNETES_JOB = "DERM_KUBERNETES_JOB"  # the manifest of a training's Job
@@ -165,6 +166,11 @@ class Installation:
     def preparation_cache(self, task: str) -> Path:
         """What the last preparation computed of each image: removed, it is computed again."""
         return self.data / "cache" / f"{task}.sqlite"
+
+    @property
+    def streamed(self) -> Path:
+        """Parts of shards that lie in DVC's remote: removed, they are fetched again."""
+        return self.data / "cache" / "streamed"
 
     def answers_of_teacher(self, task: str, version: str) -> Path:
         """What a model of that version said of the images its students learn from: removed, it is asked again."""

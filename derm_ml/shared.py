@@ -53,10 +53,11 @@ class SharedPlace:
     """A bucket or folder by its address. Raises `SharedPlaceError` where it cannot be reached."""
 
     address: str
+    setting: str = SHARED  # which names it
 
     def below(self, name: str) -> SharedPlace:
         """A part of it."""
-        return SharedPlace(f"{self.address}/{name}")
+        return SharedPlace(f"{self.address}/{name}", self.setting)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write what is not there yet, whole or not at all; False where something is. Of two who try, one succeeds."""
@@ -84,11 +85,11 @@ class SharedPlace:
         with self._reaching():
             self._system.pipe_file(self._path(name), data)
 
-    def read(self, name: str) -> bytes | None:
-        """What lies there; None for nothing."""
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes | None:
+        """What lies there, or its bytes from `start` to before `end`; None for nothing."""
         with self._reaching():
             try:
-                return bytes(self._system.cat_file(self._path(name)))
+                return bytes(self._system.cat_file(self._path(name), start=start, end=end))
             except FileNotFoundError:
                 return None
 
@@ -210,11 +211,11 @@ class SharedPlace:
         except ImportError:
             scheme = address.partition(":")[0]
             raise SharedPlaceError(
-                f"{SHARED} is {self.address}, but the library for {scheme} is not installed: "
+                f"{self.setting} is {self.address}, but the library for {scheme} is not installed: "
                 f"{_EXTRAS.get(scheme, f'install what fsspec needs for {scheme}')}"
             ) from None
         except ValueError as error:
-            raise SharedPlaceError(f"{SHARED} is {self.address}: {error}") from None
+            raise SharedPlaceError(f"{self.setting} is {self.address}: {error}") from None
         return system, str(path).rstrip("/")
 
     @contextmanager
@@ -227,8 +228,8 @@ class SharedPlace:
         except (OSError, *faults) as error:
             why = str(error).strip().splitlines() or [type(error).__name__]
             raise SharedPlaceError(
-                f"{self.address} cannot be used ({why[0]}): see that {SHARED} names a place that exists, with keys "
-                "that may read and write it"
+                f"{self.address} cannot be used ({why[0]}): see that {self.setting} names a place that exists, with "
+                "keys that may read and write it"
             ) from error
 
 

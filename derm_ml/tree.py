@@ -208,12 +208,21 @@ def folder_md5(folder: Path) -> str:
 
     Computing it here lets a dataset say its own version where no DVC is at hand; a test holds it equal to dvc.lock.
     """
-    entries = []
+    return md5_of_list(md5s_below(folder))
+
+
+def md5s_below(folder: Path) -> dict[str, str]:
+    """Relative path → md5, of every file in a folder."""
+    found = {}
     for name in files_below(folder, hidden=True).files():
         with open_plain(folder / name) as file:
-            digest = hashlib.file_digest(file, "md5").hexdigest()
-        entries.append({"md5": digest, "relpath": name})
-    entries.sort(key=lambda entry: tuple(entry["relpath"].split("/")))
+            found[name] = hashlib.file_digest(file, "md5").hexdigest()
+    return found
+
+
+def md5_of_list(files: Mapping[str, str]) -> str:
+    """The md5 of a folder by its files (relative path → md5): that of the list DVC keeps of it."""
+    entries = [{"md5": files[name], "relpath": name} for name in sorted(files, key=lambda name: name.split("/"))]
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 

@@ -99,11 +99,17 @@ class DataStore(dg.ConfigurableResource):
         return Prepared(self._freeze(task, md5), md5)
 
     def version(self, task: Task, md5: str) -> Path:
-        """The frozen dataset of that md5: as it lies here, else fetched from the remote; a path without anything where
-        there is no remote. Raises `DataStoreError` naming what is missing or damaged there; nothing of it is kept.
+        """The frozen dataset of that md5: as it lies here, else fetched from the remote, without its shards where those
+        are streamed; a path without anything where there is no remote. Raises `DataStoreError` or `DataError` naming
+        what is missing or damaged there; nothing of it is kept.
         """
+        from derm_ml.data.streaming import bring_without_shards, stream_limit  # a code location loads without it
+
         frozen = self.places.version(task, md5)
         if frozen.exists() or not self.remote:
+            return frozen
+        if stream_limit() is not None:
+            bring_without_shards(md5, frozen)
             return frozen
         self._set_up()
         with tempfile.TemporaryDirectory(prefix="fetching-", dir=self.root) as folder:

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ from pyarrow import ArrowException
 
 from derm_ml import formats
 from derm_ml.data.splits import ImageIdentity, known_again, split_hash
+from derm_ml.data.streaming import is_streamed, streamed_md5, streamed_shards
 from derm_ml.files import replacing_folder
 from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, stored_mask
 from derm_ml.records import (
@@ -45,17 +46,45 @@ from derm_ml.tree import folder_md5
 
 ACCOUNT = "account.json"
 _INFO = ("task", "labels", "settings", "counts", "sizes", "samples", "shards", "split_hashes", "licences", "left_out")
+IN_TURN = 4  # shards of 256 MB whose images are mixed where they are read in turn: 4000 images of 512 pixels
 _COLUMNS = ("id", "source", "patient", "group", "split", "label")
+
+
+class Shards(Protocol):
+    """Where the stored files of a dataset lie."""
+
+    def __call__(self, shard: str, offset: int, size: int) -> bytes:
+        """The bytes of one file."""
+        ...
+
+    def where(self, shard: str) -> str:
+        """What an error calls a shard."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalShards:
+    """The shards in a folder of this machine."""
+
+    folder: Path
+
+    def __call__(self, shard: str, offset: int, size: int) -> bytes:
+        with (self.folder / shard).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def where(self, shard: str) -> str:
+        return str(self.folder / shard)
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
     """i → the RGB image, or for the role `mask` the mask, of the i-th of some rows of a manifest.
 
-    Holds a path and three small arrays: cheap to send to worker processes, which know no Dataset.
+    Holds where the shards are and three small arrays: cheap to send to worker processes, which know no Dataset.
     """
 
-    folder: Path  # of the shards
+    files: Shards
     role: str
     shards: np.ndarray  # (K,) names
     shard: np.ndarray  # (N,) which of them
@@ -63,8 +92,8 @@ class Reader:
     size: np.ndarray  # (N,) bytes
 
     def __call__(self, i: int) -> np.ndarray:
-        shard = self.folder / str(self.shards[self.shard[i]])
-        return _decoded(shard, int(self.offset[i]), int(self.size[i]), self.role)
+        shard = str(self.shards[self.shard[i]])
+        return _decoded(self.files, shard, int(self.offset[i]), int(self.size[i]), self.role)
 
 
 class Dataset:
@@ -106,7 +135,7 @@ class Dataset:
         missing = [name for name in _COLUMNS if name not in manifest]
         if missing:
             raise _damaged(path / "manifest.parquet", f"it has no column {', '.join(missing)}")
-        for name, size in info["shards"].items():
+        for name, size in () if is_streamed(path) else info["shards"].items():
             shard = path / "shards" / name
             if not shard.is_file() or shard.stat().st_size != size:
                 raise DataError(
@@ -117,7 +146,14 @@ class Dataset:
     @cached_property
     def md5(self) -> str:
         """The data version: what DVC writes to dvc.lock for this folder."""
-        return folder_md5(self.path)
+        return version_of(self.path)
+
+    @cached_property
+    def files(self) -> Shards:
+        """The stored files, here or in DVC's remote. Raises `DataError` where they are there and none is set."""
+        if is_streamed(self.path):
+            return streamed_shards(self.path, self.info["shards"], self.manifest)
+        return LocalShards(self.path / "shards")
 
     @property
     def task(self) -> str:
@@ -201,26 +237,29 @@ class Dataset:
 
     def read(self, row: Any, role: str = "image") -> bytes:
         """The stored bytes of one file of a manifest row (a Series, or a dict)."""
-        return _stored(*self._place(row, role))
+        return self.files(*_place(row, role))
 
     def image(self, row: Any, role: str = "image") -> np.ndarray:
         """RGB (H, W, 3) uint8 of a manifest row. Raises `DataError` naming the shard whose bytes are no image."""
-        return _decoded(*self._place(row, role), role)
+        return _decoded(self.files, *_place(row, role), role)
 
     def mask(self, row: Any) -> np.ndarray:
         """The mask of a manifest row at its original resolution: (H, W) uint8 of 0 and 255. Raises as `image` does."""
-        return _decoded(*self._place(row, "mask"), "mask")
-
-    def _place(self, row: Any, role: str) -> tuple[Path, int, int]:
-        """Shard, offset and size in bytes of one file of a manifest row."""
-        shard = self.path / "shards" / row[f"{role}.shard"]
-        return shard, int(row[f"{role}.offset"]), int(row[f"{role}.size"])
+        return _decoded(self.files, *_place(row, "mask"), "mask")
 
     def reader(self, rows: pd.DataFrame, role: str = "image") -> Reader:
         """Reads the images (or the masks) of some rows by their place among them."""
         shards, shard = np.unique(rows[f"{role}.shard"].to_numpy(str), return_inverse=True)
         offset, size = (rows[f"{role}.{name}"].to_numpy(np.int64) for name in ("offset", "size"))
-        return Reader(self.path / "shards", role, shards, shard, offset, size)
+        return Reader(self.files, role, shards, shard, offset, size)
+
+    def shards_in_turn(self, rows: pd.DataFrame) -> np.ndarray | None:
+        """(N,) int: the shard of each row, where training is to read one shard after another; None where any order will
+        do, for the shards are here, or no more than are read at a time."""
+        if not is_streamed(self.path):
+            return None
+        shards, shard = np.unique(rows["image.shard"].to_numpy(str), return_inverse=True)
+        return shard if len(shards) > IN_TURN else None
 
     def regions(self, row: Any, role: str) -> tuple[Region, ...]:
         """The boxes of one picture of a row, in pixels of the picture `image` gives. Empty where there are none."""
@@ -269,6 +308,11 @@ class Dataset:
         return found
 
 
+def version_of(folder: Path) -> str:
+    """The data version of a prepared folder: what DVC writes to dvc.lock for it."""
+    return streamed_md5(folder) if is_streamed(folder) else folder_md5(folder)
+
+
 def freeze(prepared: Path, frozen: Path) -> Path:
     """Keep a prepared dataset at `frozen`, by hard links, so that preparing again cannot pull it from under a training.
 
@@ -276,7 +320,7 @@ def freeze(prepared: Path, frozen: Path) -> Path:
     otherwise be kept under the name of what it should have been.
     """
     if not frozen.exists():
-        found = folder_md5(prepared)
+        found = version_of(prepared)
         if found.removesuffix(".dir") != frozen.name:
             raise DataError(
                 f"{prepared} holds {found}, not the version {frozen.name} it was prepared as: a file was damaged or "
@@ -307,21 +351,20 @@ def _damaged(path: Path, why: object) -> DataError:
     return DataError(f"{path} is missing or damaged ({said}): run `dvc checkout` or `derm prepare`")
 
 
-def _decoded(shard: Path, offset: int, size: int, role: str) -> np.ndarray:
-    stored = _stored(shard, offset, size)
+def _place(row: Any, role: str) -> tuple[str, int, int]:
+    """Shard, offset and size in bytes of one file of a manifest row."""
+    return str(row[f"{role}.shard"]), int(row[f"{role}.offset"]), int(row[f"{role}.size"])
+
+
+def _decoded(files: Shards, shard: str, offset: int, size: int, role: str) -> np.ndarray:
+    stored = files(shard, offset, size)
     try:
         return stored_mask(stored) if role == "mask" else decode(stored, INGEST_FORMATS)
     except ImageError as error:
         raise DataError(
-            f"{shard} is damaged: the {role} at byte {offset} cannot be read ({error}); run `dvc checkout` or "
-            "`derm prepare`"
+            f"{files.where(shard)} is damaged: the {role} at byte {offset} cannot be read ({error}); run "
+            "`dvc checkout` or `derm prepare`"
         ) from error
-
-
-def _stored(shard: Path, offset: int, size: int) -> bytes:
-    with shard.open("rb") as file:
-        file.seek(offset)
-        return file.read(size)
 
 
 def identities_of(table: pd.DataFrame) -> dict[ImageIdentity, str]:

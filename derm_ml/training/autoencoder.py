@@ -65,6 +65,7 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
         out,
         json.dumps([recipe.name, recipe.identity(), dataset.md5], sort_keys=True),
         on_epoch,
+        shard=dataset.shards_in_turn(train),
     )
     if not this_rank().leads:
         return model.bundle  # which the first process writes

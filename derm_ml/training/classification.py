@@ -133,6 +133,7 @@ def train_networks(
             tell,
             draws,
             before_epoch=freeze if settings.head.frozen_epochs else None,
+            shard=dataset.shards_in_turn(selected.rows),
         )
 
     return fit_members(lambda settings: build_classifier(settings, len(dataset.labels)), fit, recipe, out, on_epoch)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from derm_ml.data.dataset import IN_TURN
 from derm_ml.ranks import this_rank
 from derm_ml.training.seeding import derived, generator
 
@@ -28,6 +29,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     `weights` (N,) ≥ 0 or None: with weights, indices are drawn with replacement in proportion to them.
     `parts`: how many equal parts each device's share of a batch is worked through in.
+    `shard` (N,) int or None: with the shard of each index, the order goes from shard to shard, `IN_TURN` at a time.
     The incomplete last batch is dropped: batch normalisation on a few images is noise.
     """
 
@@ -40,19 +42,31 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rank: int = 0,
         world: int = 1,
         parts: int = 1,
+        shard: np.ndarray | None = None,
     ):
         pieces = world * parts
         self.n, self.batch, self.seed, self.rank, self.world = n, min(batch, n - n % pieces), seed, rank, world
         self.part = self.batch // pieces  # images a device sees at once
         self.probabilities = None if weights is None else np.asarray(weights, float) / np.sum(weights)
+        self.shard = shard
         self.epoch = 0
 
     def order(self, epoch: int) -> np.ndarray:
         rng = generator(self.seed, "order", epoch)
         full = self.n - self.n % self.batch if self.batch else 0
         if self.probabilities is None:
-            return rng.permutation(self.n)[:full]
-        return rng.choice(self.n, size=full, p=self.probabilities)
+            order = rng.permutation(self.n)[:full]
+        else:
+            order = rng.choice(self.n, size=full, p=self.probabilities)
+        return order if self.shard is None else self._by_shard(order, epoch)
+
+    def _by_shard(self, order: np.ndarray, epoch: int) -> np.ndarray:
+        """The same indices: shards begin in random order, one after another, and each lends its images to the time in
+        which `IN_TURN` begin, so that many shards are mixed at any time and each is read once."""
+        assert self.shard is not None
+        rng = generator(self.seed, "shards", epoch)
+        begins = rng.permutation(self.shard.max() + 1)[self.shard[order]]
+        return order[np.argsort(begins + IN_TURN * rng.random(len(order)), kind="stable")]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         for index in self.order(self.epoch)[self.rank :: self.world]:

@@ -77,6 +77,7 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
             folder,
             json.dumps(identity, sort_keys=True),
             tell,
+            shard=dataset.shards_in_turn(train),
         )
 
     trained = fit_members(lambda settings: build_segmenter(settings.network), fit, recipe, out, on_epoch)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
+import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import httpx
 import pytest
 import yaml
 
@@ -164,3 +169,40 @@ def installation(slow, tmp_path_factory, fresh_database, operator) -> Iterator[I
                 yield made
             finally:
                 made.running.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def ended(command: list[str], **options) -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def objects(slow) -> Iterator[dict[str, str]]:
+    """An S3 server on a free port with the bucket `derm`, and the settings by which it is reached."""
+    if not find_spec("boto3"):
+        pytest.skip("boto3 is not installed (pip install 'derm-platform[s3]')")
+    if not (program := shutil.which("moto_server")):
+        pytest.skip("no S3 server on this machine (pip install 'moto[s3,server]')")
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    with ended([program, "-H", "127.0.0.1", "-p", str(port)]) as server:
+        while server.poll() is None:
+            try:
+                httpx.put(f"{address}/derm").raise_for_status()
+                break
+            except httpx.TransportError:
+                time.sleep(0.2)
+        yield {
+            "MLFLOW_S3_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "derm", "AWS_SECRET_ACCESS_KEY": "derm",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }  # fmt: skip

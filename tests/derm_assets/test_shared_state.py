@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.places import Places
 from derm_ml.addresses import database_url
 from derm_ml.places import ARTIFACTS, DAGSTER_STORAGE, DVC_REMOTE, PROJECT, SHARED
+from tests.derm_assets.conftest import ended, free_port
 
 REGISTER = """
 import sys
@@ -66,22 +65,6 @@ def programs() -> Path:
     return found[-1].parent if found else Path(str(on_path)).parent
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def ended(command: list[str], **options) -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 @pytest.fixture(scope="module")
 def postgres(slow) -> Iterator[str]:
     """A Postgres of its own on a free port with three databases; its URL without a database."""
@@ -103,27 +86,6 @@ def postgres(slow) -> Iterator[str]:
                 while subprocess.run(made, capture_output=True).returncode:
                     time.sleep(0.2)
             yield f"postgresql://derm@127.0.0.1:{port}"
-
-
-@pytest.fixture(scope="module")
-def objects(slow) -> Iterator[dict[str, str]]:
-    """An S3 server on a free port with the bucket `derm`, and the settings by which it is reached."""
-    if not find_spec("boto3"):
-        pytest.skip("boto3 is not installed (pip install 'derm-platform[s3]')")
-    if not (program := shutil.which("moto_server")):
-        pytest.skip("no S3 server on this machine (pip install 'moto[s3,server]')")
-    address = f"http://127.0.0.1:{(port := free_port())}"
-    with ended([program, "-H", "127.0.0.1", "-p", str(port)]) as server:
-        while server.poll() is None:
-            try:
-                httpx.put(f"{address}/derm").raise_for_status()
-                break
-            except httpx.TransportError:
-                time.sleep(0.2)
-        yield {
-            "MLFLOW_S3_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "derm", "AWS_SECRET_ACCESS_KEY": "derm",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }  # fmt: skip
 
 
 def machines(root: Path, settings: Mapping[str, str]) -> Callable[..., str]:
