@@ -10,6 +10,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 
 from derm_ml.places import SHARED
 from derm_ml.shared import SharedPlace, SharedPlaceError, shared_place
@@ -138,6 +139,8 @@ def test_the_setting_names_the_place(monkeypatch, tmp_path):
 def test_a_place_that_cannot_be_had_is_one_sentence(monkeypatch, address, missing, said):
     if missing:
         monkeypatch.setitem(sys.modules, missing, None)
+        # where another test has asked a store, fsspec knows its class already
+        monkeypatch.delitem(_registry, address.partition(":")[0], raising=False)
     with pytest.raises(SharedPlaceError, match=said) as told:
         SharedPlace(address).create("name", b"")
     assert "\n" not in str(told.value)
