@@ -17,6 +17,7 @@ from derm_ml.images.preprocess import resize_smallest, to_square
 from derm_ml.images.settings import Augmentation, PairedAugmentation, Squaring
 
 Augment = Callable[[np.ndarray, int], np.ndarray]
+CROPPED = ("moderate", "robust", "strong")  # these cut their own squares out of the whole picture
 PairedAugment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
@@ -26,15 +27,15 @@ def augmentation(name: Augmentation, side: int, fit: Squaring = "squash", smalle
     `none`: only the square. `flips`: the eight symmetries of the square. `strong`: what winners of the ISIC
     challenges share (symmetries, scale and crop, rotation and shear, brightness, contrast, colour, small
     occlusions), applied to pictures of skin, which has no up and no left. `moderate`: symmetries, crops of at least
-    70 % and a little colour, for findings that are small in the picture or for short training. `screening`: that of
+    70 % and a little colour, for findings that are small in the picture or for short training. `robust`: the same, and
+    half of the pictures as a worse device would give them: blurred, small, compressed or noisy. `screening`: that of
     the original benign / malignant classifier, a random square cut out of a picture whose shorter side is
     `smallest_side`.
     """
     if name == "screening":
         return _Screening(_screening(side), max(side, smallest_side))
     pipeline, first_side = _pipeline(name, side)
-    # these cut their own squares out of the whole picture
-    smallest = 0 if name in ("strong", "moderate") else smallest_side
+    smallest = 0 if name in CROPPED else smallest_side
     return _Augmentation(pipeline, side, first_side, fit, smallest)
 
 
@@ -96,17 +97,18 @@ def _pipeline(name: PairedAugmentation, side: int) -> tuple[A.Compose | None, in
         return None, side
     if name == "flips":
         return A.Compose([A.D4(p=1)]), side
-    if name not in ("strong", "moderate"):
-        raise ValueError(f"no augmentation '{name}'; known: none, flips, moderate, strong, screening")
+    if name not in CROPPED:
+        raise ValueError(f"no augmentation '{name}'; known: none, flips, moderate, robust, strong, screening")
     first_side = round(side * 1.15)  # so that zooming in by 15 % invents no pixels
     linear: dict[str, Any] = {"interpolation": cv2.INTER_LINEAR, "mask_interpolation": cv2.INTER_LINEAR}
-    if name == "moderate":
+    if name in ("moderate", "robust"):
         moderate = [
             A.RandomResizedCrop((side, side), scale=(0.7, 1.0), **linear, p=1),
             A.D4(p=1),
             A.ColorJitter(0.2, 0.2, 0.2, 0.02, p=1),
         ]
-        return A.Compose(moderate), first_side
+        worse = [A.OneOf(_worse_devices(side), p=0.5)] if name == "robust" else []
+        return A.Compose(moderate + worse), first_side
     edges: dict[str, Any] = {"border_mode": cv2.BORDER_REFLECT_101, **linear}
     pipeline = A.Compose(
         [
@@ -119,6 +121,20 @@ def _pipeline(name: PairedAugmentation, side: int) -> tuple[A.Compose | None, in
         ]
     )
     return pipeline, first_side
+
+
+def _worse_devices(side: int) -> list[A.ImageOnlyTransform]:
+    """Out of focus by up to 2 % of the side, of a quarter of the pixels and more, a messenger's JPEG, a dark room."""
+    return [
+        A.GaussianBlur(blur_limit=0, sigma_limit=(0.003 * side, 0.02 * side), p=1),
+        A.Downscale(
+            scale_range=(0.25, 0.75),
+            interpolation_pair={"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR},
+            p=1,
+        ),
+        A.ImageCompression(quality_range=(20, 80), p=1),
+        A.GaussNoise(std_range=(0.01, 0.06), p=1),
+    ]
 
 
 def _first_square(image: np.ndarray, side: int, first_side: int, fit: Squaring, smallest: int = 0) -> np.ndarray:

@@ -14,7 +14,7 @@ Views = Literal["none", "flips", "d4"]  # test-time augmentation: as it is; four
 Squaring = Literal["squash", "crop", "pad"]  # an image becomes a square: squashed, its centre, or padded with black
 Channel = Literal["rgb", "green"]
 Contrast = Literal["none", "clahe", "ben_graham"]  # condition.py
-PairedAugmentation = Literal["none", "flips", "moderate", "strong"]  # augment.py; of an image and its mask
+PairedAugmentation = Literal["none", "flips", "moderate", "robust", "strong"]  # augment.py; of an image and its mask
 Augmentation = Literal[PairedAugmentation, "screening"]
 
 

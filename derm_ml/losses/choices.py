@@ -5,6 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 ClassificationLoss = Literal["cross_entropy", "asymmetric"]
-SegmentationLoss = Literal["dice", "dice_bce"]
+SegmentationLoss = Literal["dice", "dice_bce", "boundary"]
 PixelLoss = Literal["mse", "l1"]  # of a reconstruction
 CodeDistance = Literal["bce", "cosine", "mse"]  # of the two codes of a pair

@@ -24,7 +24,7 @@ from derm_ml.images.augment import PairedAugment, paired_augmentation
 from derm_ml.images.preprocess import to_square
 from derm_ml.images.settings import MaskRule, Preprocessing
 from derm_ml.losses.choices import SegmentationLoss
-from derm_ml.losses.segmentation import dice_bce_loss, soft_dice_loss
+from derm_ml.losses.segmentation import boundary_loss, dice_bce_loss, soft_dice_loss
 from derm_ml.metrics.calibration import fit_temperature
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.backbones import describe_weights
@@ -44,7 +44,11 @@ from derm_ml.training.members import fit_members
 from derm_ml.training.seeding import generator
 from derm_ml.training.settings import Networks, SegmenterImage, SegmenterRecipe
 
-LOSSES: dict[SegmentationLoss, Callable[[Tensor, Tensor], Tensor]] = {"dice": soft_dice_loss, "dice_bce": dice_bce_loss}
+LOSSES: dict[SegmentationLoss, Callable[[Tensor, Tensor], Tensor]] = {
+    "dice": soft_dice_loss,
+    "dice_bce": dice_bce_loss,
+    "boundary": boundary_loss,
+}
 HALF = 0.5  # what a pixel's probability must reach: it is calibrated, and another threshold gained nothing
 GATE_BATCH = 8
 CALIBRATED_PIXELS = 2000  # of each validation picture: neighbouring pixels say the same, more of them say no more

@@ -330,7 +330,10 @@ class SegmenterRecipe(ImageRecipe):
         "threshold": (0.5, "A mask is where the calibrated probability is a half or more."),
     }
 
-    loss: SegmentationLoss = Field(default="dice_bce", description="soft Dice, alone or with cross-entropy")
+    loss: SegmentationLoss = Field(
+        default="dice_bce",
+        description="soft Dice, alone or with cross-entropy; boundary: both, and pixels near the border weigh more",
+    )
     network: Networks = Networks()
     image: SegmenterImage = SegmenterImage()
     mask: Mask = Mask()

@@ -55,7 +55,7 @@ def test_strong_augmentation_too_moves_both_alike(seed, which):
     assert told_apart.mean() > 0.5, "hardly a pixel was compared"
 
 
-@pytest.mark.parametrize("name", ["none", "flips", "moderate", "strong"])
+@pytest.mark.parametrize("name", ["none", "flips", "moderate", "robust", "strong"])
 def test_with_a_mask_the_picture_is_what_it_is_without(name):
     drawn = draw_lesion("nevus", 1, side=60, width=80)
     alone = augmentation(name, SIDE)(drawn.image, 7)
@@ -75,3 +75,16 @@ def test_without_augmentation_the_mask_is_the_square_of_the_mask():
     mask = a_mask(3)
     _, moved = paired_augmentation("none", SIDE, "pad")(as_picture(mask), mask, 0)
     np.testing.assert_array_equal(moved == 255, to_square(mask, SIDE, "pad") >= 128)
+
+
+def test_robust_augmentation_blurs_some_of_the_pictures_that_moderate_leaves_sharp():
+    """A network that has seen sharp pictures only loses most of its AUC where one is out of focus."""
+    drawn = draw_lesion("nevus", 1, side=200)
+
+    def sharpness(name, seed):
+        picture = augmentation(name, 96)(drawn.image, seed)
+        return float(np.abs(np.diff(picture.astype(float), axis=0)).mean())
+
+    moderate, robust = (np.array([sharpness(name, seed) for seed in range(40)]) for name in ("moderate", "robust"))
+    assert np.isclose(moderate, robust).mean() == pytest.approx(0.5, abs=0.25), "half of the pictures stay as they are"
+    assert (robust < 0.8 * moderate).sum() >= 4
