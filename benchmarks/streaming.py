@@ -99,7 +99,7 @@ class Decoded:
 def images_per_second(dataset: Dataset, streamed: Dataset, workers: int, epoch: int) -> float:
     """Of one epoch over the training split, from the first request to the last batch."""
     rows = dataset.split("train")
-    sampler = EpochSampler(len(rows), BATCH, SEED, shard=streamed.shards_in_turn(rows))
+    sampler = EpochSampler(len(rows), BATCH, SEED, turns=streamed.turns(rows))
     sampler.epoch = epoch
     loader = training_loader(Decoded(dataset.reader(rows)), sampler, SEED, workers)
     started = time.perf_counter()

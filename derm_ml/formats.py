@@ -133,8 +133,8 @@ PSEUDO_LABELS = Format("pseudo-labels", 1, "run `derm pseudo-label` again")
 # 2: a kept network that is the last epoch's own is not written twice
 CHECKPOINT = Format("checkpoint", 2, "remove it, and training begins anew", {1: dict})
 # beside a model and an evaluation: when, by whom and on what machine; neither is another for it
-# 2: may name the teacher of the model
-PROVENANCE = Format("provenance", 2, "remove the file; what it says is then not recorded", {1: dict})
+# 2: may name the teacher of the model; 3: may say that its images were streamed
+PROVENANCE = Format("provenance", 3, "remove the file; what it says is then not recorded", {1: dict, 2: dict})
 JOB = Format("training-job", 1, "start the training again")
 DELIVERY = Format("delivery", 3, "withdraw the delivery and deliver it again", {1: _without_author, 2: _not_reviewed})
 LEDGER = Format("ledger", 1, "leave the ledger to the version that wrote it")  # a repair would begin a new one

@@ -40,7 +40,8 @@ class ProvenanceError(DermError, ValueError):
 @dataclass(frozen=True, slots=True)
 class Made:
     """One piece of work: when it ended (ISO 8601, UTC), who started it, on what machine, with which commit of this
-    program, in how many seconds, and of a training whose answers it learned beside the labels.
+    program, in how many seconds, and of a training whose answers it learned beside the labels and whether its images
+    were streamed, which may change their order and so the weights.
 
     Empty is what was not noted.
     """
@@ -51,12 +52,13 @@ class Made:
     commit: str = ""
     seconds: float | None = None
     teacher: str = ""
+    streamed: bool = False
 
     @classmethod
-    def now(cls, seconds: float | None = None, teacher: str = "") -> Self:
+    def now(cls, seconds: float | None = None, teacher: str = "", streamed: bool = False) -> Self:
         """Work that ends here and now."""
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(at, user(), machine(), git_commit(), seconds, teacher)
+        return cls(at, user(), machine(), git_commit(), seconds, teacher, streamed)
 
     @property
     def day(self) -> str:
@@ -104,14 +106,16 @@ class Provenance:
             return cls()
 
 
-def note_training(model: ModelFolder, history: Sequence[EpochReport], teacher: str = "") -> None:
+def note_training(
+    model: ModelFolder, history: Sequence[EpochReport], teacher: str = "", streamed: bool = False
+) -> None:
     """Keep the reports of all epochs, and that the training, by a `teacher` where there was one, ended now, having
-    taken as long as they say.
+    taken as long as they say; `streamed`: its images lay in a remote.
 
     The time of epochs before an interruption counts; what lay between does not.
     """
     write_json(model.history, [asdict(report) for report in history])
-    Provenance(trained=Made.now(sum(report.seconds for report in history), teacher)).write(model.path)
+    Provenance(trained=Made.now(sum(report.seconds for report in history), teacher, streamed)).write(model.path)
 
 
 def note_training_of(other: ModelFolder, model: ModelFolder) -> None:
@@ -178,6 +182,7 @@ def rows(found: Provenance) -> dict[str, str]:
         "Training time": found.trained.took,
         "Trained on": found.trained.machine or NOT_RECORDED,
         **({"Teacher": found.trained.teacher} if found.trained.teacher else {}),
+        **({"Images in training": "streamed"} if found.trained.streamed else {}),
         "Images of the dataset": images or NOT_RECORDED,
     }
 

@@ -30,8 +30,9 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from derm_ml import formats
+from derm_ml.data.ahead import Turns
 from derm_ml.data.splits import ImageIdentity, known_again, split_hash
-from derm_ml.data.streaming import is_streamed, streamed_md5, streamed_shards
+from derm_ml.data.streaming import StreamedShards, is_streamed, streamed_md5, streamed_shards
 from derm_ml.files import replacing_folder
 from derm_ml.images.decode import INGEST_FORMATS, ImageError, decode, stored_mask
 from derm_ml.records import (
@@ -95,6 +96,11 @@ class Reader:
         shard = str(self.shards[self.shard[i]])
         return _decoded(self.files, shard, int(self.offset[i]), int(self.size[i]), self.role)
 
+    def fetch(self, i: int) -> None:
+        """Bring what a streamed file lies in to this machine, before it is read."""
+        if isinstance(self.files, StreamedShards):
+            self.files.fetch(str(self.shards[self.shard[i]]), int(self.offset[i]))
+
 
 class Dataset:
     """A prepared dataset, read lazily: images are fetched from the shards by offset.
@@ -154,6 +160,11 @@ class Dataset:
         if is_streamed(self.path):
             return streamed_shards(self.path, self.info["shards"], self.manifest)
         return LocalShards(self.path / "shards")
+
+    @property
+    def streamed(self) -> bool:
+        """Whether its shards lie in DVC's remote and not here."""
+        return is_streamed(self.path)
 
     @property
     def task(self) -> str:
@@ -253,13 +264,23 @@ class Dataset:
         offset, size = (rows[f"{role}.{name}"].to_numpy(np.int64) for name in ("offset", "size"))
         return Reader(self.files, role, shards, shard, offset, size)
 
-    def shards_in_turn(self, rows: pd.DataFrame) -> np.ndarray | None:
-        """(N,) int: the shard of each row, where training is to read one shard after another; None where any order will
-        do, for the shards are here, or no more than are read at a time."""
-        if not is_streamed(self.path):
+    def turns(self, rows: pd.DataFrame) -> Turns | None:
+        """How a training reads these rows, where their shards are streamed: one shard after another if there are more
+        than are read at a time, and a shard's time ahead if the cache has room for that."""
+        files = self.files
+        if not isinstance(files, StreamedShards):
             return None
-        shards, shard = np.unique(rows["image.shard"].to_numpy(str), return_inverse=True)
-        return shard if len(shards) > IN_TURN else None
+        reader = self.reader(rows)
+        names, several = reader.shards[reader.shard], len(reader.shards) > IN_TURN
+        blocks = [files.block_of(*place) for place in zip(names.tolist(), reader.offset.tolist(), strict=True)]
+        _, block = np.unique(blocks, return_inverse=True)
+        return Turns(
+            reader.shard if several else None,
+            np.where(np.array(blocks) == "", -1, block),
+            reader.fetch,
+            lent=len(rows) // len(reader.shards) if several else len(rows),
+            room=files.room(IN_TURN + 1) if several else files.room(len(files.sizes) - 1),
+        )
 
     def regions(self, row: Any, role: str) -> tuple[Region, ...]:
         """The boxes of one picture of a row, in pixels of the picture `image` gives. Empty where there are none."""

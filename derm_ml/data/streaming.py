@@ -113,6 +113,24 @@ class StreamedShards:
     def where(self, shard: str) -> str:
         return self.remote.where(self.md5s[shard])
 
+    def block_of(self, shard: str, offset: int) -> str:
+        """Names the block a stored file begins in; empty where it would be fetched alone."""
+        first, end = self.within[shard]
+        if not self.whole[first + int(np.searchsorted(self.offset[first:end], offset))]:
+            return ""
+        return self._name(shard, *self._blocks(shard, offset, 1)[0])
+
+    def fetch(self, shard: str, offset: int) -> None:
+        """Bring the block a stored file begins in into the cache. Raises `DataError` as reading does."""
+        block = self._blocks(shard, offset, 1)[0]
+        self._part(shard, block, *block, whole=True)
+
+    def room(self, shards: int) -> int:
+        """How many shards the cache holds beside so many others, the largest taken for all; all where all fit."""
+        if sum(self.sizes.values()) <= self.cache.limit:
+            return len(self.sizes)
+        return max(0, self.cache.limit // max(self.sizes.values()) - shards)
+
     def _read(self, shard: str, offset: int, size: int, whole: bool) -> bytes:
         parts = [
             self._part(shard, block, max(offset, block[0]), min(offset + size, block[1]), whole)

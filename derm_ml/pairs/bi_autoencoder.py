@@ -62,7 +62,7 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
     )
     if not this_rank().leads:
         return model.bundle  # which the first process writes
-    note_training(model, fitted.history)
+    note_training(model, fitted.history, streamed=dataset.streamed)
     network.load_state_dict(fitted.state)
     with writing_bundle(model.bundle) as folder:
         export_registration(network, folder)

@@ -65,11 +65,11 @@ def fit_autoencoder(dataset: Dataset, recipe: AutoencoderRecipe, out: Path, on_e
         out,
         json.dumps([recipe.name, recipe.identity(), dataset.md5], sort_keys=True),
         on_epoch,
-        shard=dataset.shards_in_turn(train),
+        turns=dataset.turns(train),
     )
     if not this_rank().leads:
         return model.bundle  # which the first process writes
-    note_training(model, fitted.history)
+    note_training(model, fitted.history, streamed=dataset.streamed)
     network.load_state_dict(fitted.state)
     card = BundleCard(
         task=dataset.task,

@@ -87,7 +87,7 @@ def fit_classifier(dataset: Dataset, recipe: ClassifierRecipe, aim: Aim, out: Pa
     if not this_rank().leads:
         return model.bundle  # which the first process writes
     if trained:
-        note_training(model, trained.history, str(selected.teacher or ""))
+        note_training(model, trained.history, str(selected.teacher or ""), dataset.streamed)
     elif twin:
         note_training_of(twin, model)
     with writing_bundle(model.bundle) as folder:
@@ -133,7 +133,7 @@ def train_networks(
             tell,
             draws,
             before_epoch=freeze if settings.head.frozen_epochs else None,
-            shard=dataset.shards_in_turn(selected.rows),
+            turns=dataset.turns(selected.rows),
         )
 
     return fit_members(lambda settings: build_classifier(settings, len(dataset.labels)), fit, recipe, out, on_epoch)

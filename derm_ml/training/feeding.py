@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from derm_ml.data.ahead import Turns
 from derm_ml.data.dataset import IN_TURN
 from derm_ml.ranks import this_rank
 from derm_ml.training.seeding import derived, generator
@@ -22,6 +23,7 @@ from derm_ml.training.seeding import derived, generator
 # at the top of a module, never a closure: a process that was itself started by `spawn`, as every run Dagster launches,
 # sends it to its workers, and only such objects can be sent.
 LoadSample = Callable[[int, int], tuple[np.ndarray, ...]]
+BATCHES_AHEAD = 4  # of each worker
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -29,7 +31,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     `weights` (N,) ≥ 0 or None: with weights, indices are drawn with replacement in proportion to them.
     `parts`: how many equal parts each device's share of a batch is worked through in.
-    `shard` (N,) int or None: with the shard of each index, the order goes from shard to shard, `IN_TURN` at a time.
+    `turns`: of a streamed dataset; the order goes from shard to shard where it says so, `IN_TURN` at a time, and what
+    comes next is fetched ahead.
     The incomplete last batch is dropped: batch normalisation on a few images is noise.
     """
 
@@ -42,14 +45,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rank: int = 0,
         world: int = 1,
         parts: int = 1,
-        shard: np.ndarray | None = None,
+        turns: Turns | None = None,
     ):
         pieces = world * parts
         self.n, self.batch, self.seed, self.rank, self.world = n, min(batch, n - n % pieces), seed, rank, world
         self.part = self.batch // pieces  # images a device sees at once
         self.probabilities = None if weights is None else np.asarray(weights, float) / np.sum(weights)
-        self.shard = shard
+        self.turns = turns
         self.epoch = 0
+        self.queued = 0  # indices that workers have been given and not read yet, at most
 
     def order(self, epoch: int) -> np.ndarray:
         rng = generator(self.seed, "order", epoch)
@@ -58,19 +62,26 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order = rng.permutation(self.n)[:full]
         else:
             order = rng.choice(self.n, size=full, p=self.probabilities)
-        return order if self.shard is None else self._by_shard(order, epoch)
+        shard = self.turns.shard if self.turns else None
+        return order if shard is None else self._by_shard(order, shard, epoch)
 
-    def _by_shard(self, order: np.ndarray, epoch: int) -> np.ndarray:
+    def _by_shard(self, order: np.ndarray, shard: np.ndarray, epoch: int) -> np.ndarray:
         """The same indices: shards begin in random order, one after another, and each lends its images to the time in
         which `IN_TURN` begin, so that many shards are mixed at any time and each is read once."""
-        assert self.shard is not None
         rng = generator(self.seed, "shards", epoch)
-        begins = rng.permutation(self.shard.max() + 1)[self.shard[order]]
+        begins = rng.permutation(shard.max() + 1)[shard[order]]
         return order[np.argsort(begins + IN_TURN * rng.random(len(order)), kind="stable")]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        for index in self.order(self.epoch)[self.rank :: self.world]:
-            yield self.epoch, int(index)
+        epoch = self.epoch
+        order: Iterator[int] = iter(self._share(epoch).tolist())
+        if self.turns:
+            order = self.turns.following(self._share(epoch), self._share(epoch + 1), self.queued)
+        for index in order:
+            yield epoch, index
+
+    def _share(self, epoch: int) -> np.ndarray:
+        return self.order(epoch)[self.rank :: self.world]
 
     def __len__(self) -> int:
         return (self.n - self.n % self.batch) // self.world if self.batch else 0
@@ -93,6 +104,7 @@ def training_loader(
     `workers`: how many processes of its own prepare them, -1: as many as this process may have.
     """
     count = available_workers(workers)
+    sampler.queued = count * BATCHES_AHEAD * sampler.part
     return DataLoader(
         _Samples(load, seed),
         batch_size=max(1, sampler.part),
@@ -100,7 +112,7 @@ def training_loader(
         num_workers=count,
         drop_last=True,
         pin_memory=pin_memory,
-        prefetch_factor=4 if count else None,
+        prefetch_factor=BATCHES_AHEAD if count else None,
         generator=torch.Generator(),  # the loader draws a number when workers start: not from the dropout's stream
         persistent_workers=count > 0,  # started once: the epoch comes with each key, no worker needs to be told
     )

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from derm_ml import DermError
+from derm_ml.data.ahead import Turns
 from derm_ml.machine import memory_for
 from derm_ml.model_folder import ModelFolder
 from derm_ml.progress import EpochReport, OnEpoch
@@ -67,14 +67,14 @@ def fit_network(
     on_epoch: OnEpoch,
     weights: Sequence[float] | None = None,
     before_epoch: Callable[[int], None] | None = None,
-    shard: np.ndarray | None = None,
+    turns: Turns | None = None,
 ) -> Fitted:
     """Train `network` on `n` samples; `recipe.optimiser.keep` says whether the epoch with the
     highest `validate(...)[score]` becomes the model or the last.
 
     `load(index, seed)` gives the arrays of a sample; `weights` (n,) draws samples in proportion to them;
-    `before_epoch(epoch)`, counted from 0, may freeze a part of the network; with the `shard` (n,) of each sample they
-    are read from shard to shard, which a training that goes on must do too.
+    `before_epoch(epoch)`, counted from 0, may freeze a part of the network; `turns` are those of a streamed dataset: a
+    training that was read from shard to shard must go on so.
     `folder/checkpoint.safetensors` holds the state of the last finished epoch of the run named `identity`.
     As one of several processes (`ranks.py`) each has a share of every batch and of the validation images; the first
     writes the checkpoint and calls `on_epoch`, all return the same network.
@@ -84,10 +84,10 @@ def fit_network(
     settings = recipe.optimiser
     with with_the_others():
         fabric = opened(recipe.hardware, freezes=before_epoch is not None)
-    loader, sampler = _batches(fabric, load, n, recipe, weights, shard)
+    loader, sampler = _batches(fabric, load, n, recipe, weights, turns)
     learner = Learner.of(network, fabric, recipe, len(loader))
     path = ModelFolder(folder).checkpoint
-    identity += "" if shard is None else ", read by shard"
+    identity += "" if turns is None or turns.shard is None else ", read by shard"
     with with_the_others(), fabric.rank_zero_first():  # the first may put another in place of a damaged one
         saved = load_checkpoint(path, identity)
     progress = _Progress(history=[], best=-math.inf, kept_epoch=0, kept_state={})
@@ -136,12 +136,12 @@ def _batches(
     n: int,
     recipe: TrainingRecipe,
     weights: Sequence[float] | None,
-    shard: np.ndarray | None,
+    turns: Turns | None,
 ) -> tuple[Any, EpochSampler]:
     """This device's batches, parts of them where the recipe wants parts, and what sets their epoch."""
     hardware, size = recipe.hardware, recipe.optimiser.batch_size
     ranks = fabric.global_rank, fabric.world_size
-    sampler = EpochSampler(n, size, recipe.seed, weights, *ranks, hardware.accumulate, shard)
+    sampler = EpochSampler(n, size, recipe.seed, weights, *ranks, hardware.accumulate, turns)
     _check_batches(sampler, size, hardware.accumulate)
     on_gpu = fabric.device.type == "cuda"
     loader = training_loader(load, sampler, recipe.seed, hardware.workers, pin_memory=on_gpu)

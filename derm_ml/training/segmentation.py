@@ -81,13 +81,13 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
             folder,
             json.dumps(identity, sort_keys=True),
             tell,
-            shard=dataset.shards_in_turn(train),
+            turns=dataset.turns(train),
         )
 
     trained = fit_members(lambda settings: build_segmenter(settings.network), fit, recipe, out, on_epoch)
     if not this_rank().leads:
         return model.bundle  # which the first process writes
-    note_training(model, trained.history)
+    note_training(model, trained.history, streamed=dataset.streamed)
     net, image, mask = recipe.network, recipe.image, recipe.mask
     kinds = [net.backbone if kind == "unet" else kind for kind in net.networks[: recipe.members]]
     card = BundleCard(

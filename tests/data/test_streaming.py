@@ -7,6 +7,8 @@ import hashlib
 import json
 import multiprocessing
 import shutil
+import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -16,12 +18,15 @@ import numpy as np
 import pytest
 
 from derm_ml.data import shards as writing_shards
+from derm_ml.data.ahead import Turns
 from derm_ml.data.block_cache import BlockCache
 from derm_ml.data.dataset import IN_TURN, Dataset, freeze
 from derm_ml.data.prepare import prepare
 from derm_ml.data.streaming import LISTED, Remote, StreamedShards, bring_without_shards, stream_limit
 from derm_ml.files import sha256
+from derm_ml.model_folder import ModelFolder
 from derm_ml.places import DVC_REMOTE, STREAM, VARIABLES, SettingsError
+from derm_ml.provenance import trained_in
 from derm_ml.records import DataError
 from derm_ml.registry import get_task
 from derm_ml.shared import SharedPlace, SharedPlaceError
@@ -240,10 +245,11 @@ def test_a_setting_that_is_missing_or_no_number_is_said(streamed, monkeypatch):
 def test_an_epoch_goes_from_shard_to_shard_over_the_same_images_as_any_other():
     shard = np.repeat(np.arange(20), 50)
     weights = np.where(shard == 3, 5.0, 1.0).tolist()
+    turns = Turns(shard, np.full(len(shard), -1), lambda _index: None, lent=50, room=0)
     for drawn in (None, weights):
-        free, turn = (EpochSampler(1000, 8, 5, drawn, shard=given) for given in (None, shard))
+        free, turn = (EpochSampler(1000, 8, 5, drawn, turns=given) for given in (None, turns))
         assert Counter(free.order(2).tolist()) == Counter(turn.order(2).tolist())
-        assert turn.order(2).tolist() == EpochSampler(1000, 8, 5, drawn, shard=shard).order(2).tolist()
+        assert turn.order(2).tolist() == EpochSampler(1000, 8, 5, drawn, turns=turns).order(2).tolist()
         assert turn.order(2).tolist() != turn.order(3).tolist()
         seen = shard[turn.order(2)]
         ends = [(int(np.flatnonzero(seen == k)[0]), int(np.flatnonzero(seen == k)[-1])) for k in range(20)]
@@ -252,28 +258,70 @@ def test_an_epoch_goes_from_shard_to_shard_over_the_same_images_as_any_other():
         assert np.mean(open_at) > IN_TURN - 1, "as many are mixed"
 
 
-def test_an_epoch_fetches_each_part_once_though_the_cache_is_smaller_than_the_set(local, streamed, monkeypatch):
-    rows = local.split("train")
-    shards = streamed.shards_in_turn(rows)
-    assert local.shards_in_turn(rows) is None
-    assert shards is not None
-    fetched, read = [0], Remote.read
+@pytest.fixture
+def fetched(monkeypatch) -> Counter[str]:
+    """How many bytes came from the remote, `ahead` or while `reading` an image, which then had to wait."""
+    found, read = Counter(), Remote.read
 
     def counted(remote: Remote, md5: str, start: int | None = None, end: int | None = None) -> bytes:
         data = read(remote, md5, start, end)
-        fetched[0] += len(data)
+        found["ahead" if threading.current_thread().name.startswith("fetch-ahead") else "reading"] += len(data)
         return data
 
     monkeypatch.setattr(Remote, "read", counted)
+    return found
+
+
+def test_an_epoch_fetches_each_part_once_though_the_cache_is_smaller_than_the_set(local, streamed, fetched):
+    rows = local.split("train")
+    turns = streamed.turns(rows)
+    assert local.turns(rows) is None
+    assert turns is not None
+    assert turns.shard is not None
+    assert turns.ahead(queued=0) == 0, "the cache has no room for a shard more than are read at a time"
     image, total = streamed.reader(rows), sum(local.info["shards"].values())
     assert isinstance(streamed.files, StreamedShards)
     assert streamed.files.cache.limit < total
-    sampler = EpochSampler(len(rows), 4, 5, shard=shards)
+    sampler = EpochSampler(len(rows), 4, 5, turns=turns)
     for epoch in range(3):
-        fetched[0] = 0
-        for index in sampler.order(epoch).tolist():
+        fetched.clear()
+        sampler.epoch = epoch
+        for _, index in sampler:
             image(index)
-        assert fetched[0] < 1.1 * total
+        assert fetched.total() < 1.1 * total
+
+
+def test_what_comes_next_is_fetched_while_the_network_computes(local, streamed, monkeypatch, fetched):
+    """Else each first image of a block waits for its remote, on a GPU for longer than it is computed."""
+    monkeypatch.setenv(STREAM, "1")
+    dataset = in_small_blocks(Dataset.open(streamed.path))
+    rows = dataset.split("train")
+    turns, image = dataset.turns(rows), dataset.reader(rows)
+    assert turns is not None
+    assert 0 < turns.ahead(queued=0) < len(rows) / 2
+    assert turns.ahead(queued=2) == turns.ahead(queued=0) - 2
+    assert turns.ahead(queued=len(rows) * 2) == 0, "what workers are given at once fills the cache"
+    sampler = EpochSampler(len(rows), 4, 5, turns=turns)
+    for epoch in range(2):
+        sampler.epoch = epoch
+        for place, (_, index) in enumerate(sampler):
+            if place == 0:
+                time.sleep(0.5)  # the first step; threads bring what the next ones need
+            image(index)
+            time.sleep(0.005)
+        assert fetched["reading"] <= 0.2 * fetched["ahead"]
+    assert fetched.total() <= sum(local.info["shards"].values()), "nothing twice"
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetch-ahead")]
+
+
+def test_a_block_that_cannot_be_fetched_ahead_is_an_error_where_its_image_is_read(local, remote, streamed, monkeypatch):
+    monkeypatch.setenv(STREAM, "1")
+    dataset = in_small_blocks(Dataset.open(streamed.path))
+    rows = dataset.split("train")
+    stored(remote, shard_of(dataset, rows.iloc[0].to_dict())).unlink()
+    order = EpochSampler(len(rows), 4, 5, turns=dataset.turns(rows))
+    with pytest.raises(DataError, match=r"image .* of shards/.* is missing"):
+        _ = [image(index) for image in [dataset.reader(rows)] for _, index in order]
 
 
 class Interrupted(Exception):
@@ -301,9 +349,11 @@ def test_training_on_streamed_shards_gives_the_weights_of_the_same_order_and_res
         TASK.fit(streamed, recipe, tmp_path / "streamed", stop)
     shutil.rmtree(tmp_path / "data" / "cache")
     found = weights(streamed, "streamed")
-    turn = streamed.shards_in_turn(streamed.split("train"))
+    assert trained_in(ModelFolder(tmp_path / "streamed")).streamed
+    turns = streamed.turns(streamed.split("train"))
     with monkeypatch.context() as same:
-        same.setattr(Dataset, "shards_in_turn", lambda _dataset, _rows: turn)
+        same.setattr(Dataset, "turns", lambda _dataset, _rows: turns)
         assert weights(local, "local") == found
-        same.setattr(Dataset, "shards_in_turn", lambda _dataset, _rows: None)
+        assert not trained_in(ModelFolder(tmp_path / "local")).streamed
+        same.setattr(Dataset, "turns", lambda _dataset, _rows: None)
         assert weights(streamed, "free") == weights(local, "any order") != found
