@@ -130,8 +130,9 @@ def _with_state(name: str, state: dict[str, Tensor], what: str) -> Any:
     if fits:
         model.load_state_dict(given)
         return model
+    published = {"state_dict": _image_encoder(given), "classifier": None}
     try:  # as its authors published it: timm knows how to read that for many families
-        return _created(name, pretrained=True, pretrained_cfg_overlay={"state_dict": given, "classifier": None})
+        return _created(name, pretrained=True, pretrained_cfg_overlay=published)
     except (RuntimeError, KeyError, AssertionError) as error:
         missing = sorted(wanted.keys() - given.keys())[:3]
         unexpected = sorted(given.keys() - wanted.keys())[:3]
@@ -140,6 +141,14 @@ def _with_state(name: str, state: dict[str, Tensor], what: str) -> Any:
             f"{what} does not hold the weights of {name}: missing {missing}, unexpected {unexpected}, of another "
             f"shape {unlike}"
         ) from error
+
+
+def _image_encoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What of a larger model encodes an image: not how it compares it with text (CLIP), nor paints it again (MAE)."""
+    left_out = ("visual.proj", "visual.head.", "module.visual.proj")
+    if any(key.startswith("decoder_") for key in state):
+        left_out += ("decoder_", "mask_token")
+    return {key: value for key, value in state.items() if not key.startswith(left_out)}
 
 
 def _created(name: str, **wishes: Any) -> Any:

@@ -147,3 +147,54 @@ def test_a_bundled_file_that_was_replaced_is_not_read(monkeypatch, tmp_path):
 def test_what_is_not_bundled_is_named():
     with pytest.raises(PretrainedError, match="tf_efficientnet_lite0, tf_efficientnet_lite2"):
         backbone("convnext_atto", "bundled")
+
+
+def as_open_clip(name: str, tmp_path) -> str:
+    """The file of an image and text model as open_clip saves it, with the image encoder's weights under its names."""
+    torch.manual_seed(3)
+    state = timm.create_model(name).state_dict()
+    renamed = {
+        "patch_embed.proj.weight": "conv1.weight", "norm_pre.": "ln_pre.", "norm.": "ln_post.", ".norm1.": ".ln_1.",
+        ".norm2.": ".ln_2.", ".attn.qkv.": ".attn.in_proj_", ".attn.proj.": ".attn.out_proj.",
+        ".mlp.fc1.": ".mlp.c_fc.", ".mlp.fc2.": ".mlp.c_proj.", "blocks.": "transformer.resblocks.",
+    }  # fmt: skip
+    found = {"visual.class_embedding": state["cls_token"][0, 0], "visual.positional_embedding": state["pos_embed"][0]}
+    found |= {
+        "visual.proj": torch.zeros(4, 4),
+        "token_embedding.weight": torch.zeros(4, 4),
+        "logit_scale": torch.ones(()),
+    }
+    for key, value in state.items():
+        if key in ("cls_token", "pos_embed") or key.startswith("head."):
+            continue
+        for ours, theirs in renamed.items():
+            start = ours.startswith((".", "blocks")) or key.startswith(ours)
+            key = key.replace(ours, theirs, 1) if start else key
+        found[f"visual.{key}"] = value
+    save_file({key: value.contiguous() for key, value in found.items()}, tmp_path / "open_clip_model.safetensors")
+    return str(tmp_path / "open_clip_model.safetensors")
+
+
+def test_the_image_half_of_a_dermatology_clip_model_is_an_encoder(tmp_path):
+    """DermLIP and its like are published for open_clip, whose names are not timm's; the text half is not needed."""
+    name = "vit_xsmall_patch16_clip_224"
+    path = as_open_clip(name, tmp_path)
+    torch.manual_seed(3)
+    theirs, ours = timm.create_model(name).eval(), backbone(name, path)
+    image = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        tokens = theirs.forward_features(image)[:, 1:]
+        torch.testing.assert_close(ours.features.eval()(image).flatten(2).transpose(1, 2), tokens)
+    assert ours.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073)), "as CLIP was trained"
+
+
+def test_the_encoder_of_a_masked_autoencoder_needs_no_decoder(tmp_path):
+    """RETFound's files hold both halves."""
+    torch.manual_seed(3)
+    whole = timm.create_model("vit_tiny_patch16_224").state_dict()
+    decoder = {"mask_token": torch.zeros(1, 1, 8), "decoder_pos_embed": torch.zeros(1, 197, 8)}
+    decoder |= {"decoder_blocks.0.attn.qkv.weight": torch.zeros(24, 8), "decoder_norm.weight": torch.zeros(8)}
+    encoder = {key: value for key, value in whole.items() if not key.startswith("head.")}
+    save_file(encoder | decoder, tmp_path / "mae.safetensors")
+    found = backbone("vit_tiny_patch16_224", str(tmp_path / "mae.safetensors")).features.state_dict()
+    assert all(torch.equal(found[f"model.{key}"], value) for key, value in encoder.items())
