@@ -45,9 +45,8 @@ def test_a_setting_may_be_given_by_its_name_its_dotted_name_or_in_its_group(valu
 def test_the_recipe_of_a_card_from_before_groups_is_read():
     found = TASK.recipe("strong", **BEFORE_GROUPS)
     changed = {"optimiser.epochs": 5, "image.side": 128, "network.backbone": "mobilenet_v2"}
-    assert {name: value for name, (_, value) in found.changes().items()} == changed | {
-        "network.pretrained": "torchvision"
-    }
+    since = {"network.pretrained": "torchvision", "image.augmentation": "moderate"}
+    assert {name: value for name, (_, value) in found.changes().items()} == changed | since
     assert found.holds(BEFORE_GROUPS)
     assert found.holds(found.model_dump(mode="json"))
     assert not TASK.recipe("strong").holds(BEFORE_GROUPS)

@@ -28,6 +28,7 @@ PARTS = {
     "Drawn": "recipes of tasks",
     "Faithful": "recipes of tasks",
     "Strong": "recipes of tasks",
+    "StrongGpu": "recipes of tasks",
     "heatmaps": "artifacts of tasks",
     "probabilities_are_calibrated": "gates of tasks",
     "Guard": "in front of a server: of Dagster, of the service",

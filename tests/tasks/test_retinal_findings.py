@@ -152,11 +152,15 @@ def test_against_normal_hides_the_absence_of_a_finding_in_eyes_with_others():
     np.testing.assert_array_equal(_against_normal(targets, LABELS), np.array(expected, np.float32))
 
 
+BFLOAT = {"precision": "bf16-mixed"}  # as on a graphics card
+
+
 @pytest.mark.parametrize(
     ("recipe", "values"),
     [
         ("faithful", {"hidden": (16,), "side": 96, "contrast": "clahe"}),
         ("one_vs_normal", {"backbone": "resnet18", "pretrained": "none", "side": 32, "contrast": "ben_graham"}),
+        ("strong_gpu", {"backbone": "convnext_atto", "pretrained": "none", "side": 64, "compile": False, **BFLOAT}),
     ],
 )
 def test_every_recipe_trains_and_serves_what_it_was_trained_on(recipe, values, retinal_dataset, tmp_path):

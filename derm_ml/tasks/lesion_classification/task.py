@@ -19,7 +19,7 @@ from derm_ml.evaluation.gates import (
 from derm_ml.promotion.gates import SUBGROUP_GATES, probe_gates
 from derm_ml.task import Artifact, Gate, Task
 from derm_ml.tasks.lesion_classification.asking import ASKING
-from derm_ml.tasks.lesion_classification.recipes import Distilled, Drawn, Faithful, Strong
+from derm_ml.tasks.lesion_classification.recipes import Distilled, Drawn, Faithful, Strong, StrongGpu
 from derm_ml.tasks.lesion_classification.settings import LesionSettings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ TASK = Task(
     name="lesion_classification",
     title="Melanoma, nevus or seborrheic keratosis",
     labels=("melanoma", "nevus", "seborrheic_keratosis"),
-    recipes={"strong": Strong, "faithful": Faithful, "distilled": Distilled, "drawn": Drawn},
+    recipes={"strong": Strong, "strong_gpu": StrongGpu, "faithful": Faithful, "distilled": Distilled, "drawn": Drawn},
     asking=ASKING,
     primary_metric="auc_mean",
     rules=IMAGE_RULES,

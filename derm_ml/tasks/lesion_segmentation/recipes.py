@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from derm_ml.losses.choices import SegmentationLoss
-from derm_ml.training.settings import Mask, Networks, Optimiser, SegmenterImage, SegmenterRecipe
+from derm_ml.training.settings import Hardware, Mask, Networks, Optimiser, SegmenterImage, SegmenterRecipe
 
 
 class Strong(SegmenterRecipe):
@@ -27,6 +27,23 @@ class Strong(SegmenterRecipe):
         ema=0.995,  # averages the last ~200 steps: one epoch of ISIC 2017
         keep="last",  # 120 validation images cannot tell neighbouring epochs apart
     )
+
+
+class StrongGpu(Strong):
+    """As strong with a larger encoder at 384 px, sized for one modern graphics card and an hour.
+
+    Two U-Nets on EfficientNetV2-S, trained on ImageNet-21k, of which timm downloads the weights once; bfloat16 where
+    the card has it, compiled. Every step was tried with small networks on a CPU; on a graphics card it was not run, and
+    its score is not known.
+
+    Command: `derm fit lesion_segmentation --recipe strong_gpu`.
+    """
+
+    members: int = 2
+    optimiser: Optimiser = Strong().optimiser.but(batch_size=16)
+    network: Networks = Strong().network.but(networks=("unet",), backbone="tf_efficientnetv2_s.in21k_ft_in1k")
+    image: SegmenterImage = Strong().image.but(side=384)
+    hardware: Hardware = Hardware(compile=True)
 
 
 class Faithful(SegmenterRecipe):

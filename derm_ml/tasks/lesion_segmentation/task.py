@@ -9,7 +9,7 @@ from derm_ml.data.rules import MASK_RULES
 from derm_ml.evaluation.gates import INPUT_GATE
 from derm_ml.task import Finding, Gate, Task
 from derm_ml.tasks.lesion_segmentation.asking import ASKING
-from derm_ml.tasks.lesion_segmentation.recipes import Drawn, Faithful, Strong
+from derm_ml.tasks.lesion_segmentation.recipes import Drawn, Faithful, Strong, StrongGpu
 
 if TYPE_CHECKING:
     from derm_ml.evaluation.record import Evaluation
@@ -52,7 +52,7 @@ TASK = Task(
     name="lesion_segmentation",
     title="Outline of a lesion",
     labels=("lesion",),
-    recipes={"strong": Strong, "faithful": Faithful, "drawn": Drawn},
+    recipes={"strong": Strong, "strong_gpu": StrongGpu, "faithful": Faithful, "drawn": Drawn},
     asking=ASKING,
     primary_metric="dice",
     rules=MASK_RULES,

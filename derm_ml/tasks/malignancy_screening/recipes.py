@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from derm_ml.training.settings import Balance, ClassifierImage, ClassifierRecipe, HeadLayers, Network, Optimiser
+from derm_ml.training.settings import (
+    Balance,
+    ClassifierImage,
+    ClassifierRecipe,
+    Hardware,
+    HeadLayers,
+    Network,
+    Optimiser,
+)
 
 
 class Strong(ClassifierRecipe):
@@ -30,6 +38,22 @@ class Strong(ClassifierRecipe):
         keep="last",
     )
     image: ClassifierImage = ClassifierImage(side=224)
+
+
+class StrongGpu(Strong):
+    """As strong with a larger encoder at 384 px, sized for one modern graphics card and an hour.
+
+    ConvNeXt-small, trained on ImageNet-22k, of which timm downloads the weights once; bfloat16 where the card has it,
+    compiled. Every step was tried with small networks on a CPU; on a graphics card it was not run, and its score is not
+    known.
+
+    Command: `derm fit malignancy_screening --recipe strong_gpu`.
+    """
+
+    optimiser: Optimiser = Strong().optimiser.but(epochs=15, batch_size=64, learning_rate=1e-4, weight_decay=0.05)
+    network: Network = Strong().network.but(backbone="convnext_small.fb_in22k_ft_in1k_384")
+    image: ClassifierImage = Strong().image.but(side=384, training_side=320)
+    hardware: Hardware = Hardware(compile=True)
 
 
 class FaithfulResnet18(ClassifierRecipe):

@@ -29,6 +29,7 @@ from derm_ml.tasks.malignancy_screening.recipes import (
     FaithfulResnet18Plain,
     FaithfulResnext50,
     Strong,
+    StrongGpu,
 )
 from derm_ml.tasks.malignancy_screening.settings import MalignancySettings
 
@@ -113,6 +114,7 @@ TASK = Task(
     labels=(LABEL,),
     recipes={
         "strong": Strong,
+        "strong_gpu": StrongGpu,
         "faithful_resnet18_plain": FaithfulResnet18Plain,
         "faithful_resnet18": FaithfulResnet18,
         "faithful_resnext50": FaithfulResnext50,

@@ -11,6 +11,7 @@ from derm_ml.training.settings import (
     ClassifierImage,
     ClassifierObjective,
     ClassifierRecipe,
+    Hardware,
     HeadLayers,
     Network,
     Optimiser,
@@ -56,6 +57,22 @@ class Strong(RetinalRecipe):
     objective: ClassifierObjective = ClassifierObjective(
         negative_gamma=2.0,  # of loss=asymmetric: 4 is for eighty labels of which two are true
     )
+
+
+class StrongGpu(Strong):
+    """As strong with a larger encoder at 384 px, sized for one modern graphics card and an hour.
+
+    ConvNeXt-small, trained on ImageNet-22k, of which timm downloads the weights once; bfloat16 where the card has it,
+    compiled. Every step was tried with small networks on a CPU; on a graphics card it was not run, and its score is not
+    known.
+
+    Command: `derm fit retinal_findings --recipe strong_gpu`.
+    """
+
+    optimiser: Optimiser = Strong().optimiser.but(batch_size=32, learning_rate=1e-4, weight_decay=0.05)
+    network: Network = Strong().network.but(backbone="convnext_small.fb_in22k_ft_in1k_384")
+    image: ClassifierImage = Strong().image.but(side=384)
+    hardware: Hardware = Hardware(compile=True)
 
 
 class OneVsNormal(Strong):

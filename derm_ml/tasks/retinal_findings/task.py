@@ -19,7 +19,7 @@ from derm_ml.evaluation.gates import (
 from derm_ml.promotion.gates import SUBGROUP_GATES, faithful_gate
 from derm_ml.task import Artifact, Finding, Gate, Task
 from derm_ml.tasks.retinal_findings.asking import ASKING
-from derm_ml.tasks.retinal_findings.recipes import Distilled, Drawn, Faithful, OneVsNormal, Strong
+from derm_ml.tasks.retinal_findings.recipes import Distilled, Drawn, Faithful, OneVsNormal, Strong, StrongGpu
 from derm_ml.tasks.retinal_findings.settings import FINDINGS, RetinalSettings
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ TASK = Task(
     labels=FINDINGS,
     recipes={
         "strong": Strong,
+        "strong_gpu": StrongGpu,
         "faithful": Faithful,
         "one_vs_normal": OneVsNormal,
         "distilled": Distilled,
