@@ -116,13 +116,18 @@ class Promotions:
     def promote(self, task: Task, bundle: Path, *, dry_run: bool = False) -> Decision:
         """Decide whether a bundle becomes the champion; unless `dry_run`, register it and carry the decision out.
 
-        The look at the test split is counted either way.
+        The look at the test split is counted either way. The champion, measured again, is not registered again.
         """
         read_card(bundle)  # that nothing was trained here is said before that nothing was measured
         evaluation = evaluation_of(bundle)
-        if not dry_run:
-            return self.promote_version(task, self.register(task, bundle, evaluation).number)
-        return self._weighed(task, ModelVersion(0, bundle, evaluation))
+        if dry_run:
+            return self._weighed(task, ModelVersion(0, bundle, evaluation))
+        try:
+            champion = self._champion_with(task, Bundle.open_trusted(bundle).version)
+        except DermError:  # the promotion says so, and writes it into the ledger
+            champion = None
+        number = champion.number if champion else self.register(task, bundle, evaluation).number
+        return self.promote_version(task, number)
 
     def promote_version(self, task: Task, number: int) -> Decision:
         """Decide on a registered version, move the aliases, write the ledger."""
@@ -162,19 +167,21 @@ class Promotions:
     def _weighed(self, task: Task, candidate: ModelVersion) -> Decision:
         ledger = self.ledger(task)
         now = champion_of(task, self.registry, ledger)
-        model = Bundle.open_trusted(candidate.bundle).version
-        if now.champion is not None and (candidate.number == now.champion or self._is_champion(task, model)):
+        model = Bundle.open_trusted(candidate.bundle)
+        if now.champion is not None and (candidate.number == now.champion or self._champion_with(task, model.version)):
             return Decision.champion_already(now.champion)
-        if why := withdrawn_because(task, Bundle.open_trusted(candidate.bundle), now):
+        if why := withdrawn_because(task, model, now):
             return Decision(False, (why,))
         evidence = evidence_of(task, candidate, self._data)
         looked = looked_at(evidence, ledger, now, "dry run")
         return weigh(task, evidence, read_champion(task, self.registry, now), self._data, looked)
 
-    def _is_champion(self, task: Task, model: str) -> bool:
-        """Whether a model is the champion's, whatever was measured of it since."""
-        champion = self.champion_version(task)
-        return champion is not None and Bundle.open(champion.bundle).version == model
+    def _champion_with(self, task: Task, model_version: str) -> ModelVersion | None:
+        """The champion, if it is that very model, whatever was measured of it since, and no move of it is under way."""
+        now = champion_of(task, self.registry, self.ledger(task))
+        if now.pending or now.model_version != model_version:
+            return None
+        return read_champion(task, self.registry, now)
 
     def reached(self) -> str:
         """Where the registry is; raises `RegistryError` if it cannot be used."""

@@ -228,7 +228,7 @@ def test_a_dry_run_changes_nothing(registry, promotions, model, places):
     assert not places.ledger(TASK).exists()
 
 
-def test_a_dry_run_on_the_champion_says_that_it_is(registry, promotions, model, places):
+def test_the_champion_measured_again_is_not_weighed_against_itself(registry, promotions, model, places):
     """It said "does not exceed 0.9893 by more than 0.0000": as if the champion had lost to itself."""
     assert promotions.promote(TASK, model("fair")).promote
     assert promotions.promote(TASK, model("good")).promote
@@ -240,6 +240,8 @@ def test_a_dry_run_on_the_champion_says_that_it_is(registry, promotions, model, 
     said = derm(places, "promote", TASK.name, str(model("good")), "--dry-run")
     assert (said.returncode, said.stdout) == (0, "unchanged\n")
     assert "- version 2 is the champion already: there is nothing to promote" in said.stderr
+    assert promotions.promote(TASK, model("good")) == Decision.champion_already(2)
+    assert [version.number for version in promotions.registered(TASK)] == [1, 2], "it was registered again, and refused"
     assert not promotions.promote(TASK, model("fair"), dry_run=True).promote
     assert promotions.challenger(TASK) is None
 
