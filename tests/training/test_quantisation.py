@@ -94,7 +94,7 @@ def test_an_ensemble_of_segmenters_outlines_alike_with_integers(outlined, tmp_pa
     assert after.bundle.model.stat().st_size < 0.35 * before.bundle.model.stat().st_size
     graph = onnx.load(after.bundle.model).graph
     integers = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
-    exactly = [node for node in graph.node if node.op_type == "Conv" and node.input[0] not in integers]
+    exactly = [node for node in graph.node if node.op_type == "Conv" and node.input[1] not in integers]
     assert len(exactly) == 2 + 1 + 3  # the first of each, the head of the one and the three of the other
 
     rows = outlined.split("test")
