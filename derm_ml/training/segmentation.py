@@ -74,7 +74,7 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
             raise DataError(f"the {name} split of {dataset.path} has no mask with a lesion ({len(rows)} images)")
     learned = learned_from(dataset, ancestors=started_from(recipe))  # refused now, not after hours of training
     twin = finished_twin(dataset, recipe, out)
-    trained = None if twin else train_networks(dataset, recipe, out, on_epoch)
+    trained = None if twin else train_segmenters(dataset, recipe, out, on_epoch)
     if not this_rank().leads:
         return model.bundle  # which the first process writes
     if trained:
@@ -83,14 +83,14 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
         note_training_of(twin, model)
     with writing_bundle(model.bundle) as folder:
         if trained:
-            seal_trained(dataset, recipe, trained, learned, folder)
+            seal_segmenter(dataset, recipe, trained, learned, folder)
         elif twin:
             take_over(twin, recipe, folder)
-        calibrate_bundle(dataset, recipe, folder)
+        calibrate_segmenter(dataset, recipe, folder)
     return model.bundle
 
 
-def train_networks(
+def train_segmenters(
     dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch: OnEpoch
 ) -> Trained[SegmenterNetwork]:
     """Train the recipe's network, or each of its members, on the training split."""
@@ -115,7 +115,7 @@ def train_networks(
     return fit_members(lambda settings: build_segmenter(settings.network), fit, recipe, out, on_epoch)
 
 
-def seal_trained(
+def seal_segmenter(
     dataset: Dataset,
     recipe: SegmenterRecipe,
     trained: Trained[SegmenterNetwork],
@@ -150,7 +150,7 @@ def seal_trained(
     seal(folder, card)
 
 
-def calibrate_bundle(dataset: Dataset, recipe: SegmenterRecipe, folder: Path) -> None:
+def calibrate_segmenter(dataset: Dataset, recipe: SegmenterRecipe, folder: Path) -> None:
     """Seal the bundle in `folder` again, with the temperature its own graph needs on the validation split, and with its
     input gate. With `int8` its graph is quantised first, and what that cost is measured."""
     validation = dataset.split("validation")
