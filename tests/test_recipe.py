@@ -108,6 +108,14 @@ def test_every_setting_is_changed_by_a_recipe_or_named_with_its_use():
     assert {name for recipe in RECIPES for name in recipe.paths()} - changed - with_a_use == set()
 
 
+def test_no_model_of_before_is_renamed_by_integers():
+    """Whoever trained for hours would find nothing where the model lies, and train again."""
+    for recipe in RECIPES:
+        assert "int8" not in recipe().identity()
+    for task in ("lesion_classification", "lesion_segmentation"):
+        assert get_task(task).recipe("drawn", int8=True).identity()["int8"] is True
+
+
 def test_no_two_settings_have_one_name():
     class Other(Group):
         epochs: int = 1

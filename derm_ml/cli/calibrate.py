@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -15,12 +17,13 @@ from derm_ml import RESEARCH_USE, DermError, provenance
 from derm_ml.cli.arguments import Model, TaskName, dataset_of, predictor_of, task_of
 from derm_ml.cli.data import prepare_with_bar
 from derm_ml.cli.settings import settings_of
-from derm_ml.cli.terminal import notes, print_result, print_table, say_epoch
+from derm_ml.cli.terminal import notes, print_result, print_table, progress_bar, say_epoch
 from derm_ml.files import replacing_folder
 from derm_ml.metrics.glossary import metric_named
 from derm_ml.metrics.operating_points import measure_point
 from derm_ml.model_folder import ModelFolder
 from derm_ml.places import installation
+from derm_ml.progress import hearing
 from derm_ml.recipe import Recipe, recipe_with
 from derm_ml.records import DataError
 from derm_ml.task import Task
@@ -62,16 +65,35 @@ def calibrate(
     wanted = recipe.but(local_cases=local.md5.removesuffix(".dir"))
     _lay_beside(before, ModelFolder.of(places.models(task.name), recipe, trained_on.md5))
     made = ModelFolder.of(places.models(task.name), wanted, trained_on.md5)
-    with notes.status("fitting probabilities and operating points"):
-        task.fit(trained_on, wanted, made.path, say_epoch)
-    after = Classifier(made.bundle)
-    with notes.status("measuring both on the cases that were held back"):
-        earlier, now = _reached(before, local, None), _reached(after, local, made)
+    with progress_bar("calibrate") as bar:
+        with _counted(bar, "fit", _images_to_fit(trained_on, local)):
+            task.fit(trained_on, wanted, made.path, say_epoch)
+        after = Classifier(made.bundle)
+        with _counted(bar, "measure before and after", 2 * len(local.split("test"))):
+            earlier, now = _reached(before, local, None), _reached(after, local, made)
     _print_gain(task, after.card, local, earlier, now)
     print_result(made.path)
     told = after.card.recipe["local_cases"]
     notes.print(f"in the Launchpad: local_cases: {told} in the recipe {after.card.recipe_name}", soft_wrap=True)
     notes.print(f"the whole report: derm evaluate {task.name} {made.path} --data {local.path}", soft_wrap=True)
+
+
+@contextmanager
+def _counted(bar: Any, name: str, images: int) -> Iterator[None]:
+    """Within the block, a step of the bar counts the images that are predicted, of so many."""
+    step = bar.add_task(name, total=images or None)
+    with hearing(lambda more: bar.advance(step, more)):
+        yield
+    bar.update(step, completed=images)  # what is kept from before is not predicted again
+
+
+def _images_to_fit(trained_on: Dataset, local: Dataset) -> int:
+    """How many images a network that is there already is asked about: for its probabilities and its input gate."""
+    from derm_ml.training.input_gate import TAUGHT
+    from derm_ml.training.local_cases import USED
+
+    cases = int(np.isin(local.manifest["split"], USED).sum())
+    return len(trained_on.split("validation")) + cases + min(TAUGHT, len(trained_on.split("train")))
 
 
 def _recipe_of(task: Task, card: BundleCard) -> Recipe:

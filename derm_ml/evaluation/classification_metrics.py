@@ -17,6 +17,7 @@ from derm_ml.evaluation.faithful import faithful_metrics
 from derm_ml.evaluation.further import NOTHING_FURTHER, Further
 from derm_ml.evaluation.probe_names import WIDEST_GAP, WORST_SUBGROUP
 from derm_ml.evaluation.probes import Probes, probe_metrics
+from derm_ml.evaluation.quantisation import int8_metrics
 from derm_ml.evaluation.record import Row
 from derm_ml.metrics import calibration, classification
 from derm_ml.metrics.intervals import measured, weighted_mean
@@ -63,7 +64,7 @@ def measure(cases: Cases, further: Further = NOTHING_FURTHER) -> Measured:
         **{f"{name}_{m.point.label}_at_{m.point.name}": metric for m in points for name, metric in m.metrics()},
         **_unclaimed_metrics(cases),
         **_pseudo_label_metrics(cases.card),
-        **_int8_metrics(cases.card),
+        **int8_metrics(cases.card),
         **_distilled_metrics(cases.card),
         WORST_SUBGROUP: worst_subgroup(subgroups),
         WIDEST_GAP: _widest_gap(cases, probes),
@@ -133,15 +134,6 @@ def _pseudo_label_metrics(card: BundleCard) -> dict[str, Metric]:
     said = "accepted" if outcome.accepted else "not accepted: the interval of the gain reaches 0 or below"
     note = f"on validation, against teacher {outcome.teacher}, with {outcome.images} pseudo-labelled images: {said}"
     return {"pseudo_label_gain": Metric(outcome.gain, outcome.low, outcome.high, outcome.n, note)}
-
-
-def _int8_metrics(card: BundleCard) -> dict[str, Metric]:
-    """What computing with 8-bit integers cost on the validation split."""
-    made = card.quantisation
-    if made is None:
-        return {}
-    note = f"on validation, with ranges from {made.images} training images"
-    return {"int8_difference": Metric(made.difference, made.low, made.high, made.n, note)}
 
 
 def _distilled_metrics(card: BundleCard) -> dict[str, Metric]:

@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from derm_ml.bundles.bundle import BundleCard
 from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.input_gate import QUALITY, gate_columns, gate_metrics
 from derm_ml.evaluation.notes import of_split
+from derm_ml.evaluation.quantisation import int8_metrics
 from derm_ml.evaluation.record import Evaluation, Row
 from derm_ml.explain.overlay import compared
 from derm_ml.figures.masks import dice_figure
@@ -73,8 +75,8 @@ def evaluate_segmentation(
     Every picture is asked as the endpoint would be: from its stored bytes, by the Segmenter; its mask is compared
     with the true one at the true one's own resolution. Metrics are means over pictures: `dice`, `jaccard`,
     `thresholded_jaccard`, `hd95` (pixels), `hd95_share`, `sensitivity`, `specificity`, then `empty_predictions`
-    (share of the lesions that got an empty mask), `confidence_rank_correlation` (Spearman, with the Dice) and, of a
-    model with an input gate, `false_refusal`.
+    (share of the lesions that got an empty mask), `confidence_rank_correlation` (Spearman, with the Dice), of a model
+    with an input gate `false_refusal`, and of one of 8-bit integers `int8_difference`.
     The masks are those kept in `model_folder`, which are predicted if they are not there; without one predicted afresh.
     Raises `ValueError` if the split has no images.
     """
@@ -90,7 +92,7 @@ def evaluate_segmentation(
         dataset,
         split,
         title=task.title,
-        metrics=_metrics(table),
+        metrics=_metrics(table) | int8_metrics(segmenter.card),
         predictions=table.assign(split=split),
         tables={
             "by_size": [_row("size", name, part) for name, part in _by_size(table)],
@@ -111,7 +113,9 @@ def evaluate_segmentation(
     )
 
 
-def recount_segmentation(predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
+def recount_segmentation(
+    card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str
+) -> dict[str, Metric]:
     """The metrics of `evaluate_segmentation` from its saved predictions; patients and true areas are the dataset's.
 
     Raises `ValueError` where Dice and Jaccard of an image are not what its counted pixels give.
@@ -123,7 +127,7 @@ def recount_segmentation(predictions: pd.DataFrame, dataset: Dataset, split: str
         apart = np.abs(counted.fillna(1.0).to_numpy(float) - table[column].to_numpy(float))  # both masks empty: 1
         if (apart > COUNTED).any():
             raise ValueError(f"the {column} of {table['id'].iloc[int(apart.argmax())]} is not that of its pixels")
-    return _metrics(table)
+    return _metrics(table) | int8_metrics(card)
 
 
 def repeat_segmentation(segmenter: Segmenter, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:

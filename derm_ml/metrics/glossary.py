@@ -125,7 +125,7 @@ _WHOLE = {
     ),
     "int8_difference": Described(
         "Difference by 8-bit integers",
-        "What the quantised graph adds to the AUC of the float32 graph, on validation.",
+        "What the quantised graph adds to the AUC of the float32 graph, for masks to its mean Dice, on validation.",
         low=-1.0,
     ),
     "local_cases": Described(

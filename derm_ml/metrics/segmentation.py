@@ -49,13 +49,12 @@ def mask_scores(said: np.ndarray, truth: np.ndarray) -> MaskScores:
     if said.shape != truth.shape:
         raise ValueError(f"the masks must have the same shape, got {said.shape} and {truth.shape}")
     a, b = said > 0, truth > 0
-    tp, fp, fn = (int(np.count_nonzero(x)) for x in (a & b, a & ~b, ~a & b))
+    tp, fp, fn = _overlap(a, b)
     tn = a.size - tp - fp - fn
-    dice = 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0
     jaccard = tp / (tp + fp + fn) if tp + fp + fn else 1.0
     distance = hd95(a, b)
     return MaskScores(
-        dice=dice,
+        dice=_dice(tp, fp, fn),
         jaccard=jaccard,
         thresholded_jaccard=jaccard if jaccard >= JACCARD_THRESHOLD else 0.0,
         sensitivity=tp / (tp + fn) if tp + fn else None,
@@ -67,6 +66,21 @@ def mask_scores(said: np.ndarray, truth: np.ndarray) -> MaskScores:
         fn=fn,
         tn=tn,
     )
+
+
+def dice(said: np.ndarray, truth: np.ndarray) -> float:
+    """The Dice of a mask alone; the distance of the edges takes most of the time of `mask_scores`."""
+    return _dice(*_overlap(said > 0, truth > 0))
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> tuple[int, int, int]:
+    """How many pixels both have, only the first, and only the second."""
+    tp, fp, fn = (int(np.count_nonzero(x)) for x in (a & b, a & ~b, ~a & b))
+    return tp, fp, fn
+
+
+def _dice(tp: int, fp: int, fn: int) -> float:
+    return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0
 
 
 def hd95(a: np.ndarray, b: np.ndarray) -> float:

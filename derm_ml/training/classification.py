@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from derm_ml.bundles.bundle import Bundle, BundleCard, read_card, seal, writing_bundle
+from derm_ml.bundles.bundle import Bundle, BundleCard, seal, writing_bundle
 from derm_ml.bundles.calibration import calibrated
 from derm_ml.bundles.classifier import Classifier, Outputs
 from derm_ml.data.dataset import Dataset
 from derm_ml.losses.distillation import taught_loss
+from derm_ml.metrics.classification import mean_auc
 from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.backbones import describe_weights
@@ -182,9 +183,11 @@ def calibrate_bundle(
     Returns what was predicted of whole splits: of validation, and of training where the gate needs all of it.
     """
     rows = selected.validation
-    quantised = read_card(folder).quantisation is not None
-    exact = quantise(dataset, rows, recipe.seed, folder) if recipe.int8 and not quantised else None
-    classifier = Classifier(folder)
+    classifier, exact = Classifier(folder), None
+    if recipe.int8 and classifier.card.quantisation is None:
+        exact = predict_rows(classifier, dataset, rows).logits
+        quantise(classifier, dataset, recipe.seed)
+        classifier = Classifier(folder)
     outputs = predict_rows(classifier, dataset, rows)
     own = dataset.targets(rows), rows["group"].to_numpy(str), dataset.split_hashes["validation"]
     fellows = dataset.fellows(rows) if recipe.patient.fellow else None
@@ -201,14 +204,17 @@ def calibrate_bundle(
         *(np.concatenate(parts) for parts in zip(*((o.statistics, o.embedding) for o in seen), strict=True))
     )
     fit_gate(known, unseen, card.preprocessing.side).write(folder)
-    if exact:
-        card = card.model_copy(update={"quantisation": quantisation_of(exact, outputs, dataset, rows, aim.scored)})
+    # compared are probabilities, as everywhere: a softmax ranks the images of a label by all its logits, not by one
+    probabilities = calibrated(card, outputs.logits)
+    if exact is not None:
+        columns = [dataset.labels.index(label) for label in aim.scored]
+        told = [found[:, columns] for found in (probabilities, calibrated(card, exact), dataset.targets(rows))]
+        card = card.model_copy(update={"quantisation": quantisation_of(dataset, rows, mean_auc, *told)})
     if selected.teacher:
-        probabilities = calibrated(card, outputs.logits)
         lost = from_teacher(selected.teacher, probabilities, dataset, aim.scored, selected)
         card = card.model_copy(update={"distilled": lost})
     if selected.given:
-        outcome = judged(Classifier(selected.given.teacher), outputs, dataset, aim.scored, selected.given)
+        outcome = judged(Classifier(selected.given.teacher), probabilities, dataset, aim.scored, selected.given)
         card = card.model_copy(update={"pseudo_labels": outcome})
     seal(folder, card)
     return {"validation": outputs} | ({"train": taught} if len(taught) == len(learned) else {})

@@ -28,7 +28,7 @@ import pandas as pd
 
 from derm_ml import formats
 from derm_ml.bundles.bundle import Bundle, PseudoLabelling
-from derm_ml.bundles.classifier import Classifier, Outputs
+from derm_ml.bundles.classifier import Classifier
 from derm_ml.data.dataset import Dataset
 from derm_ml.embeddings.extract import table_of, unit, vectors
 from derm_ml.figures.sheet_page import Shown, write_sheet
@@ -280,18 +280,19 @@ def read_pseudo_labels(path: Path, dataset: Dataset, share: float, seed: int) ->
 
 
 def judged(
-    teacher: Classifier, student: Outputs, dataset: Dataset, scored: Sequence[str], given: PseudoLabels
+    teacher: Classifier, student: np.ndarray, dataset: Dataset, scored: Sequence[str], given: PseudoLabels
 ) -> PseudoLabelling:
     """Student against teacher on the validation split, the same resampled patients for both: the paired gain in AUC.
 
-    `student` is what the new model says of the images of the validation split, in their order; what the teacher says is
-    read where it is kept in its model folder. Accepted if the whole 95 % interval lies above 0.
+    `student` (N, L) are the probabilities, calibrated, that the new model gives the images of the validation split, in
+    their order; those of the teacher are read where they are kept in its model folder. Accepted if the whole 95 %
+    interval lies above 0.
     """
     of_teacher = predictions_of(teacher, dataset, "validation", ModelFolder.holding(teacher.bundle.path))
     columns = [dataset.labels.index(label) for label in scored]
     y = dataset.targets(of_teacher.rows)[:, columns]
-    said = [outputs.logits[:, columns] for outputs in (student, of_teacher.outputs)]
-    gain = paired_difference(mean_auc, of_teacher.rows["group"].to_numpy(str), said[0], said[1], y)
+    patients, known = of_teacher.rows["group"].to_numpy(str), of_teacher.outputs.probabilities
+    gain = paired_difference(mean_auc, patients, student[:, columns], known[:, columns], y)
     return PseudoLabelling(
         table=given.source,
         images=len(given.rows),

@@ -1,18 +1,21 @@
-"""A classifier whose convolutions compute with 8-bit integers: less than half the size, and faster on CPUs.
+"""A network whose convolutions compute with 8-bit integers: less than half the size, and faster on CPUs.
 
     derm fit malignancy_screening --set int8=true
+    derm fit lesion_segmentation --set int8=true
 
 Static quantisation by ONNX Runtime: the range of every activation is what some training images reach, weights have a
-scale for each channel. The first convolution, and everything from the last one on (pooling, head, Grad-CAM), keeps its
-float32 numbers, so that a heatmap is exactly that of the network that answers. Whether the answers lost anything is
-measured on the validation split, and the check `int8_answers_alike` refuses promotion where it is not shown to be next
-to nothing.
+scale for each channel. The first convolution, and everything from the last one on, keeps its float32 numbers: of a
+classifier pooling, head and Grad-CAM, so that a heatmap is exactly that of the network that answers; of a segmenter the
+1×1 convolutions that give the logits, and what enlarges them. Of several networks in one graph this holds for each.
+
+Whether the answers lost anything is measured on the validation split, and the check `int8_answers_alike` refuses
+promotion where it is not shown to be next to nothing.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,13 +24,10 @@ import onnx
 import pandas as pd
 
 from derm_ml.bundles.attributes import encode_attributes
-from derm_ml.bundles.bundle import MODEL, Quantisation, seal
-from derm_ml.bundles.classifier import Classifier, Outputs
-from derm_ml.bundles.square_predictor import batched
+from derm_ml.bundles.bundle import Quantisation, seal
+from derm_ml.bundles.square_predictor import SquarePredictor, batched
 from derm_ml.data.dataset import Dataset
-from derm_ml.metrics.classification import mean_auc
-from derm_ml.metrics.intervals import paired_difference
-from derm_ml.predictions.classifier import predict_rows
+from derm_ml.metrics.intervals import Statistic, paired_difference
 from derm_ml.sentences import WrongValue
 from derm_ml.training.seeding import generator
 
@@ -36,27 +36,31 @@ TOGETHER = 8  # images in one run of the graph that notes every activation: 0.1 
 _KINDS = ("Conv", "Add", "Clip", "Relu", "MaxPool", "Concat")
 
 
-def quantise(dataset: Dataset, validation: pd.DataFrame, seed: int, folder: Path) -> Outputs:
-    """Exchange the graph of the sealed bundle in `folder` for one of 8-bit integers, and seal it again.
+def quantise(predictor: SquarePredictor, dataset: Dataset, seed: int) -> None:
+    """Exchange the graph of the predictor's sealed bundle for one of 8-bit integers, and seal it again.
 
-    Returns what the graph said of the validation rows before. Raises `WrongValue` for a network of few convolutions.
+    The predictor goes on answering with the float32 graph. Raises `WrongValue` for a network of few convolutions.
     """
-    before = Classifier(folder)
-    exact = predict_rows(before, dataset, validation)
     learned = dataset.split("train")
     some = np.sort(generator(seed, "int8").permutation(len(learned))[:IMAGES])
-    write_int8(folder / MODEL, _inputs(before, dataset, learned.iloc[some]))
-    seal(folder, before.card)
-    return exact
+    write_int8(predictor.bundle.model, _inputs(predictor, dataset, learned.iloc[some]))
+    seal(predictor.bundle.path, predictor.card)
 
 
 def quantisation_of(
-    exact: Outputs, outputs: Outputs, dataset: Dataset, validation: pd.DataFrame, scored: Sequence[str]
+    dataset: Dataset,
+    validation: pd.DataFrame,
+    statistic: Statistic,
+    now: np.ndarray,
+    exact: np.ndarray,
+    *true: np.ndarray,
 ) -> Quantisation:
-    """What the 8-bit graph lost against the float32 graph on the same validation images, over the same patients."""
-    columns = [dataset.labels.index(label) for label in scored]
-    y, patients = dataset.targets(validation)[:, columns], validation["group"].to_numpy(str)
-    lost = paired_difference(mean_auc, patients, outputs.logits[:, columns], exact.logits[:, columns], y)
+    """What the 8-bit graph lost against the float32 graph on the same validation images, over the same patients.
+
+    `statistic(now, *true, weights)` against `statistic(exact, *true, weights)`: `now` (N, …) is what is measured of the
+    8-bit graph on each of the validation rows, `exact` of the float32 graph.
+    """
+    lost = paired_difference(statistic, validation["group"].to_numpy(str), now, exact, *true)
     return Quantisation(
         images=min(IMAGES, len(dataset.split("train"))),
         difference=lost.value,
@@ -67,11 +71,11 @@ def quantisation_of(
     )
 
 
-def _inputs(classifier: Classifier, dataset: Dataset, rows: pd.DataFrame) -> Iterator[dict[str, np.ndarray]]:
+def _inputs(predictor: SquarePredictor, dataset: Dataset, rows: pd.DataFrame) -> Iterator[dict[str, np.ndarray]]:
     """What the graph is given for these images, a few at a time."""
-    names = classifier.card.attributes
+    names = predictor.card.attributes
     for some in batched(rows.to_dict("records"), TOGETHER):
-        given = {"image": classifier.squares([dataset.image(row) for row in some])}
+        given = {"image": predictor.squares([dataset.image(row) for row in some])}
         if names:
             given["attributes"] = encode_attributes([dataset.attributes(row) for row in some], names)
         yield given

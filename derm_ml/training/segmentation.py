@@ -1,6 +1,7 @@
 """Train a segmenter on a dataset of pictures with masks and seal it into a bundle: what such a task's `fit` does.
 
-network(s) → best weights (training/loop.py, members.py) → graph → temperature on the validation split → bundle
+network(s) → best weights (training/loop.py, members.py) → graph (with int8: quantisation.py)
+→ temperature on the validation split → bundle
 """
 
 from __future__ import annotations
@@ -19,20 +20,23 @@ from derm_ml.bundles.bundle import BundleCard, seal, writing_bundle
 from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.bundles.square_predictor import batched
 from derm_ml.data.dataset import Dataset, Reader
-from derm_ml.data.learned_ids import learned_from, started_from
+from derm_ml.data.learned_ids import LearnedIds, learned_from, started_from
 from derm_ml.images.augment import PairedAugment, paired_augmentation
 from derm_ml.images.preprocess import to_square
 from derm_ml.images.settings import MaskRule, Preprocessing
 from derm_ml.losses.choices import SegmentationLoss
 from derm_ml.losses.segmentation import boundary_loss, dice_bce_loss, soft_dice_loss
 from derm_ml.metrics.calibration import fit_temperature
+from derm_ml.metrics.intervals import weighted_mean
+from derm_ml.metrics.segmentation import dice
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.backbones import describe_weights
 from derm_ml.nets.improved_unet import ImprovedUNet
 from derm_ml.nets.segmenter import SegmenterNetwork
 from derm_ml.nets.unet import UNet
+from derm_ml.predictions.segmenter import segment_rows
 from derm_ml.progress import OnEpoch
-from derm_ml.provenance import git_commit, note_training
+from derm_ml.provenance import git_commit, note_training, note_training_of
 from derm_ml.ranks import this_rank
 from derm_ml.records import DataError
 from derm_ml.training.devices import gathered, own_share
@@ -40,9 +44,11 @@ from derm_ml.training.export import export_segmenter
 from derm_ml.training.feeding import LoadSample, in_order
 from derm_ml.training.input_gate import GateImages, fit_gate, some_of
 from derm_ml.training.loop import Fitted, fit_network
-from derm_ml.training.members import fit_members
+from derm_ml.training.members import Trained, fit_members
+from derm_ml.training.quantisation import quantisation_of, quantise
 from derm_ml.training.seeding import generator
 from derm_ml.training.settings import Networks, SegmenterImage, SegmenterRecipe
+from derm_ml.training.twins import finished_twin, take_over
 
 LOSSES: dict[SegmentationLoss, Callable[[Tensor, Tensor], Tensor]] = {
     "dice": soft_dice_loss,
@@ -66,7 +72,29 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
     for name, rows in (("train", train), ("validation", validation)):
         if not (rows["mask.area"].to_numpy(float) > 0).any():
             raise DataError(f"the {name} split of {dataset.path} has no mask with a lesion ({len(rows)} images)")
-    learned = learned_from(dataset, ancestors=started_from(recipe))
+    learned = learned_from(dataset, ancestors=started_from(recipe))  # refused now, not after hours of training
+    twin = finished_twin(dataset, recipe, out)
+    trained = None if twin else train_segmenters(dataset, recipe, out, on_epoch)
+    if not this_rank().leads:
+        return model.bundle  # which the first process writes
+    if trained:
+        note_training(model, trained.history, streamed=dataset.streamed)
+    elif twin:
+        note_training_of(twin, model)
+    with writing_bundle(model.bundle) as folder:
+        if trained:
+            seal_segmenter(dataset, recipe, trained, learned, folder)
+        elif twin:
+            take_over(twin, recipe, folder)
+        calibrate_segmenter(dataset, recipe, folder)
+    return model.bundle
+
+
+def train_segmenters(
+    dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch: OnEpoch
+) -> Trained[SegmenterNetwork]:
+    """Train the recipe's network, or each of its members, on the training split."""
+    train, validation = dataset.split("train"), dataset.split("validation")
 
     def fit(network: SegmenterNetwork, settings: SegmenterRecipe, folder: Path, tell: OnEpoch) -> Fitted:
         identity = [settings.name, settings.identity(), dataset.md5]
@@ -84,14 +112,20 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
             turns=dataset.turns(train),
         )
 
-    trained = fit_members(lambda settings: build_segmenter(settings.network), fit, recipe, out, on_epoch)
-    if not this_rank().leads:
-        return model.bundle  # which the first process writes
-    note_training(model, trained.history, streamed=dataset.streamed)
+    return fit_members(lambda settings: build_segmenter(settings.network), fit, recipe, out, on_epoch)
+
+
+def seal_segmenter(
+    dataset: Dataset,
+    recipe: SegmenterRecipe,
+    trained: Trained[SegmenterNetwork],
+    learned: LearnedIds,
+    folder: Path,
+) -> None:
+    """Export the trained network into `folder` and seal it, not calibrated yet."""
     net, image, mask = recipe.network, recipe.image, recipe.mask
     kinds = [net.backbone if kind == "unet" else kind for kind in net.networks[: recipe.members]]
     card = BundleCard(
-        temperature=1.0,  # until it is fitted below
         task=dataset.task,
         recipe_name=recipe.name,
         recipe=recipe.model_dump(mode="json"),
@@ -111,16 +145,30 @@ def fit_segmenter(dataset: Dataset, recipe: SegmenterRecipe, out: Path, on_epoch
         epochs=trained.epoch,
         validation=trained.validation,
     )
-    with writing_bundle(model.bundle) as folder:
-        export_segmenter(trained.network, image.side, folder)
-        learned.write(folder)
-        seal(folder, card)
-        predictor = Segmenter(folder)
-        temperature = _temperature(predictor, dataset, validation, recipe.seed)
-        known, unseen = (_gate_images(predictor, dataset, rows) for rows in (some_of(train, recipe.seed), validation))
-        fit_gate(known, unseen, image.side).write(folder)
-        seal(folder, card.model_copy(update={"temperature": temperature}))
-    return model.bundle
+    export_segmenter(trained.network, image.side, folder)
+    learned.write(folder)
+    seal(folder, card)
+
+
+def calibrate_segmenter(dataset: Dataset, recipe: SegmenterRecipe, folder: Path) -> None:
+    """Seal the bundle in `folder` again, with the temperature its own graph needs on the validation split, and with its
+    input gate. With `int8` its graph is quantised first, and what that cost is measured."""
+    validation = dataset.split("validation")
+    exact = None
+    if recipe.int8:
+        before = _calibrated(folder, dataset, recipe.seed)  # each graph with the temperature it would answer with
+        exact = _dice_of_masks(before, dataset, validation)
+        quantise(before, dataset, recipe.seed)
+    predictor = _calibrated(folder, dataset, recipe.seed)
+    card = predictor.card
+    if exact is not None:
+        now = _dice_of_masks(predictor, dataset, validation)
+        made = quantisation_of(dataset, validation, weighted_mean, now, exact)
+        card = card.model_copy(update={"quantisation": made})
+    train = some_of(dataset.split("train"), recipe.seed)
+    known, unseen = (_gate_images(predictor, dataset, rows) for rows in (train, validation))
+    fit_gate(known, unseen, recipe.image.side).write(folder)
+    seal(folder, card)
 
 
 def build_segmenter(settings: Networks) -> SegmenterNetwork:
@@ -188,6 +236,20 @@ def _gate_images(predictor: Segmenter, dataset: Dataset, rows: pd.DataFrame) -> 
         statistics.append(predictor.statistics(images))
         embeddings.append(predictor.seen(images)[1])
     return GateImages(np.concatenate(statistics), np.concatenate(embeddings))
+
+
+def _calibrated(folder: Path, dataset: Dataset, seed: int) -> Segmenter:
+    """The segmenter of the sealed bundle in `folder`, sealed again with a temperature for the graph that is there."""
+    predictor = Segmenter(folder)
+    temperature = _temperature(predictor, dataset, dataset.split("validation"), seed)
+    seal(folder, predictor.card.model_copy(update={"temperature": temperature}))
+    return Segmenter(folder)
+
+
+def _dice_of_masks(predictor: Segmenter, dataset: Dataset, rows: pd.DataFrame) -> np.ndarray:
+    """(N,) float64: the Dice of the mask of each row, drawn and compared as in an evaluation."""
+    masks = segment_rows(predictor, dataset, rows)
+    return np.array([dice(masks.mask(place), dataset.mask(row)) for place, row in enumerate(rows.to_dict("records"))])
 
 
 def _temperature(predictor: Segmenter, dataset: Dataset, rows: pd.DataFrame, seed: int) -> float:

@@ -99,8 +99,14 @@ class TrainingRecipe(Recipe):
 class ImageRecipe(TrainingRecipe):
     """What the recipes of networks for single images share."""
 
+    later: ClassVar[Mapping[str, Any]] = {**TrainingRecipe.later, "int8": False}
+
     members: int = Field(
         default=1, ge=1, le=8, description="networks trained from seed, seed + 1, …, whose logits are averaged"
+    )
+    int8: bool = Field(
+        default=False,
+        description="the trained graph computes its convolutions with 8-bit integers: smaller, faster on CPUs",
     )
 
     def member(self, k: int) -> Self:
@@ -255,8 +261,7 @@ class ClassifierRecipe(ImageRecipe):
 
     placement: ClassVar[frozenset[str]] = TrainingRecipe.placement | {"teacher"}  # its version names it
     later: ClassVar[Mapping[str, Any]] = {
-        **TrainingRecipe.later,
-        "int8": False,
+        **ImageRecipe.later,
         "local_cases": "",
         "teacher_version": "",
         "teacher_share": 0.7,
@@ -265,10 +270,6 @@ class ClassifierRecipe(ImageRecipe):
     }
     needs_teacher: ClassVar[bool] = False  # nothing to train without one
 
-    int8: bool = Field(
-        default=False,
-        description="the trained graph computes its convolutions with 8-bit integers: smaller, faster on CPUs",
-    )
     local_cases: str = Field(
         default="",
         description="data version of labelled cases of the place of use, as `derm calibrate` prints it: probabilities "

@@ -35,11 +35,16 @@ def model(trained, drawn_dataset, tmp_path, derm) -> ModelFolder:
 
 
 def test_the_thresholds_are_those_of_the_place_and_the_network_is_not_trained_again(
-    derm, model, drawn_dataset, tinted_dataset
+    derm, model, drawn_dataset, tinted_dataset, monkeypatch
 ):
     """A threshold that found 95 % of the cancers at home missed every seventh elsewhere."""
+    monkeypatch.setattr("derm_ml.cli.terminal.PAUSE", 0.0)
     code, out, err = derm("calibrate", TASK.name, tinted_dataset.path, "--model", model.path)
     assert code == 0, err
+    used = [*(drawn_dataset.split(name) for name in USED), *(tinted_dataset.split(name) for name in USED)]
+    asked, judged = sum(map(len, used)), 2 * len(tinted_dataset.split("test"))
+    assert f"calibrate · fit: {asked} of {asked}" in err, "minutes in which nobody knows whether it goes on"
+    assert f"calibrate · measure before and after: {judged} of {judged}" in err
     assert "loss train" not in err, "an epoch was trained"
     made = ModelFolder(Path(out.strip().splitlines()[-1]))
     before, after = Classifier(model.bundle), Classifier(made.bundle)

@@ -13,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derm_ml.bundles.classifier import Classifier
+from derm_ml.metrics.classification import mean_auc
+from derm_ml.metrics.intervals import estimate
 from derm_ml.model_folder import ModelFolder
 from derm_ml.predictions.classifier import keep, predictions_of
 from derm_ml.records import DataError
+from derm_ml.registry import get_task
 from derm_ml.training.pseudo_labels import (
     MOST_ENTROPY,
     SHOWN,
@@ -125,3 +128,24 @@ def test_test_images_take_part_in_nothing_and_a_changed_table_is_refused(retinal
         read_pseudo_labels(made["pseudo_labels"], retinal_dataset, share, seed)
     audit = json.loads(made["audit"].read_text())
     assert {row["slice"] for row in audit["precision"]} == {"hidden validation images"}
+
+
+def test_the_gain_is_that_of_the_probabilities_that_are_reported(tinted_dataset, tmp_path):
+    """Where labels exclude each other, one logit ranks images otherwise: a student may win by it and lose."""
+    task = get_task("lesion_classification")
+    settings = {"epochs": 1, "side": 48, "workers": 0, "views": "none", "labelled_share": 0.5}
+    teacher = Classifier(task.fit(tinted_dataset, task.recipe("drawn", **settings), tmp_path / "teacher"))
+    proposal = propose(teacher, tinted_dataset)
+    for label in teacher.labels:
+        proposal.table[f"pseudo.{label}"] = proposal.table[f"truth.{label}"]
+    proposal.table["used"] = True
+    made = write_proposal(proposal, teacher, tinted_dataset, tmp_path / "table")
+    taught = task.recipe("drawn", **settings, pseudo_labels=str(made["pseudo_labels"]))
+    student = Classifier(task.fit(tinted_dataset, taught, tmp_path / "student"))
+    columns = [teacher.labels.index(label) for label in ("melanoma", "seborrheic_keratosis")]
+    truth = tinted_dataset.targets(tinted_dataset.split("validation"))[:, columns]
+    before, after = (
+        estimate(mean_auc, predictions_of(model, tinted_dataset, "validation").outputs.probabilities[:, columns], truth)
+        for model in (teacher, student)
+    )
+    assert student.card.pseudo_labels.gain == pytest.approx(after - before)

@@ -13,10 +13,18 @@ import pytest
 import torch
 
 from derm_ml.bundles.bundle import MODEL
+from derm_ml.bundles.calibration import calibrated
 from derm_ml.bundles.classifier import Classifier
+from derm_ml.bundles.segmenter import Segmenter
+from derm_ml.data.dataset import Dataset
+from derm_ml.data.prepare import prepare
 from derm_ml.evaluation.gates import int8_answers_alike
+from derm_ml.metrics.classification import mean_auc
+from derm_ml.metrics.intervals import estimate
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.classifier import ClassifierNetwork
+from derm_ml.predictions.classifier import predict_rows
+from derm_ml.predictions.segmenter import segment_rows
 from derm_ml.registry import get_task
 from derm_ml.sentences import WrongValue
 from derm_ml.training.export import export_classifier
@@ -24,7 +32,7 @@ from derm_ml.training.quantisation import write_int8
 
 pytestmark = pytest.mark.slow  # trained networks, exported graphs
 
-TASK = get_task("lesion_classification")
+TASK, SEGMENTATION = get_task("lesion_classification"), get_task("lesion_segmentation")
 
 
 def test_a_trained_model_gets_integers_without_training_again(trained, drawn_dataset, tmp_path):
@@ -47,13 +55,67 @@ def test_a_trained_model_gets_integers_without_training_again(trained, drawn_dat
     assert 0 < moved.mean() < 0.05
 
     evaluation = TASK.evaluate(after, drawn_dataset)
-    difference = evaluation.metrics["int8_difference"]
-    assert difference.n == len(drawn_dataset.split("validation"))
+    difference, validation = evaluation.metrics["int8_difference"], drawn_dataset.split("validation")
+    assert difference.n == len(validation)
+    columns = [after.labels.index(label) for label in ("melanoma", "seborrheic_keratosis")]
+    truth = drawn_dataset.targets(validation)[:, columns]
+    logits = [predict_rows(model, drawn_dataset, validation).logits for model in (after, before)]
+    # by probabilities, as an evaluation ranks them: one logit of a softmax ranks otherwise
+    now, then = (estimate(mean_auc, calibrated(after.card, found)[:, columns], truth) for found in logits)
+    assert difference.value == pytest.approx(now - then)
     assert int8_answers_alike(evaluation).passed == (difference.low >= -0.01)
     for low, passed in ((-0.009, True), (-0.011, False)):
         other = SimpleNamespace(metrics={"int8_difference": replace(difference, low=low)})
         assert int8_answers_alike(other).passed == passed
     assert "int8_difference" not in TASK.evaluate(before, drawn_dataset).metrics
+
+
+@pytest.fixture(scope="module")
+def outlined(tmp_path_factory) -> Dataset:
+    """80 synthetic images with exact masks."""
+    folder = tmp_path_factory.mktemp("outlined")
+    SEGMENTATION.draw(folder / "raw", 80, seed=1)
+    return prepare(SEGMENTATION, folder / "raw", SEGMENTATION.settings(), folder / "data")
+
+
+def test_an_ensemble_of_segmenters_outlines_alike_with_integers(outlined, tmp_path):
+    """Two networks in one graph, of which one divides by the spread of each image: a coarse spread moves edges."""
+    both = {"networks": ("unet", "improved_unet"), "members": 2, "backbone": "mobilenet_v2"}
+    recipe = SEGMENTATION.recipe("drawn", workers=0, precision="32-true", **both)
+    exact = ModelFolder.of(tmp_path, recipe, outlined.md5)
+    SEGMENTATION.fit(outlined, recipe, exact.path)
+    told = []
+    wanted = recipe.but(int8=True)
+    made = ModelFolder(SEGMENTATION.fit(outlined, wanted, tmp_path / "small", told.append).parent)
+    assert told == []  # no epoch
+    assert made.history.read_bytes() == exact.history.read_bytes()
+    before, after = Segmenter(exact.bundle), Segmenter(made.bundle)
+    assert after.card.recipe == wanted.model_dump(mode="json")
+    assert after.bundle.model.stat().st_size < 0.35 * before.bundle.model.stat().st_size
+    graph = onnx.load(after.bundle.model).graph
+    integers = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    exactly = [node for node in graph.node if node.op_type == "Conv" and node.input[1] not in integers]
+    assert len(exactly) == 2 + 1 + 3  # the first of each, the head of the one and the three of the other
+
+    rows = outlined.split("test")
+    masks = [segment_rows(model, outlined, rows) for model in (before, after)]
+    moved = [(masks[0].mask(place) != masks[1].mask(place)).mean() for place in range(len(rows))]
+    assert 0 < np.mean(moved) < 0.01, "of the pixels"
+
+    evaluation, validation = SEGMENTATION.evaluate(after, outlined), outlined.split("validation")
+    difference = evaluation.metrics["int8_difference"]
+    assert difference.n == len(validation)
+    now, then = (SEGMENTATION.evaluate(m, outlined, "validation").metrics["dice"].value for m in (after, before))
+    assert difference.value == pytest.approx(now - then)
+    gate = next(gate for gate in SEGMENTATION.gates if gate.name == "int8_answers_alike")
+    assert gate.blocking
+    for low, passed in ((-0.004, True), (-0.006, False)):
+        other = SimpleNamespace(metrics={"int8_difference": replace(difference, low=low)})
+        assert gate.check(other).passed == passed
+        assert "difference in Dice" in gate.check(other).message
+    assert "int8_difference" not in SEGMENTATION.evaluate(before, outlined).metrics
+    counted = SEGMENTATION.recount(after.card, evaluation.predictions, outlined, "test")
+    assert counted["int8_difference"] == difference
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def evaluate(predictor: Segmenter, dataset: Dataset, split: str, model_folder: M
 
 def recount(card: BundleCard, predictions: pd.DataFrame, dataset: Dataset, split: str) -> dict[str, Metric]:
     """The metrics of `evaluate` from its saved predictions."""
-    return recount_segmentation(predictions, dataset, split)
+    return recount_segmentation(card, predictions, dataset, split)
 
 
 def repeat(predictor: Segmenter, dataset: Dataset, ids: Sequence[str], split: str) -> pd.DataFrame:

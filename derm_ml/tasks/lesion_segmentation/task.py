@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from derm_ml.data.rules import MASK_RULES
-from derm_ml.evaluation.gates import INPUT_GATE
+from derm_ml.evaluation.gates import INPUT_GATE, INT8_MASK_GATE
 from derm_ml.task import Finding, Gate, Task
 from derm_ml.tasks.lesion_segmentation.asking import ASKING
 from derm_ml.tasks.lesion_segmentation.recipes import Drawn, Faithful, Strong, StrongGpu
@@ -59,6 +59,7 @@ TASK = Task(
     gates=(
         Gate("masks_overlap_the_lesions", masks_overlap_the_lesions, hazard="a lesion measured wrongly"),
         Gate("lesions_are_not_missed", lesions_are_not_missed, hazard="a lesion nobody looks at"),
+        INT8_MASK_GATE,
         replace(INPUT_GATE, blocking=False),  # fitted on a dozen validation images it refuses too much
     ),
 )
