@@ -253,6 +253,10 @@ def test_what_ray_and_its_job_refuse_is_one_sentence(slurm, tinted_dataset, tmp_
     assert r"pip install 'derm-platform[ray]'" in why(fitted(trainer_from_environment(), other, print))
 
 
+# what the image of deploy/platform has on its path
+PROGRAMS = {"python": [sys.executable], "dagster": [sys.executable, "-m", "dagster"]}
+
+
 class Api(BaseHTTPRequestHandler):
     """What Kubernetes' API server answers about Jobs; the first container of a Job runs here."""
 
@@ -276,9 +280,9 @@ class Api(BaseHTTPRequestHandler):
         if name in self.jobs:
             return self._answer(409, {"kind": "Status", "reason": "AlreadyExists"})
         container = body["spec"]["template"]["spec"]["containers"][0]
-        assert container["command"][0] == "python"
         own = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
-        command = [sys.executable, *container["command"][1:]]
+        program, *words = container.get("command", []) + container["args"]
+        command = [*PROGRAMS[program], *words]
         self.jobs[name] = subprocess.Popen(command, env=os.environ | own, stdin=subprocess.DEVNULL)
         return self._answer(201, body)
 
@@ -299,7 +303,7 @@ class Api(BaseHTTPRequestHandler):
         if name not in self.jobs:
             return self._answer(404, {"kind": "Status", "reason": "NotFound"})
         code = self.jobs[name].poll()
-        counted = {} if code is None else {"succeeded": 1} if code == 0 else {"failed": 1}
+        counted = {"active": 1} if code is None else {"succeeded": 1} if code == 0 else {"failed": 1}
         return self._answer(200, {"kind": "Job", "metadata": {"name": name}, "status": counted})
 
     def do_DELETE(self) -> None:
