@@ -69,7 +69,7 @@ def dagster_yaml(cluster) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def operator(postgres):
+def operator(cluster, postgres):
     return {EXECUTOR: "kubernetes", SETTING: "subprocess", DAGSTER_STORAGE: f"{postgres}/dagster"}, {}
 
 
