@@ -34,12 +34,13 @@ STREAM = "DERM_STREAM_GB"  # how much is kept of shards that stay in that remote
 SLURM = "DERM_SLURM"  # what sbatch is told of a training besides: partition, memory, time
 RAY = "DERM_RAY"  # what `ray job submit` is told of a training besides
 KUBERNETES_JOB = "DERM_KUBERNETES_JOB"  # the manifest of a training's Job
+CELERY = "DERM_CELERY"  # the file that Celery's workers are started with
 RECORDS = "DERM_RECORDS"  # where services record their predictions; empty: nowhere
 # the settings that hold a path
 PATHS = (
     *VARIABLES.values(), DAGSTER_HOME, BENTOML_HOME,
     "DERM_SIGNING_KEY", "DERM_TRUSTED_KEYS", "DERM_TOKENS_FILE", "DERM_RUN", "DERM_SEGMENTER", RECORDS,
-    KUBERNETES_JOB,
+    KUBERNETES_JOB, CELERY,
 )  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +115,9 @@ def told_starter(error: DermError) -> bool:
         return False
     if not isinstance(error, LostProcessError):
         Path(path).write_text(str(error), encoding="utf-8")
+    elif not os.environ.get(STARTED_BY_US):  # of several machines all leave it in one file: the reason, if one said it
+        with suppress(FileExistsError), Path(path).open("x", encoding="utf-8") as file:
+            file.write(str(error))
     return True
 
 

@@ -4,7 +4,7 @@ shared = shared_place()                                   None where no such pla
 contents = shared.send(folder, ["bundle", "history.json"])       a hash that names those files
 shared.fetch(contents, folder)                            the same files on another machine, each compared with its hash
 
-Any address fsspec knows: `s3://bucket/derm`, `gs://…`, `abfs://…`, or a folder of a common disk. What lies there is
+Any address fsspec knows: `s3://bucket/derm`, `gs://…`, `az://…`, or a folder of a common disk. What lies there is
 never overwritten, but for the notes by which a lock is held. Files are kept by their sha256, so what two models have in
 common is kept once.
 """
@@ -28,12 +28,13 @@ from derm_ml.files import replacing_file, replacing_folder, sha256
 from derm_ml.places import PROJECT, SHARED
 
 _OBJECTS, _CONTENTS, _ONCE = "objects", "contents", "written-once"
-_EXTRAS = {"s3": "pip install 'derm-platform[s3]'", "gs": "pip install gcsfs", "abfs": "pip install adlfs"}
+_EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure", "abfs": "azure"}
 # what the libraries behind fsspec raise that is no OSError: they are asked for only where they are in use
 _FAULTS = {
     "botocore.exceptions": "BotoCoreError",
     "aiohttp": "ClientError",
     "google.auth.exceptions": "GoogleAuthError",
+    "gcsfs.retry": "HttpError",
     "azure.core.exceptions": "AzureError",
 }
 
@@ -77,7 +78,7 @@ class SharedPlace:
         if self.create(_ONCE, b""):
             raise SharedPlaceError(
                 f"{self.address} wrote over a file that was to be written once, so two machines could overwrite each "
-                "other's decisions: take a store that honours If-None-Match, or a newer version of its library"
+                "other's decisions: take a store that honours conditional writes, or a newer version of its library"
             )
 
     def note(self, name: str, data: bytes) -> None:
@@ -210,9 +211,10 @@ class SharedPlace:
             system, path = fsspec.url_to_fs(address, use_listings_cache=False)
         except ImportError:
             scheme = address.partition(":")[0]
+            extra = _EXTRAS.get(scheme)
+            install = f"pip install 'derm-platform[{extra}]'" if extra else f"install what fsspec needs for {scheme}"
             raise SharedPlaceError(
-                f"{self.setting} is {self.address}, but the library for {scheme} is not installed: "
-                f"{_EXTRAS.get(scheme, f'install what fsspec needs for {scheme}')}"
+                f"{self.setting} is {self.address}, but the library for {scheme} is not installed: {install}"
             ) from None
         except ValueError as error:
             raise SharedPlaceError(f"{self.setting} is {self.address}: {error}") from None

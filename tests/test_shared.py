@@ -115,7 +115,7 @@ class Careless(MemoryFileSystem):
 def test_a_store_that_writes_over_what_is_there_keeps_no_ledger():
     """Of two machines that promote at once one would lose its entry, and nobody would know."""
     fsspec.register_implementation("careless", Careless, clobber=True)
-    with pytest.raises(SharedPlaceError, match="take a store that honours If-None-Match"):
+    with pytest.raises(SharedPlaceError, match="take a store that honours conditional writes"):
         SharedPlace("careless://derm").require_written_once()
     SharedPlace("memory://derm").require_written_once()
 
@@ -131,7 +131,8 @@ def test_the_setting_names_the_place(monkeypatch, tmp_path):
     ("address", "missing", "said"),
     [
         ("s3://derm/shared", "s3fs", r"library for s3 is not installed: pip install 'derm-platform\[s3\]'"),
-        ("gs://derm/shared", "gcsfs", "library for gs is not installed: pip install gcsfs"),
+        ("gs://derm/shared", "gcsfs", r"library for gs is not installed: pip install 'derm-platform\[gcs\]'"),
+        ("az://derm/shared", "adlfs", r"library for az is not installed: pip install 'derm-platform\[azure\]'"),
         ("s4://derm/shared", "", "Protocol not known: s4"),
         ("/proc/nothing", "", "cannot be used"),
     ],

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import dagster as dg
@@ -33,6 +34,8 @@ from derm_ml.task import PrepareSettings, Task
 # what DVC says when another process holds its lock (dvc/lock.py) or is using the same paths (dvc/rwlock.py)
 _LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
 _REMOTE = "derm"  # what DVC calls the remote of the setting
+# what DVC needs for a remote, and the extra that brings it, by the scheme of its address
+_LIBRARIES = {"s3": ("dvc_s3", "s3"), "gs": ("dvc_gs", "gcs"), "az": ("dvc_azure", "azure")}
 _NAMED = 5  # objects that an error names
 _SHOWN = 25  # last lines of DVC's output that an error repeats: the reason stands at the end
 
@@ -148,12 +151,19 @@ class DataStore(dg.ConfigurableResource):
 
     def _name_remote(self) -> None:
         """Let DVC know the remote of the setting, whose objects it compares with their md5 as they come."""
+        scheme, _, path = self.remote.partition("://")
+        library, extra = _LIBRARIES.get(scheme, ("", ""))
+        if library and not find_spec(library):
+            raise DataStoreError(
+                f"{DVC_REMOTE} is {self.remote}, but {library} is not installed: pip install 'derm-platform[{extra}]'"
+            )
+        url = f"azure://{path}" if scheme == "az" else self.remote  # DVC has another name for it than fsspec
         known = self.root / ".dvc" / "config.local"
         text = known.read_text(encoding="utf-8") if known.exists() else ""
-        if f"url = {self.remote}\n" in text and "verify = true\n" in text:
+        if f"url = {url}\n" in text and "verify = true\n" in text:
             return
         for arguments in (
-            ("remote", "add", "--local", "--force", "--default", _REMOTE, self.remote),
+            ("remote", "add", "--local", "--force", "--default", _REMOTE, url),
             ("remote", "modify", "--local", _REMOTE, "verify", "true"),
         ):
             status, said = self._dvc(*arguments)

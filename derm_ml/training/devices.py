@@ -61,8 +61,9 @@ def _check_processes(hardware: Hardware, rank: Rank) -> None:
     wanted = hardware.devices * hardware.nodes
     if rank.world == 1 and wanted > 1:
         raise SeveralProcessesError(
-            f"{hardware.devices} devices on {hardware.nodes} machines are {wanted} processes, this is one: "
-            "`derm fit` starts those of one machine, in Dagster DERM_TRAINER=subprocess does, torchrun those of several"
+            f"{hardware.devices} devices on {hardware.nodes} machines are {wanted} processes, this is one: `derm fit` "
+            "starts those of one machine, in Dagster DERM_TRAINER=subprocess does; torchrun starts those of several, "
+            "in Dagster DERM_TRAINER=slurm does"
         )
     if wanted > 1 and (hardware.devices, hardware.nodes) != (rank.local_world, rank.nodes):
         raise SeveralProcessesError(

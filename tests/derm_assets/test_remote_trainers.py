@@ -1,6 +1,6 @@
 """Trainings that SLURM, Ray or Kubernetes run, as `DERM_TRAINER` asks.
 
-None of them is on this machine: programs that behave as sbatch, scancel and ray do, and a server that answers as
+None of them is on this machine: programs that behave as sbatch, srun, scancel and ray do, and a server that answers as
 Kubernetes' API does to its own client, run what they are given.
 """
 
@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
+import psutil
 import pytest
 import yaml
 
@@ -28,6 +30,7 @@ from derm_ml.jobs import Job
 from derm_ml.places import KUBERNETES_JOB, RAY, SLURM
 from derm_ml.registry import get_task
 from derm_ml.sentences import WrongValue
+from tests.training.test_devices import STEADY, TOLERANCE, first_weights, weights
 
 TASK = get_task("lesion_classification")
 EPOCHS = 20  # of a fraction of a second each: the first is told long before the last is over
@@ -43,12 +46,36 @@ with (here / "calls").open("a") as calls:
 if "--partition=none" in words:
     sys.exit("sbatch: error: invalid partition specified: none")
 output = Path(words[words.index("--output") + 1])
+number = str(os.getpid())  # as good as another: of each job its own, since a port follows from it
 with output.open("w") as file:
     streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
-    job = subprocess.Popen(["sh", words[-1]], start_new_session=True, **streams)
+    told = os.environ | {"SLURM_JOB_ID": number, "SLURM_CPUS_PER_TASK": "1"}
+    job = subprocess.Popen(["sh", words[-1]], start_new_session=True, env=told, **streams)
 (here / "job").write_text(str(job.pid))
-print("17;cluster", flush=True)
+(here / "number").write_text(number)
+print(f"{number};cluster", flush=True)
 sys.exit(job.wait() and 1)
+"""
+# srun: the command once a node, here all on this machine; where one fails the others end
+SRUN = """#!{python}
+import os, subprocess, sys, time
+from itertools import takewhile
+from pathlib import Path
+options = list(takewhile(lambda word: word.startswith("--"), sys.argv[1:]))
+with (Path(__file__).parent / "calls").open("a") as calls:
+    print("srun", *options, file=calls)
+[nodes] = [int(option.partition("=")[2]) for option in options if option.startswith("--ntasks=")]
+tasks = []
+for number in range(nodes):
+    told = {"SLURM_NODEID": number, "SLURM_PROCID": number, "SLURM_LOCALID": 0, "SLURM_STEP_NUM_TASKS": nodes}
+    own = os.environ | {name: str(value) for name, value in told.items()}
+    tasks.append(subprocess.Popen(sys.argv[1 + len(options) :], env=own))
+while any(task.poll() is None for task in tasks) and not any(task.poll() for task in tasks):
+    time.sleep(0.1)
+if "--kill-on-bad-exit=1" in options:
+    for task in tasks:
+        task.terminate()
+sys.exit(max(bool(task.wait()) for task in tasks))
 """
 SCANCEL = """#!{python}
 import os, signal, sys
@@ -56,7 +83,8 @@ from pathlib import Path
 here = Path(__file__).parent
 with (here / "calls").open("a") as calls:
     print("scancel", *sys.argv[1:], file=calls)
-if sys.argv[-1] == "17":
+number = here / "number"
+if number.exists() and sys.argv[-1] == number.read_text():
     os.killpg(int((here / "job").read_text()), signal.SIGTERM)
     os.killpg(int((here / "job").read_text()), signal.SIGCONT)
 """
@@ -88,7 +116,7 @@ def slurm(tmp_path, monkeypatch) -> Path:
     """Programs in the place of SLURM's; the folder in which they note how they were called."""
     folder = tmp_path / "slurm"
     folder.mkdir()
-    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("scancel", SCANCEL)):
         (folder / name).write_text(text.replace("{python}", sys.executable))
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
@@ -116,8 +144,9 @@ def why(result: dg.ExecuteInProcessResult) -> str:
     return f"{error.message} {error.cause.message if error.cause else ''}"
 
 
-def job_of(dataset, folder: Path) -> Job:
-    recipe = TASK.recipe("drawn", epochs=EPOCHS, side=32, workers=0, precision="32-true")
+def job_of(dataset, folder: Path, **values) -> Job:
+    settings = {"epochs": EPOCHS, "side": 32, "workers": 0, "precision": "32-true", **values}
+    recipe = TASK.recipe("drawn", **settings)
     return Job(TASK.name, recipe, dataset.path, dataset.md5, folder)
 
 
@@ -144,6 +173,47 @@ def test_slurm_trains_a_job_that_is_ended_with_its_run_goes_on_in_the_next(slurm
     assert f"--partition=gpu --gres=gpu:1 --job-name {named} --dependency singleton" in calls[1]
     assert calls[0].endswith(f"--name {named}")  # what a run that was killed left behind
     assert not list(job.folder.glob(".job-*"))
+
+
+@pytest.mark.slow
+def test_two_machines_of_slurm_train_the_model_that_one_would_have_trained(slurm, tinted_dataset, tmp_path):
+    """By settings alone. Each of them would have trained all of it, or waited for the other for ever."""
+    epochs, made = [], {}
+    for nodes in (1, 2):
+        job = job_of(tinted_dataset, tmp_path / f"nodes-{nodes}", nodes=nodes, **STEADY)
+        result = fitted(trainer_from_environment(), job, lambda report: epochs.append(report.epoch))
+        assert result.success, why(result)
+        made[nodes] = weights(job.folder)
+    assert epochs == [1, 2, 1, 2]
+    begun = first_weights(**STEADY)
+    assert np.linalg.norm(made[2] - made[1]) < TOLERANCE * np.linalg.norm(made[1] - begun)
+    asked = [call for call in (slurm / "calls").read_text().splitlines() if "scancel" not in call]
+    assert [call.split()[0] for call in asked] == ["sbatch", "sbatch", "srun"]
+    assert "--nodes" not in asked[0], "a job of one machine is asked for as before"
+    assert "--nodes 2 --ntasks-per-node 1" in asked[1]
+    assert asked[2] == "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1 --cpus-per-task=1"
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_lost_ends_the_training_of_the_others_and_one_goes_on(slurm, tinted_dataset, tmp_path):
+    """The other would hold its GPUs and wait. What ran on two machines goes on with one."""
+    job, lost, seen = job_of(tinted_dataset, tmp_path / "drawn-0", nodes=2), [], []
+
+    def lose(report) -> None:
+        if not lost and (job.folder / "checkpoint.safetensors").exists():
+            batch = psutil.Process(int((slurm / "job").read_text()))
+            ranks = [one for one in batch.children(recursive=True) if "RANK" in one.environ()]
+            [second] = [rank for rank in ranks if rank.environ()["RANK"] == "1"]
+            lost.append(second)
+            second.kill()
+
+    said = why(fitted(trainer_from_environment(), job, lose))
+    assert lost
+    assert "process 1 of 2 lost the others: one of them ended; run it again to go on from the last checkpoint" in said
+    assert not Path(f"/proc/{(slurm / 'job').read_text()}").exists()
+    again = job_of(tinted_dataset, job.folder)
+    assert fitted(trainer_from_environment(), again, lambda report: seen.append(report.epoch)).success
+    assert (seen[0] > 1, seen[-1]) == (True, EPOCHS)
 
 
 @pytest.mark.slow
@@ -183,6 +253,10 @@ def test_what_ray_and_its_job_refuse_is_one_sentence(slurm, tinted_dataset, tmp_
     assert r"pip install 'derm-platform[ray]'" in why(fitted(trainer_from_environment(), other, print))
 
 
+# what the image of deploy/platform has on its path
+PROGRAMS = {"python": [sys.executable], "dagster": [sys.executable, "-m", "dagster"]}
+
+
 class Api(BaseHTTPRequestHandler):
     """What Kubernetes' API server answers about Jobs; the first container of a Job runs here."""
 
@@ -206,9 +280,9 @@ class Api(BaseHTTPRequestHandler):
         if name in self.jobs:
             return self._answer(409, {"kind": "Status", "reason": "AlreadyExists"})
         container = body["spec"]["template"]["spec"]["containers"][0]
-        assert container["command"][0] == "python"
         own = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
-        command = [sys.executable, *container["command"][1:]]
+        program, *words = container.get("command", []) + container["args"]
+        command = [*PROGRAMS[program], *words]
         self.jobs[name] = subprocess.Popen(command, env=os.environ | own, stdin=subprocess.DEVNULL)
         return self._answer(201, body)
 
@@ -229,7 +303,7 @@ class Api(BaseHTTPRequestHandler):
         if name not in self.jobs:
             return self._answer(404, {"kind": "Status", "reason": "NotFound"})
         code = self.jobs[name].poll()
-        counted = {} if code is None else {"succeeded": 1} if code == 0 else {"failed": 1}
+        counted = {"active": 1} if code is None else {"succeeded": 1} if code == 0 else {"failed": 1}
         return self._answer(200, {"kind": "Job", "metadata": {"name": name}, "status": counted})
 
     def do_DELETE(self) -> None:

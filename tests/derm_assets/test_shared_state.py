@@ -11,10 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -54,38 +52,6 @@ import dagster as dg
 with dg.DagsterInstance.get() as instance:
     print(instance.get_latest_materialization_event(dg.AssetKey("everywhere")) is not None)
 """
-
-
-def programs() -> Path:
-    """Where Debian keeps Postgres' programs, or where they are on the path."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    on_path = shutil.which("initdb")
-    if not found and not on_path:
-        pytest.skip("no Postgres server on this machine (apt-get install postgresql)")
-    return found[-1].parent if found else Path(str(on_path)).parent
-
-
-@pytest.fixture(scope="module")
-def postgres(slow) -> Iterator[str]:
-    """A Postgres of its own on a free port with three databases; its URL without a database."""
-    for package in ("dagster_postgres", "psycopg2"):
-        if not find_spec(package):
-            pytest.skip(f"{package} is not installed (pip install 'derm-platform[postgres]')")
-    where, port = programs(), free_port()
-    account = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
-    with tempfile.TemporaryDirectory(prefix="derm-pg-", dir="/tmp") as folder:
-        if account:
-            shutil.chown(folder, "postgres")
-        data = str(Path(folder) / "data")
-        begin = [str(where / "initdb"), "-D", data, "-U", "derm", "--auth=trust"]
-        subprocess.run(begin, check=True, capture_output=True, cwd="/", **account)
-        server = [str(where / "postgres"), "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder]
-        with ended(server, cwd="/", **account):
-            for database in ("dagster", "mlflow", "server"):
-                made = [str(where / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "derm", database]
-                while subprocess.run(made, capture_output=True).returncode:
-                    time.sleep(0.2)
-            yield f"postgresql://derm@127.0.0.1:{port}"
 
 
 def machines(root: Path, settings: Mapping[str, str]) -> Callable[..., str]:

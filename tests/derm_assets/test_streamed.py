@@ -31,9 +31,9 @@ def elsewhere(tmp_path, monkeypatch) -> Places:
     return Places(**{name: f"{tmp_path}/elsewhere/{name}" for name in ("data", "out", "home")})
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "s3", "gs", "az"])
 def remote(request, tmp_path, monkeypatch) -> str:
-    """Where DVC pushes: a folder, or a bucket of a real S3 server."""
+    """Where DVC pushes: a folder, or a bucket of a server of that protocol."""
     address = f"{tmp_path}/remote"
     if request.param == "s3":
         objects = request.getfixturevalue("objects")
@@ -41,6 +41,10 @@ def remote(request, tmp_path, monkeypatch) -> str:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
             monkeypatch.setenv(name, objects[name])
         address = "s3://derm/streamed"
+    elif request.param != "folder":
+        for name, value in request.getfixturevalue({"gs": "google", "az": "azure"}[request.param]).items():
+            monkeypatch.setenv(name, value)
+        address = f"{request.param}://derm/streamed"
     monkeypatch.setenv(DVC_REMOTE, address)
     return address
 

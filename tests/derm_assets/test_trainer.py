@@ -15,7 +15,7 @@ import dagster as dg
 import psutil
 import pytest
 
-from derm_assets.executing import EXECUTOR, executor_from_environment
+from derm_assets.executing import EXECUTOR
 from derm_assets.resources.model_registry import ModelRegistry
 from derm_assets.resources.trainer import SETTING, SubprocessTrainer, Trainer, trainer_from_environment
 from derm_ml.bundles.bundle import Bundle, read_card
@@ -125,15 +125,6 @@ def test_the_setting_names_the_trainer(monkeypatch):
     said = r"DERM_TRAINER: no trainer 'kubernets' \(did you mean 'kubernetes'\?\); there are process, subprocess, slurm"
     with pytest.raises(WrongValue, match=said):
         trainer_from_environment()
-
-
-def test_the_setting_names_the_executor(monkeypatch):
-    for name, kind in {"": "in_process", "in_process": "in_process", "multiprocess": "multiprocess"}.items():
-        monkeypatch.setenv(EXECUTOR, name)
-        assert executor_from_environment().name == kind
-    monkeypatch.setenv(EXECUTOR, "celery")
-    with pytest.raises(WrongValue, match="DERM_EXECUTOR: no executor 'celery'; there are in_process, multiprocess"):
-        executor_from_environment()
 
 
 def test_a_job_is_read_as_it_was_written(tmp_path):

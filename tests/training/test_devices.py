@@ -55,6 +55,13 @@ def weights(folder: Path) -> np.ndarray:
     return flat({name.removeprefix("/network/"): v for name, v in saved.items() if name.startswith("/network/")})
 
 
+def first_weights(**values: object) -> np.ndarray:
+    """The network that a training with these settings begins with, in the same order."""
+    torch.manual_seed(derived(0, "weights"))
+    network = build_classifier(get_task(TASK).recipe("drawn", **values), 3)
+    return flat({name: value.numpy() for name, value in network.state_dict().items()})
+
+
 def flat(state: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([state[name].ravel().astype(float) for name in sorted(state)])
 
@@ -68,9 +75,7 @@ def test_two_processes_of_torchrun_train_one_model_once_and_the_one_that_one_wou
     assert two.stdout.split() == [str(tmp_path / "two")]
     assert [line.split()[0] for line in two.stderr.splitlines() if "loss train" in line] == ["1/2", "2/2"]
 
-    torch.manual_seed(derived(0, "weights"))
-    network = build_classifier(get_task(TASK).recipe("drawn", **STEADY), 3)
-    begun = flat({name: value.numpy() for name, value in network.state_dict().items()})
+    begun = first_weights(**STEADY)
     alone, together = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert np.linalg.norm(together - alone) < TOLERANCE * np.linalg.norm(alone - begun)
     histories = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "two")]
