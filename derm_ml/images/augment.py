@@ -123,7 +123,7 @@ def _pipeline(name: PairedAugmentation, side: int) -> tuple[A.Compose | None, in
     return pipeline, first_side
 
 
-def _worse_devices(side: int) -> list[A.ImageOnlyTransform]:
+def _worse_devices(side: int) -> list[Any]:
     """Out of focus by up to 2 % of the side, of a quarter of the pixels and more, a messenger's JPEG, a dark room."""
     return [
         A.GaussianBlur(blur_limit=0, sigma_limit=(0.003 * side, 0.02 * side), p=1),
