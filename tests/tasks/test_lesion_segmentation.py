@@ -218,7 +218,7 @@ def test_the_command_line_writes_masks_and_overlays_of_a_folder(model, dataset, 
 @pytest.mark.parametrize(
     "values",
     [
-        {"recipe": "strong", "backbone": "mobilenet_v2", "members": 2},  # one of each of its networks
+        {"recipe": "strong", "backbone": "mobilenet_v2", "networks": ["unet", "improved_unet"]},  # one of each
         {"recipe": "strong", "backbone": "resnet18", "members": 1},
         {"recipe": "strong_gpu", "backbone": "resnet18", "members": 1, "compile": False, "precision": "bf16-mixed"},
         {"recipe": "faithful", "width": 2},

@@ -30,14 +30,14 @@ class Strong(ClassifierRecipe):
     """
 
     optimiser: Optimiser = Optimiser(
-        epochs=12,
+        epochs=8,  # of 6000 images: the AUC on validation is highest after the fourth and stays
         batch_size=32,
         learning_rate=5e-4,  # AdamW on a pretrained encoder
         weight_decay=0.02,
         ema=0.998,  # averages the last ~500 steps
         keep="last",
     )
-    image: ClassifierImage = ClassifierImage(side=224)
+    image: ClassifierImage = ClassifierImage(side=192, training_side=160)
 
 
 class StrongGpu(Strong):
