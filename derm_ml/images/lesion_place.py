@@ -2,6 +2,7 @@
 
     place = central(*image.shape[:2])  or  boxed(mask)         (H, W) bool
     lesion_hidden(image, place)   background_removed(image, place)   skin_tone(image, place)
+    on_background_of(other, image, place)
 
 Images are RGB (H, W, 3) uint8. A mask is hidden as the box around it: its outline alone would say how ragged and how
 large the lesion is, which is what a classifier may rightly look at (Bissoto et al. 2019, arXiv:1904.08818).
@@ -50,6 +51,18 @@ def lesion_hidden(image: np.ndarray, place: np.ndarray) -> np.ndarray:
 def background_removed(image: np.ndarray, place: np.ndarray) -> np.ndarray:
     """The image with everything but the place covered in the colour of its own skin."""
     return _covered(image, ~place, place)
+
+
+def on_background_of(other: np.ndarray, image: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The place as the image shows it, its edge soft, on what surrounds the same place in another image.
+
+    So a network that is trained on such images cannot tell a lesion by the skin it usually lies on (Xiao et al. 2021,
+    arXiv:2006.09994).
+    """
+    height, width = image.shape[:2]
+    around = cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA)
+    share = cv2.GaussianBlur(place.astype(np.float32), (0, 0), max(0.8, FEATHER * min(place.shape)))[..., None]
+    return np.round(image * share + around * (1 - share)).astype(np.uint8)
 
 
 def skin_tone(image: np.ndarray, place: np.ndarray) -> float:

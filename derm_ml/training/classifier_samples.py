@@ -20,6 +20,7 @@ from derm_ml.data.dataset import Dataset, Reader
 from derm_ml.data.learned_ids import LearnedIds, learned_from, started_from
 from derm_ml.images.augment import Augment, augmentation
 from derm_ml.images.condition import conditioned
+from derm_ml.images.lesion_place import central, on_background_of
 from derm_ml.images.settings import Preprocessing
 from derm_ml.metrics.heads import ClassifierHead
 from derm_ml.records import DataError
@@ -61,6 +62,10 @@ def select(dataset: Dataset, recipe: ClassifierRecipe, training_targets: Targets
         raise WrongValue(
             "teacher and pseudo_labels cannot be set together: a teacher says something about every unlabelled image"
         )
+    if teacher and recipe.image.other_background:
+        raise WrongValue(
+            "teacher and other_background cannot be set together: the teacher is asked about images as they are"
+        )
     rows = labelled_rows(dataset, labels.labelled_share, recipe.seed)
     targets = training_targets(dataset.targets(rows))
     given = None
@@ -101,11 +106,20 @@ class _TrainingSamples:
     attributes: np.ndarray  # (N, 2 · A)
     unknown: np.ndarray  # (2 · A,)
     hidden_share: float
+    other_background: float
 
     def __call__(self, index: int, seed: int) -> tuple[np.ndarray, ...]:
         hidden = hides_facts(seed, self.hidden_share)
-        image = self.augment(conditioned(self.image(index), self.rule), seed)
+        image = self.augment(conditioned(self._shown(index, seed), self.rule), seed)
         return image, self.targets[index], self.unknown if hidden else self.attributes[index]
+
+    def _shown(self, index: int, seed: int) -> np.ndarray:
+        """The image, or its middle on the background of another one."""
+        image, chance = self.image(index), generator(seed, "background")
+        if chance.random() >= self.other_background:
+            return image
+        other = self.image(int(chance.integers(len(self.targets))))
+        return on_background_of(other, image, central(*image.shape[:2]))
 
 
 def hides_facts(seed: int, share: float) -> bool:
@@ -133,6 +147,7 @@ def training_samples(
         encode_attributes(dataset.attributes_of(rows), patient.attributes),
         encode_attributes([{}], patient.attributes)[0],
         patient.attribute_dropout,
+        image.other_background,
     )
 
 

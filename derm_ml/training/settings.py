@@ -162,6 +162,13 @@ class ClassifierImage(Group):
         description="even the contrast first: adaptive histogram equalisation, or difference from a blur",
     )
     augmentation: Augmentation = Field(default="strong", description="see derm_ml/images/augment.py")
+    other_background: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of training images whose middle is shown on what surrounds that of another one: a label can "
+        "then not be told by the skin, the ruler or the camera beside the lesion",
+    )
     views: Views = Field(default="d4", description="test-time augmentation, averaged over 1, 4 or 8 views")
 
 
@@ -265,6 +272,7 @@ class ClassifierRecipe(ImageRecipe):
     later: ClassVar[Mapping[str, Any]] = {
         **ImageRecipe.later,
         "local_cases": "",
+        "other_background": 0.0,
         "teacher_version": "",
         "teacher_share": 0.7,
         "teacher_temperature": 2.0,

@@ -12,7 +12,7 @@ from derm_ml.bundles.segmenter import Segmenter
 from derm_ml.data.dataset import Dataset
 from derm_ml.data.prepare import prepare
 from derm_ml.images.changes import LEAKS, STRESS
-from derm_ml.images.lesion_place import background_removed, boxed, central, lesion_hidden, skin_tone
+from derm_ml.images.lesion_place import background_removed, boxed, central, lesion_hidden, on_background_of, skin_tone
 from derm_ml.predictions.places import LesionPlaces
 from derm_ml.registry import get_task
 from derm_ml.synthetic.lesions import draw_lesion
@@ -53,6 +53,18 @@ def test_the_tone_of_skin_is_that_of_its_colour_whatever_the_lesion(colour, low,
     image[:8] = 0  # a black frame is no skin
     assert low < skin_tone(image, central(100, 120)) < high
     assert np.isnan(skin_tone(np.zeros((100, 120, 3), np.uint8), central(100, 120)))
+
+
+def test_a_lesion_on_another_background_is_the_lesion_and_that_background():
+    image = draw_lesion("melanoma", 4, side=144, width=192).image
+    other = draw_lesion("nevus", 5, side=100, width=100).image
+    place = central(*image.shape[:2])
+    shown = on_background_of(other, image, place)
+    around = cv2.resize(other, (192, 144), interpolation=cv2.INTER_AREA)
+    edge = cv2.dilate(place.astype(np.uint8), np.ones((25, 25))).astype(bool)
+    inside = cv2.erode(place.astype(np.uint8), np.ones((25, 25))).astype(bool)
+    assert (shown[inside] == image[inside]).all()
+    assert (shown[~edge] == around[~edge]).all()
 
 
 @pytest.mark.parametrize("change", [*STRESS.values(), *LEAKS.values()])
