@@ -102,7 +102,6 @@ def test_every_setting_is_changed_by_a_recipe_or_named_with_its_use():
         "seed", "workers", "precision", "accelerator", "devices", "nodes", "strategy", "accumulate",
             "compile",  # of the run and its machines: docs/scaling.md
         "contrast", "labelled_share", "pseudo_labels", "extra_weight", "int8", "local_cases",  # docs/results.md
-        "other_background",  # docs/results.md
         "teacher", "teacher_version", "teacher_share", "teacher_temperature", "teacher_crops",  # docs/howto/recipes.md
         "face_weights", "landmark_weights", "recognition_weights",  # README: files somebody has
     }  # fmt: skip

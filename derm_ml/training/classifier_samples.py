@@ -64,7 +64,8 @@ def select(dataset: Dataset, recipe: ClassifierRecipe, training_targets: Targets
         )
     if teacher and recipe.image.other_background:
         raise WrongValue(
-            "teacher and other_background cannot be set together: the teacher is asked about images as they are"
+            "teacher and other_background cannot be set together: the teacher is asked about images as they are; set "
+            "other_background=0"
         )
     rows = labelled_rows(dataset, labels.labelled_share, recipe.seed)
     targets = training_targets(dataset.targets(rows))

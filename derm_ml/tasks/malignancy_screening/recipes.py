@@ -22,9 +22,9 @@ from derm_ml.training.settings import (
 class Strong(ClassifierRecipe):
     """A pretrained encoder with strong augmentation, eight views averaged, sized for one machine.
 
-    Cancers are drawn more often, half way to evenness; temperature and bias, fitted afterwards on validation, undo
-    what that does to the probabilities. The last epoch is kept: validation then chooses no epoch before it fits
-    calibration and thresholds.
+    Half of the lesions are shown on the surroundings of another one. Cancers are drawn more often, half way to
+    evenness; temperature and bias, fitted afterwards on validation, undo what that does to the probabilities. The last
+    epoch is kept: validation then chooses no epoch before it fits calibration and thresholds.
 
     Command: `derm fit malignancy_screening --recipe strong`.
     """
@@ -37,7 +37,11 @@ class Strong(ClassifierRecipe):
         ema=0.998,  # averages the last ~500 steps
         keep="last",
     )
-    image: ClassifierImage = ClassifierImage(side=192, training_side=160)
+    image: ClassifierImage = ClassifierImage(
+        side=192,
+        training_side=160,
+        other_background=0.5,  # else it ranks by the skin around the lesion: docs/results.md
+    )
 
 
 class StrongGpu(Strong):
@@ -122,7 +126,7 @@ class Distilled(Strong):
 
     needs_teacher: ClassVar[bool] = True
 
-    image: ClassifierImage = Strong.model_fields["image"].default.but(views="none")
+    image: ClassifierImage = Strong.model_fields["image"].default.but(views="none", other_background=0.0)
 
 
 class Drawn(ClassifierRecipe):
