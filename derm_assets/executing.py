@@ -80,7 +80,7 @@ def _kubernetes() -> dg.ExecutorDefinition:
 
     @dg.executor(
         name="kubernetes",
-        config_schema=k8s_job_executor.config_schema,
+        config_schema=k8s_job_executor.config_schema,  # pyright: ignore[reportArgumentType]  # it is one
         requirements=dg.multiple_process_executor_requirements(),
     )
     def in_jobs(context: dg.InitExecutorContext) -> dg.Executor:
@@ -90,7 +90,7 @@ def _kubernetes() -> dg.ExecutorDefinition:
                 f"{EXECUTOR} is kubernetes, but {type(context.instance.run_launcher).__name__} launched the run: let "
                 "`run_launcher` in dagster.yaml be K8sRunLauncher, as in deploy/kubernetes/steps/dagster.yaml"
             )
-        return k8s_job_executor.executor_creation_fn(context)
+        return k8s_job_executor.executor_creation_fn(context)  # pyright: ignore[reportOptionalCall]  # it has one
 
     return in_jobs
 
