@@ -23,7 +23,7 @@ class Turns:
     """How a training reads N rows of a streamed dataset.
 
     `shard` (N,) int of each row, where shards are read one after another; None where any order will do.
-    `block` (N,) int: which block of its shard the row's file begins in; -1 for one that is not fetched whole.
+    `block` (N,) int: the block the row's file begins in, counted over all shards; -1 for one that is not fetched whole.
     `fetch(index)` brings the block of a row into the cache. `lent`: how many rows pass between the beginnings of two
     shards; `room`: how many shards the cache holds beside those that are read at a time.
     """

@@ -31,6 +31,7 @@ from derm_assets.resources.trainer import Trainer
 from derm_ml.data.dataset import freeze
 from derm_ml.places import PROJECT
 from derm_ml.registry import get_task
+from derm_ml.task import Task
 
 ALL = "__ASSET_JOB"  # what the button "Materialize" launches
 TASK = get_task("lesion_classification")
@@ -127,6 +128,15 @@ class Installation:
 
     def succeed(self, run_id: str) -> None:
         assert self.end(run_id) == dg.DagsterRunStatus.SUCCESS, "\n".join(self.said)
+
+    def refuses_an_uneven_batch(self, task: Task) -> None:
+        """What a training refuses reaches the run, whoever does its steps."""
+        if not (raw := self.places.raw(task) / "downloaded").exists():
+            task.draw(raw, 48, seed=1)
+        wrong = {"drawn": {"epochs": 1, "side": 32, "workers": 1, "batch_size": 7, "devices": 2}}
+        run = self.launch("dataset", "model", task=task.name, recipe=wrong)
+        assert self.end(run) == dg.DagsterRunStatus.FAILURE
+        assert "batch_size 7 cannot be dealt out evenly to 2 devices" in "\n".join(self.said)
 
     def metadata(self, task: str, noun: str) -> dict[str, Any]:
         event = self.instance.get_latest_materialization_event(dg.AssetKey([task, noun]))

@@ -83,9 +83,4 @@ def test_a_worker_does_the_steps_of_a_run(installation, worker):
 
 
 def test_what_a_step_refuses_reaches_the_run_through_the_worker(installation, worker):
-    if not (raw := installation.places.raw(TASK) / "downloaded").exists():
-        TASK.draw(raw, 48, seed=1)
-    wrong = {"drawn": {**RECIPE, "batch_size": 7, "devices": 2}}
-    run = installation.launch("dataset", "model", task=TASK.name, recipe=wrong)
-    assert installation.end(run) == dg.DagsterRunStatus.FAILURE
-    assert "batch_size 7 cannot be dealt out evenly to 2 devices" in "\n".join(installation.said)
+    installation.refuses_an_uneven_batch(TASK)

@@ -6,13 +6,10 @@ Postgres is a real one. Skipped where dagster-k8s is not installed (`pip install
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 import yaml
 
@@ -20,7 +17,7 @@ from derm_assets.executing import EXECUTOR
 from derm_assets.resources.trainer import SETTING
 from derm_ml.places import DAGSTER_STORAGE, PROJECT
 from derm_ml.registry import get_task
-from tests.derm_assets.test_remote_trainers import Api
+from tests.derm_assets.test_remote_trainers import Api, answering
 
 TASK = get_task("lesion_classification")
 RECIPE = {"epochs": 1, "side": 32, "workers": 1, "precision": "32-true"}
@@ -40,22 +37,9 @@ def test_only_the_launcher_differs_from_the_projects_own_file():
 def cluster(slow, tmp_path_factory) -> Iterator[tuple[type[Api], Path]]:
     """A cluster, and the kubeconfig that leads to it."""
     pytest.importorskip("dagster_k8s", reason="pip install 'derm-platform[kubernetes]'")
-    api = type("Api", (Api,), {"jobs": {}, "bodies": [], "asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), api)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    known = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "k", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}], "users": [{"name": "u", "user": {}}],
-    }  # fmt: skip
     kubeconfig = tmp_path_factory.mktemp("cluster") / "kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(known))
-    yield api, kubeconfig
-    for job in api.jobs.values():
-        job.kill()
-        job.wait()
-    server.shutdown()
-    server.server_close()
+    with answering(kubeconfig) as api:
+        yield api, kubeconfig
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +78,4 @@ def test_a_run_and_each_of_its_steps_are_jobs_of_the_cluster(cluster, installati
 
 
 def test_what_a_step_refuses_reaches_the_run(cluster, installation):
-    if not (raw := installation.places.raw(TASK) / "downloaded").exists():
-        TASK.draw(raw, 48, seed=1)
-    wrong = {"drawn": {**RECIPE, "batch_size": 7, "devices": 2}}
-    run = installation.launch("dataset", "model", task=TASK.name, recipe=wrong)
-    assert installation.end(run) == dg.DagsterRunStatus.FAILURE
-    assert "batch_size 7 cannot be dealt out evenly to 2 devices" in "\n".join(installation.said)
+    installation.refuses_an_uneven_batch(TASK)

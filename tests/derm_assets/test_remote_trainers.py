@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -317,10 +318,9 @@ class Api(BaseHTTPRequestHandler):
         """Nothing into the test's output."""
 
 
-@pytest.fixture
-def cluster(slow, tmp_path, monkeypatch) -> Iterator[type[Api]]:
-    """A cluster, which a kubeconfig leads to, and the manifest of deploy/ as the operator's."""
-    pytest.importorskip("kubernetes", reason="pip install 'derm-platform[kubernetes]'")
+@contextmanager
+def answering(kubeconfig: Path) -> Iterator[type[Api]]:
+    """A cluster that `kubeconfig`, which is written, leads to; its jobs end with it."""
     api = type("Api", (Api,), {"jobs": {}, "bodies": [], "asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), api)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -329,16 +329,27 @@ def cluster(slow, tmp_path, monkeypatch) -> Iterator[type[Api]]:
         "clusters": [{"name": "k", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
         "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}], "users": [{"name": "u", "user": {}}],
     }  # fmt: skip
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(known))
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
-    monkeypatch.setattr("kubernetes.config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
-    monkeypatch.setenv(SETTING, "kubernetes")
-    monkeypatch.setenv(KUBERNETES_JOB, str(MANIFEST))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", str(MANIFEST.parents[3]))  # as the image of deploy/platform says
+    kubeconfig.write_text(yaml.safe_dump(known))
     yield api
+    for job in api.jobs.values():
+        job.kill()
+        job.wait()
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def cluster(slow, tmp_path, monkeypatch) -> Iterator[type[Api]]:
+    """A cluster, which a kubeconfig leads to, and the manifest of deploy/ as the operator's."""
+    pytest.importorskip("kubernetes", reason="pip install 'derm-platform[kubernetes]'")
+    with answering(tmp_path / "kubeconfig") as api:
+        for place in ("kubernetes.config.kube_config", "kubernetes.config"):
+            monkeypatch.setattr(f"{place}.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+        monkeypatch.setenv(SETTING, "kubernetes")
+        monkeypatch.setenv(KUBERNETES_JOB, str(MANIFEST))
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        monkeypatch.setenv("PYTHONPATH", str(MANIFEST.parents[3]))  # as the image of deploy/platform says
+        yield api
 
 
 @pytest.mark.slow
