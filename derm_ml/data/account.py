@@ -139,14 +139,16 @@ def _spellings(samples: Sequence[Sample]) -> list[str]:
     """A note where one patient or lesion is written in several ways: it is one, and that may surprise."""
     notes = []
     for kind in ("patient", "lesion"):
-        written: dict[str, dict[str, None]] = defaultdict(dict)
+        first: dict[str, str] = {}
+        several: dict[str, dict[str, None]] = {}
         for sample in samples:
             if value := getattr(sample, kind):
-                written[normal_id(value)][value] = None
-        several = {name: list(spellings) for name, spellings in written.items() if len(spellings) > 1}
+                spelling = first.setdefault(name := normal_id(value), value)
+                if value != spelling:
+                    several.setdefault(name, {spelling: None})[value] = None
         if several:
             name, spellings = min(several.items())
-            shown = " and ".join(f"'{s}'" for s in spellings[:_SHOWN])
+            shown = " and ".join(f"'{s}'" for s in list(spellings)[:_SHOWN])
             notes.append(
                 f"{len(several)} {kind} IDs are written in several ways and taken for one each: {name} as {shown}"
             )

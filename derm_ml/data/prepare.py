@@ -34,6 +34,7 @@ from derm_ml.records import (
     UNLABELLED,
     DataError,
     Problem,
+    Region,
     Sample,
     normal_id,
 )
@@ -190,35 +191,34 @@ def _manifest(
     settings: PrepareSettings,
 ) -> pd.DataFrame:
     names = sorted({name for s in samples for name in s.attributes})
-    roles = sorted({role for s in samples for role in s.regions})
-    records = []
-    for sample in samples:
-        record: dict[str, Any] = {
-            "id": sample.id,
-            "source": sample.source,
-            "patient": sample.patient,
-            "lesion": sample.lesion,
-            "group": settled.groups[sample.id],
-            "split": settled.splits[sample.id],
-            "official_split": sample.split,
-            "label": task.negative if sample.label == "none" else sample.label,
-            "licence": sample.licence if sample.licence != "unknown" else settings.licence,
-        }
-        record |= {f"target.{label}": sample.target.get(label, float("nan")) for label in labels}
-        record |= {f"attribute.{name}": sample.attributes.get(name) for name in names}
-        for role in (r for r in roles if r in sample.regions):
-            boxes = [[r.label, *r.box, r.id, *([r.state] if r.state else [])] for r in sample.regions[role]]
-            record[f"{role}.regions"] = json.dumps(boxes)
-        records.append(record | dict(rows[sample.id]))
-    table = pd.DataFrame.from_records(records)
-    for name in names:
-        numeric = name == "age"
-        table[f"attribute.{name}"] = (
-            table[f"attribute.{name}"].astype("float64")
-            if numeric
-            else table[f"attribute.{name}"].map(lambda v: "" if v is None or v != v else str(v)).astype(str)
-        )
-    return table
+    columns: dict[str, list[Any]] = {  # no record of its own for each sample: a million of them are to fit
+        "id": [s.id for s in samples],
+        "source": [s.source for s in samples],
+        "patient": [s.patient for s in samples],
+        "lesion": [s.lesion for s in samples],
+        "group": [settled.groups[s.id] for s in samples],
+        "split": [settled.splits[s.id] for s in samples],
+        "official_split": [s.split for s in samples],
+        "label": [task.negative if s.label == "none" else s.label for s in samples],
+        "licence": [s.licence if s.licence != "unknown" else settings.licence for s in samples],
+    }
+    columns |= {f"target.{label}": [s.target.get(label, float("nan")) for s in samples] for label in labels}
+    columns |= {f"attribute.{name}": [_attribute(name, s.attributes.get(name)) for s in samples] for name in names}
+    for role in sorted({role for s in samples for role in s.regions}):
+        columns[f"{role}.regions"] = [_boxes(s.regions[role]) if role in s.regions else None for s in samples]
+    for name in dict.fromkeys(name for s in samples for name in rows[s.id]):
+        columns[name] = [rows[s.id].get(name) for s in samples]
+    return pd.DataFrame(columns)
+
+
+def _attribute(name: str, value: str | float | None) -> str | float:
+    if name == "age":
+        return float("nan") if value is None else float(value)
+    return "" if value is None or value != value else str(value)
+
+
+def _boxes(regions: Sequence[Region]) -> str:
+    return json.dumps([[r.label, *r.box, r.id, *([r.state] if r.state else [])] for r in regions])
 
 
 def _write(

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from derm_ml.losses.choices import CodeDistance
-from derm_ml.nets.bi_autoencoder import Codes, code_cosine, inverse
+from derm_ml.nets.bi_autoencoder import Codes, code_cosine
+from derm_ml.nets.comparer import carried
 
 
 def reconstruction_and_latent(said: Codes, first: Tensor, second: Tensor, latent: CodeDistance) -> tuple[Tensor, ...]:
@@ -38,23 +39,23 @@ def code_distance(a: Tensor, b: Tensor, latent: CodeDistance) -> Tensor:
     return -0.5 * (cross[0] + cross[1]).mean()
 
 
-def between(said: Codes) -> Tensor:
-    """The maps (N, L, 3, 3) from the first photos to the second ones, in -1..1, after one look, after two, …, after
-    all.
+def landed(said: Codes, places: Tensor) -> Tensor:
+    """Where places (P, 2) of the first photos are put in the second ones (N, K, P, 2), in -1..1: by the map after one
+    look, after two, …, after all, and, where the network bends, by the last one bent.
     """
-    first, second = said.transforms
-    return second.float() @ inverse(first.float())
+    first, second = (maps.float() for maps in said.transforms)
+    found = [carried(places, first[:, k], second[:, k]) for k in range(first.shape[1])]
+    if said.bend is not None:  # the maps are given: the bend learns what they leave over, not to be helped by them
+        found.append(carried(places, first[:, -1].detach(), second[:, -1].detach(), said.bend))
+    return torch.stack(found, dim=1)
 
 
 def misalignment(found: Tensor, truth: Tensor) -> Tensor:
-    """(N, K): how far K affine maps (N, K, 3, 3) of each pair put the corners of the middle half from where the true
-    homography (N, 3, 3) does, mean, in half sides of a photo.
+    """(N, K): how far K maps put places (N, K, P, 2) from where they lie (N, P, 2), mean, in half sides of a photo.
 
-    Of a pair whose map is not known (NaN) it is NaN, and without a gradient.
+    Places of which that is not known (NaN) do not count; of a pair without any it is NaN, and without a gradient.
     """
-    corners = torch.tensor([[-0.5, -0.5, 1], [0.5, -0.5, 1], [0.5, 0.5, 1], [-0.5, 0.5, 1]], device=truth.device).T
-    known = truth.isfinite().all(dim=2).all(dim=1)
-    wanted = torch.where(known[:, None, None], truth, torch.eye(3, device=truth.device)) @ corners
-    wanted = wanted[:, :2] / wanted[:, 2:]
-    apart = ((found @ corners)[:, :, :2] - wanted[:, None]).norm(dim=2).mean(dim=2)
-    return torch.where(known[:, None], apart, torch.nan)
+    known = truth.isfinite().all(dim=2)
+    apart = (found - truth.nan_to_num()[:, None]).norm(dim=3)
+    mean = torch.where(known[:, None], apart, 0.0).sum(dim=2) / known.sum(dim=1).clamp_min(1)[:, None]
+    return torch.where(known.any(dim=1)[:, None], mean, torch.nan)

@@ -24,12 +24,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from derm_ml.nets.comparer import Comparer
+from derm_ml.nets.comparer import Bender, Comparer, carried, inverse
 from derm_ml.sentences import WrongValue
 
 KERNEL = 5
 SMALLEST = 84  # pixels a side: below it the localiser of the code has nothing left to see
 REACH = (4.0, 0.5)  # half sides, of the first look, which may turn the photo, and of the later ones, which correct
+BEND_REACH = 0.25  # half sides: what tilt and expression leave of two faces
+LATTICE = 33  # places a side at which an exported graph says where they lie
 Maps = tuple[Tensor, Tensor]  # (N, 3, 3) of either photo
 
 
@@ -93,12 +95,14 @@ class Branch(nn.Module):
 
 class Codes(NamedTuple):
     """Both codes (N, 20, K, K) in 0..1, both reconstructions as logits (N, 3, S, S), and the transforms (N, L, 3, 3)
-    from the frame the codes share to the photos, in -1..1: after one look, after two, …, after all.
+    from the frame the codes share to the photos, in -1..1: after one look, after two, …, after all. `bend`
+    (N, 2, G, G), where the network bends, is what the last ones leave over (`comparer.carried`).
     """
 
     codes: tuple[Tensor, Tensor]
     logits: tuple[Tensor, Tensor]
     transforms: tuple[Tensor, Tensor]
+    bend: Tensor | None = None
 
 
 class _Encoded(NamedTuple):
@@ -114,9 +118,12 @@ class BiAutoencoder(nn.Module):
     With `shared`, both photos go through one branch: which visit comes first then makes no difference, and what the
     branch gets wrong about a face it gets wrong twice, which cancels. With `looks`, the photos are compared so often
     before the first convolution and once after it; with 0 each transformer sees one photo alone, as in the original.
+    With `bends`, what the affine maps leave over is found, too.
     """
 
-    def __init__(self, side: int = 256, dropout: float = 0.1, shared: bool = False, looks: int = 0) -> None:
+    def __init__(
+        self, side: int = 256, dropout: float = 0.1, shared: bool = False, looks: int = 0, bends: bool = False
+    ) -> None:
         super().__init__()
         if side < SMALLEST:
             raise WrongValue(f"the photos must have at least {SMALLEST} pixels a side, not {side}")
@@ -125,6 +132,7 @@ class BiAutoencoder(nn.Module):
         self.second.load_state_dict(self.first.state_dict())  # two photos of one person: both start out alike
         self.photo_looks = nn.ModuleList(Comparer(3, side, REACH[min(k, len(REACH) - 1)]) for k in range(looks))
         self.code_look = Comparer(10, (side - KERNEL + 1) // 2, REACH[-1]) if looks else None
+        self.bender = Bender(3, side, BEND_REACH) if bends else None
 
     @property
     def first(self) -> Branch:
@@ -140,7 +148,9 @@ class BiAutoencoder(nn.Module):
             branch.decode(encoded.code, encoded.indices, encoded.sizes)
             for branch, encoded in ((self.first, a), (self.second, b))
         ]
-        return Codes((a.code, b.code), (logits[0], logits[1]), (a.transforms, b.transforms))
+        return Codes(
+            (a.code, b.code), (logits[0], logits[1]), (a.transforms, b.transforms), self._bend(first, second, a, b)
+        )
 
     def encode(self, first: Tensor, second: Tensor) -> tuple[_Encoded, _Encoded]:
         """Both photos encoded, each sampled so that both show a place of the skin at one place."""
@@ -176,12 +186,28 @@ class BiAutoencoder(nn.Module):
         )
         return a, b
 
-    def registered(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    def registered(self, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
         """uint8 photos (N, side, side, 3) → (transform (N, 3, 3) from the first's to the second's coordinates, -1..1,
-        how much the codes differ (N,)): what matching needs, without the decoders.
+        how much the codes differ (N,)): what matching needs, without the decoders. With `bends` also where a lattice
+        of places of the first, from edge to edge, lies in the second (N, LATTICE, LATTICE, 2).
         """
-        a, b = self.encode(*(x.permute(0, 3, 1, 2).float() / 255 for x in (first, second)))
-        return b.transforms[:, -1] @ inverse(a.transforms[:, -1]), 1 - code_cosine(a.code, b.code)
+        first, second = (x.permute(0, 3, 1, 2).float() / 255 for x in (first, second))
+        a, b = self.encode(first, second)
+        now = a.transforms[:, -1], b.transforms[:, -1]
+        said = now[1] @ inverse(now[0]), 1 - code_cosine(a.code, b.code)
+        bend = self._bend(first, second, a, b)
+        if bend is None:
+            return said
+        line = torch.linspace(-1, 1, LATTICE, device=first.device)
+        lattice = torch.stack([line.repeat(LATTICE), line.repeat_interleave(LATTICE)], dim=1)
+        return *said, carried(lattice, *now, bend).unflatten(1, (LATTICE, LATTICE))
+
+    def _bend(self, first: Tensor, second: Tensor, a: _Encoded, b: _Encoded) -> Tensor | None:
+        """What the affine maps leave over, of photos laid together by them; they are given, as to every look."""
+        if self.bender is None:
+            return None
+        laid = [sampled(x, found.transforms[:, -1].detach()) for x, found in ((first, a), (second, b))]
+        return self.bender(*laid)
 
 
 def _each(transformers: Sequence[SpatialTransformer | None]) -> Callable[[Tensor, Tensor], Maps]:
@@ -217,14 +243,3 @@ def sampled(x: Tensor, transform: Tensor) -> Tensor:
 def homogeneous(theta: Tensor) -> Tensor:
     last = torch.tensor([0.0, 0, 1], device=theta.device).expand(theta.shape[0], 1, 3)
     return torch.cat([theta, last], dim=1)
-
-
-def inverse(affine: Tensor) -> Tensor:
-    """The inverse of affine maps (…, 3, 3), written out: ONNX has no operator for it."""
-    a, b, c = affine[..., 0, :].unbind(-1)
-    d, e, f = affine[..., 1, :].unbind(-1)
-    scale = a * e - b * d
-    scale = torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale)
-    zero, one = torch.zeros_like(a), torch.ones_like(a)
-    rows = [e / scale, -b / scale, (b * f - c * e) / scale, -d / scale, a / scale, (c * d - a * f) / scale]
-    return torch.stack([*rows, zero, zero, one], dim=-1).view(affine.shape)

@@ -17,10 +17,10 @@ from derm_ml.asking.pair import FIRST, SECOND
 from derm_ml.bundles.bundle import MODEL, writing_bundle
 from derm_ml.data.dataset import Dataset
 from derm_ml.images.preprocess import limit_side
-from derm_ml.losses.bi_autoencoder import between, misalignment, reconstruction_and_latent
+from derm_ml.losses.bi_autoencoder import landed, misalignment, reconstruction_and_latent
 from derm_ml.model_folder import ModelFolder
 from derm_ml.nets.bi_autoencoder import BiAutoencoder
-from derm_ml.pairs.photo_pairs import training_pairs
+from derm_ml.pairs.photo_pairs import PLACES, training_pairs
 from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.pairs.settings import BiAutoencoderObjective, BiAutoencoderRecipe
 from derm_ml.pairs.training import seal_pairs
@@ -42,7 +42,7 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
         return model.bundle
     torch.manual_seed(derived(recipe.seed, "weights"))
     net, side = recipe.network, recipe.network.side
-    network = BiAutoencoder(side, net.dropout, net.shared, net.looks)
+    network = BiAutoencoder(side, net.dropout, net.shared, net.looks, net.bends)
     network.to(memory_format=torch.channels_last)  # as photos lie in memory: a quarter faster
     photos, validation = (_photos(dataset, split, side) for split in ("train", "validation"))
     if not photos or not validation:
@@ -71,14 +71,15 @@ def fit_bi_autoencoder(dataset: Dataset, recipe: BiAutoencoderRecipe, out: Path,
 
 
 def bi_autoencoder_loss(wanted: BiAutoencoderObjective) -> Callable[[nn.Module, Sequence[Tensor]], Tensor]:
-    """(network, batch of first photos, second photos uint8, maps between them) → the weighted sum of the terms."""
+    """(network, batch of first photos, second photos uint8, where `PLACES` are) → the weighted sum of the terms."""
+    places = torch.from_numpy(PLACES)
     weights = wanted.first_weight, wanted.second_weight, wanted.latent_weight, wanted.map_weight
 
     def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
         first, second = _floats(batch[0]), _floats(batch[1])
         said = model(first, second)
         terms = reconstruction_and_latent(said, first, second, wanted.latent)
-        apart = misalignment(between(said), batch[2])
+        apart = misalignment(landed(said, places.to(first.device)), batch[2])
         known = apart.isfinite()
         terms = *terms, apart[known].sum() / apart.numel()
         return torch.stack([w * term for w, term in zip(weights, terms, strict=True)]).sum()
@@ -110,26 +111,26 @@ def _validation(
     load = training_pairs([visits[:1] for visits in photos], recipe.network.side)
     drawn = [load(k, derived(recipe.seed, "validation", k)) for k in range(min(200, 3 * len(photos)))]
     parts = [torch.from_numpy(np.stack([d[k] for d in drawn])) for k in range(3)]
-    still, batch = torch.eye(3)[None, None], recipe.optimiser.batch_size
+    places, batch = torch.from_numpy(PLACES), recipe.optimiser.batch_size
+    still = misalignment(places.expand(len(drawn), 1, *places.shape), parts[2]).nanmean().item()
 
     def validate(network: nn.Module) -> dict[str, float]:
         assert isinstance(network, BiAutoencoder)
         device = next(network.parameters()).device
-        terms, apart, before = [], [], []
+        terms, apart = [], []
         for start in range(0, len(drawn), batch):
             a, b, truth = (part[start : start + batch].to(device) for part in parts)
             first, second = _floats(a), _floats(b)
             said = network(first, second)
             found = reconstruction_and_latent(said, first, second, recipe.objective.latent)
             terms.append(torch.stack([t.float() for t in found]).cpu() * len(a))
-            apart.append(misalignment(between(said), truth)[:, -1].cpu())
-            before.append(misalignment(still.to(device), truth).cpu())
+            apart.append(misalignment(landed(said, places.to(device)), truth)[:, -1].cpu())
         mean = torch.stack(terms).sum(dim=0) / len(drawn)
-        after, start_error = torch.cat(apart).mean().item(), torch.cat(before).mean().item()
+        after = torch.cat(apart).nanmean().item()
         names = ("loss_first", "loss_second", "loss_latent")
         return {
             **dict(zip(names, mean.tolist(), strict=True)),
-            "aligned": 1 - after / start_error,
+            "aligned": 1 - after / still,
             "error": after,
         }
 

@@ -1,7 +1,7 @@
-"""The pairs version 2 learns from: one photo as two visits might show it, and the map between them.
+"""The pairs version 2 learns from: one photo as two visits might show it, and where its places are in both.
 
     load = training_pairs(photos, side=96)
-    first, second, between = load(0, seed)      # uint8 (side, side, 3) twice, float32 (3, 3) of -1..1
+    first, second, there = load(0, seed)      # uint8 (side, side, 3) twice, float32 (P, 2): where PLACES are, -1..1
 
 In this order: mirrored, both or neither → turned, zoomed, sheared, tilted, cut out and squashed to a square, each for
 itself, in one resampling with the expression → something in the way → light → blur → noise. Two milliseconds a pair.
@@ -15,18 +15,22 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from derm_ml.images.geometry import project
 from derm_ml.training.feeding import LoadSample
 
 REAL = 0.1  # share of the training pairs that are two visits, where there are two: their map is not known
 TURN, ZOOM, SHEAR, MOVE = 22.0, 1.2, 0.1, 0.05  # degrees, factor, factor, share of the side: at most
-TILT, CUT = 0.04, 0.14  # share of the side: at most, of each corner and of each edge
-EXPRESSION = 0.008  # of the side, standard deviation of a grid of 5×5 shifts
+TILT, CUT = 0.06, 0.14  # share of the side: at most, of each corner and of each edge
+EXPRESSION = 0.012  # of the side, standard deviation of a grid of 5×5 shifts
+_LINE = np.linspace(-0.7, 0.7, 8)
+PLACES = np.stack([np.tile(_LINE, 8), np.repeat(_LINE, 8)], axis=1).astype(np.float32)  # of the first picture
 
 
 def training_pairs(photos: Sequence[Sequence[np.ndarray]], side: int) -> LoadSample:
-    """(index, seed) → first and second picture (side, side, 3) uint8, and the map (3, 3) between them in -1..1.
+    """(index, seed) → two pictures (side, side, 3) uint8, and where `PLACES` of the first are in the second (P, 2).
 
-    `photos` holds one photo or two visits, of any size. Of a real pair the map is not known: it is NaN.
+    `photos` holds one photo or two visits, of any size. A place the second does not show is NaN, and of a real pair all
+    are: there it is not known.
     """
     return _TrainingPairs(photos, _grid(side))
 
@@ -42,15 +46,47 @@ class _TrainingPairs:
         real = len(visits) > 1 and rng.random() < REAL
         one = int(rng.integers(len(visits)))
         mirrored = rng.random() < 0.5
-        seen, poses = [], []
+        seen: list[np.ndarray] = []
+        shown: list[_Shown] = []
         for photo in (visits[one], visits[1 - one if real else one]):
-            pose = _pose(rng)
-            shown = np.ascontiguousarray(photo[:, ::-1]) if mirrored else photo
-            seen.append(_taken(_posed(shown, pose, self.grid, rng), rng))
-            poses.append(pose)
-        between = poses[1] @ np.linalg.inv(poses[0])
-        known = np.full((3, 3), np.nan) if real else between / between[2, 2]
-        return seen[0], seen[1], known.astype(np.float32)
+            turned = np.ascontiguousarray(photo[:, ::-1]) if mirrored else photo
+            shown.append(_shown(turned.shape, self.grid, rng))
+            seen.append(_taken(shown[-1].of(turned), rng))
+        there = np.full_like(PLACES, np.nan) if real else shown[1].places(shown[0].photographed(PLACES))
+        there[np.abs(there).max(axis=1) > 1] = np.nan
+        return seen[0], seen[1], there
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """What a picture shows of a photo: `at` (side, side, 2), the photo's pixels, are a homography, `pose` (3, 3) from
+    -1..1 to these pixels, and an expression, `shifts` (side, side, 2)."""
+
+    pose: np.ndarray
+    shifts: np.ndarray
+    at: np.ndarray
+
+    def of(self, photo: np.ndarray) -> np.ndarray:
+        """The picture (side, side, 3); black beyond the photo, as exporters and cameras' software fill it."""
+        return cv2.remap(photo, self.at[..., 0], self.at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+    def photographed(self, places: np.ndarray) -> np.ndarray:
+        """Places (P, 2) of the picture, -1..1, → pixels of the photo."""
+        return _looked_up(self.at, places)
+
+    def places(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels (P, 2) of the photo → where the picture shows them, -1..1."""
+        back = np.linalg.inv(self.pose)
+        found = project(back, pixels)
+        for _ in range(4):  # contracts fast: an expression is smooth and small
+            found = project(back, pixels - _looked_up(self.shifts, found))
+        return found.astype(np.float32)
+
+
+def _looked_up(field: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """`field` (side, side, 2) at places (P, 2) in -1..1; the edge beyond the edge."""
+    at = ((np.asarray(places) + 1) * len(field) / 2 - 0.5).astype(np.float32)
+    return cv2.remap(field, at[None, :, 0], at[None, :, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
 
 
 def _grid(side: int) -> np.ndarray:
@@ -75,16 +111,16 @@ def _pose(rng: np.random.Generator) -> np.ndarray:
     return cut @ cv2.getPerspectiveTransform(corners, moved) @ shear @ turn
 
 
-def _posed(photo: np.ndarray, pose: np.ndarray, grid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a pose shows of a photo (side, side, 3); black beyond it, as exporters and cameras' software fill it."""
-    height, width = photo.shape[:2]
+def _shown(size: tuple[int, ...], grid: np.ndarray, rng: np.random.Generator) -> _Shown:
+    """A random pose and expression for a photo (height, width, …)."""
+    height, width = size[:2]
     side = round(len(grid) ** 0.5)
     pixels = np.array([[width / 2, 0, (width - 1) / 2], [0, height / 2, (height - 1) / 2], [0, 0, 1]])
-    there = grid @ (pixels @ np.linalg.inv(pose)).T.astype(np.float32)
-    at = (there[:, :2] / there[:, 2:]).reshape(side, side, 2)
-    shifts = rng.normal(0, EXPRESSION * min(height, width), (5, 5, 2)).astype(np.float32)
-    at += cv2.resize(shifts, (side, side), interpolation=cv2.INTER_CUBIC)
-    return cv2.remap(photo, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    pose = pixels @ np.linalg.inv(_pose(rng))
+    there = grid @ pose.T.astype(np.float32)
+    drawn = rng.normal(0, EXPRESSION * min(height, width), (5, 5, 2)).astype(np.float32)
+    shifts = cv2.resize(drawn, (side, side), interpolation=cv2.INTER_CUBIC)
+    return _Shown(pose, shifts, (there[:, :2] / there[:, 2:]).reshape(side, side, 2) + shifts)
 
 
 def _taken(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:

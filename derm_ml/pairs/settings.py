@@ -51,6 +51,10 @@ class BiAutoencoderNetwork(Group):
         description="how often the two photos are compared and moved before they are encoded, and once more after the "
         "first convolution (0: original; each transformer then sees one photo alone)",
     )
+    bends: bool = Field(
+        default=False,
+        description="whether the map bends: what the affine transforms leave over, as a smooth field (off: original)",
+    )
 
 
 class BiAutoencoderObjective(Group):

@@ -61,17 +61,18 @@ class _Registered(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
         return self.network.registered(first, second)
 
 
 def export_registration(network: BiAutoencoder, folder: Path) -> None:
     """Write the bi-autoencoder's weights, and its encoders' graph: first, second (N, side, side, 3) uint8 →
-    transform (N, 3, 3), difference (N,).
+    transform (N, 3, 3), difference (N,), and lattice (N, G, G, 2) where the network bends.
     """
     photos = torch.zeros(2, network.side, network.side, 3, dtype=torch.uint8)
     inputs = {"first": photos, "second": photos.clone()}
-    export_graph(network, _Registered(network), inputs, ["transform", "difference"], folder)
+    outputs = ["transform", "difference", *(["lattice"] if network.bender else [])]
+    export_graph(network, _Registered(network), inputs, outputs, folder)
 
 
 def export_graph(

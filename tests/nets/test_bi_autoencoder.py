@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from derm_ml.images.geometry import project
-from derm_ml.losses.bi_autoencoder import between, code_distance, misalignment, reconstruction_and_latent
-from derm_ml.nets.bi_autoencoder import BiAutoencoder, sampled
+from derm_ml.losses.bi_autoencoder import code_distance, landed, misalignment, reconstruction_and_latent
+from derm_ml.nets.bi_autoencoder import BiAutoencoder, Codes, sampled
+from derm_ml.nets.comparer import inverse
 from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.training.export import export_registration
 
@@ -19,6 +20,14 @@ pytestmark = pytest.mark.slow
 def network() -> BiAutoencoder:
     torch.manual_seed(0)
     return BiAutoencoder(side=88, dropout=0.0)
+
+
+def between(said: Codes) -> torch.Tensor:
+    """The maps (N, L, 3, 3) from the first photos to the second ones, in -1..1, after one look, after two, …"""
+    return said.transforms[1] @ inverse(said.transforms[0])
+
+
+CORNERS = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
 
 
 def photos(side: int = 88, n: int = 2) -> torch.Tensor:
@@ -84,9 +93,12 @@ def test_the_looks_lay_a_photo_on_itself_turned():
     assert still.shape == (2, 3, 3, 3)
     assert torch.allclose(still, torch.eye(3).expand(2, 3, 3, 3), atol=1e-5)
     believing(network)
-    there, back = between(network(sampled(x, turn), x)), between(network(x, sampled(x, turn)))
+    turned = network(sampled(x, turn), x)
+    there, back = between(turned), between(network(x, sampled(x, turn)))
     assert torch.allclose(there[:, -1] @ back[:, -1], torch.eye(3).expand(2, 3, 3), atol=1e-3)
-    assert misalignment(there, turn).mean() < 0.5 * misalignment(still, turn).mean()
+    truth = CORNERS @ turn[:, :2, :2].transpose(1, 2) + turn[:, None, :2, 2]
+    found, before = misalignment(landed(turned, CORNERS), truth), misalignment(CORNERS[None, None], truth)
+    assert found.mean() < 0.5 * before.mean()
 
 
 def believing(network: BiAutoencoder) -> None:
@@ -146,9 +158,9 @@ def test_a_known_shift_is_learned(network):
 
 def test_a_known_map_teaches_and_an_unknown_one_does_not(network):
     """Of two real visits the map is NaN: it must not reach the weights."""
-    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    truth = torch.stack([turn, torch.full((3, 3), torch.nan)])
-    apart = misalignment(between(network(photos(), photos())), truth)
+    turn = torch.tensor([[0.0, -1], [1, 0]])
+    truth = torch.stack([CORNERS @ turn.T, torch.full((4, 2), torch.nan)])
+    apart = misalignment(landed(network(photos(), photos()), CORNERS), truth)
     # a quarter turn moves a corner at √½ from the middle by 1
     assert apart[0].tolist() == pytest.approx([1.0, 1.0], abs=1e-5)
     assert apart[1].isnan().all()
@@ -158,15 +170,15 @@ def test_a_known_map_teaches_and_an_unknown_one_does_not(network):
     assert all(g.isfinite().all() for g in gradients)
 
 
-def test_the_exported_graph_compares_as_the_network_does(tmp_path):
+def test_the_exported_graph_compares_and_bends_as_the_network_does(tmp_path):
     torch.manual_seed(0)
-    network = BiAutoencoder(88, dropout=0.0, shared=True, looks=2).eval()
+    network = BiAutoencoder(88, dropout=0.0, shared=True, looks=2, bends=True).eval()
     believing(network)
     export_registration(network, tmp_path)
     three = photos(n=3)  # exported for two: the number of pairs is free
     pair = [(255 * x.permute(0, 2, 3, 1)).to(torch.uint8) for x in (three, three.flip(2))]
     session = TransformNetwork.open(tmp_path / "model.onnx", 88).session
-    told = session.run(["transform", "difference"], {"first": pair[0].numpy(), "second": pair[1].numpy()})
+    told = session.run(["transform", "difference", "lattice"], {"first": pair[0].numpy(), "second": pair[1].numpy()})
     with torch.no_grad():
         wanted = network.registered(*pair)
     for said, right in zip(told, wanted, strict=True):
@@ -180,7 +192,9 @@ def test_the_exported_graph_registers_as_the_network_does(network, tmp_path):
     export_registration(network, tmp_path)
     rng = np.random.default_rng(0)
     a, b = (rng.integers(0, 255, (88, 88, 3), np.uint8) for _ in range(2))
-    matrix, is_mirrored = TransformNetwork.open(tmp_path / "model.onnx", 88)(a, b)
+    found = TransformNetwork.open(tmp_path / "model.onnx", 88)(a, b)
+    matrix, is_mirrored = found.matrix, found.is_mirrored
+    assert found.lattice is None  # its maps do not bend
     shown = np.ascontiguousarray(b[:, ::-1]) if is_mirrored else b
     wanted = (
         network.registered(torch.from_numpy(a)[None], torch.from_numpy(shown)[None])[0][0].double().detach().numpy()

@@ -11,8 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from derm_ml.bundles.session import Session
-from derm_ml.images.geometry import flip
+from derm_ml.images.geometry import flip, project
 from derm_ml.images.preprocess import to_square
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedMap:
+    """What the network says of two photos.
+
+    `matrix` (3, 3) takes pixels of the first to the second; `lattice` (G, G, 2), of a network that bends, says where
+    places from the first's one edge to the other lie in the second, in pixels.
+    """
+
+    matrix: np.ndarray
+    is_mirrored: bool
+    lattice: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -27,15 +40,23 @@ class TransformNetwork:
         """Raises `BundleError` for a graph that cannot be run."""
         return cls(Session(path), side)
 
-    def __call__(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, bool]:
-        """RGB photos of any size → (homography (3, 3) from the first's pixels to the second's, whether mirrored)."""
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> LearnedMap:
+        """Two RGB photos of any size."""
         a = to_square(first, self.side)
         turned = [second, np.ascontiguousarray(second[:, ::-1])]
         feed = {"first": np.stack([a, a]), "second": np.stack([to_square(s, self.side) for s in turned])}
-        maps, differ = (np.asarray(x, float) for x in self.session.run(["transform", "difference"], feed))
+        bends = "lattice" in self.session.outputs
+        outputs = ["transform", "difference", *(["lattice"] if bends else [])]
+        maps, differ, *lattices = (np.asarray(x, float) for x in self.session.run(outputs, feed))
         best = int(np.argmin(differ))
-        matrix = np.linalg.inv(_normal(second)) @ maps[best] @ _normal(first)
-        return (flip(second.shape[1]) @ matrix if best else matrix), bool(best)
+        pixels = np.linalg.inv(_normal(second))
+        if best:
+            pixels = flip(second.shape[1]) @ pixels
+        lattice = None
+        if bends:
+            there = lattices[0][best]
+            lattice = project(pixels, there.reshape(-1, 2)).reshape(there.shape).astype(np.float32)
+        return LearnedMap(pixels @ maps[best] @ _normal(first), bool(best), lattice)
 
 
 def _normal(photo: np.ndarray) -> np.ndarray:

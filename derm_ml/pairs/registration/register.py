@@ -21,7 +21,7 @@ from derm_ml.images.preprocess import limit_side
 from derm_ml.pairs.faces.face import Face, FaceDetector, LandmarkModel, find_face, mirrored
 from derm_ml.pairs.faces.upright import CANONICAL, EYES_APART, face_oval, head_mask, to_canonical
 from derm_ml.pairs.registration.features import Features, agreed_homography, find_features, flipped, match_features
-from derm_ml.pairs.registration.flow import as_grey, even_light, flow_between, round_trip, smoothed
+from derm_ml.pairs.registration.flow import as_grey, even_light, flow_between, round_trip, shifted, smoothed
 from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.pairs.registration.likeness import alignment_evidence
 from derm_ml.pairs.registration.registration import Registration
@@ -54,6 +54,7 @@ class _Hypothesis:
     method: str
     agreeing: int = 0
     share: float = 0.0
+    lattice: np.ndarray | None = None  # (G, G, 2) work pixels of the second: of places from the first's edge to edge
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Registrar:
     detector: FaceDetector | None = None
     landmarks: LandmarkModel | None = None
     learned: TransformNetwork | None = None  # version 2's network, as one more hypothesis
-    only_learned: bool = False  # or as the only one, without flow: version 2 by itself
+    only_learned: bool = False  # or as the only one, with no flow but its own: version 2 by itself
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> Registration:
         """Register two RGB photos (H, W, 3) uint8. Raises `NoRegistration` if no hypothesis holds at all."""
@@ -86,7 +87,7 @@ class Registrar:
                 best, measured, a = other, candidate, seen
         frame, flow, back, errors = _refine(a, b, best)
         if self.only_learned:
-            flow, back = np.zeros_like(flow), np.zeros_like(back)
+            flow, back = _bent(best, a.grey.shape, frame, errors.shape)
         grow = [np.linalg.inv(view.shrink) for view in views]
         faces = [view.face and view.face.resized(larger) for view, larger in zip(views, grow, strict=True)]
         return Registration(
@@ -165,8 +166,33 @@ def _from_features(a: Features, b: Features, is_mirrored: bool) -> _Hypothesis |
 
 
 def _from_network(learned: TransformNetwork, first: np.ndarray, second: np.ndarray, a: _View, b: _View) -> _Hypothesis:
-    matrix, is_mirrored = learned(first, second)
-    return _Hypothesis(b.shrink @ matrix @ np.linalg.inv(a.shrink), is_mirrored, "learned")
+    found = learned(first, second)
+    matrix = b.shrink @ found.matrix @ np.linalg.inv(a.shrink)
+    lattice = found.lattice
+    if lattice is not None:
+        lattice = project(b.shrink, lattice.reshape(-1, 2)).reshape(lattice.shape)
+    return _Hypothesis(matrix, found.is_mirrored, "learned", lattice=lattice)
+
+
+def _bent(
+    h: _Hypothesis, photo: tuple[int, ...], frame: np.ndarray, size: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flow and back (h, w, 2) of a hypothesis that bends, in a frame of the first photo; 0 where it does not."""
+    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    if h.lattice is None:
+        return np.zeros((*rows.shape, 2), np.float32), np.zeros((*rows.shape, 2), np.float32)
+    down, across = h.lattice.shape[0] - 1, h.lattice.shape[1] - 1
+    middle = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # a pixel's; the lattice begins at its edge
+    cells = np.diag([across / photo[1], down / photo[0], 1.0]) @ middle @ np.linalg.inv(frame)
+    knots = np.stack(np.meshgrid(np.arange(across + 1.0), np.arange(down + 1.0)), axis=2).reshape(-1, 2)
+    there = project(frame @ np.linalg.inv(h.matrix), h.lattice.reshape(-1, 2))
+    shifts = (there - project(np.linalg.inv(cells), knots)).astype(np.float32).reshape(h.lattice.shape)
+    at = project(cells, np.column_stack([columns.ravel(), rows.ravel()])).astype(np.float32).reshape(*rows.shape, 2)
+    flow = cv2.remap(shifts, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    back = np.zeros_like(flow)
+    for _ in range(5):  # back(q) = −flow(q + back(q)); contracts: a bend is smooth and small
+        back = -shifted(flow, back)
+    return flow, back
 
 
 def _face_to_face(a: Face, b: Face) -> np.ndarray:

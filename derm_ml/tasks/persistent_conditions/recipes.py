@@ -40,6 +40,7 @@ class Learned(BiAutoencoderRecipe):
         dropout=0.05,
         shared=True,
         looks=2,  # and one after the first convolution: the later ones halve what the first leaves
+        bends=True,  # no affine map follows a turned head or an expression
     )
     optimiser: Optimiser = Optimiser(
         epochs=12,

@@ -7,11 +7,15 @@ import contextlib
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from derm_ml.nets.bi_autoencoder import BiAutoencoder
 from derm_ml.pairs.faces.dlib_faces import DlibHog
+from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.pairs.registration.register import NoRegistration, Registrar
 from derm_ml.synthetic.faces import draw_face
 from derm_ml.synthetic.visits import VisitChange, second_visit
+from derm_ml.training.export import export_registration
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +93,27 @@ def test_nothing_in_common_is_said():
     flat = np.full((120, 120, 3), 128, np.uint8)
     with pytest.raises(NoRegistration, match="too few features"):
         Registrar()(flat, flat)
+
+
+def test_a_network_that_bends_carries_points_as_it_says_and_back(tmp_path):
+    """Version 2 by itself: its affine map and its bend are the whole way from the first photo to the second."""
+    torch.manual_seed(0)
+    network = BiAutoencoder(88, dropout=0.0, shared=True, looks=1, bends=True)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if name.endswith("trust"):
+                value.fill_(0.1)
+    export_registration(network, tmp_path)
+    learned = TransformNetwork.open(tmp_path / "model.onnx", 88)
+    pair, _ = second_visit(PHOTO, (), 5, VisitChange(mirrored=0, rotation=5))
+    registration = Registrar(None, None, learned, only_learned=True)(pair.first, pair.second)
+    assert registration.method == "learned"
+    assert np.abs(registration.flow).max() > 1
+
+    lattice = learned(pair.first, pair.second).lattice
+    height, width = pair.first.shape[:2]
+    knots = np.array([[i, j] for i in (10, 14, 20) for j in (9, 16, 22)])  # of 32, and where they lie in the photo
+    places = knots / 32 * [width, height] - 0.5
+    there = registration.forward(places)
+    assert np.abs(there - lattice[knots[:, 1], knots[:, 0]]).max() < 1
+    assert np.abs(registration.backward(there) - places).max() < 1
