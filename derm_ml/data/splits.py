@@ -20,7 +20,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from derm_ml.records import FROZEN, RECENT, UNLABELLED, DataError, Sample, namespace, normal_id
@@ -72,8 +73,9 @@ def settle(
     groups = group_samples(samples, duplicates, patients)
     same = _by_image(samples, duplicates)
     out = out | contested(left, groups, training_only, earlier, fractions.test_grows, same)
-    left = [s for s in left if s.id not in out]
-    groups = group_samples(left, duplicates, patients)
+    if out:
+        left = [s for s in left if s.id not in out]
+        groups = group_samples(left, duplicates, patients)
     return Settled(groups, assign_splits(left, fractions, groups, training_only, earlier), out)
 
 
@@ -85,7 +87,21 @@ def group_samples(
     Patient and lesion IDs are compared in their normal form, within the namespace `patients` gives their source;
     duplicate pairs (sample ids) join across sources. A group is named by its smallest sample id.
     """
-    parent = {sample.id: sample.id for sample in samples}
+    first_of: dict[tuple[str, str, str], str] = {}
+    alike: list[tuple[str, str]] = []
+    for sample in samples:
+        space = namespace(sample.source, patients)
+        for kind, value in (("patient", sample.patient), ("lesion", sample.lesion)):
+            if value and (value := normal_id(value)):
+                first = first_of.setdefault((space, kind, value), sample.id)
+                if first != sample.id:
+                    alike.append((first, sample.id))
+    return _united([sample.id for sample in samples], chain(alike, duplicates))
+
+
+def _united(names: Sequence[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Name → the smallest name it is joined with, over any number of pairs (union-find); unknown names do not join."""
+    parent = {name: name for name in names}
 
     def find(item: str) -> str:
         while parent[item] != item:
@@ -93,20 +109,11 @@ def group_samples(
             item = parent[item]
         return item
 
-    def join(a: str, b: str) -> None:
-        low, high = sorted((find(a), find(b)))
-        parent[high] = low
-
-    first_of: dict[tuple[str, str, str], str] = {}
-    for sample in samples:
-        space = namespace(sample.source, patients)
-        for kind, value in (("patient", normal_id(sample.patient)), ("lesion", normal_id(sample.lesion))):
-            if value:
-                join(first_of.setdefault((space, kind, value), sample.id), sample.id)
-    for a, b in duplicates:
+    for a, b in pairs:
         if a in parent and b in parent:
-            join(a, b)
-    return {sample.id: find(sample.id) for sample in samples}
+            low, high = sorted((find(a), find(b)))
+            parent[high] = low
+    return {name: find(name) for name in names}
 
 
 def assign_splits(
@@ -233,7 +240,7 @@ def copies(
 
 def _by_image(samples: Sequence[Sample], duplicates: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Sample id → the group of those that show the same image, copies of copies too, whatever their IDs say."""
-    return group_samples([replace(s, patient="", lesion="") for s in samples], duplicates)
+    return _united([s.id for s in samples], duplicates)
 
 
 def fixed_splits(
