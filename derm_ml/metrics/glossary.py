@@ -169,11 +169,13 @@ _WHOLE = {
     "match_f1_unregistered": Described("Matching F1, overlap alone", f"Without registration, same pairs. {F1}", ""),
     "match_f1_delivered": Described("Matching F1, delivered pairs", F1),
     "match_f1_generated": Described("Matching F1, generated pairs", F1),
+    "match_f1_harder": Described("Matching F1, harder generated pairs", F1),
     "match_precision": Described("Matching precision", "The share of the matches made that are right."),
     "match_recall": Described("Matching sensitivity", "The share of the true matches that were found."),
     "state_accuracy": Described("States right", STATES),
     "state_accuracy_delivered": Described("States right, delivered pairs", STATES),
     "state_accuracy_generated": Described("States right, generated pairs", STATES),
+    "state_accuracy_harder": Described("States right, harder generated pairs", STATES),
     "registration_error": Described(
         "Registration error", "Median distance between a lesion and where it was expected.", "lower",
         unit="eye distances", high=None,
@@ -181,6 +183,9 @@ _WHOLE = {
     "right_refused": Described("Pairs of one person refused", "The share that got no answer and should have.", "lower"),
     "same_person_refused": Described(
         "Pairs of one person in other light refused", "The share that got no answer and should have.", "lower"
+    ),
+    "harder_refused": Described(
+        "Harder pairs of one person refused", "The share that got no answer and should have.", "lower"
     ),
     "wrong_refused": Described("Pairs of two people refused", "The share that was rightly not answered."),
     "psnr": Described(

@@ -4,6 +4,7 @@
 
 * `delivered`: two photos whose boxes carry lesion ids: the truth is known
 * `generated`: a second visit made from one photo (synthetic/visits.py): the truth is exact
+* `harder`: the same, months later, by another hand with another camera: measured, never fitted on
 * `same_person`: two photos of one person without known matches: registration must succeed
 * `wrong_person`: first photos of two people of one source, both named by it: must be refused
 """
@@ -14,17 +15,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
 from derm_ml.asking.pair import FIRST, SECOND, Pair, Truth, truth_of_ids
 from derm_ml.data.dataset import Dataset
 from derm_ml.records import Region
-from derm_ml.synthetic.visits import VisitChange, second_visit
+from derm_ml.synthetic.visits import HARDER, VisitChange, second_visit
 from derm_ml.training.seeding import derived
 
-Kind = Literal["delivered", "generated", "same_person", "wrong_person"]
+Kind = Literal["delivered", "generated", "harder", "same_person", "wrong_person"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 UNNAMED = "group "  # what a person is called whom the source does not name
 EVERY = 4  # of photos without boxes, one in so many also becomes a generated pair
 T = TypeVar("T")
@@ -55,17 +57,19 @@ class Case:
         return self.kind != "wrong_person"
 
 
-def cases(
-    dataset: Dataset, split: str, visits: int = 1, change: VisitChange | None = None, seed: str = "visit"
-) -> list[Case]:
-    """The cases of one split, in the order of the manifest. `visits` are made of each photo that stands alone."""
+def cases(dataset: Dataset, split: str, visits: int = 1, harder: bool = True, seed: str = "visit") -> list[Case]:
+    """The cases of one split, in the order of the manifest.
+
+    `visits` are made of each photo that stands alone, and with `harder` as many that are.
+    """
+    kinds: tuple[Kind, ...] = ("generated", "harder") if harder else ("generated",)
     rows = dataset.split(split).to_dict("records")
     found: list[Case] = []
     unboxed = 0
     for row in rows:
         single = not isinstance(row.get(f"{SECOND}.shard"), str)
         if single:
-            found += [_generated(dataset, row, k, change, seed) for k in range(visits)]
+            found += [_made(dataset, row, k, kind, seed) for kind in kinds for k in range(visits)]
             continue
         known = any(r.id or r.state for role in (FIRST, SECOND) for r in dataset.regions(row, role))
         kind: Kind = "delivered" if known else "same_person"
@@ -73,7 +77,7 @@ def cases(
         if not known:
             unboxed += 1
             if unboxed % EVERY == 0:
-                found.append(_generated(dataset, row, 0, change, seed))
+                found += [_made(dataset, row, 0, kind, seed) for kind in kinds]
     return found + _wrong(dataset, rows, seed)
 
 
@@ -99,14 +103,15 @@ def _delivered(dataset: Dataset, row: dict[str, Any], known: bool) -> Callable[[
     return load
 
 
-def _generated(dataset: Dataset, row: dict[str, Any], number: int, change: VisitChange | None, seed: str) -> Case:
-    name = f"{row['id']}~{number}"
+def _made(dataset: Dataset, row: dict[str, Any], number: int, kind: Kind, seed: str) -> Case:
+    name = f"{row['id']}~{'' if kind == 'generated' else kind}{number}"
 
     def load() -> tuple[Pair, Truth | None]:
         photo = dataset.image(row, FIRST)
+        change = HARDER if kind == "harder" else VisitChange()
         return second_visit(photo, _regions(dataset, row, FIRST), derived(seed, name), change)
 
-    return Case(name, row["id"], row["group"], "generated", load, _people(row, row))
+    return Case(name, row["id"], row["group"], kind, load, _people(row, row))
 
 
 def _wrong(dataset: Dataset, rows: Sequence[dict[str, Any]], seed: str) -> list[Case]:

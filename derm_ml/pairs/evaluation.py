@@ -26,7 +26,7 @@ from derm_ml.metrics.matching import Counts
 from derm_ml.metrics.metric import Metric, undefined
 from derm_ml.model_folder import ModelFolder
 from derm_ml.pairs import measure
-from derm_ml.pairs.cases import Case, cases
+from derm_ml.pairs.cases import KINDS, Case, Kind, cases
 from derm_ml.pairs.figures import difficulty_figure, methods_figure, same_skin_figure
 from derm_ml.pairs.predictions import baselines_of, said_of
 from derm_ml.pairs.predictor import PairPredictor
@@ -36,24 +36,31 @@ from derm_ml.task import Task
 BASELINES = ("original", "unregistered")  # matchings without refusal, counted on the same pairs
 COUNTS = ("n_matched", "n_predicted", "n_true", "n_states_correct", "n_states")
 REPEATED = ("refused", "same", *COUNTS, "registration_error")
+HARDER: Kind = "harder"
 FAILURES = 9  # the pairs with most wrong matches and states
 # (parameter, edges of the bins, how they are written)
 DIFFICULTIES: dict[str, tuple[tuple[float, ...], str]] = {
-    "rotation": ((0, 8, 16, 181), "degrees"),
-    "scale": ((1, 1.1, 1.2, 9), "factor"),
+    "rotation": ((0, 8, 16, 25, 181), "degrees"),
+    "scale": ((1, 1.1, 1.2, 1.3, 9), "factor"),
+    "turn": ((0, 10, 20, 91), "degrees"),
     "light": ((0, 0.05, 0.1, 1.1), "mean change"),
     "expression": ((0, 0.012, 0.018, 1), "of the side"),
     "changed": ((0, 0.2, 0.5, 2.1), "share of new and healed"),
     "mirrored": ((0, 0.5, 1.1), "mirrored"),
     "occluded": ((0, 0.5, 1.1), "something in the way"),
+    "made_up": ((0, 0.5, 1.1), "make-up"),
+    "bearded": ((0, 0.5, 1.1), "a beard"),
+    "glasses": ((0, 0.5, 1.1), "glasses"),
 }
 CAPTIONS = {
     "methods": "The same pairs. 'as the original' finds the face, stacks and takes the best overlap, several boxes to "
     "one; 'overlap alone' does not register at all.",
     "by_kind": "delivered: two photos with known matches; generated: a second visit made from one photo, with exact "
-    "truth; same_person: two photos of one person; wrong_person: photos of two people. Left out are "
-    "boxes without a lesion id or a state: nobody has said what became of them.",
+    "truth; harder: such a visit months later, the head turned, by another camera, some with make-up, a beard or "
+    "glasses, which no overall figure counts; same_person: two photos of one person; wrong_person: photos of two "
+    "people. Left out are boxes without a lesion id or a state: nobody has said what became of them.",
     "by_difficulty": "Generated pairs only, for which it is known how much they differ.",
+    "by_difficulty_harder": "Harder pairs only: one thing at a time, the others as they come.",
     "states": "Row: truth. Column: what was said. A refused pair has said nothing, and that counts as wrong.",
     "reliability": "Confidence of a match against how often it is right.",
     "same_skin": "Probability that both photos show the same skin, of pairs that do and pairs that do not. Left of the "
@@ -75,7 +82,7 @@ def evaluate_pairs(
 
     Metrics: `match_f1`, `match_precision`, `match_recall`, `state_accuracy` over all pairs of known truth, the same
     F1 by kind, `registration_error` (median, in distances between the eyes), `right_refused`, `wrong_refused`, `ece`,
-    and `match_f1_original`, `match_f1_unregistered` of the baselines.
+    and `match_f1_original`, `match_f1_unregistered` of the baselines. Harder pairs are in none but their own.
     What was said of the pairs is read below `model_folder` where it is kept; `numbers` are those of the task's answer.
     """
     of = cases(dataset, split)
@@ -114,8 +121,10 @@ def repeat_pairs(predictor: PairPredictor, dataset: Dataset, ids: Sequence[str],
     return table.loc[:, ["id", *numbers]]
 
 
-def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
+def _metrics(predictions: pd.DataFrame) -> dict[str, Metric]:
     """All metrics from the saved predictions: what is counted again at promotion is what was counted here."""
+    harder = predictions.loc[predictions["kind"] == HARDER]
+    table = predictions.loc[predictions["kind"] != HARDER]
     kind = table["kind"]
     found = {
         "match_f1": _f1(table),
@@ -136,6 +145,9 @@ def _metrics(table: pd.DataFrame) -> dict[str, Metric]:
     found |= _calibration(table)
     for name in BASELINES:
         found[f"match_f1_{name}"] = _f1(table, f"{name}.")
+    found["match_f1_harder"] = _f1(harder)
+    found["state_accuracy_harder"] = _ratio(harder, matching.share, "n_states_correct", "n_states", "no such pair")
+    found["harder_refused"] = _refused(harder, "no such pair")
     return found
 
 
@@ -197,22 +209,22 @@ def _calibration(table: pd.DataFrame) -> dict[str, Metric]:
 
 def _tables(rows: Sequence[measure.PairResult]) -> dict[str, list[Row]]:
     methods = [("ours", ""), ("as the original", "original"), ("overlap alone", "unregistered")]
-    kinds = ("delivered", "generated", "same_person", "wrong_person")
-    states = [s for r in rows for s in r.states]
+    states = [s for r in rows for s in r.states if r.case.kind != HARDER]
     columns = [*STATES, "refused"]
     return {
         "methods": [
             {"method": name, "pairs": kind, **_figures_of(of_kind, key)}
-            for kind in ("delivered", "generated")
+            for kind in ("delivered", "generated", HARDER)
             if (of_kind := [r for r in rows if r.case.kind == kind])
             for name, key in methods
         ],
         "by_kind": [
             {"kind": kind, **_kind_row(of_kind)}
-            for kind in kinds
+            for kind in KINDS
             if (of_kind := [r for r in rows if r.case.kind == kind])
         ],
-        "by_difficulty": _by_difficulty(rows),
+        "by_difficulty": _by_difficulty(rows, "generated"),
+        "by_difficulty_harder": _by_difficulty(rows, HARDER),
         "states": [
             {"truth": true, **{said: sum(s == (true, said) for s in states) for said in columns}} for true in STATES
         ],
@@ -252,8 +264,8 @@ def _kind_row(rows: Sequence[measure.PairResult]) -> Row:
     }
 
 
-def _by_difficulty(rows: Sequence[measure.PairResult]) -> list[Row]:
-    made = [r for r in rows if r.case.kind == "generated"]
+def _by_difficulty(rows: Sequence[measure.PairResult], kind: Kind) -> list[Row]:
+    made = [r for r in rows if r.case.kind == kind]
     table: list[Row] = []
     for name, (edges, unit) in DIFFICULTIES.items():
         for low, high in itertools.pairwise(edges):
@@ -269,17 +281,19 @@ def _by_difficulty(rows: Sequence[measure.PairResult]) -> list[Row]:
 def _figures(predictor: PairPredictor, rows: Sequence[measure.PairResult]) -> dict[str, bytes | Sheet]:
     tables = _tables(rows)
     figures: dict[str, bytes | Sheet] = {"methods": methods_figure(tables["methods"])}
-    if tables["by_difficulty"]:
-        figures["by_difficulty"] = difficulty_figure(tables["by_difficulty"])
-    said = [(c, right) for r in rows for c, right in r.confidences]
+    for name in ("by_difficulty", "by_difficulty_harder"):
+        if tables[name]:
+            figures[name] = difficulty_figure(tables[name])
+    said = [(c, right) for r in rows if r.case.kind != HARDER for c, right in r.confidences]
     if said:
         p, y = np.array([[c] for c, _ in said]), np.array([[float(right)] for _, right in said])
         figures["reliability"] = reliability_figure(p, y, ["match"])
     columns = [*STATES, "refused"]
     counts = np.array([[row[name] for name in columns] for row in tables["states"]] + [[0] * len(columns)])
     figures["states"] = confusion_figure(counts, columns)
-    same = [(r.same, r.case.is_right) for r in rows if r.same is not None]
+    same = [(r.same, r.case.is_right) for r in rows if r.same is not None and r.case.kind != HARDER]
     figures["same_skin"] = same_skin_figure(same, predictor.matcher.numbers.same_threshold)
+    rows = [r for r in rows if r.case.kind != HARDER]  # of which most would be shown
     worst = sorted((r for r in rows if r.counts and _errors(r.counts)), key=lambda r: -_errors(r.counts))[:FAILURES]
     if worst:
         figures["failures"] = _sheet(worst)

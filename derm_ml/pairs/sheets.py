@@ -9,7 +9,7 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.figures.sheet_page import Shown, write_sheet
 from derm_ml.figures.sheets import Sheet
 from derm_ml.model_folder import ModelFolder
-from derm_ml.pairs.cases import cases
+from derm_ml.pairs.cases import KINDS, cases
 from derm_ml.pairs.evaluation import drawn
 from derm_ml.pairs.measure import Numbers
 from derm_ml.pairs.predictions import said_of
@@ -29,7 +29,7 @@ def matched_pair_sheet(
     found = said_of(predictor, dataset, "test", of, ModelFolder.holding(folder), numbers)
     said = {case.id: told for case, told in zip(of, found, strict=True)}
     chosen = []
-    for kind in ("delivered", "generated", "same_person", "wrong_person"):
+    for kind in KINDS:
         some = [case for case in of if case.kind == kind]
         chosen += [some[k * len(some) // SHOWN] for k in range(SHOWN)] if len(some) >= SHOWN else some
     pictures = [drawn(case, said[case.id]) for case in chosen]

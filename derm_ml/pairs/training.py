@@ -78,8 +78,8 @@ def seal_pairs(
     faces = face_settings(recipe.faces)
     registrar = Registrar(*chosen_faces(faces), network, version == "learned")
     seed = f"fit {recipe.seed}"
-    train = cases(dataset, "train", recipe.visits, seed=seed)
-    validation = cases(dataset, "validation", recipe.visits, seed=seed)
+    train = cases(dataset, "train", recipe.visits, harder=False, seed=seed)
+    validation = cases(dataset, "validation", recipe.visits, harder=False, seed=seed)
     numbers, identity = fit_numbers(train, validation, registrar, chosen_recognition(faces))
     if identity:
         save_file(identity.tensors(), folder / IDENTITY)

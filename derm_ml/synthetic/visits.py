@@ -2,10 +2,11 @@
 
     pair, truth = second_visit(photo, regions, seed=7)
 
-In this order: conditions heal, fade, grow and appear on the photo → an expression (thin-plate warp), a pose
-(homography, mirrored for some) → something in the way (hair, a plaster) → light, white balance, blur, resolution,
-JPEG. The first visit is a crop of the same photo, so each picture shows a little that the other does not. Boxes are
-drawn anew in the second picture with the unsteady hand of an annotator.
+In this order: conditions heal, fade, grow and appear on the photo → make-up, a beard, glasses → an expression
+(thin-plate warp), a turned head (relief), another lens, a pose (homography, mirrored for some) → something in the way
+(hair, a plaster) → light, white balance, blur, resolution, JPEG. The first visit is a crop of the same photo, so each
+picture shows a little that the other does not. Boxes are drawn anew in the second picture with the unsteady hand of an
+annotator. By default a month has passed, nobody wears anything and the lens is the same; `HARDER` is months later.
 
 The truth is exact because the map is: the warp is a smooth function of the first picture's coordinates; its inverse,
 which the picture is resampled with, is a formula, and the forward direction is solved to 1/1000 pixel.
@@ -23,6 +24,7 @@ from scipy.interpolate import RBFInterpolator
 from derm_ml.asking.pair import Pair, State, Truth
 from derm_ml.records import Region
 from derm_ml.synthetic.skin import fade, grow, heal, paint, skin, spots
+from derm_ml.synthetic.worn import beard, glasses, make_up
 
 Points = np.ndarray  # (N, 2) float64: x, y
 
@@ -44,6 +46,31 @@ class VisitChange:
     occluded: float = 0.25  # share of second photos with something in the way
     crop: float = 0.08  # at most cut from each side of the first photo
     hand: float = 0.06  # uncertainty of each side of a box, of the box's size
+    turn: float = 0.0  # degrees, at most: a head turned or nodded, its relief moving what is near more than what is far
+    lens: float = 0.0  # at most, either way: radial distortion at the corner of the photo
+    made_up: float = 0.0  # share of second photos with foundation over the skin
+    bearded: float = 0.0  # share with stubble or a beard
+    glasses: float = 0.0  # share with glasses
+
+
+HARDER = VisitChange(
+    healed=0.35,
+    new=0.35,
+    changed=0.5,
+    rotation=40.0,
+    scale=1.6,
+    perspective=0.1,
+    expression=0.018,
+    light=1.5,
+    softness=1.6,
+    occluded=0.4,
+    turn=30.0,
+    lens=0.06,
+    made_up=0.4,
+    bearded=0.3,
+    glasses=0.3,
+)
+RELIEF, ROUND = 0.22, 0.3  # of the longer side: how far a face stands out, and over what radius it falls away
 
 
 def second_visit(
@@ -53,7 +80,8 @@ def second_visit(
 
     A photo without regions is given `lesions` drawn ones first. `truth.parameters` holds rotation (degrees, 0..180),
     scale (≥ 1), light (mean absolute change, 0..1), expression (mean shift as a share of the side), changed (share
-    of healed and new conditions), mirrored and occluded (0 or 1).
+    of healed and new conditions), mirrored and occluded (0 or 1); and, where there is a chance of them, turn (degrees),
+    made_up, bearded and glasses (0 or 1).
     """
     change = change or VisitChange()
     rng = np.random.default_rng(seed)
@@ -67,16 +95,20 @@ def second_visit(
 
     size = (photo.shape[1], photo.shape[0])
     pose, facts = _pose(size, change, rng)
-    shift = _expression(size, change.expression * side, rng)
+    later, hidden, worn = _dressed(later, after, change, rng)
+    relief, turned = _relief(size, change, rng)
+    shift = _expression(size, change.expression * side, relief, rng)
+    facts |= worn | turned
     forward, backward = _map(pose, shift)
     rows, columns = np.mgrid[: size[1], : size[0]].astype(np.float64)
     source = backward(np.column_stack([columns.ravel(), rows.ravel()])).astype(np.float32).reshape(size[1], size[0], 2)
     second = cv2.remap(later, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
     drawn = {r.id: _carried(r, forward) for r in after}
-    covered = np.zeros(second.shape[:2], bool)
+    covered = cv2.remap(hidden, source[..., 0], source[..., 1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT) > 0
     if rng.random() < change.occluded:
-        second, covered = _occluded(second, [drawn[r.id] for r in after], rng)
+        second, over = _occluded(second, [drawn[r.id] for r in after], rng)
+        covered |= over
     lit = _relit(second, change.light, rng)
     light = float(np.abs(lit.astype(np.float32) - second).mean() / 255)
     second = _taken(lit, change.softness, rng)
@@ -180,15 +212,58 @@ def _pose(size: tuple[int, int], change: VisitChange, rng: np.random.Generator) 
     return flip @ tilt @ turn, facts
 
 
-def _expression(size: tuple[int, int], spread: float, rng: np.random.Generator) -> Callable[[Points], Points]:
-    """A smooth displacement: the thin-plate spline through random shifts of a 5×5 grid (Bookstein 1989)."""
+def _dressed(
+    photo: np.ndarray, regions: Sequence[Region], change: VisitChange, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+    """The photo with what is worn at this visit, what of it that hides (H, W) uint8, and which of it there is."""
+    hidden = np.zeros(photo.shape[:2], np.uint8)
+    shares = {"made_up": change.made_up, "bearded": change.bearded, "glasses": change.glasses}
+    worn = {name: float(rng.random() < share) for name, share in shares.items() if share}
+    if any(worn.values()):
+        where = skin(photo, regions)
+        if worn.get("made_up"):
+            photo = make_up(photo, where, rng)
+        for name, put_on in (("bearded", beard), ("glasses", glasses)):
+            if worn.get(name):
+                photo, over = put_on(photo, where, rng)
+                hidden[over] = 255
+    return photo, hidden, worn
+
+
+def _relief(
+    size: tuple[int, int], change: VisitChange, rng: np.random.Generator
+) -> tuple[Callable[[Points], Points], dict[str, float]]:
+    """What a turned head and another lens move beyond a homography: what stands out moves with the turn, and the more
+    the nearer it is; a lens moves what is far from the middle, in or out.
+    """
+    side, middle = max(size), np.array(size) / 2
+    turn = float(rng.uniform(-1, 1) * change.turn) if change.turn else 0.0
+    towards = rng.normal(0, 1, 2) * (1, 0.4) if change.turn else np.ones(2)  # heads turn more than they nod
+    bent = float(rng.uniform(-1, 1) * change.lens) if change.lens else 0.0
+    pull = np.sin(np.deg2rad(turn)) * towards / np.linalg.norm(towards)
+
+    def moved(points: Points) -> Points:
+        off = (points - middle) / side
+        away = (off**2).sum(axis=1, keepdims=True)
+        stands_out = RELIEF * (np.exp(-away / (2 * ROUND**2)) - 0.5)
+        return side * (stands_out * pull + bent * 2 * away * off)
+
+    return moved, {"turn": abs(turn)} if change.turn else {}
+
+
+def _expression(
+    size: tuple[int, int], spread: float, beside: Callable[[Points], Points], rng: np.random.Generator
+) -> Callable[[Points], Points]:
+    """A smooth displacement: the thin-plate spline through random shifts of a 5×5 grid (Bookstein 1989), and the shifts
+    `beside` it."""
     across, down = np.meshgrid(np.linspace(0, size[0], 5), np.linspace(0, size[1], 5))
     knots = np.column_stack([across.ravel(), down.ravel()])
     spline = RBFInterpolator(knots, rng.normal(0, spread, knots.shape), kernel="thin_plate_spline")
     # evaluated on a grid of 65² and interpolated: the spline itself costs seconds for a picture
     columns, rows = np.linspace(0, size[0], 65), np.linspace(0, size[1], 65)
     fine = np.meshgrid(columns, rows)
-    values = spline(np.column_stack([fine[0].ravel(), fine[1].ravel()])).reshape(65, 65, 2).astype(np.float32)
+    at = np.column_stack([fine[0].ravel(), fine[1].ravel()])
+    values = (spline(at) + beside(at)).reshape(65, 65, 2).astype(np.float32)
 
     def shift(points: Points) -> Points:
         if not len(points):

@@ -15,6 +15,7 @@ from derm_ml.asking.pair import Pair, truth_of_ids
 from derm_ml.data.dataset import Dataset
 from derm_ml.metrics.matching import Counts, count, f1
 from derm_ml.pairs.cases import Case, cases
+from derm_ml.pairs.evaluation import BASELINES, recount_pairs
 from derm_ml.pairs.fit import _threshold
 from derm_ml.pairs.matching.assign import assign
 from derm_ml.pairs.matching.logistic import Rows, fit_and_calibrate, fit_logistic, recalibrated
@@ -110,6 +111,31 @@ def test_two_people_are_two_only_if_their_list_names_both():
     assert {case.people for case in wrong} == {("x/1", "x/2"), ("x/2", "x/1")}
     right = [case.people[0] for case in found if case.kind == "same_person"]
     assert right == ["x/1", "x/2", "group c", "group d", "y/1"]
+
+
+def test_harder_visits_are_measured_and_not_fitted_on():
+    table = pd.DataFrame({"id": ["a"], "group": "a", "split": "test", "source": "x", "patient": "1"})
+    dataset = Dataset(Path(), {}, table)
+    assert [case.kind for case in cases(dataset, "test", visits=2)] == ["generated"] * 2 + ["harder"] * 2
+    assert [case.kind for case in cases(dataset, "test", harder=False)] == ["generated"]
+
+
+def test_harder_visits_are_in_no_figure_but_their_own():
+    """They are as hard as we made them: counted with the others they would move every figure, and every promotion."""
+    row = {"id": "a~0", "group": "a", "kind": "generated", "refused": False, "n_matched": 9, "n_predicted": 10}
+    row |= {"n_true": 10, "n_states_correct": 8, "n_states": 10, "registration_error": 0.01, "confidences": "[]"}
+    row |= {f"{name}.{k}": 1 for name in BASELINES for k in ("n_matched", "n_predicted", "n_true")}
+    bad = row | {"id": "a~harder0", "kind": "harder", "refused": True, "n_matched": 0, "n_states_correct": 0}
+    dataset = Dataset(Path(), {}, pd.DataFrame({"id": ["a"], "group": "a", "split": "test"}))
+    alone, both = (
+        recount_pairs(pd.DataFrame(rows).assign(sample="a"), dataset, "test") for rows in ([row], [row, bad])
+    )
+    own = {"match_f1_harder", "state_accuracy_harder", "harder_refused"}
+    assert {name: value for name, value in both.items() if name not in own} == {
+        name: value for name, value in alone.items() if name not in own
+    }
+    assert (both["match_f1_harder"].value, both["harder_refused"].value) == (0.0, 1.0)
+    assert alone["match_f1_harder"].value is None
 
 
 def test_f1_by_hand():

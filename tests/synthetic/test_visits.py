@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -13,8 +16,9 @@ from derm_ml.metrics.matching import count
 from derm_ml.pairs.matching.original import unregistered_matches
 from derm_ml.records import Region
 from derm_ml.synthetic.faces import draw_face
-from derm_ml.synthetic.skin import grow
-from derm_ml.synthetic.visits import VisitChange, second_visit
+from derm_ml.synthetic.skin import grow, paint, skin, spots
+from derm_ml.synthetic.visits import HARDER, VisitChange, second_visit
+from derm_ml.synthetic.worn import beard, glasses, make_up
 
 STILL = VisitChange(healed=0, new=0, changed=0, light=0, softness=0, occluded=0, hand=0, crop=0)
 PHOTO = draw_face(1)
@@ -28,11 +32,12 @@ def marked(x: float, y: float) -> tuple[np.ndarray, Region]:
     return photo, Region("pimple", x - 5, y - 5, x + 5, y + 5)
 
 
+@pytest.mark.parametrize("change", [STILL, replace(STILL, turn=30, lens=0.06)], ids=["as it was", "turned"])
 @given(seed=st.integers(0, 2**31), x=st.integers(70, 130), y=st.integers(70, 130))
 @settings(max_examples=12, deadline=None)
-def test_the_place_it_names_is_where_the_pixels_went(seed, x, y):
+def test_the_place_it_names_is_where_the_pixels_went(change, seed, x, y):
     photo, region = marked(x, y)
-    pair, truth = second_visit(photo, [region], seed, STILL)
+    pair, truth = second_visit(photo, [region], seed, change)
     dark = np.argwhere(pair.second.sum(axis=2) < 120)
     inside = dark[(np.abs(dark[:, ::-1] - truth.points[0, 2:]) < 14).all(axis=1)]
     assert np.abs(inside.mean(axis=0)[::-1] - truth.points[0, 2:]).max() < 0.7
@@ -74,6 +79,47 @@ def test_a_fifth_heals_and_a_fifth_is_new():
     persistent = states.count("persistent") / 2
     assert states.count("resolved") / (persistent + states.count("resolved")) == pytest.approx(0.2, abs=0.08)
     assert states.count("new") / (persistent + states.count("new")) == pytest.approx(0.2, abs=0.08)
+
+
+def test_a_harder_visit_is_harder():
+    """Turned heads move lesions beyond any homography, and what is worn hides some of them."""
+    hidden, beyond, worn = Counter(), [], Counter()
+    for seed in range(12):
+        for change in (VisitChange(), HARDER):
+            pair, truth = second_visit(PHOTO, (), seed, change)
+            hidden[change] += sum(side.count("not_visible") for side in truth.states)
+        worn.update(name for name in ("made_up", "bearded", "glasses") if truth.parameters[name])
+        if len(truth.points) > 6:
+            before, after = truth.points[:, :2], truth.points[:, 2:]
+            flat, _ = cv2.findHomography(before, after)
+            ends = cv2.perspectiveTransform(before[None], flat)[0]
+            beyond.append(np.hypot(*(ends - after).T).mean() / max(pair.first.shape))
+    assert min(worn[name] for name in ("made_up", "bearded", "glasses")) > 0
+    assert hidden[HARDER] > 1.5 * hidden[VisitChange()]
+    assert np.median(beyond) > 0.004
+
+
+@pytest.mark.parametrize("put_on", [glasses, beard])
+def test_what_is_worn_hides_what_it_says(put_on):
+    where = skin(PHOTO)
+    for seed in range(4):
+        dressed, hidden = put_on(PHOTO, where, np.random.default_rng(seed))
+        changed = np.abs(dressed.astype(int) - PHOTO).max(axis=2)
+        assert changed.max() > 20
+        if hidden.any():
+            assert np.median(changed[hidden]) > 20
+            assert 0.002 < hidden.mean() < 0.4
+
+
+def test_make_up_leaves_less_of_a_spot():
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        (x, y), *_ = spots(skin(PHOTO), (), 6, 1, rng)
+        photo = paint(PHOTO, x, y, 6, "dark_spot", rng)
+        evened = make_up(photo, skin(PHOTO), rng)
+        darker = [float(p[round(y) + 9, round(x)].sum()) - float(p[round(y), round(x)].sum()) for p in (photo, evened)]
+        assert darker[0] > 30
+        assert darker[1] < 0.75 * darker[0]
 
 
 def test_it_refuses_to_be_easy():
