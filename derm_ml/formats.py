@@ -121,9 +121,9 @@ LEARNED = Format("learned-from", 1, "train the model again")
 # 2: may hold a split `recent`, which a program that does not know it would deal to training
 DATASET = Format("dataset", 2, "run `derm prepare` again", {1: dict})
 # 2: names of columns, see its reader; 3: intervals of docs/intervals.md: promotion measures older ones again;
-# 4: says whether its images are synthetic, and holds sheets of images as tiles
+# 4: says whether its images are synthetic, holds sheets of images as tiles, and figures of harder pairs
 EVALUATION = Format("evaluation", 4, "run `derm evaluate` again", {1: dict, 2: dict, 3: _without_mark_and_tiles})
-MEASURED_AS_TODAY = 3  # evaluations from this version on hold the metrics that are measured today
+MEASURED_AS_TODAY = 4  # evaluations from this version on hold the metrics that are measured today
 COMPARISON = Format("comparison", 3, "run `derm compare` again", {1: _one_sentence, 2: _no_difference})
 # 2: with the image statistics that the input gate judges; a table without them is predicted again by who needs them
 PREDICTIONS = Format("predictions", 2, "remove the file, and the images are predicted again", {1: dict})

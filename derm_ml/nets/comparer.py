@@ -22,7 +22,7 @@ UNSURE = 0.05  # places that say that nothing bends, among as many as are averag
 PRIOR = 1e-3  # of all agreement: what says that nothing has moved; it decides where nothing is alike
 
 
-class Places(nn.Module):
+class PlaceMatcher(nn.Module):
     """The places of two pictures (N, C, S, S), and which of them show the same: what both kinds of look start from.
 
     Beyond `reach`, in half sides, places are less and less likely to be the same. `trust` is what share of what was
@@ -82,7 +82,7 @@ class Places(nn.Module):
         return directions, torch.sigmoid(self.weight(found)).flatten(2).transpose(1, 2).float()
 
 
-class Comparer(Places):
+class Comparer(PlaceMatcher):
     """Two pictures (N, C, S, S) → the affine maps (N, 3, 3) of -1..1 that each should be sampled by to meet the other.
 
     The identity before training.
@@ -107,7 +107,7 @@ class Comparer(Places):
         return x, y, p.T @ from_first + prior
 
 
-class Bender(Places):
+class Bender(PlaceMatcher):
     """Two pictures (N, C, S, S) laid together → what bends one into the other: (N, 2, cells, cells) in -1..1.
 
     At a place u the first shows at u − d/2 what the second shows at u + d/2. What each place says is averaged with

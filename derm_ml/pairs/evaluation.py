@@ -36,7 +36,6 @@ from derm_ml.task import Task
 BASELINES = ("original", "unregistered")  # matchings without refusal, counted on the same pairs
 COUNTS = ("n_matched", "n_predicted", "n_true", "n_states_correct", "n_states")
 REPEATED = ("refused", "same", *COUNTS, "registration_error")
-HARDER: Kind = "harder"
 FAILURES = 9  # the pairs with most wrong matches and states
 # (parameter, edges of the bins, how they are written)
 DIFFICULTIES: dict[str, tuple[tuple[float, ...], str]] = {
@@ -123,8 +122,8 @@ def repeat_pairs(predictor: PairPredictor, dataset: Dataset, ids: Sequence[str],
 
 def _metrics(predictions: pd.DataFrame) -> dict[str, Metric]:
     """All metrics from the saved predictions: what is counted again at promotion is what was counted here."""
-    harder = predictions.loc[predictions["kind"] == HARDER]
-    table = predictions.loc[predictions["kind"] != HARDER]
+    harder = predictions.loc[predictions["kind"] == "harder"]
+    table = predictions.loc[predictions["kind"] != "harder"]
     kind = table["kind"]
     found = {
         "match_f1": _f1(table),
@@ -209,12 +208,12 @@ def _calibration(table: pd.DataFrame) -> dict[str, Metric]:
 
 def _tables(rows: Sequence[measure.PairResult]) -> dict[str, list[Row]]:
     methods = [("ours", ""), ("as the original", "original"), ("overlap alone", "unregistered")]
-    states = [s for r in rows for s in r.states if r.case.kind != HARDER]
+    states = [s for r in rows for s in r.states if r.case.kind != "harder"]
     columns = [*STATES, "refused"]
     return {
         "methods": [
             {"method": name, "pairs": kind, **_figures_of(of_kind, key)}
-            for kind in ("delivered", "generated", HARDER)
+            for kind in ("delivered", "generated", "harder")
             if (of_kind := [r for r in rows if r.case.kind == kind])
             for name, key in methods
         ],
@@ -224,7 +223,7 @@ def _tables(rows: Sequence[measure.PairResult]) -> dict[str, list[Row]]:
             if (of_kind := [r for r in rows if r.case.kind == kind])
         ],
         "by_difficulty": _by_difficulty(rows, "generated"),
-        "by_difficulty_harder": _by_difficulty(rows, HARDER),
+        "by_difficulty_harder": _by_difficulty(rows, "harder"),
         "states": [
             {"truth": true, **{said: sum(s == (true, said) for s in states) for said in columns}} for true in STATES
         ],
@@ -284,16 +283,16 @@ def _figures(predictor: PairPredictor, rows: Sequence[measure.PairResult]) -> di
     for name in ("by_difficulty", "by_difficulty_harder"):
         if tables[name]:
             figures[name] = difficulty_figure(tables[name])
-    said = [(c, right) for r in rows if r.case.kind != HARDER for c, right in r.confidences]
+    said = [(c, right) for r in rows if r.case.kind != "harder" for c, right in r.confidences]
     if said:
         p, y = np.array([[c] for c, _ in said]), np.array([[float(right)] for _, right in said])
         figures["reliability"] = reliability_figure(p, y, ["match"])
     columns = [*STATES, "refused"]
     counts = np.array([[row[name] for name in columns] for row in tables["states"]] + [[0] * len(columns)])
     figures["states"] = confusion_figure(counts, columns)
-    same = [(r.same, r.case.is_right) for r in rows if r.same is not None and r.case.kind != HARDER]
+    same = [(r.same, r.case.is_right) for r in rows if r.same is not None and r.case.kind != "harder"]
     figures["same_skin"] = same_skin_figure(same, predictor.matcher.numbers.same_threshold)
-    rows = [r for r in rows if r.case.kind != HARDER]  # of which most would be shown
+    rows = [r for r in rows if r.case.kind != "harder"]  # of which most would be shown
     worst = sorted((r for r in rows if r.counts and _errors(r.counts)), key=lambda r: -_errors(r.counts))[:FAILURES]
     if worst:
         figures["failures"] = _sheet(worst)
