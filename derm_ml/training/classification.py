@@ -44,7 +44,7 @@ from derm_ml.training.local_cases import Local, local_cases
 from derm_ml.training.loop import Fitted, Loss, fit_network
 from derm_ml.training.members import Trained, fit_members
 from derm_ml.training.pseudo_labels import judged
-from derm_ml.training.quantisation import quantisation_of, quantise
+from derm_ml.training.quantisation import quantisation_of, quantise, require_convolutions
 from derm_ml.training.settings import ClassifierRecipe, Patient
 from derm_ml.training.teacher import with_teacher_version
 from derm_ml.training.twins import finished_twin, take_over
@@ -247,6 +247,8 @@ def build_classifier(recipe: ClassifierRecipe, labels: int) -> ClassifierNetwork
     )
     if network.flat and recipe.image.training_side not in (0, side):
         raise WrongValue(f"{backbone} flattens its maps: training_side must be side ({side}) or 0")
+    if recipe.int8:
+        require_convolutions(network)
     return network.to(memory_format=torch.channels_last)
 
 

@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import onnx
 import pandas as pd
+from torch import nn
 
 from derm_ml.bundles.attributes import encode_attributes
 from derm_ml.bundles.bundle import Quantisation, seal
@@ -117,6 +118,20 @@ def write_int8(path: Path, given: Iterator[dict[str, np.ndarray]]) -> None:
         os.replace(made, path)
 
 
+def require_convolutions(network: nn.Module) -> None:
+    """Raises `WrongValue` for a network whose work is not in convolutions: before it is trained rather than after."""
+    layers = list(network.modules())
+    _refuse_few(*(sum(isinstance(layer, kind) for layer in layers) for kind in (nn.Conv2d, nn.Linear)))
+
+
+def _refuse_few(convolutions: int, products: int) -> None:
+    if convolutions <= products:
+        raise WrongValue(
+            f"int8=true: the network has {convolutions} convolutions beside {products} matrix products, and only "
+            "convolutions are computed with 8-bit integers: choose a convolutional backbone, or int8=false"
+        )
+
+
 def _between_the_ends(model: onnx.ModelProto) -> list[str]:
     """The names of all nodes that lie behind a convolution and lead to one, which may be of either.
 
@@ -124,12 +139,7 @@ def _between_the_ends(model: onnx.ModelProto) -> list[str]:
     """
     nodes = list(model.graph.node)
     convolutions = [node for node in nodes if node.op_type == "Conv"]
-    products = [node for node in nodes if node.op_type in ("MatMul", "Gemm")]
-    if len(convolutions) <= len(products):
-        raise WrongValue(
-            f"int8=true: the network has {len(convolutions)} convolutions beside {len(products)} matrix products, and "
-            "only convolutions are computed with 8-bit integers: choose a convolutional backbone, or int8=false"
-        )
+    _refuse_few(len(convolutions), sum(node.op_type in ("MatMul", "Gemm") for node in nodes))
     behind, leads = set[str](), set[str]()  # tensors
     for node in nodes:  # in the order of computation
         if node in convolutions or behind.intersection(node.input):

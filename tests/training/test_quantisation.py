@@ -28,7 +28,7 @@ from derm_ml.predictions.segmenter import segment_rows
 from derm_ml.registry import get_task
 from derm_ml.sentences import WrongValue
 from derm_ml.training.export import export_classifier
-from derm_ml.training.quantisation import write_int8
+from derm_ml.training.quantisation import require_convolutions, write_int8
 
 pytestmark = pytest.mark.slow  # trained networks, exported graphs
 
@@ -149,7 +149,11 @@ def test_heatmaps_are_those_of_the_network_that_answers(backbone, hidden, attrib
 
 
 def test_a_network_of_matrix_products_is_refused(tmp_path):
-    """Of a transformer one layer would be quantised: nothing smaller, nothing faster, and answers moved."""
-    export_classifier(ClassifierNetwork("vit_tiny_patch16_224", 2, "none").eval(), 224, 0, tmp_path)
+    """Of a transformer one layer would be quantised: nothing smaller, nothing faster, and answers moved. It is said
+    before hours of training, and of a graph that comes from elsewhere."""
+    network = ClassifierNetwork("vit_tiny_patch16_224", 2, "none").eval()
+    with pytest.raises(WrongValue, match=r"int8=true: the network has 1 convolutions beside \d+ matrix products"):
+        require_convolutions(network)
+    export_classifier(network, 224, 0, tmp_path)
     with pytest.raises(WrongValue, match=r"int8=true: the network has 1 convolutions beside \d+ matrix products"):
         write_int8(tmp_path / MODEL, iter([]))
