@@ -5,6 +5,7 @@ Gates, promotion and the service read it; light enough for all three.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -131,11 +132,18 @@ class Policy(Settings):
         name = task if isinstance(task, str) else task.name
         path = files(f"derm_ml.tasks.{name}") / "policy.yaml"
         try:
-            return cls(**formats.POLICY.read(yaml.safe_load(path.read_text(encoding="utf-8")), path, PolicyError))
+            return _parsed(path.read_text(encoding="utf-8"), str(path))
         except FileNotFoundError:
             raise PolicyError(f"{path} is missing: write the floor a champion must reach into it") from None
-        except (ValidationError, TypeError, yaml.YAMLError) as error:
-            raise PolicyError(f"{path}: {error}") from error
+
+
+@lru_cache
+def _parsed(text: str, path: str) -> Policy:
+    """A policy file's text, parsed once: every answer of a screening model asks for it."""
+    try:
+        return Policy(**formats.POLICY.read(yaml.safe_load(text), path, PolicyError))
+    except (ValidationError, TypeError, yaml.YAMLError) as error:
+        raise PolicyError(f"{path}: {error}") from error
 
 
 def stated_prevalence(task: Task, card: BundleCard) -> dict[str, str]:
