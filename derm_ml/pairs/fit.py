@@ -19,14 +19,16 @@ from derm_ml.pairs.matching import candidates, evidence, hidden
 from derm_ml.pairs.matching.assign import assign
 from derm_ml.pairs.matching.logistic import Logistic, Rows, fit_and_calibrate, probability
 from derm_ml.pairs.matching.matcher import Numbers, pair_features
-from derm_ml.pairs.registration.register import NoRegistration, Registrar
+from derm_ml.pairs.registration.register import DECISIVE, NoRegistration, Registrar
 from derm_ml.records import DataError
 
 Progress = Callable[[int, int], None]
 Folds = Mapping[tuple[str, str], frozenset[int]]  # the people of a case → the folds they are in
 FOLDS = 5  # of people: a wrong pair leaves two out, and the rest must still be enough to learn a likeness from
 GATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-FEW = 30  # false candidates of one label; below it those of two labels are learned from as well
+FEW = (
+    30  # false candidates of one label; below it those of two labels are learned from as well; and pairs of two people
+)
 NEVER_HIDDEN = Logistic(  # where nothing in the training pairs was covered: everything inside the frame is visible
     names=hidden.NAMES, means=(0.0,) * 4, scales=(1.0,) * 4, weights=(0.0,) * 4, intercept=-6.0
 )
@@ -100,13 +102,15 @@ def fit_numbers(
     folds = _folds(seen)
     identity = None if recognition else _identity(seen)
     same, threshold = _fit_same(seen, held, recognition or identity, folds)
+    plain = _plain([*seen, *held], recognition or identity)
     match, gate = _fit_match(seen, held, folds)
     cover = NEVER_HIDDEN
     covers = [Rows(folds[s.case.people], *_covers(s)) for s in seen], [Rows(frozenset(), *_covers(s)) for s in held]
     covered = np.concatenate([np.zeros(0), *(rows.y for rows in covers[0])])
     if min((covered == 1).sum(), (covered == 0).sum()) >= 5:
         cover, _ = fit_and_calibrate(hidden.NAMES, *covers)
-    return Numbers(match=match, hidden=cover, same=same, same_threshold=threshold, gate=gate), identity
+    numbers = Numbers(match=match, hidden=cover, same=same, same_threshold=threshold, gate=gate, plain=plain)
+    return numbers, identity
 
 
 def _folds(seen: Sequence[Seen]) -> Folds:
@@ -157,6 +161,19 @@ def _fit_same(
     asked = [(said, s.case.kind) for said, s in zip(logits, [*known, *later], strict=True) if said is not None]
     p = probability(np.concatenate([np.zeros(0), *(said for said, _ in asked)]))
     return fitted, _threshold(p, [kind for _, kind in asked])
+
+
+def _plain(known: Sequence[Seen], identity: Likeness | None) -> evidence.Plain | None:
+    """Twice as many agreeing features as any two people had, and how alike the faces of one person usually are.
+
+    None where there are too few pairs of two people, or of one, to say so.
+    """
+    faces = [s for s in known if s.evidence and s.signatures]
+    most = [s.evidence["agreeing"] for s in faces if s.evidence and not s.case.is_right]
+    right = [identity.alike(*s.signatures) for s in faces if identity and s.signatures and s.case.is_right]
+    if min(len(most), len(right)) < FEW:
+        return None
+    return evidence.Plain(agreeing=max(float(DECISIVE), 2 * max(most)), alike=float(np.median(right)))
 
 
 def _same_rows(one: Seen, folds: frozenset[int], identity: Likeness | None) -> Rows:

@@ -16,15 +16,18 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.metrics.matching import Counts, count, f1
 from derm_ml.pairs.cases import Case, cases
 from derm_ml.pairs.evaluation import BASELINES, recount_pairs
-from derm_ml.pairs.fit import _threshold
+from derm_ml.pairs.faces.dlib_faces import DlibHog
+from derm_ml.pairs.fit import NEVER_HIDDEN, Seen, _plain, _threshold
+from derm_ml.pairs.matching import candidates, evidence
 from derm_ml.pairs.matching.assign import assign
-from derm_ml.pairs.matching.logistic import Rows, fit_and_calibrate, fit_logistic, recalibrated
-from derm_ml.pairs.matching.matcher import Fate, Match, Outcome, common_shift
+from derm_ml.pairs.matching.logistic import Logistic, Rows, fit_and_calibrate, fit_logistic, recalibrated
+from derm_ml.pairs.matching.matcher import Fate, Match, Matcher, Numbers, Outcome, common_shift
 from derm_ml.pairs.matching.original import original_matches
 from derm_ml.pairs.measure import measure_cases
 from derm_ml.pairs.registration.register import Registrar
 from derm_ml.records import Region
 from derm_ml.synthetic.faces import draw_face
+from derm_ml.synthetic.visits import VisitChange, second_visit
 
 
 @given(st.integers(0, 6), st.integers(0, 6), st.integers(0, 2**31))
@@ -194,3 +197,48 @@ def test_what_nobody_has_said_is_neither_right_nor_wrong():
 def test_a_box_outside_its_photo_is_named():
     with pytest.raises(ValueError, match="box 0 of the second photo lies outside"):
         Pair(np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8), (), (Region("pimple", 0, 0, 20, 5),))
+
+
+class Stranger:
+    """Takes every face for somebody else's, as a network does with one that is half covered."""
+
+    def signature(self, photo, face, is_mirrored=False):
+        return np.ones(2)
+
+    def alike(self, a, b):
+        return -0.9
+
+
+def by_faces_alone() -> Logistic:
+    n = len(evidence.NAMES)
+    weights = tuple(9.0 if name == "identity" else 0.0 for name in evidence.NAMES)
+    return Logistic(names=evidence.NAMES, means=(0.0,) * n, scales=(1.0,) * n, weights=weights, intercept=0.0)
+
+
+def numbers(plain: evidence.Plain | None) -> Numbers:
+    n = len(candidates.NAMES)
+    match = Logistic(names=candidates.NAMES, means=(0.0,) * n, scales=(1.0,) * n, weights=(0.0,) * n, intercept=0.0)
+    return Numbers(match=match, hidden=NEVER_HIDDEN, same=by_faces_alone(), same_threshold=0.5, plain=plain)
+
+
+@pytest.mark.slow
+def test_a_face_that_looks_like_somebody_else_s_is_one_person_s_where_the_skin_plainly_is():
+    pair, _ = second_visit(draw_face(2), (), 3, VisitChange(mirrored=0))
+    registrar, stranger = Registrar(DlibHog()), Stranger()
+    refused = Matcher(registrar, numbers(None), stranger)(pair)
+    assert not refused.accepted
+    agreeing = refused.registration.evidence["agreeing"]
+    usual = {enough: evidence.Plain(agreeing=enough * agreeing, alike=0.9) for enough in (0.9, 1.1)}
+    assert Matcher(registrar, numbers(usual[0.9]), stranger)(pair).accepted
+    assert not Matcher(registrar, numbers(usual[1.1]), stranger)(pair).accepted
+
+
+def test_how_many_features_are_plainly_one_person_s_is_twice_as_many_as_any_two_people_had():
+    def seen(kind: str, agreeing: float) -> Seen:
+        case = Case("a", "a", "a", kind, lambda: None, ("x/1", "x/2"))
+        return Seen(case, {"agreeing": agreeing}, signatures=(np.ones(2), np.ones(2)))
+
+    two, one = [seen("wrong_person", 10.0 + k) for k in range(30)], [seen("same_person", 90.0)] * 30
+    assert _plain([*two, *one], Stranger()) == evidence.Plain(agreeing=78, alike=-0.9)
+    assert _plain([*two[:4], *one], Stranger()) is None  # too few to say what two people never have
+    assert _plain([*two, *one], None) is None

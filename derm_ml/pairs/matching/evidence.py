@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from derm_ml.asking.pair import Pair
 from derm_ml.pairs.faces.face import Face
@@ -13,6 +14,25 @@ from derm_ml.pairs.registration.registration import Registration
 
 Signer = Callable[[np.ndarray, Face, bool], np.ndarray | None]
 NAMES = ("agreeing", "returns", "alike", "identity", "has_identity")
+
+
+class Plain(BaseModel):
+    """Where the skin is plainly one person's: `agreeing` features agree, as they never did of two people.
+
+    The faces then count as alike as those of one person usually are, `alike`: one that is half covered, or half turned
+    away, would only say otherwise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    agreeing: float = Field(gt=0)
+    alike: float = Field(ge=-1, le=1)
+
+    def likeness(self, said: Mapping[str, float], measured: float | None) -> float | None:
+        """How alike the faces of a registered pair count as, of what was measured; None stays None."""
+        if measured is None or said["agreeing"] < self.agreeing:
+            return measured
+        return max(measured, self.alike)
 
 
 def evidence_vector(said: Mapping[str, float], identity: float | None) -> np.ndarray:

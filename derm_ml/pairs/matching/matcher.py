@@ -37,6 +37,7 @@ class Numbers(BaseModel):
     same: Logistic  # evidence.NAMES → the same patient's skin
     same_threshold: float = Field(ge=0, le=1)  # below it the pair is refused
     gate: float = Field(0.5, ge=0, le=1)  # a match less likely than this is none
+    plain: evidence.Plain | None = None  # where the faces need not be asked; None: they always are
 
     @model_validator(mode="after")
     def _of_these_features(self) -> Self:
@@ -160,6 +161,8 @@ class Matcher:
         except NoRegistration as error:
             return Outcome(False, str(error))
         alike = evidence.face_likeness(pair, registration, self.identity)
+        if self.numbers.plain:
+            alike = self.numbers.plain.likeness(registration.evidence, alike)
         same = float(self.numbers.same(evidence.evidence_vector(registration.evidence, alike)[None])[0])
         if not same >= self.numbers.same_threshold:  # what is no number refuses too
             return Outcome(False, _reason(registration, same), same, registration)
