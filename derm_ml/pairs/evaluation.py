@@ -36,6 +36,7 @@ from derm_ml.task import Task
 BASELINES = ("original", "unregistered")  # matchings without refusal, counted on the same pairs
 COUNTS = ("n_matched", "n_predicted", "n_true", "n_states_correct", "n_states")
 REPEATED = ("refused", "same", *COUNTS, "registration_error")
+APART = "harder."  # before the columns of harder pairs, so that whoever adds up the others leaves them out
 FAILURES = 9  # the pairs with most wrong matches and states
 # (parameter, edges of the bins, how they are written)
 DIFFICULTIES: dict[str, tuple[tuple[float, ...], str]] = {
@@ -144,8 +145,9 @@ def _metrics(predictions: pd.DataFrame) -> dict[str, Metric]:
     found |= _calibration(table)
     for name in BASELINES:
         found[f"match_f1_{name}"] = _f1(table, f"{name}.")
-    found["match_f1_harder"] = _f1(harder)
-    found["state_accuracy_harder"] = _ratio(harder, matching.share, "n_states_correct", "n_states", "no such pair")
+    found["match_f1_harder"] = _f1(harder, APART)
+    counted = f"{APART}n_states_correct", f"{APART}n_states"
+    found["state_accuracy_harder"] = _ratio(harder, matching.share, *counted, "no such pair")
     found["harder_refused"] = _refused(harder, "no such pair")
     return found
 
@@ -179,9 +181,9 @@ def _refused(table: pd.DataFrame, why: str) -> Metric:
     return Metric(metric.value, min([low, *ends]), max([high, *ends]), metric.n)
 
 
-def _registration_error(table: pd.DataFrame) -> Metric:
+def _registration_error(table: pd.DataFrame, column: str = "registration_error") -> Metric:
     """Median over pairs of the mean error at their lesions; a pair that could not be registered is left out."""
-    known = table.loc[table["registration_error"].notna()]
+    known = table.loc[table[column].notna()]
     if known.empty:
         return undefined(0, "no pair with exactly known places")
 
@@ -190,7 +192,7 @@ def _registration_error(table: pd.DataFrame) -> Metric:
         heights = np.cumsum(weights[:, order], axis=1)
         return values[order][(heights >= heights[:, -1:] / 2).argmax(axis=1)]
 
-    errors = known["registration_error"].to_numpy(float)
+    errors = known[column].to_numpy(float)
     return measured(median, known["group"].to_numpy(str), errors, why="no pair with known places", limits=None)
 
 
@@ -238,7 +240,7 @@ def _tables(rows: Sequence[measure.PairResult]) -> dict[str, list[Row]]:
 def _figures_of(rows: Sequence[measure.PairResult], baseline: str = "") -> Row:
     known = [counts for r in rows if (counts := r.baselines.get(baseline) if baseline else r.counts)]
     total = {k: sum(getattr(c, k) for c in known) for k in ("n_matched", "n_predicted", "n_true")}
-    metric = _f1(_predictions(rows), f"{baseline}." if baseline else "")
+    metric = _f1(_predictions(rows), f"{baseline}." if baseline else _prefix(rows))
     return {
         "n": len(known),
         "f1": metric.value,
@@ -251,16 +253,22 @@ def _figures_of(rows: Sequence[measure.PairResult], baseline: str = "") -> Row:
 
 def _kind_row(rows: Sequence[measure.PairResult]) -> Row:
     refused = sum(r.refused for r in rows)
-    table = _predictions(rows)
+    table, prefix = _predictions(rows), _prefix(rows)
+    states = f"{prefix}n_states_correct", f"{prefix}n_states"
     return {
         "n": len(rows),
         "refused": refused,
         "refused_share": refused / len(rows),
-        "f1": _f1(table).value,
-        "state_accuracy": _ratio(table, matching.share, "n_states_correct", "n_states", "unknown").value,
-        "registration_error": _registration_error(table).value,
+        "f1": _f1(table, prefix).value,
+        "state_accuracy": _ratio(table, matching.share, *states, "unknown").value,
+        "registration_error": _registration_error(table, f"{prefix}registration_error").value,
         "boxes_left_out": sum(r.unknown for r in rows),
     }
+
+
+def _prefix(rows: Sequence[measure.PairResult]) -> str:
+    """Before the columns of pairs of one kind."""
+    return APART if rows and rows[0].case.kind == "harder" else ""
 
 
 def _by_difficulty(rows: Sequence[measure.PairResult], kind: Kind) -> list[Row]:
@@ -329,10 +337,20 @@ def drawn(case: Case, said: measure.PairAnswer, height: int = 300) -> np.ndarray
 
 
 def _predictions(rows: Sequence[measure.PairResult], split: str = "") -> pd.DataFrame:
-    """One row a pair; the counts of a pair whose truth is not known are missing. `confidences`: JSON rows
-    [confidence of a match, whether it is right]."""
-    return pd.DataFrame(
-        [
+    """One row a pair; the counts of a pair whose truth is not known are missing, and those of harder pairs stand in
+    columns of their own. `confidences`: JSON rows [confidence of a match, whether it is right]."""
+    table = []
+    for r in rows:
+        measured = {k: getattr(r.counts, k) if r.counts else None for k in COUNTS}
+        measured["registration_error"] = float(np.mean(r.errors)) if r.errors else None
+        own = _prefix([r])
+        found = {f"{prefix}{k}": v if prefix == own else None for prefix in ("", APART) for k, v in measured.items()}
+        baselines = {
+            f"{name}.{k}": getattr(r.baselines[name], k) if name in r.baselines else None
+            for name in BASELINES
+            for k in ("n_matched", "n_predicted", "n_true")
+        }
+        table.append(
             {
                 "id": r.case.id,
                 "sample": r.case.sample,
@@ -342,20 +360,14 @@ def _predictions(rows: Sequence[measure.PairResult], split: str = "") -> pd.Data
                 "refused": r.refused,
                 "reason": r.reason,
                 "same": r.same,
-                **{k: getattr(r.counts, k) if r.counts else None for k in COUNTS},
-                **{
-                    f"{name}.{k}": getattr(r.baselines[name], k) if name in r.baselines else None
-                    for name in BASELINES
-                    for k in ("n_matched", "n_predicted", "n_true")
-                },
-                "registration_error": float(np.mean(r.errors)) if r.errors else None,
+                **found,
+                **baselines,
                 "confidences": json.dumps(r.confidences),
                 "answer.accepted": float(not r.refused),
                 "answer": json.dumps(r.answer),
             }
-            for r in rows
-        ]
-    )
+        )
+    return pd.DataFrame(table)
 
 
 def _notes(expected: str | None, here: str, split: str) -> tuple[str, ...]:
