@@ -31,8 +31,8 @@ class Drawn(PairRecipe):
 class Learned(BiAutoencoderRecipe):
     """Version 2: the bi-autoencoder, all its parts trained; its transforms alone carry the boxes.
 
-    Command: `derm fit persistent_conditions --recipe learned`. 25,000 pairs of ACNE04 and Caltech faces: 10 minutes of
-    one core, and as many to fit confidence and refusal. Expected: F1 0.98 on held-out pairs, where version 1 has 0.99.
+    Command: `derm fit persistent_conditions --recipe learned`. 25,000 pairs of ACNE04 and Caltech faces: 9 minutes of
+    one core, and 4 to fit confidence and refusal. Expected: F1 0.99 on held-out pairs, as version 1.
     """
 
     network: BiAutoencoderNetwork = BiAutoencoderNetwork(
