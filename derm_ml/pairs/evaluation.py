@@ -60,7 +60,7 @@ CAPTIONS = {
     "glasses, which no overall figure counts; same_person: two photos of one person; wrong_person: photos of two "
     "people. Left out are boxes without a lesion id or a state: nobody has said what became of them.",
     "by_difficulty": "Generated pairs only, for which it is known how much they differ.",
-    "by_difficulty_harder": "Harder pairs only: one thing at a time, the others as they come.",
+    "harder_pairs_by_difficulty": "Harder pairs only: one thing at a time, the others as they come.",
     "states": "Row: truth. Column: what was said. A refused pair has said nothing, and that counts as wrong.",
     "reliability": "Confidence of a match against how often it is right.",
     "same_skin": "Probability that both photos show the same skin, of pairs that do and pairs that do not. Left of the "
@@ -225,7 +225,7 @@ def _tables(rows: Sequence[measure.PairResult]) -> dict[str, list[Row]]:
             if (of_kind := [r for r in rows if r.case.kind == kind])
         ],
         "by_difficulty": _by_difficulty(rows, "generated"),
-        "by_difficulty_harder": _by_difficulty(rows, "harder"),
+        "harder_pairs_by_difficulty": _by_difficulty(rows, "harder"),
         "states": [
             {"truth": true, **{said: sum(s == (true, said) for s in states) for said in columns}} for true in STATES
         ],
@@ -288,7 +288,7 @@ def _by_difficulty(rows: Sequence[measure.PairResult], kind: Kind) -> list[Row]:
 def _figures(predictor: PairPredictor, rows: Sequence[measure.PairResult]) -> dict[str, bytes | Sheet]:
     tables = _tables(rows)
     figures: dict[str, bytes | Sheet] = {"methods": methods_figure(tables["methods"])}
-    for name in ("by_difficulty", "by_difficulty_harder"):
+    for name in ("by_difficulty", "harder_pairs_by_difficulty"):
         if tables[name]:
             figures[name] = difficulty_figure(tables[name])
     said = [(c, right) for r in rows if r.case.kind != "harder" for c, right in r.confidences]

@@ -50,7 +50,7 @@ def difficulty_figure(rows: Sequence[Mapping[str, Any]]) -> bytes:
             ax.set_xticks(
                 x, [" ".join(t[:3]) + f"\nn = {row['n']}" for t, row in zip(texts, of_name, strict=True)], fontsize=7
             )
-            ax.set_title(name)
+            ax.set_title(name.replace("_", " "))
             ax.margins(x=0.2)
         low = min(row[key] for row in rows for key in ("f1", "state_accuracy") if row[key] is not None)
         picture.axes[0].set_ylim(min(0.8, low - 0.05), 1.01)
