@@ -98,3 +98,15 @@ def share_inside(polygon: np.ndarray, width: int, height: int) -> float:
     hull = cv2.convexHull(polygon.astype(np.float32))
     whole = float(cv2.contourArea(hull))
     return 0.0 if whole <= 0 else float(np.clip(cv2.intersectConvexConvex(hull, frame)[0] / whole, 0, 1))
+
+
+def looked_up(field: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """`field` (h, w, C) float32 at points (N, 2) in pixels, between them linear, the edge beyond the edge: (N, C)."""
+    at = np.asarray(points, np.float32).reshape(1, -1, 2)
+    if not at.size:  # OpenCV refuses to look up nothing
+        return np.zeros((0, field.shape[2]))
+    found = [  # and takes at most 32,767 points in a row
+        cv2.remap(field, part[..., 0], part[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for part in np.array_split(at, max(1, -(-at.shape[1] // 30_000)), axis=1)
+    ]
+    return np.concatenate(found, axis=1).reshape(at.shape[1], -1)

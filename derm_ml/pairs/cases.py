@@ -22,7 +22,8 @@ import numpy as np
 from derm_ml.asking.pair import FIRST, SECOND, Pair, Truth, truth_of_ids
 from derm_ml.data.dataset import Dataset
 from derm_ml.records import Region
-from derm_ml.synthetic.visits import HARDER, VisitChange, second_visit
+from derm_ml.synthetic.visit_change import HARDER, VisitChange
+from derm_ml.synthetic.visits import second_visit
 from derm_ml.training.seeding import derived
 
 Kind = Literal["delivered", "generated", "harder", "same_person", "wrong_person"]

@@ -291,16 +291,16 @@ def _figures(predictor: PairPredictor, rows: Sequence[measure.PairResult]) -> di
     for name in ("by_difficulty", "harder_pairs_by_difficulty"):
         if tables[name]:
             figures[name] = difficulty_figure(tables[name])
-    said = [(c, right) for r in rows if r.case.kind != "harder" for c, right in r.confidences]
+    rows = [r for r in rows if r.case.kind != "harder"]  # of which the sheets would be full
+    said = [(c, right) for r in rows for c, right in r.confidences]
     if said:
         p, y = np.array([[c] for c, _ in said]), np.array([[float(right)] for _, right in said])
         figures["reliability"] = reliability_figure(p, y, ["match"])
     columns = [*STATES, "refused"]
     counts = np.array([[row[name] for name in columns] for row in tables["states"]] + [[0] * len(columns)])
     figures["states"] = confusion_figure(counts, columns)
-    same = [(r.same, r.case.is_right) for r in rows if r.same is not None and r.case.kind != "harder"]
+    same = [(r.same, r.case.is_right) for r in rows if r.same is not None]
     figures["same_skin"] = same_skin_figure(same, predictor.matcher.numbers.same_threshold)
-    rows = [r for r in rows if r.case.kind != "harder"]  # of which most would be shown
     worst = sorted((r for r in rows if r.counts and _errors(r.counts)), key=lambda r: -_errors(r.counts))[:FAILURES]
     if worst:
         figures["failures"] = _sheet(worst)

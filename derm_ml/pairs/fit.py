@@ -163,7 +163,7 @@ def _fit_same(
     return fitted, _threshold(p, [kind for _, kind in asked])
 
 
-def _plain(known: Sequence[Seen], identity: Likeness | None) -> evidence.Plain | None:
+def _plain(known: Sequence[Seen], identity: Likeness | None) -> evidence.PlainlySame | None:
     """Twice as many agreeing features as any two people had, and how alike the faces of one person usually are.
 
     None where there are too few pairs of two people, or of one, to say so.
@@ -173,7 +173,7 @@ def _plain(known: Sequence[Seen], identity: Likeness | None) -> evidence.Plain |
     right = [identity.alike(*s.signatures) for s in faces if identity and s.signatures and s.case.is_right]
     if min(len(most), len(right)) < FEW:
         return None
-    return evidence.Plain(agreeing=max(float(DECISIVE), 2 * max(most)), alike=float(np.median(right)))
+    return evidence.PlainlySame(agreeing=max(float(DECISIVE), 2 * max(most)), alike=float(np.median(right)))
 
 
 def _same_rows(one: Seen, folds: frozenset[int], identity: Likeness | None) -> Rows:

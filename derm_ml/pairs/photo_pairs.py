@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from derm_ml.images.geometry import project
+from derm_ml.images.geometry import looked_up, project
 from derm_ml.training.feeding import LoadSample
 
 REAL = 0.1  # share of the training pairs that are two visits, where there are two: their map is not known
@@ -72,21 +72,20 @@ class _Shown:
 
     def photographed(self, places: np.ndarray) -> np.ndarray:
         """Places (P, 2) of the picture, -1..1, → pixels of the photo."""
-        return _looked_up(self.at, places)
+        return looked_up(self.at, _in_pixels(places, len(self.at)))
 
     def places(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels (P, 2) of the photo → where the picture shows them, -1..1."""
         back = np.linalg.inv(self.pose)
         found = project(back, pixels)
         for _ in range(4):  # contracts fast: an expression is smooth and small
-            found = project(back, pixels - _looked_up(self.shifts, found))
+            found = project(back, pixels - looked_up(self.shifts, _in_pixels(found, len(self.at))))
         return found.astype(np.float32)
 
 
-def _looked_up(field: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """`field` (side, side, 2) at places (P, 2) in -1..1; the edge beyond the edge."""
-    at = ((np.asarray(places) + 1) * len(field) / 2 - 0.5).astype(np.float32)
-    return cv2.remap(field, at[None, :, 0], at[None, :, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+def _in_pixels(places: np.ndarray, side: int) -> np.ndarray:
+    """Places (P, 2) in -1..1 of a picture, outer edge to outer edge, in its pixels."""
+    return (np.asarray(places) + 1) * side / 2 - 0.5
 
 
 def _grid(side: int) -> np.ndarray:

@@ -15,62 +15,17 @@ which the picture is resampled with, is a formula, and the forward direction is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
-from scipy.interpolate import RBFInterpolator
 
 from derm_ml.asking.pair import Pair, State, Truth
 from derm_ml.records import Region
+from derm_ml.synthetic.poses import Points, expression, pose, relief, there_and_back
 from derm_ml.synthetic.skin import fade, grow, heal, paint, skin, spots
+from derm_ml.synthetic.visit_change import VisitChange
 from derm_ml.synthetic.worn import beard, glasses, make_up
-
-Points = np.ndarray  # (N, 2) float64: x, y
-
-
-@dataclass(frozen=True, slots=True)
-class VisitChange:
-    """How much a second visit differs. Angles in degrees, lengths as a share of the photo's longer side."""
-
-    healed: float = 0.2  # share of the conditions that are gone
-    new: float = 0.2  # share, of the number there were, that is new
-    changed: float = 0.3  # share of the others that grew or faded
-    rotation: float = 25.0  # at most, either way
-    scale: float = 1.3  # at most this much larger or smaller
-    perspective: float = 0.06  # at most, of each corner: a turned head
-    expression: float = 0.012  # standard deviation of the thin-plate warp
-    light: float = 1.0  # strength of gain, gamma, gradient and white balance; 0 is the same light
-    softness: float = 1.0  # strength of blur, lost resolution and JPEG; 0 is the same camera
-    mirrored: float = 0.25  # share of second photos a selfie camera mirrored
-    occluded: float = 0.25  # share of second photos with something in the way
-    crop: float = 0.08  # at most cut from each side of the first photo
-    hand: float = 0.06  # uncertainty of each side of a box, of the box's size
-    turn: float = 0.0  # degrees, at most: a head turned or nodded, its relief moving what is near more than what is far
-    lens: float = 0.0  # at most, either way: radial distortion at the corner of the photo
-    made_up: float = 0.0  # share of second photos with foundation over the skin
-    bearded: float = 0.0  # share with stubble or a beard
-    glasses: float = 0.0  # share with glasses
-
-
-HARDER = VisitChange(
-    healed=0.35,
-    new=0.35,
-    changed=0.5,
-    rotation=40.0,
-    scale=1.6,
-    perspective=0.1,
-    expression=0.018,
-    light=1.5,
-    softness=1.6,
-    occluded=0.4,
-    turn=30.0,
-    lens=0.06,
-    made_up=0.4,
-    bearded=0.3,
-    glasses=0.3,
-)
-RELIEF, ROUND = 0.22, 0.3  # of the longer side: how far a face stands out, and over what radius it falls away
 
 
 def second_visit(
@@ -94,12 +49,12 @@ def second_visit(
     later, after, fate = _a_month_later(photo, before, change, rng)
 
     size = (photo.shape[1], photo.shape[0])
-    pose, facts = _pose(size, change, rng)
+    facing, facts = pose(size, change, rng)
     later, hidden, worn = _dressed(later, after, change, rng)
-    relief, turned = _relief(size, change, rng)
-    shift = _expression(size, change.expression * side, relief, rng)
+    beyond, turned = relief(size, change, rng)
+    shift = expression(size, change.expression * side, beyond, rng)
     facts |= worn | turned
-    forward, backward = _map(pose, shift)
+    forward, backward = there_and_back(facing, shift)
     rows, columns = np.mgrid[: size[1], : size[0]].astype(np.float64)
     source = backward(np.column_stack([columns.ravel(), rows.ravel()])).astype(np.float32).reshape(size[1], size[0], 2)
     second = cv2.remap(later, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
@@ -196,22 +151,6 @@ def _a_month_later(
     return photo, after, fate
 
 
-def _pose(size: tuple[int, int], change: VisitChange, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, float]]:
-    """A homography (3, 3) about the middle of the picture, and what it does."""
-    width, height = size
-    angle = rng.uniform(-change.rotation, change.rotation)
-    scale = float(np.exp(rng.uniform(-1, 1) * np.log(change.scale)))
-    mirrored = rng.random() < change.mirrored
-    turn = np.vstack([cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale), [0, 0, 1]])
-    turn[:2, 2] += rng.uniform(-0.04, 0.04, 2) * (width, height)
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    moved = corners + rng.uniform(-1, 1, (4, 2)) * change.perspective * np.array([width, height])
-    tilt = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
-    flip = np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]], float) if mirrored else np.eye(3)
-    facts = {"rotation": abs(angle), "scale": max(scale, 1 / scale), "mirrored": float(mirrored)}
-    return flip @ tilt @ turn, facts
-
-
 def _dressed(
     photo: np.ndarray, regions: Sequence[Region], change: VisitChange, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
@@ -228,81 +167,6 @@ def _dressed(
                 photo, over = put_on(photo, where, rng)
                 hidden[over] = 255
     return photo, hidden, worn
-
-
-def _relief(
-    size: tuple[int, int], change: VisitChange, rng: np.random.Generator
-) -> tuple[Callable[[Points], Points], dict[str, float]]:
-    """What a turned head and another lens move beyond a homography: what stands out moves with the turn, and the more
-    the nearer it is; a lens moves what is far from the middle, in or out.
-    """
-    side, middle = max(size), np.array(size) / 2
-    turn = float(rng.uniform(-1, 1) * change.turn) if change.turn else 0.0
-    towards = rng.normal(0, 1, 2) * (1, 0.4) if change.turn else np.ones(2)  # heads turn more than they nod
-    bent = float(rng.uniform(-1, 1) * change.lens) if change.lens else 0.0
-    pull = np.sin(np.deg2rad(turn)) * towards / np.linalg.norm(towards)
-
-    def moved(points: Points) -> Points:
-        off = (points - middle) / side
-        away = (off**2).sum(axis=1, keepdims=True)
-        stands_out = RELIEF * (np.exp(-away / (2 * ROUND**2)) - 0.5)
-        return side * (stands_out * pull + bent * 2 * away * off)
-
-    return moved, {"turn": abs(turn)} if change.turn else {}
-
-
-def _expression(
-    size: tuple[int, int], spread: float, beside: Callable[[Points], Points], rng: np.random.Generator
-) -> Callable[[Points], Points]:
-    """A smooth displacement: the thin-plate spline through random shifts of a 5×5 grid (Bookstein 1989), and the shifts
-    `beside` it."""
-    across, down = np.meshgrid(np.linspace(0, size[0], 5), np.linspace(0, size[1], 5))
-    knots = np.column_stack([across.ravel(), down.ravel()])
-    spline = RBFInterpolator(knots, rng.normal(0, spread, knots.shape), kernel="thin_plate_spline")
-    # evaluated on a grid of 65² and interpolated: the spline itself costs seconds for a picture
-    columns, rows = np.linspace(0, size[0], 65), np.linspace(0, size[1], 65)
-    fine = np.meshgrid(columns, rows)
-    at = np.column_stack([fine[0].ravel(), fine[1].ravel()])
-    values = (spline(at) + beside(at)).reshape(65, 65, 2).astype(np.float32)
-
-    def shift(points: Points) -> Points:
-        if not len(points):
-            return np.zeros((0, 2))
-        where = (np.asarray(points, float) / size * 64).astype(np.float32).reshape(-1, 1, 2)
-        parts = [  # cv2.remap takes at most 32,767 rows
-            cv2.remap(values, part[..., 0], part[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            for part in np.array_split(where, max(1, -(-len(where) // 30_000)))
-        ]
-        return np.concatenate(parts).reshape(-1, 2).astype(float)
-
-    return shift
-
-
-def _map(pose: np.ndarray, shift: Callable[[Points], Points]) -> tuple[Callable, Callable]:
-    """(first → second, second → first): the second picture shows at p what the first has at q + shift(q),
-    q = pose⁻¹ p.
-    """
-    inverse = np.linalg.inv(pose)
-
-    def backward(points: Points) -> Points:
-        straight = _projected(inverse, points)
-        return straight + shift(straight)
-
-    def forward(points: Points) -> Points:
-        straight = np.asarray(points, float).reshape(-1, 2).copy()
-        for _ in range(50):  # contracts: the warp's slope is far below one
-            step = points - shift(straight) - straight
-            straight += step
-            if np.abs(step).max(initial=0) < 1e-3:
-                break
-        return _projected(pose, straight)
-
-    return forward, backward
-
-
-def _projected(matrix: np.ndarray, points: Points) -> Points:
-    moved = np.asarray(points, float).reshape(-1, 2) @ matrix[:, :2].T + matrix[:, 2]
-    return moved[:, :2] / moved[:, 2:]
 
 
 def _carried(region: Region, forward: Callable[[Points], Points]) -> Region:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-GLASSES = (0.26, 0.42)  # of the skin's height from its top: where their middle is
+EYE_LINE = (0.26, 0.42)  # of the skin's height from its top: where their middle is
 CHIN = 0.62  # below it a beard grows
 
 
 def glasses(photo: np.ndarray, where: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Frames before the eyes, with a little reflection in the lenses; and what they hide (H, W) bool: the frames."""
     left, top, width, height = _extent(where)
-    y = top + height * rng.uniform(*GLASSES)
+    y = top + height * rng.uniform(*EYE_LINE)
     half = width * rng.uniform(0.15, 0.19), width * rng.uniform(0.1, 0.14)
     thick = max(2, round(width * rng.uniform(0.012, 0.03)))
     frame, lens = (np.zeros(photo.shape[:2], np.uint8) for _ in range(2))

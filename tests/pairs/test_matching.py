@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from derm_ml.asking.pair import Pair, truth_of_ids
 from derm_ml.data.dataset import Dataset
 from derm_ml.evaluation.comparison_measures import measures_of
+from derm_ml.evaluation.in_words import sentences
 from derm_ml.evaluation.record import Evaluation
 from derm_ml.metrics.matching import Counts, count, f1
 from derm_ml.metrics.metric import Metric
@@ -32,7 +33,8 @@ from derm_ml.pairs.measure import PairAnswer, PairResult, measure_cases
 from derm_ml.pairs.registration.register import Registrar
 from derm_ml.records import Region
 from derm_ml.synthetic.faces import draw_face
-from derm_ml.synthetic.visits import VisitChange, second_visit
+from derm_ml.synthetic.visit_change import VisitChange
+from derm_ml.synthetic.visits import second_visit
 from derm_ml.tasks.persistent_conditions.task import TASK
 
 
@@ -132,14 +134,15 @@ def test_harder_visits_are_measured_and_not_fitted_on():
 def test_harder_visits_are_in_no_figure_but_their_own():
     """They are as hard as we made them: counted with the others they would move every figure, and every promotion.
 
-    Not in those of `derm compare` either, nor in the sentences of the report, which add up columns."""
+    Not in those of `derm compare` either, nor in the sentences of the report, which add up columns.
+    """
     names = [f"p{k}" for k in range(6)]
     table = pd.DataFrame({"id": names, "group": names, "split": "test"})
     dataset = Dataset(Path(), {}, table)
     rows, runs = {}, {}
-    for run, found in (("alone", ()), ("both", (0, 0)), ("better", (9, 9))):
-        made = [result(name, "generated", 9 - k % 2, refused=False) for k, name in enumerate(names)]
-        harder = [result(name, "harder", n, refused=n == 0) for n in found[:1] for name in names]
+    made = [result(name, "generated", 9 - k % 2, refused=False) for k, name in enumerate(names)]
+    for run, matched in (("alone", None), ("both", 0), ("better", 9)):
+        harder = [] if matched is None else [result(name, "harder", matched, refused=not matched) for name in names]
         rows[run] = _predictions([*made, *harder], "test")
         runs[run] = recount_pairs(rows[run], dataset, "test")
     own = {"match_f1_harder", "state_accuracy_harder", "harder_refused"}
@@ -149,8 +152,10 @@ def test_harder_visits_are_in_no_figure_but_their_own():
         }
     assert (runs["both"]["match_f1_harder"].value, runs["both"]["harder_refused"].value) == (0.0, 1.0)
     assert runs["alone"]["match_f1_harder"].value is None
-    measures = {m.name for m in measures_of([said_by(runs["both"])] * 2, [rows["both"], rows["better"]], TASK)}
+    told = [said_by(runs[run], rows[run]) for run in rows]
+    measures = {m.name for m in measures_of(told[1:], [rows["both"], rows["better"]], TASK)}
     assert {"match_f1", "state_accuracy"} <= measures
+    assert sentences(told[0]) == sentences(told[1]) == sentences(told[2])
 
 
 def result(name: str, kind: Kind, matched: int, refused: bool) -> PairResult:
@@ -162,8 +167,8 @@ def result(name: str, kind: Kind, matched: int, refused: bool) -> PairResult:
     return PairResult(case, said, refused, "", 0.9, counts, (0.01,), ((0.9, True),), {}, baselines)
 
 
-def said_by(metrics: dict[str, Metric]) -> Evaluation:
-    return cast("Evaluation", SimpleNamespace(metrics=metrics, labels=["pimple"], tables={}))
+def said_by(metrics: dict[str, Metric], predictions: pd.DataFrame) -> Evaluation:
+    return cast("Evaluation", SimpleNamespace(metrics=metrics, labels=["pimple"], tables={}, predictions=predictions))
 
 
 def test_f1_by_hand():
@@ -240,7 +245,7 @@ def by_faces_alone() -> Logistic:
     return Logistic(names=evidence.NAMES, means=(0.0,) * n, scales=(1.0,) * n, weights=weights, intercept=0.0)
 
 
-def numbers(plain: evidence.Plain | None) -> Numbers:
+def numbers(plain: evidence.PlainlySame | None) -> Numbers:
     n = len(candidates.NAMES)
     match = Logistic(names=candidates.NAMES, means=(0.0,) * n, scales=(1.0,) * n, weights=(0.0,) * n, intercept=0.0)
     return Numbers(match=match, hidden=NEVER_HIDDEN, same=by_faces_alone(), same_threshold=0.5, plain=plain)
@@ -253,7 +258,7 @@ def test_a_face_that_looks_like_somebody_else_s_is_one_person_s_where_the_skin_p
     refused = Matcher(registrar, numbers(None), stranger)(pair)
     assert not refused.accepted
     agreeing = refused.registration.evidence["agreeing"]
-    usual = {enough: evidence.Plain(agreeing=enough * agreeing, alike=0.9) for enough in (0.9, 1.1)}
+    usual = {enough: evidence.PlainlySame(agreeing=enough * agreeing, alike=0.9) for enough in (0.9, 1.1)}
     assert Matcher(registrar, numbers(usual[0.9]), stranger)(pair).accepted
     assert not Matcher(registrar, numbers(usual[1.1]), stranger)(pair).accepted
 
@@ -264,6 +269,6 @@ def test_how_many_features_are_plainly_one_person_s_is_twice_as_many_as_any_two_
         return Seen(case, {"agreeing": agreeing}, signatures=(np.ones(2), np.ones(2)))
 
     two, one = [seen("wrong_person", 10.0 + k) for k in range(30)], [seen("same_person", 90.0)] * 30
-    assert _plain([*two, *one], Stranger()) == evidence.Plain(agreeing=78, alike=-0.9)
+    assert _plain([*two, *one], Stranger()) == evidence.PlainlySame(agreeing=78, alike=-0.9)
     assert _plain([*two[:4], *one], Stranger()) is None  # too few to say what two people never have
     assert _plain([*two, *one], None) is None

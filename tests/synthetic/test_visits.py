@@ -17,7 +17,8 @@ from derm_ml.pairs.matching.original import unregistered_matches
 from derm_ml.records import Region
 from derm_ml.synthetic.faces import draw_face
 from derm_ml.synthetic.skin import grow, paint, skin, spots
-from derm_ml.synthetic.visits import HARDER, VisitChange, second_visit
+from derm_ml.synthetic.visit_change import HARDER, VisitChange
+from derm_ml.synthetic.visits import second_visit
 from derm_ml.synthetic.worn import beard, glasses, make_up
 
 STILL = VisitChange(healed=0, new=0, changed=0, light=0, softness=0, occluded=0, hand=0, crop=0)

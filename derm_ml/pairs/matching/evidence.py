@@ -16,7 +16,7 @@ Signer = Callable[[np.ndarray, Face, bool], np.ndarray | None]
 NAMES = ("agreeing", "returns", "alike", "identity", "has_identity")
 
 
-class Plain(BaseModel):
+class PlainlySame(BaseModel):
     """Where the skin is plainly one person's: `agreeing` features agree, as they never did of two people.
 
     The faces then count as alike as those of one person usually are, `alike`: one that is half covered, or half turned

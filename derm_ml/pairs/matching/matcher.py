@@ -37,7 +37,7 @@ class Numbers(BaseModel):
     same: Logistic  # evidence.NAMES → the same patient's skin
     same_threshold: float = Field(ge=0, le=1)  # below it the pair is refused
     gate: float = Field(0.5, ge=0, le=1)  # a match less likely than this is none
-    plain: evidence.Plain | None = None  # where the faces need not be asked; None: they always are
+    plain: evidence.PlainlySame | None = None  # where the faces need not be asked; None: they always are
 
     @model_validator(mode="after")
     def _of_these_features(self) -> Self:

@@ -9,7 +9,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from derm_ml.images.geometry import project
+from derm_ml.images.geometry import looked_up, project
 from derm_ml.pairs.faces.face import Face
 
 
@@ -46,16 +46,16 @@ class Registration:
     def forward(self, points: np.ndarray) -> np.ndarray:
         """Points (N, 2) of the first photo → the second."""
         at = project(self.frame, points)
-        return project(self.matrix @ self._unframe, at + _sampled(self.flow, at))
+        return project(self.matrix @ self._unframe, at + looked_up(self.flow, at))
 
     def backward(self, points: np.ndarray) -> np.ndarray:
         """Points (N, 2) of the second photo → the first."""
         at = project(self.frame @ self._inverse, points)
-        return project(self._unframe, at + _sampled(self.back, at))
+        return project(self._unframe, at + looked_up(self.back, at))
 
     def error(self, points: np.ndarray) -> np.ndarray:
         """(N,) forward-backward error at points of the first photo, in units."""
-        pixels = _sampled(self.round_trip[..., None], project(self.frame, points))[:, 0]
+        pixels = looked_up(self.round_trip[..., None], project(self.frame, points))[:, 0]
         return pixels / (self.frame[0, 0] * self.unit)
 
     def second_in_first(self, second: np.ndarray, flow: bool = True) -> np.ndarray:
@@ -69,15 +69,3 @@ class Registration:
         y, x = np.mgrid[:height, :width].astype(np.float32) / step
         where = cv2.remap(coarse, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return cv2.remap(second, where[..., 0], where[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-
-
-def _sampled(field: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """`field` (h, w, C) at points (N, 2), the edge beyond the edge."""
-    at = np.asarray(points, np.float32).reshape(1, -1, 2)
-    if not at.size:  # OpenCV refuses to look up nothing
-        return np.zeros((0, field.shape[2]))
-    found = [
-        cv2.remap(field, part[..., 0], part[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        for part in np.array_split(at, max(1, -(-at.shape[1] // 30_000)), axis=1)
-    ]
-    return np.concatenate(found, axis=1).reshape(at.shape[1], -1)

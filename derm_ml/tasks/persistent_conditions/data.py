@@ -15,7 +15,8 @@ from derm_ml.files import replacing_file
 from derm_ml.records import Reading, Region
 from derm_ml.synthetic.faces import draw_face
 from derm_ml.synthetic.skin import paint, skin, spots
-from derm_ml.synthetic.visits import VisitChange, second_visit
+from derm_ml.synthetic.visit_change import VisitChange
+from derm_ml.synthetic.visits import second_visit
 from derm_ml.task import NamedLabels
 from derm_ml.tasks.persistent_conditions.task import TASK
 from derm_ml.training.seeding import derived

@@ -14,7 +14,8 @@ from derm_ml.pairs.faces.dlib_faces import DlibHog
 from derm_ml.pairs.registration.learned import TransformNetwork
 from derm_ml.pairs.registration.register import NoRegistration, Registrar
 from derm_ml.synthetic.faces import draw_face
-from derm_ml.synthetic.visits import VisitChange, second_visit
+from derm_ml.synthetic.visit_change import VisitChange
+from derm_ml.synthetic.visits import second_visit
 from derm_ml.training.export import export_registration
 
 pytestmark = pytest.mark.slow
