@@ -198,7 +198,8 @@ def test_a_preparation_that_was_killed_goes_on(raw, tmp_path, computed):
         known = cache.Cache(Path("{tmp_path}/cache"))
         prepare(task, Path("{raw}"), task.settings(), Path("{tmp_path}/out"), progress, cache=known)
     """
-    for stage, decoded_again in (("decode", 18 - 10), ("compare", 0)):
+    # two batches of five were written; a thread that was between its two entries may have left an image with one
+    for stage, decoded_again in (("decode", 18 - 1), ("compare", 0)):
         run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=os.environ | {"AT": stage}, check=False)
         assert run.returncode == -9
         assert not (tmp_path / "out").exists()

@@ -1,15 +1,21 @@
-"""`make install` and an operator's dagster.yaml: Postgres, retention, launchers are set there, by hand."""
+"""`make install` and an operator's dagster.yaml: Postgres, retention, launchers are set there, by hand. And what the
+storage that dagster.yaml names tells the daemon of runs that ended."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from dagster._core.events import DagsterEvent
 
 from derm_assets.instance import write_settings
+from derm_assets.resources.dagster_storage import STATUS_FOLLOWS
+from derm_ml.places import PROJECT
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,3 +65,36 @@ def test_make_install_keeps_them(home):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "is kept" in done.stderr
     assert (home / "dagster.yaml").read_text() == "storage: {postgres: {}}\n"
+
+
+@pytest.mark.parametrize(("age", "told"), [(0.0, False), (STATUS_FOLLOWS + 1, True)])
+def test_a_run_that_failed_is_told_to_the_daemon_when_its_status_says_so(age, told, tmp_path, monkeypatch):
+    """The daemon looks at a failure once. One it saw before the status was there was never started again: the training
+    that a power cut ended lay dead in the morning. One whose status never follows holds up nobody for long."""
+    (tmp_path / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text(encoding="utf-8"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
+        first, second = (
+            instance.create_run_for_job(an_empty_job, status=dg.DagsterRunStatus.STARTED) for _ in range(2)
+        )
+
+        def failed(run: dg.DagsterRun) -> dg.EventLogEntry:
+            event = DagsterEvent(dg.DagsterEventType.RUN_FAILURE.value, run.job_name, message="its process is gone")
+            return dg.EventLogEntry(None, 40, "", run.run_id, time.time() - age, None, run.job_name, event)
+
+        def told_of() -> list[str]:
+            found = instance.event_log_storage.get_logs_for_all_runs_by_log_id(
+                after_cursor=0, dagster_event_type={dg.DagsterEventType.RUN_FAILURE}
+            )
+            return [entry.run_id for entry in found.values()]
+
+        instance.event_log_storage.store_event(failed(first))  # and the status a moment later
+        instance.handle_new_event(failed(second))
+        assert told_of() == ([first.run_id, second.run_id] if told else [])
+        instance.run_storage.handle_run_event(first.run_id, failed(first).get_dagster_event())
+        assert told_of() == [first.run_id, second.run_id]
+
+
+@dg.job
+def an_empty_job():
+    pass
