@@ -20,13 +20,13 @@ from derm_ml import formats
 from derm_ml.cache import FORGETFUL, Cache
 from derm_ml.data.account import account_of, nothing_usable, require_matching
 from derm_ml.data.dataset import ACCOUNT, Dataset, content_of, identities_of
-from derm_ml.data.decoded import Stored, decoded, stored_bytes
+from derm_ml.data.decoded import Stored, decoded, kept_print, stored_bytes
 from derm_ml.data.deliveries import deliveries
 from derm_ml.data.shards import EarlierFiles, ShardWriter, part_of
 from derm_ml.data.splits import ImageIdentity, Settled, SplitFractions, known_again, settle, split_hash
 from derm_ml.files import replacing_folder, write_json
 from derm_ml.images.fingerprints import DuplicatePair, Fingerprint, find_duplicates
-from derm_ml.images.stored_prints import StoredPrints
+from derm_ml.images.stored_prints import KeptPrint, StoredPrints
 from derm_ml.records import (
     FROZEN,
     RECENT,
@@ -74,12 +74,16 @@ def prepare(
         found = earlier_files.get(stored.sha256)
         return found if found is not None else stored_bytes(sample, role, stored, raw, settings.store_side, cache)
 
+    def print_of(photo: str, kept: KeptPrint) -> Fingerprint:
+        role = photo.removeprefix(f"{owner[photo].id} ")
+        return kept_print(owner[photo], role, kept, raw, settings.store_side, cache)
+
     with replacing_folder(out) as folder:
         writer = ShardWriter(folder / "shards", (kept or out) / "shards", bytes_of)
         usable: list[Sample] = []
         rows: dict[str, dict[str, Any]] = {}
-        prints = StoredPrints(folder)
-        sample_of: dict[str, str] = {}  # of each photograph
+        prints = StoredPrints(folder, print_of)
+        owner: dict[str, Sample] = {}  # of each photograph
         samples = sorted((_as_prepared(s, settings) for s in reading.samples), key=lambda s: s.id)
         numbers = {delivery.folder: delivery.number for delivery in deliveries(raw)}
         # what is delivered later comes last: shards and searches of what was there before stay as they are
@@ -93,15 +97,18 @@ def prepare(
             usable.append(replace(sample, regions={**sample.regions, **result.regions}) if result.regions else sample)
             rows[sample.id] = writer.add(sample, result.files, part_of(sample, numbers))
             for role, found in result.fingerprints.items():
-                sample_of[f"{sample.id} {role}"] = sample.id
-                prints[f"{sample.id} {role}"] = found
+                owner[photo := f"{sample.id} {role}"] = sample
+                if isinstance(found, KeptPrint):
+                    prints.keep(photo, found)
+                else:
+                    prints[photo] = found
         writer.close()
         cache.flush()
         usable.sort(key=lambda s: s.id)
         progress("compare", 0, len(prints))
         if not usable:
             raise nothing_usable(raw, reading, problems)
-        pairs = _duplicate_samples(prints, sample_of, partial(progress, "compare"), cache)
+        pairs = _duplicate_samples(prints, owner, partial(progress, "compare"), cache)
         prints.close()
         cache.flush()
         progress("split", 0, 0)
@@ -145,15 +152,15 @@ def _as_prepared(sample: Sample, settings: PrepareSettings) -> Sample:
 
 
 def _duplicate_samples(
-    prints: Mapping[str, Fingerprint],
-    sample_of: Mapping[str, str],
+    prints: StoredPrints,
+    owner: Mapping[str, Sample],
     progress: Callable[[int, int], None],
     cache: Cache,
 ) -> list[DuplicatePair]:
     """Samples of which any photo is a duplicate of any photo of the other, sorted by id."""
     best: dict[tuple[str, str], DuplicatePair] = {}
-    for found in find_duplicates(prints, progress=progress, order=list(prints), memory=cache):
-        a, b = sorted((sample_of[found.a], sample_of[found.b]))
+    for found in find_duplicates(prints, progress=progress, order=list(prints), memory=cache, pixels=prints.pixels):
+        a, b = sorted((owner[found.a].id, owner[found.b].id))
         if a != b and ((a, b) not in best or found.score > best[a, b].score):
             best[a, b] = DuplicatePair(a, b, found.kind, found.score)
     return [best[names] for names in sorted(best)]

@@ -29,7 +29,7 @@ import numpy as np
 from derm_ml.cache import FORGETFUL, Cache, code_digest
 from derm_ml.images.alignment import SKETCH, likeness
 from derm_ml.images.local_features import LocalFeatures, local_features, warp_between
-from derm_ml.images.patch_search import CANDIDATE, PatchSearch, graph_bytes, graph_of, sample_of
+from derm_ml.images.patch_search import CANDIDATE, Patches, PatchSearch, graph_bytes, graph_of
 
 # Different lesions score at most 0.69 (12,160 images of ISIC 2017 and HAM10000), different eyes 0.79 (1100 of ODIR-5K),
 # synthetic faces of different people 0.82; of planted copies see docs/results.md
@@ -76,18 +76,19 @@ def find_duplicates(
     progress: Callable[[int, int], None] = lambda *_: None,
     order: Sequence[str] | None = None,
     memory: Cache = FORGETFUL,
+    pixels: Mapping[str, str] | None = None,
 ) -> list[DuplicatePair]:
     """All duplicate pairs, sorted by id.
 
     Of several identical images each is paired with the first, and only the first is compared with the rest. Images ask
     in `order` (by default that of their names) which of those before them they resemble: whoever is put behind the
     others changes nothing of what `memory` keeps of them. Takes 4 kB of memory an image beside `fingerprints`, which
-    may lie on disk (`StoredPrints`), and all cores.
+    may lie on disk (`StoredPrints`), and all cores. With `pixels` of each name those are read only of images that ask.
     """
     first: dict[str, str] = {}
     pairs: list[DuplicatePair] = []
     for name in sorted(fingerprints) if order is None else order:
-        original = first.setdefault(fingerprints[name].pixels, name)
+        original = first.setdefault(pixels[name] if pixels else fingerprints[name].pixels, name)
         if original != name:
             pairs.append(DuplicatePair(min(original, name), max(original, name), "exact", 1.0))
     sequence = Sequenced(fingerprints, list(first.values()), list(first), memory)
@@ -149,8 +150,8 @@ class Sequenced:
     def _ask(self, search: PatchSearch | None, batch: int) -> np.ndarray:
         if search is None:
             return np.empty(0, CANDIDATE)
-        features = self._features(batch)
-        search.add(features, self._cells(search, batch, batch, features))
+        patches, features = self._patches(batch), self._features(batch)
+        search.add(patches, self._cells(search, batch, batch, patches))
         return search.candidates(range(self._starts[batch], self._starts[batch] + len(features)), features)
 
     def _search_before(self, batch: int) -> PatchSearch | None:
@@ -160,9 +161,8 @@ class Sequenced:
             search = PatchSearch(graph_of(kept), len(self.names))
         else:
             drawn = [
-                sample_of(f, SEED + self._starts[k] + i)
+                self._patches(k).sample(range(SEED + self._starts[k], SEED + self._starts[k] + self._size(k)))
                 for k in range(_cells_from(batch) + 1)
-                for i, f in enumerate(self._features(k))
             ]
             centres = np.concatenate(drawn)
             if not len(centres):
@@ -170,15 +170,23 @@ class Sequenced:
             search = PatchSearch(centres, len(self.names))
             self._memory.put("graph", key, graph_bytes(search.cells))
         for earlier in range(batch):
-            features = self._features(earlier)
-            search.add(features, self._cells(search, batch, earlier, features))
+            patches = self._patches(earlier)
+            search.add(patches, self._cells(search, batch, earlier, patches))
         return search
 
-    def _cells(self, search: PatchSearch, batch: int, of: int, features: Sequence[LocalFeatures]) -> np.ndarray:
+    def _patches(self, batch: int) -> Patches:
+        """The patches of a batch, for which nobody reads its fingerprints again."""
+        if kept := self._memory.get("patches", self._digests[batch]):
+            return Patches.frombytes(kept, self._size(batch))
+        patches = Patches.of(self._features(batch))
+        self._memory.put("patches", self._digests[batch], patches.tobytes())
+        return patches
+
+    def _cells(self, search: PatchSearch, batch: int, of: int, patches: Patches) -> np.ndarray:
         key = self._cells_key(batch, of)
         if (kept := self._memory.get("cells", key)) is not None:
             return np.frombuffer(kept, np.int32)
-        cells = search.cells_of(features)
+        cells = search.cells_of(patches)
         self._memory.put("cells", key, cells.astype(np.int32).tobytes())
         return cells
 
@@ -191,6 +199,7 @@ class Sequenced:
         if last >= 0:
             self._memory.keep("graph", self._digests[_cells_from(last)])
         for of in range(last + 1):
+            self._memory.keep("patches", self._digests[of])
             self._memory.keep("cells", self._cells_key(last, of))
 
     def _compared(self, found: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
@@ -206,6 +215,9 @@ class Sequenced:
     def _features(self, batch: int) -> list[LocalFeatures]:
         start = self._starts[batch]
         return [self._prints[name].features for name in self.names[start : start + AT_ONCE]]
+
+    def _size(self, batch: int) -> int:
+        return min(AT_ONCE, len(self.names) - self._starts[batch])
 
 
 def _begins_anew(batch: int) -> bool:

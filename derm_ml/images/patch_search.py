@@ -1,7 +1,8 @@
 """Which images share patches: the candidates of a search for copies, without comparing every two images.
 
-    search = PatchSearch(sample_of(features, places), size=1000)  a patch of each image for the cells
-    search.add(features)                           image 0, 1, 2 …, in order
+    patches = Patches.of([features, others])                      what is kept of some images
+    search = PatchSearch(patches.sample([1, 2]), size=1000)       a patch of each image for the cells
+    search.add(patches, search.cells_of(patches))                 image 0, 1, 2 …, in order
     pairs = search.candidates([0, 1], [features, others])         rows of `CANDIDATE`: the best few of each image
 
 Patches lie in cells around a sample of themselves, and a patch is looked for in the nearest cells. Cells grow in number
@@ -15,6 +16,7 @@ the memory, and half the time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import faiss
@@ -43,6 +45,53 @@ _KEPT = """
 CANDIDATE = np.dtype([("a", "i4"), ("b", "i4"), ("mirrored", "?"), ("votes", "f4")])
 
 
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """The patches of some images as a search keeps them.
+
+    `counts` (n,) of each image, `codes` (P, WAVES) int8, shortened descriptors, `turns` (P,) and `sizes` (P,) float16:
+    degrees, and octaves of their diameter in pixels.
+    """
+
+    counts: np.ndarray
+    codes: np.ndarray
+    turns: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, features: Sequence[LocalFeatures]) -> Patches:
+        places = np.concatenate([f.places for f in features])
+        return cls(
+            np.array([len(f.places) for f in features], np.int64),
+            shortened(np.concatenate([f.descriptors for f in features])).astype(np.int8),
+            places[:, 3].astype(np.float16),
+            np.log2(places[:, 2]).astype(np.float16),
+        )
+
+    def sample(self, seeds: Sequence[int]) -> np.ndarray:
+        """(at most n, WAVES) float32, one patch of each image that has any, drawn by chance but always the same."""
+        ends = np.cumsum(self.counts)
+        drawn = [
+            end - count + int(np.random.default_rng(seed).integers(count))
+            for seed, count, end in zip(seeds, self.counts.tolist(), ends.tolist(), strict=True)
+            if count
+        ]
+        return self.codes[np.array(drawn, int)].astype(np.float32)
+
+    def tobytes(self) -> bytes:
+        parts = (self.counts.astype(np.uint8), self.codes, self.turns, self.sizes)
+        return b"".join(part.tobytes() for part in parts)
+
+    @classmethod
+    def frombytes(cls, data: bytes, n: int) -> Patches:
+        """What `tobytes` gave of `n` images."""
+        counts = np.frombuffer(data, np.uint8, n).astype(np.int64)
+        found = int(counts.sum())
+        codes = np.frombuffer(data, np.int8, found * WAVES, n).reshape(found, WAVES)
+        turns, sizes = np.frombuffer(data, np.uint8, offset=n + found * WAVES).view(np.float16).reshape(2, found)
+        return cls(counts, codes, turns, sizes)
+
+
 class PatchSearch:
     """An index of the patches of images, known by the order in which they were added; about 4 kB an image."""
 
@@ -59,28 +108,24 @@ class PatchSearch:
         self._turns, self._sizes = (np.zeros((size, FEATURES), np.float16) for _ in range(2))
         self._count = 0
 
-    def cells_of(self, features: Sequence[LocalFeatures]) -> np.ndarray:
-        """(P,) int64: the cell of every patch of some images, which `add` takes."""
-        if not any(len(f.places) for f in features):
+    def cells_of(self, patches: Patches) -> np.ndarray:
+        """(P,) int64: the cell of every patch, which `add` takes."""
+        if not len(patches.codes):
             return np.empty(0, np.int64)
-        return self.cells.search(shortened(np.concatenate([f.descriptors for f in features])), 1)[1][:, 0]
+        return self.cells.search(patches.codes.astype(np.float32), 1)[1][:, 0]
 
-    def add(self, features: Sequence[LocalFeatures], cells: np.ndarray | None = None) -> None:
-        """The next images."""
-        cells = self.cells_of(features) if cells is None else np.ascontiguousarray(cells, np.int64)
-        for row, f in enumerate(features, start=self._count):
-            self._turns[row, : len(f.places)] = f.places[:, 3]
-            self._sizes[row, : len(f.places)] = np.log2(f.places[:, 2])
-        counts = [len(f.places) for f in features]
-        ids = (np.arange(self._count, self._count + len(features))[:, None] * FEATURES + np.arange(FEATURES))[
-            np.arange(FEATURES) < np.array(counts)[:, None]
-        ]
-        self._count += len(features)
+    def add(self, patches: Patches, cells: np.ndarray) -> None:
+        """The next images, whose patches lie in these cells."""
+        rows = slice(self._count, self._count + len(patches.counts))
+        theirs = np.arange(FEATURES) < patches.counts[:, None]
+        self._turns[rows][theirs], self._sizes[rows][theirs] = patches.turns, patches.sizes
+        ids = (np.arange(rows.start, rows.stop)[:, None] * FEATURES + np.arange(FEATURES))[theirs]
+        self._count = rows.stop
         if not len(ids):
             return
-        patches = shortened(np.concatenate([f.descriptors for f in features]))
-        ids = np.ascontiguousarray(ids, np.int64)
-        self._index.add_core(len(ids), faiss.swig_ptr(patches), faiss.swig_ptr(ids), faiss.swig_ptr(cells))
+        codes = np.ascontiguousarray(patches.codes, np.float32)
+        ids, cells = np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(cells, np.int64)
+        self._index.add_core(len(ids), faiss.swig_ptr(codes), faiss.swig_ptr(ids), faiss.swig_ptr(cells))
 
     def candidates(self, images: Sequence[int], features: Sequence[LocalFeatures]) -> np.ndarray:
         """For each of the `images` the others that share most patches turned and scaled alike: `CANDIDATE` rows.
@@ -123,14 +168,6 @@ class PatchSearch:
             pair["votes"] = np.bincount(inverse, weight, len(which))
             pairs.append(pair[pair["votes"] >= LEAST_VOTES])
         return np.concatenate(pairs)
-
-
-def sample_of(features: LocalFeatures, seed: int) -> np.ndarray:
-    """(1, WAVES) float32, one shortened patch drawn by chance but always the same; (0, WAVES) where there is none."""
-    if not len(features.descriptors):
-        return np.empty((0, WAVES), np.float32)
-    k = int(np.random.default_rng(seed).integers(len(features.descriptors)))
-    return shortened(features.descriptors[k : k + 1])
 
 
 def shortened(descriptors: np.ndarray) -> np.ndarray:

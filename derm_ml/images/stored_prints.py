@@ -3,13 +3,15 @@
 prints = StoredPrints(folder)
 prints["a"] = fingerprint(rgb)         21 kB on disk, a name and a number in memory
 prints["a"]                            read back; from any thread
+prints.keep("b", KeptPrint(key, …))    one that a cache has: it is read there, each time it is asked for
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,26 +32,47 @@ _RECORD = np.dtype(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class KeptPrint:
+    """A fingerprint that a cache has by its `key`; `pixels` as of the fingerprint."""
+
+    key: bytes
+    pixels: str
+
+
+def nothing_kept(name: str, kept: KeptPrint) -> Fingerprint:
+    """Where there is no cache."""
+    raise KeyError(name)
+
+
 class StoredPrints(MutableMapping[str, Fingerprint]):
     """Name → fingerprint. What is replaced or deleted keeps its place on disk."""
 
-    def __init__(self, folder: Path) -> None:
-        """The file lies on the disk of `folder`."""
+    def __init__(self, folder: Path, read: Callable[[str, KeptPrint], Fingerprint] = nothing_kept) -> None:
+        """The file lies on the disk of `folder`. `read` brings what was not stored here, by its name."""
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - as long as this lives
-        self._places: dict[str, int] = {}
+        self._read = read
+        self._places: dict[str, int | KeptPrint] = {}
         self._written = 0
+        self.pixels: dict[str, str] = {}  # of every name, without reading anything
 
     def __setitem__(self, name: str, made: Fingerprint) -> None:
         self._file.write(packed(made))
-        self._places[name] = self._written
+        self._places[name], self.pixels[name] = self._written, made.pixels
         self._written += 1
 
+    def keep(self, name: str, kept: KeptPrint) -> None:
+        """One that is read elsewhere."""
+        self._places[name], self.pixels[name] = kept, kept.pixels
+
     def __getitem__(self, name: str) -> Fingerprint:
-        data = os.pread(self._file.fileno(), _RECORD.itemsize, self._places[name] * _RECORD.itemsize)
-        return unpacked(data)
+        place = self._places[name]
+        if isinstance(place, KeptPrint):
+            return self._read(name, place)
+        return unpacked(os.pread(self._file.fileno(), _RECORD.itemsize, place * _RECORD.itemsize))
 
     def __delitem__(self, name: str) -> None:
-        del self._places[name]
+        del self._places[name], self.pixels[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

@@ -56,8 +56,9 @@ def raw(tmp_path) -> Path:
 
 @pytest.fixture
 def computed(monkeypatch) -> dict[str, int]:
-    """How many images were decoded, how many pairs compared, and of how many images the patches sorted into cells."""
-    counts = {"decoded": 0, "compared": 0, "sorted": 0}
+    """How many images were decoded, how many kept fingerprints read, how many pairs compared, and of how many images
+    the patches sorted into cells."""
+    counts = {"decoded": 0, "read": 0, "compared": 0, "sorted": 0}
 
     def counted(module, name: str, what: str) -> None:
         original = getattr(module, name)
@@ -69,12 +70,13 @@ def computed(monkeypatch) -> dict[str, int]:
         monkeypatch.setattr(module, name, call)
 
     counted(decoded, "stored_form", "decoded")
+    counted(decoded, "unpacked", "read")
     counted(fingerprints, "compare", "compared")
     cells_of = PatchSearch.cells_of
 
-    def call(search, features):
-        counts["sorted"] += len(features)
-        return cells_of(search, features)
+    def call(search, patches):
+        counts["sorted"] += len(patches.counts)
+        return cells_of(search, patches)
 
     monkeypatch.setattr(PatchSearch, "cells_of", call)
     return counts
@@ -212,10 +214,10 @@ def test_a_preparation_that_was_killed_goes_on(raw, tmp_path, computed):
         assert resumed.md5 == prepare(TASK, raw, SETTINGS, tmp_path / "alone").md5
     left = [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")]
     assert len(left) == 2  # what a killed process cannot clear away itself
-    all_of_them = computed["compared"]
+    before = dict(computed)
     with Cache(tmp_path / "as left") as cache:
         prepare(TASK, raw, SETTINGS, tmp_path / "resumed", cache=cache)
-    assert computed["compared"] == all_of_them
+    assert computed == before  # nothing is computed where nothing changed, and no fingerprint is read
 
 
 def test_two_preparations_may_use_one_cache_at_once(raw, tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 from derm_ml.images import patch_search
 from derm_ml.images.changes import corner_of, turned
 from derm_ml.images.fingerprints import Sequenced, fingerprint
+from derm_ml.images.patch_search import Patches
 from derm_ml.synthetic.lesions import CLASSES, draw_lesion
 
 
@@ -35,3 +36,16 @@ def test_images_without_patches_are_nobodys_candidates():
     names = list(drawn)
     for _, found in Sequenced(drawn, names, names).candidates():
         assert all(names[k].startswith("d") for side in ("a", "b") for k in found[side].tolist())
+
+
+def test_patches_that_were_kept_are_those_that_were_made():
+    """Or a delivery would be searched among other images than those that are there."""
+    blank = fingerprint(np.zeros((40, 40, 3), np.uint8)).features
+    drawn = [fingerprint(draw_lesion("nevus", k, 64).image).features for k in range(3)]
+    for features in ([blank], [blank, *drawn], [*drawn, blank, blank], drawn):
+        made = Patches.of(features)
+        back = Patches.frombytes(made.tobytes(), len(features))
+        for name in ("counts", "codes", "turns", "sizes"):
+            assert np.array_equal(getattr(made, name), getattr(back, name))
+        assert np.array_equal(made.sample(range(len(features))), back.sample(range(len(features))))
+        assert len(made.sample(range(len(features)))) == sum(f is not blank for f in features)
