@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
 from derm_ml.cache import FORGETFUL, Cache, code_digest
@@ -66,20 +65,18 @@ def decoded(
     """
     waiting = iter(samples)
     window: deque[tuple[Sample, Decoded | Problem | Future[Decoded | Problem]]] = deque()
-    all_known = True
+    decoding = False  # whether what came last was not known
     with ThreadPoolExecutor() as pool:
         while True:
-            for sample in islice(waiting, _AHEAD - len(window)):
-                found = _looked_up(sample, raw, side, memory) if all_known else None
-                all_known = found is not None
-                window.append((sample, found or pool.submit(_decode, sample, raw, side, memory)))
-                if all_known:
-                    break  # nobody has to be kept busy
+            while len(window) < (_AHEAD if decoding else 1) and (sample := next(waiting, None)):
+                known = None if decoding else _looked_up(sample, raw, side, memory)
+                decoding = known is None
+                window.append((sample, known or pool.submit(_decode, sample, raw, side, memory)))
             if not window:
                 return
             sample, found = window.popleft()
             result = found.result() if isinstance(found, Future) else found
-            all_known = isinstance(result, Decoded) and all(file.data is None for file in result.files.values())
+            decoding = isinstance(result, Problem) or any(file.data is not None for file in result.files.values())
             yield sample, result
 
 
