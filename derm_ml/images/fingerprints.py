@@ -16,15 +16,16 @@ Recall by kind of change and false pairs: docs/results.md, by benchmarks/duplica
 from __future__ import annotations
 
 import hashlib
-import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from derm_ml.cache import FORGETFUL, Cache, code_digest
 from derm_ml.images.alignment import SKETCH, likeness
@@ -124,35 +125,44 @@ class Sequenced:
     def pairs(self) -> Iterator[tuple[int, np.ndarray]]:
         """How many images have asked, and the pairs they found: rows of `_PAIR`, all that could be aligned."""
         search: PatchSearch | None = None
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV lets other threads run
-            for batch, start in enumerate(self._starts):
-                kept = self._memory.get("pairs", self._digests[batch])
-                if kept is None:
+        # one thread compares what a batch found while the next batch asks: several would wait for Python's lock
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(1) as pool:
+            comparing: deque[Future[tuple[int, np.ndarray]]] = deque()
+            for batch in range(len(self._starts)):
+                if (kept := self._memory.get("pairs", self._digests[batch])) is None:
                     if search is None or _begins_anew(batch):
                         search = None  # two at once would be twice the memory
                         search = self._search_before(batch)
-                    found = self._compared(self._ask(search, batch), pool)
-                    self._memory.put("pairs", self._digests[batch], found.tobytes())
+                    comparing.append(pool.submit(self._compared, batch, self._ask(search, batch)))
                 else:
-                    found, search = np.frombuffer(kept, _PAIR), None
-                yield min(start + AT_ONCE, len(self.names)), found
+                    search = None
+                    comparing.append(pool.submit(self._told, batch, np.frombuffer(kept, _PAIR)))
+                if len(comparing) > 1:
+                    yield comparing.popleft().result()
+            yield from (last.result() for last in comparing)
         self._keep_for_the_next()
 
     def candidates(self) -> Iterator[tuple[int, np.ndarray]]:
         """How many images have asked, and which pairs are worth a look: rows of `CANDIDATE`."""
         search: PatchSearch | None = None
-        for batch, start in enumerate(self._starts):
-            if search is None or _begins_anew(batch):
-                search = None
-                search = self._search_before(batch)
-            yield min(start + AT_ONCE, len(self.names)), self._ask(search, batch)
+        with threadpool_limits(1, "blas"):
+            for batch in range(len(self._starts)):
+                if search is None or _begins_anew(batch):
+                    search = None
+                    search = self._search_before(batch)
+                yield self._told(batch, self._ask(search, batch))
+
+    def _told(self, batch: int, found: np.ndarray) -> tuple[int, np.ndarray]:
+        return self._starts[batch] + self._size(batch), found
 
     def _ask(self, search: PatchSearch | None, batch: int) -> np.ndarray:
         if search is None:
             return np.empty(0, CANDIDATE)
         patches, features = self._patches(batch), self._features(batch)
-        search.add(patches, self._cells(search, batch, batch, patches))
-        return search.candidates(range(self._starts[batch], self._starts[batch] + len(features)), features)
+        cells = search.cells_of(patches)
+        self._keep_cells(batch, batch, cells)
+        search.add(patches, cells[:, 0])
+        return search.candidates(range(self._starts[batch], self._starts[batch] + len(features)), features, cells)
 
     def _search_before(self, batch: int) -> PatchSearch | None:
         """The search with all images before a batch in it; None where no image so far has any patch."""
@@ -183,12 +193,15 @@ class Sequenced:
         return patches
 
     def _cells(self, search: PatchSearch, batch: int, of: int, patches: Patches) -> np.ndarray:
-        key = self._cells_key(batch, of)
-        if (kept := self._memory.get("cells", key)) is not None:
+        """The cell each patch of an earlier batch lies in, among those that `batch` asks."""
+        if (kept := self._memory.get("cells", self._cells_key(batch, of))) is not None:
             return np.frombuffer(kept, np.int32)
         cells = search.cells_of(patches)
-        self._memory.put("cells", key, cells.astype(np.int32).tobytes())
-        return cells
+        self._keep_cells(batch, of, cells)
+        return cells[:, 0]
+
+    def _keep_cells(self, batch: int, of: int, cells: np.ndarray) -> None:
+        self._memory.put("cells", self._cells_key(batch, of), cells[:, 0].astype(np.int32).tobytes())
 
     def _cells_key(self, batch: int, of: int) -> bytes:
         return hashlib.sha256(self._digests[_cells_from(batch)] + self._digests[of]).digest()
@@ -202,15 +215,17 @@ class Sequenced:
             self._memory.keep("patches", self._digests[of])
             self._memory.keep("cells", self._cells_key(last, of))
 
-    def _compared(self, found: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
+    def _compared(self, batch: int, candidates: np.ndarray) -> tuple[int, np.ndarray]:
         waiting: dict[tuple[int, int], bool] = {}
-        for a, b, flipped, _ in found.tolist():
+        for a, b, flipped, _ in candidates.tolist():
             if (b, a) not in waiting:
                 waiting[a, b] = flipped
         prints, names = self._prints, self.names
-        told = pool.map(lambda w: compare(prints[names[w[0][0]]], prints[names[w[0][1]]], w[1]), waiting.items())
-        scored = np.array([(a, b, s) for (a, b), s in zip(waiting, told, strict=True)], _PAIR)
-        return scored[scored["score"] > 0]
+        told = [(a, b, compare(prints[names[a]], prints[names[b]], flipped)) for (a, b), flipped in waiting.items()]
+        scored = np.array(told, _PAIR)
+        scored = scored[scored["score"] > 0]
+        self._memory.put("pairs", self._digests[batch], scored.tobytes())
+        return self._told(batch, scored)
 
     def _features(self, batch: int) -> list[LocalFeatures]:
         start = self._starts[batch]
