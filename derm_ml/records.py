@@ -174,6 +174,7 @@ def with_prefix(reading: Reading, folder: str, source: str) -> Reading:
     """The same reading with paths relative to the parent of `folder` and named as coming from `source`."""
     if not folder:
         return replace(reading, samples=tuple(replace(s, source=s.source or source) for s in reading.samples))
+    lists = {name: f"{folder}/{name}" if name else "" for name in {s.listed_in for s in reading.samples}}
     return replace(
         reading,
         samples=tuple(
@@ -181,7 +182,7 @@ def with_prefix(reading: Reading, folder: str, source: str) -> Reading:
                 s,
                 source=source,
                 files={role: f"{folder}/{path}" for role, path in s.files.items()},
-                listed_in=f"{folder}/{s.listed_in}" if s.listed_in else "",
+                listed_in=lists[s.listed_in],
             )
             for s in reading.samples
         ),

@@ -27,8 +27,8 @@ def account_of(
     negative: str,
     problems: Sequence[Problem] = (),
 ) -> dict[str, Any]:
-    """The account as JSON: the same reading gives the same. `samples` are all that were read, decodable or not;
-    `problems` all that is quarantined or held back."""
+    """The account as JSON: the same reading gives the same. `samples` are all that were read, decodable or not, and
+    none where nobody has settled anything yet; `problems` all that is quarantined or held back."""
     images: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
     for sample in samples:
         fate = settled.splits.get(sample.id) or (HELD_BACK if sample.id in settled.held_back else QUARANTINED)
@@ -42,7 +42,8 @@ def account_of(
     lost = {p.file: _reason(p) for p in problems or reading.problems if p.kind == "unusable"}
     held = {p.file: _reason(p) for p in problems if p.kind == "held_back"}
     kept = settled.splits.keys()
-    read = {file for s in reading.samples if not samples or s.id in kept for file in s.files.values()} - lost.keys()
+    used = [s for s in samples if s.id in kept] if samples else reading.samples
+    read = {file for s in used for file in s.files.values()} - lost.keys()
     return {
         "images": [
             {"source": source, "layout": layouts.get(source, ""), "publisher": named, "label": label, **dict(counts)}
@@ -56,7 +57,7 @@ def account_of(
             "no image": _grouped(reading.no_images),
         },
         "lists": [{"file": x.file, "used": list(x.used), "unused": list(x.unused)} for x in reading.lists],
-        "notes": [*reading.notes, *_spellings(reading.samples)],
+        "notes": list(reading.notes),
     }
 
 
@@ -76,7 +77,7 @@ def require_matching(reading: Reading, training_only: Collection[str]) -> None:
             )
 
 
-def nothing_usable(raw: object, reading: Reading, problems: Sequence[Any]) -> DataError:
+def nothing_usable(raw: object, listed: int, problems: Sequence[Any]) -> DataError:
     """Why nothing of a raw folder can be used: the most frequent reason, with one example."""
     reasons = Counter(problem.reason.partition(";")[0] for problem in problems)
     first = problems[0] if problems else None
@@ -85,7 +86,7 @@ def nothing_usable(raw: object, reading: Reading, problems: Sequence[Any]) -> Da
         where = f"{first.file}, line {first.row}" if first.row else first.file
         alike = reasons[first.reason.partition(";")[0]]
         said = f"{where}: {first.reason}" + (f" ({alike} alike)" if alike > 1 else "")
-    counted = f"{len(reading.samples)} listed images" if reading.samples else "no image and its label belong together"
+    counted = f"{listed} listed images" if listed else "no image and its label belong together"
     return DataError(f"{raw}: nothing can be used, {counted}. The first problem: {said}")
 
 
@@ -135,9 +136,9 @@ def _reason(problem: Problem) -> str:
     return problem.reason.partition(" (line ")[0]
 
 
-def _spellings(samples: Sequence[Sample]) -> list[str]:
+def spellings(samples: Sequence[Sample]) -> tuple[str, ...]:
     """A note where one patient or lesion is written in several ways: it is one, and that may surprise."""
-    notes = []
+    notes: list[str] = []
     for kind in ("patient", "lesion"):
         first: dict[str, str] = {}
         several: dict[str, dict[str, None]] = {}
@@ -152,7 +153,7 @@ def _spellings(samples: Sequence[Sample]) -> list[str]:
             notes.append(
                 f"{len(several)} {kind} IDs are written in several ways and taken for one each: {name} as {shown}"
             )
-    return notes
+    return tuple(notes)
 
 
 def _some(values: Iterable[str], shown: int = _SHOWN) -> str:

@@ -19,7 +19,6 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -390,17 +389,15 @@ def _decoded(files: Shards, shard: str, offset: int, size: int, role: str) -> np
 
 def identities_of(table: pd.DataFrame) -> dict[ImageIdentity, str]:
     """What each row of a manifest is known again by, and its split."""
-    names = sorted(n for n in table.columns if n.endswith(".sha256") and n != "mask.sha256")
-    hashes = zip(*(table[name].tolist() for name in names), strict=True)
-    contents = (" ".join(h for h in row if isinstance(h, str)) for row in hashes)
     known = (table[name].tolist() for name in ("source", "id", "split"))
     return {
         ImageIdentity(source, name, content): split
-        for source, name, split, content in zip(*known, contents, strict=True)
+        for source, name, split, content in zip(*known, contents_of(table), strict=True)
     }
 
 
-def content_of(row: Mapping[str, Any]) -> str:
-    """The sha256 of a sample's stored pictures; a corrected mask does not make another image of it."""
-    names = sorted(n for n in row if n.endswith(".sha256") and n != "mask.sha256")
-    return " ".join(row[n] for n in names if isinstance(row[n], str))
+def contents_of(table: pd.DataFrame) -> list[str]:
+    """For each row the sha256 of its stored pictures; a corrected mask does not make another image of it."""
+    names = sorted(n for n in table.columns if n.endswith(".sha256") and n != "mask.sha256")
+    hashes = zip(*(table[name].tolist() for name in names), strict=True)
+    return [" ".join(h for h in row if isinstance(h, str)) for row in hashes]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -66,7 +67,7 @@ def decoded(
     waiting = iter(samples)
     window: deque[tuple[Sample, Decoded | Problem | Future[Decoded | Problem]]] = deque()
     decoding = False  # whether what came last was not known
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:  # more would wait for each other
         while True:
             while len(window) < (_AHEAD if decoding else 1) and (sample := next(waiting, None)):
                 known = None if decoding else _looked_up(sample, raw, side, memory)

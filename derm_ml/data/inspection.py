@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from derm_ml.data.account import account_of, require_matching
+from derm_ml.data.account import account_of, require_matching, spellings
 from derm_ml.data.decoded import decoded
 from derm_ml.data.splits import Settled
 from derm_ml.records import DataError, Problem, Reading, Sample
@@ -45,13 +45,14 @@ def inspected(task: Task, folder: Path, settings: PrepareSettings) -> Look:
         task.negative if label == "none" else label for s in reading.samples if s.labelled for label in s.positives
     )
     wanted = reading.labels or task.labels
+    noted = replace(reading, notes=(*reading.notes, *spellings(reading.samples)))
     return Look(
         task.name,
         "" if reading.samples else "no image and its label belong together",
         reading,
         {origin.source: origin.layout for origin in reading.origins},
         labels,
-        account_of(reading, (), Settled({}, {}, {}), task.negative),
+        account_of(noted, (), Settled({}, {}, {}), task.negative),
         (
             *_reasons(reading.problems),
             *_missing(wanted, labels),

@@ -8,18 +8,20 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from derm_ml import formats
 from derm_ml.cache import FORGETFUL, Cache
-from derm_ml.data.account import account_of, nothing_usable, require_matching
-from derm_ml.data.dataset import ACCOUNT, Dataset, content_of, identities_of
+from derm_ml.data.account import account_of, nothing_usable, require_matching, spellings
+from derm_ml.data.columns import Columns
+from derm_ml.data.dataset import ACCOUNT, Dataset, contents_of, identities_of
 from derm_ml.data.decoded import Stored, decoded, kept_print, stored_bytes
 from derm_ml.data.deliveries import deliveries
 from derm_ml.data.shards import EarlierFiles, ShardWriter, part_of
@@ -67,6 +69,8 @@ def prepare(
     if settings_must_match:
         require_matching(reading, settings.training_only)
     progress("read", len(reading.samples), len(reading.samples))
+    samples = sorted(_as_prepared(reading.samples, settings), key=lambda s: s.id)
+    reading = replace(reading, samples=(), notes=(*reading.notes, *spellings(reading.samples)))  # a million are large
     problems = list(reading.problems)
     earlier_files = EarlierFiles(kept or out)
 
@@ -81,10 +85,9 @@ def prepare(
     with replacing_folder(out) as folder:
         writer = ShardWriter(folder / "shards", (kept or out) / "shards", bytes_of)
         usable: list[Sample] = []
-        rows: dict[str, dict[str, Any]] = {}
+        stored = Columns()  # where the files of each of them lie
         prints = StoredPrints(folder, print_of)
         owner: dict[str, Sample] = {}  # of each photograph
-        samples = sorted((_as_prepared(s, settings) for s in reading.samples), key=lambda s: s.id)
         numbers = {delivery.folder: delivery.number for delivery in deliveries(raw)}
         # what is delivered later comes last: shards and searches of what was there before stay as they are
         in_turn = sorted(samples, key=lambda s: part_of(s, numbers))
@@ -95,7 +98,7 @@ def prepare(
                 problems.append(result)
                 continue
             usable.append(replace(sample, regions={**sample.regions, **result.regions}) if result.regions else sample)
-            rows[sample.id] = writer.add(sample, result.files, part_of(sample, numbers))
+            stored.append(writer.add(sample, result.files, part_of(sample, numbers)))
             for role, found in result.fingerprints.items():
                 owner[photo := f"{sample.id} {role}"] = sample
                 if isinstance(found, KeptPrint):
@@ -104,15 +107,17 @@ def prepare(
                     prints[photo] = found
         writer.close()
         cache.flush()
-        usable.sort(key=lambda s: s.id)
-        progress("compare", 0, len(prints))
         if not usable:
-            raise nothing_usable(raw, reading, problems)
+            raise nothing_usable(raw, len(samples), problems)
+        by_id = sorted(range(len(usable)), key=lambda k: usable[k].id)
+        usable, files = [usable[k] for k in by_id], stored.table().take(by_id)
+        del stored
+        progress("compare", 0, len(prints))
         pairs = _duplicate_samples(prints, owner, partial(progress, "compare"), cache)
         prints.close()
         cache.flush()
         progress("split", 0, 0)
-        earlier = _earlier_splits(kept or out, settings.seed, usable, rows)
+        earlier = _earlier_splits(kept or out, settings.seed, usable, files)
         settled = settle(
             usable,
             [(p.a, p.b) for p in pairs],
@@ -130,25 +135,34 @@ def prepare(
         pairs = [p for p in pairs if p.a not in out_of_splits and p.b not in out_of_splits]
         progress("split", len(usable), len(usable))
         progress("write", 0, 0)
-        table = _manifest(task, labels, [s for s in usable if s.id in settled.splits], rows, settled, settings)
+        taken = [k for k, s in enumerate(usable) if s.id in settled.splits]
+        table = _manifest(task, labels, [usable[k] for k in taken], files.take(taken), settled, settings)
         _write(folder, task, labels, settings, table, pairs, problems, writer.sizes, reading.left_out)
         write_json(folder / ACCOUNT, account_of(reading, samples, settled, task.negative, problems))
         progress("write", len(table), len(table))
     return Dataset.open(out)
 
 
-def _as_prepared(sample: Sample, settings: PrepareSettings) -> Sample:
-    """Its IDs in the form in which they are compared, and without the split a delivery claims for itself."""
-    attributes = dict(sample.attributes)
-    if "second_patient" in attributes:
-        attributes["second_patient"] = normal_id(str(attributes["second_patient"]))
-    return replace(
-        sample,
-        patient=normal_id(sample.patient),
-        lesion=normal_id(sample.lesion),
-        attributes=attributes,
-        split="" if sample.delivered and not settings.believe_splits else sample.split,
-    )
+def _as_prepared(samples: Sequence[Sample], settings: PrepareSettings) -> Iterator[Sample]:
+    """Their IDs in the form in which they are compared, and without the split a delivery claims for itself.
+
+    Targets and attributes that are alike become one object.
+    """
+    shared: dict[tuple[tuple[str, str | float], ...], Any] = {}
+    nowhere: Mapping[str, tuple[Region, ...]] = {}
+    for sample in samples:
+        attributes = dict(sample.attributes)
+        if "second_patient" in attributes:
+            attributes["second_patient"] = normal_id(str(attributes["second_patient"]))
+        yield replace(
+            sample,
+            patient=normal_id(sample.patient),
+            lesion=normal_id(sample.lesion),
+            target=shared.setdefault(tuple(sample.target.items()), sample.target),
+            attributes=shared.setdefault(tuple(attributes.items()), attributes),
+            regions=sample.regions or nowhere,
+            split="" if sample.delivered and not settings.believe_splits else sample.split,
+        )
 
 
 def _duplicate_samples(
@@ -166,9 +180,7 @@ def _duplicate_samples(
     return [best[names] for names in sorted(best)]
 
 
-def _earlier_splits(
-    out: Path, seed: int, samples: Sequence[Sample], rows: Mapping[str, Mapping[str, Any]]
-) -> dict[str, str]:
+def _earlier_splits(out: Path, seed: int, samples: Sequence[Sample], files: pa.Table) -> dict[str, str]:
     """Sample id → its split in the dataset that is about to be replaced; empty for a first one or a new seed.
 
     Raises `DataError` if the old manifest cannot be read.
@@ -186,14 +198,16 @@ def _earlier_splits(
     info = formats.DATASET.read(info, out / "dataset.json", DataError, "remove it to create new splits")
     if info["settings"]["seed"] != seed:
         return {}
-    return known_again(identities_of(table), [ImageIdentity(s.source, s.id, content_of(rows[s.id])) for s in samples])
+    contents = contents_of(files.select([n for n in files.column_names if n.endswith(".sha256")]).to_pandas())
+    now = [ImageIdentity(s.source, s.id, content) for s, content in zip(samples, contents, strict=True)]
+    return known_again(identities_of(table), now)
 
 
 def _manifest(
     task: Task,
     labels: Sequence[str],
     samples: Sequence[Sample],
-    rows: Mapping[str, Mapping[str, Any]],
+    files: pa.Table,
     settled: Settled,
     settings: PrepareSettings,
 ) -> pd.DataFrame:
@@ -213,9 +227,7 @@ def _manifest(
     columns |= {f"attribute.{name}": [_attribute(name, s.attributes.get(name)) for s in samples] for name in names}
     for role in sorted({role for s in samples for role in s.regions}):
         columns[f"{role}.regions"] = [_boxes(s.regions[role]) if role in s.regions else None for s in samples]
-    for name in dict.fromkeys(name for s in samples for name in rows[s.id]):
-        columns[name] = [rows[s.id].get(name) for s in samples]
-    return pd.DataFrame(columns)
+    return pd.concat([pd.DataFrame(columns), files.to_pandas()], axis=1)
 
 
 def _attribute(name: str, value: str | float | None) -> str | float:

@@ -77,7 +77,7 @@ def find_duplicates(
     progress: Callable[[int, int], None] = lambda *_: None,
     order: Sequence[str] | None = None,
     memory: Cache = FORGETFUL,
-    pixels: Mapping[str, str] | None = None,
+    pixels: Callable[[str], str] | None = None,
 ) -> list[DuplicatePair]:
     """All duplicate pairs, sorted by id.
 
@@ -89,7 +89,7 @@ def find_duplicates(
     first: dict[str, str] = {}
     pairs: list[DuplicatePair] = []
     for name in sorted(fingerprints) if order is None else order:
-        original = first.setdefault(pixels[name] if pixels else fingerprints[name].pixels, name)
+        original = first.setdefault(pixels(name) if pixels else fingerprints[name].pixels, name)
         if original != name:
             pairs.append(DuplicatePair(min(original, name), max(original, name), "exact", 1.0))
     sequence = Sequenced(fingerprints, list(first.values()), list(first), memory)

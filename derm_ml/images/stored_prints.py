@@ -1,7 +1,7 @@
 """Fingerprints of any number of images on disk, in a file without a name that is gone with the process.
 
 prints = StoredPrints(folder)
-prints["a"] = fingerprint(rgb)         21 kB on disk, a name and a number in memory
+prints["a"] = fingerprint(rgb)         21 kB on disk, a name and 72 bytes in memory
 prints["a"]                            read back; from any thread
 prints.keep("b", KeptPrint(key, …))    one that a cache has: it is read there, each time it is asked for
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from array import array
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +33,13 @@ _RECORD = np.dtype(
 )
 
 
+_BYTES = 32  # of a sha256
+_ELSEWHERE = -1
+
+
 @dataclass(frozen=True, slots=True)
 class KeptPrint:
-    """A fingerprint that a cache has by its `key`; `pixels` as of the fingerprint."""
+    """A fingerprint that a cache has by its `key`, a sha256; `pixels` as of the fingerprint."""
 
     key: bytes
     pixels: str
@@ -52,37 +57,53 @@ class StoredPrints(MutableMapping[str, Fingerprint]):
         """The file lies on the disk of `folder`. `read` brings what was not stored here, by its name."""
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - as long as this lives
         self._read = read
-        self._places: dict[str, int | KeptPrint] = {}
+        self._rows: dict[str, int] = {}  # of what is beside each other below, a row for each name
         self._written = 0
-        self.pixels: dict[str, str] = {}  # of every name, without reading anything
+        self._places = array("q")  # in the file, or `_ELSEWHERE`
+        self._keys = bytearray()
+        self._pixels = bytearray()
 
     def __setitem__(self, name: str, made: Fingerprint) -> None:
         self._file.write(packed(made))
-        self._places[name], self.pixels[name] = self._written, made.pixels
+        self._append(name, self._written, bytes(_BYTES), made.pixels)
         self._written += 1
 
     def keep(self, name: str, kept: KeptPrint) -> None:
         """One that is read elsewhere."""
-        self._places[name], self.pixels[name] = kept, kept.pixels
+        self._append(name, _ELSEWHERE, kept.key, kept.pixels)
+
+    def pixels(self, name: str) -> str:
+        """`pixels` of a fingerprint, without reading it."""
+        return _of(self._pixels, self._rows[name]).hex()
 
     def __getitem__(self, name: str) -> Fingerprint:
-        place = self._places[name]
-        if isinstance(place, KeptPrint):
-            return self._read(name, place)
-        return unpacked(os.pread(self._file.fileno(), _RECORD.itemsize, place * _RECORD.itemsize))
+        row = self._rows[name]
+        if self._places[row] == _ELSEWHERE:
+            return self._read(name, KeptPrint(_of(self._keys, row), self.pixels(name)))
+        return unpacked(os.pread(self._file.fileno(), _RECORD.itemsize, self._places[row] * _RECORD.itemsize))
 
     def __delitem__(self, name: str) -> None:
-        del self._places[name], self.pixels[name]
+        del self._rows[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._rows)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._rows)
+
+    def _append(self, name: str, place: int, key: bytes, pixels: str) -> None:
+        self._rows[name] = len(self._places)
+        self._places.append(place)
+        self._keys += key
+        self._pixels += bytes.fromhex(pixels)
 
     def close(self) -> None:
         """Give the disk back."""
         self._file.close()
+
+
+def _of(rows: bytearray, row: int) -> bytes:
+    return bytes(rows[row * _BYTES : (row + 1) * _BYTES])
 
 
 def packed(made: Fingerprint) -> bytes:
