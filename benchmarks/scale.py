@@ -5,8 +5,8 @@
 
 Synthetic images of 64 pixels, each with a texture of its own, go through `prepare` as `derm prepare` runs it; then a
 hundred are delivered, and then nothing has changed. CPU seconds are of all threads. Memory is the highest resident set
-of the stage, less that at its beginning. A process that is killed leaves the cache, from which the next goes on; the
-figures of such a size say so.
+of the stage, less that at its beginning. A process that is killed leaves the cache, from which the next goes on: what
+both spent on the stage that was cut off is added up, and stages that were over before are not counted a second time.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from derm_ml.registry import get_task
 from derm_ml.synthetic.lesions import CLASSES
 
 SIDE, AT_ONCE, MORE = 64, 512, 100
+SAVED_EVERY = 20.0  # seconds
 TASK = get_task("lesion_classification")
 
 
@@ -49,7 +50,7 @@ def main() -> None:
         if not figures.exists():  # in a process of its own, so that its memory is its own
             subprocess.run([sys.executable, __file__, "--one", f"{size}", "--out", f"{chosen.out}"], check=True)
         measured[size] = json.loads(figures.read_text())
-        print(f"{size} images{' (resumed)' if measured[size].pop('resumed') else ''}")
+        print(f"{size} images{f', resumed {times}×' if (times := measured[size].pop('resumed')) else ''}")
         for stage, (seconds, memory) in measured[size].items():
             print(
                 f"  {stage:24} {seconds:9.1f} CPU s {1000 * seconds / size:8.2f} ms an image {memory / 2**20:8.0f} MiB"
@@ -73,31 +74,53 @@ def print_slopes(measured: dict[int, dict[str, list[float]]]) -> None:
 
 @dataclass
 class Stages:
-    """CPU seconds and highest memory of each stage that `progress` names."""
+    """CPU seconds and highest memory of each stage that `progress` names, kept in a file as they run."""
 
+    path: Path
     found: dict[str, list[float]] = field(default_factory=dict)
+    resumed: int = 0
+    _over: list[str] = field(default_factory=list)
     _name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.path.exists():
+            kept = json.loads(self.path.read_text())
+            self.found, self._over, self.resumed = kept["found"], kept["over"], kept["resumed"] + 1
 
     def __call__(self, stage: str, done: int = 0, total: int = 0) -> None:
         if stage == self._name:
+            if time.monotonic() > self._saved + SAVED_EVERY:
+                self._save()
             return
         self.end()
         self._name, self._began = stage, time.process_time()
+        self._before = self.found.get(stage, [0.0, 0.0])
         Path("/proc/self/clear_refs").write_text("5")  # the highest resident set begins anew
         self._resident = resident("VmRSS")
+        self._save()
 
     def end(self) -> None:
         """The stage that runs is over."""
         if self._name:
-            self.found[self._name] = [time.process_time() - self._began, resident("VmHWM") - self._resident]
+            self._save()
+            self._over.append(self._name)
+            self._save()
         self._name = ""
+
+    def _save(self) -> None:
+        if self._name not in self._over:
+            seconds, memory = self._before
+            now = time.process_time() - self._began, resident("VmHWM") - self._resident
+            self.found[self._name] = [seconds + now[0], max(memory, now[1])]
+        self._saved = time.monotonic()
+        write_json(self.path, {"found": self.found, "over": self._over, "resumed": self.resumed})
 
 
 def one(size: int, folder: Path) -> None:
     """Everything of one size, in this process."""
     raw, out, known = folder / "raw", folder / "prepared", folder / "cache.sqlite"
-    settings, stages = TASK.settings(), Stages()
-    resumed = known.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    settings, stages = TASK.settings(), Stages(folder / "stages.json")
     stages("draw (not counted)")
     if not (folder / "drawn").exists():
         draw(raw, 0, size)
@@ -121,7 +144,7 @@ def one(size: int, folder: Path) -> None:
     disk = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     kept = known.stat().st_size
     print(f"{size}: dataset {disk / size / 1000:.1f} kB, cache {kept / size / 1000:.1f} kB an image on disk")
-    write_json(folder / "figures.json", {"resumed": resumed} | stages.found)
+    write_json(folder / "figures.json", {"resumed": stages.resumed} | stages.found)
 
 
 def draw(raw: Path, first: int, count: int) -> None:
