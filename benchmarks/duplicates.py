@@ -21,10 +21,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from derm_ml.images import fingerprints, patch_search
+from derm_ml.images import duplicates, patch_search
 from derm_ml.images.changes import LEAKS
 from derm_ml.images.decode import decode
-from derm_ml.images.fingerprints import THRESHOLD, Sequenced, compare, find_duplicates, fingerprint
+from derm_ml.images.duplicates import THRESHOLD, Sequenced, find_duplicates
+from derm_ml.images.fingerprints import compare, fingerprint
 from derm_ml.images.stored_prints import StoredPrints
 from derm_ml.synthetic.lesions import CLASSES, draw_lesion
 
@@ -39,7 +40,7 @@ def main() -> None:
     recall_of.add_argument("--copied", type=int, default=40, help="images that are copied, of each folder")
     recall_of.add_argument("--others", type=int, default=500, help="images beside them, of each folder")
     recall_of.add_argument(
-        "--at-once", type=int, default=fingerprints.AT_ONCE, help="images that also ask about those behind them"
+        "--at-once", type=int, default=duplicates.AT_ONCE, help="images that also ask about those behind them"
     )
     recall_of.set_defaults(run=lambda a: recall(a.folders, a.copied, a.others, a.at_once))
     pairs_of = commands.add_parser("pairs")
@@ -63,7 +64,7 @@ def main() -> None:
 
 def recall(folders: list[Path], copied: int, others: int, at_once: int) -> None:
     """Of `copied` images each, beside `others` that are no copies, as they come under another name."""
-    fingerprints.AT_ONCE = at_once
+    duplicates.AT_ONCE = at_once
     sets = [_chosen(folder, copied + others) for folder in folders]
     images = {f"{path}": _read(path) for chosen in sets for path in chosen[:copied]}
     around = {f"{path}": fingerprint(_read(path)) for chosen in sets for path in chosen[copied:]}

@@ -27,7 +27,8 @@ from derm_ml.data.deliveries import deliveries
 from derm_ml.data.shards import EarlierFiles, ShardWriter, part_of
 from derm_ml.data.splits import ImageIdentity, Settled, SplitFractions, known_again, settle, split_hash
 from derm_ml.files import replacing_folder, write_json
-from derm_ml.images.fingerprints import DuplicatePair, Fingerprint, find_duplicates
+from derm_ml.images.duplicates import DuplicatePair, find_duplicates
+from derm_ml.images.fingerprints import Fingerprint
 from derm_ml.images.stored_prints import KeptPrint, StoredPrints
 from derm_ml.records import (
     FROZEN,

@@ -22,7 +22,7 @@ from derm_ml.data.dataset import Dataset
 from derm_ml.data.incoming import take_in
 from derm_ml.data.prepare import prepare
 from derm_ml.files import sha256
-from derm_ml.images import fingerprints
+from derm_ml.images import duplicates
 from derm_ml.images.patch_search import PatchSearch
 from derm_ml.registry import get_task
 from derm_ml.synthetic.lesions import CLASSES, draw_lesion
@@ -44,7 +44,7 @@ def write(raw: Path, k: int, name: str = "", image: np.ndarray | None = None) ->
 def small(monkeypatch):
     """Several shards and several batches of the search from a handful of images."""
     monkeypatch.setattr(shards, "SHARD_BYTES", 60_000)
-    monkeypatch.setattr(fingerprints, "AT_ONCE", 5)
+    monkeypatch.setattr(duplicates, "AT_ONCE", 5)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def computed(monkeypatch) -> dict[str, int]:
 
     counted(decoded, "stored_form", "decoded")
     counted(decoded, "unpacked", "read")
-    counted(fingerprints, "compare", "compared")
+    counted(duplicates, "compare", "compared")
     cells_of = PatchSearch.cells_of
 
     def call(search, patches):
@@ -171,9 +171,9 @@ def test_a_delivery_adds_shards_and_costs_its_own_images(raw, tmp_path, computed
             dataset = prepare(TASK, raw, SETTINGS, out, cache=cache)
             cache.forget_unused()
         assert computed["decoded"] == len(new)  # once, though it was tried before it was accepted
-        assert computed["compared"] <= 4 * (len(new) + fingerprints.AT_ONCE)
+        assert computed["compared"] <= 4 * (len(new) + duplicates.AT_ONCE)
         if number:  # the first delivery begins a fifth batch, and so new cells
-            assert computed["sorted"] <= fingerprints.AT_ONCE
+            assert computed["sorted"] <= duplicates.AT_ONCE
         after = shards_of(dataset)
         assert {name: after[name] for name in before} == before
         assert len(after) == len(before) + 1
@@ -190,9 +190,9 @@ def test_a_preparation_that_was_killed_goes_on(raw, tmp_path, computed):
         from pathlib import Path
         from derm_ml import cache
         from derm_ml.data.prepare import prepare
-        from derm_ml.images import fingerprints
+        from derm_ml.images import duplicates
         from derm_ml.registry import get_task
-        cache._WAITING = fingerprints.AT_ONCE = 5
+        cache._WAITING = duplicates.AT_ONCE = 5
         task = get_task("{TASK.name}")
         def progress(stage, done, total):
             if stage == os.environ["AT"] and done >= 12:

@@ -6,7 +6,8 @@ import numpy as np
 
 from derm_ml.images import patch_search
 from derm_ml.images.changes import corner_of, turned
-from derm_ml.images.fingerprints import Sequenced, fingerprint
+from derm_ml.images.duplicates import Sequenced
+from derm_ml.images.fingerprints import fingerprint
 from derm_ml.images.patch_search import Patches
 from derm_ml.synthetic.lesions import CLASSES, draw_lesion
 

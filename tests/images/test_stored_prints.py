@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from derm_ml.images.fingerprints import find_duplicates, fingerprint
+from derm_ml.images.duplicates import find_duplicates
+from derm_ml.images.fingerprints import fingerprint
 from derm_ml.images.stored_prints import KeptPrint, StoredPrints
 from derm_ml.synthetic.lesions import CLASSES, draw_lesion
 

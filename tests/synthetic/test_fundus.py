@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from derm_ml.images.fingerprints import find_duplicates, fingerprint
+from derm_ml.images.duplicates import find_duplicates
+from derm_ml.images.fingerprints import fingerprint
 from derm_ml.synthetic.fundus import FINDINGS, draw_fundus
 
 

@@ -11,7 +11,8 @@ import pytest
 from derm_ml.data.splits import group_samples
 from derm_ml.images.changes import LEAKS
 from derm_ml.images.decode import decode
-from derm_ml.images.fingerprints import Fingerprint, find_duplicates, fingerprint
+from derm_ml.images.duplicates import find_duplicates
+from derm_ml.images.fingerprints import Fingerprint, fingerprint
 from derm_ml.records import Sample
 from derm_ml.synthetic.lesions import CLASSES, draw_lesion
 
