@@ -102,7 +102,7 @@ class PatchSearch:
         same ones. `size`: how many images will be added at most."""
         self.cells: Any = _graph(centres) if isinstance(centres, np.ndarray) else centres
         self.cells.hnsw.efSearch = 2 * CELLS_SEARCHED
-        self._pivots = _pivots(self.cells.reconstruct_n(0, self.cells.ntotal))
+        self._pivots = self.cells.reconstruct_batch(_pivots(self.cells.ntotal))
         self._index = faiss.IndexIVFScalarQuantizer(
             self.cells, WAVES, self.cells.ntotal, faiss.ScalarQuantizer.QT_8bit_direct_signed, faiss.METRIC_L2, False
         )
@@ -207,15 +207,15 @@ def _graph(centres: np.ndarray) -> Any:
     faiss.omp_set_num_threads(1)
     try:
         centres = np.ascontiguousarray(centres, np.float32)
-        graph.add(centres[_in_turn(centres, _pivots(centres))])
+        graph.add(centres[_in_turn(centres, centres[_pivots(len(centres))])])
     finally:
         faiss.omp_set_num_threads(threads)
     return graph
 
 
-def _pivots(centres: np.ndarray) -> np.ndarray:
-    """Some of the centres, by which `_in_turn` tells what is alike."""
-    return np.ascontiguousarray(centres[:: -(-len(centres) // PIVOTS)])
+def _pivots(centres: int) -> np.ndarray:
+    """Which of so many centres are those by which `_in_turn` tells what is alike."""
+    return np.arange(0, centres, -(-centres // PIVOTS))
 
 
 def _in_turn(codes: np.ndarray, pivots: np.ndarray) -> np.ndarray:
