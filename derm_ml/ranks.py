@@ -94,6 +94,8 @@ def end_with_starter() -> None:
     if os.environ.get(STARTED_BY_US):
         signal.signal(signal.SIGTERM, _leave)
         threading.Thread(target=_wait_for_its_end, name="end with the starter", daemon=True).start()
+    elif this_rank().world > 1:
+        signal.signal(signal.SIGTERM, _leave_with_the_others)
 
 
 def _wait_for_its_end() -> None:
@@ -105,6 +107,18 @@ def _wait_for_its_end() -> None:
 
 
 def _leave(*_: object) -> None:
+    raise SystemExit(_TERMINATED)
+
+
+def _leave_with_the_others(*_: object) -> None:
+    """torchrun ends all processes where one failed, often before the others have noticed."""
+    rank = this_rank()
+    told_starter(
+        LostProcessError(
+            f"process {rank.number + 1} of {rank.world} was told to end: another one had failed, or the job was "
+            "cancelled or out of time; run it again to go on from the last checkpoint"
+        )
+    )
     raise SystemExit(_TERMINATED)
 
 

@@ -53,11 +53,13 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(2)
     print(f"serving {tag or _released()} on http://{given.host}:{given.port} (Ctrl-C ends it)", flush=True)
-    environment = serve_environment(own_folder(given.task or "suite", given.port)) | {FOLLOW: "1"}
+    run = own_folder(given.task or "suite", given.port)
+    environment = serve_environment(run) | {FOLLOW: "1"}
     environment.setdefault(FORMAT, "text" if sys.stdout.isatty() else "json")
     if given.shadow:
         environment[SHADOW] = given.shadow
     command = serve_command(tag, given.host, given.port)
+    os.chdir(run)  # BentoML looks for modules where it is started first: not where others write
     os.execve(command[0], command, environment)  # signals then reach BentoML itself, which drains and ends
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Serves the Bento of this image, or all where it names no task. Only /tmp is written to: the rest may be read-only.
+# Serves the Bento of this image, or all where it names no task. Only /tmp (TMPDIR) is written to: the rest may be read-only.
 set -eu
-cd /tmp
+cd "${TMPDIR:-/tmp}"
 task=$(cat "$(dirname "$0")/task")
 exec python -m serving ${task:+"$task"} --host "$DERM_HOST" --port "$DERM_PORT" "$@"

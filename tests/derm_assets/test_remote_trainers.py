@@ -197,20 +197,28 @@ def test_two_machines_of_slurm_train_the_model_that_one_would_have_trained(slurm
 
 @pytest.mark.slow
 def test_a_machine_that_is_lost_ends_the_training_of_the_others_and_one_goes_on(slurm, tinted_dataset, tmp_path):
-    """The other would hold its GPUs and wait. What ran on two machines goes on with one."""
+    """The other would hold its GPUs and wait. What ran on two machines goes on with one.
+
+    The first process computes while the second is lost: SLURM and torchrun end it before it can notice by itself.
+    """
     job, lost, seen = job_of(tinted_dataset, tmp_path / "drawn-0", nodes=2), [], []
 
     def lose(report) -> None:
         if not lost and (job.folder / "checkpoint.safetensors").exists():
             batch = psutil.Process(int((slurm / "job").read_text()))
             ranks = [one for one in batch.children(recursive=True) if "RANK" in one.environ()]
-            [second] = [rank for rank in ranks if rank.environ()["RANK"] == "1"]
+            first, second = sorted(ranks, key=lambda rank: rank.environ()["RANK"])
             lost.append(second)
+            machine = second.parent()
+            first.suspend()
             second.kill()
+            machine.wait(60)
+            first.resume()
 
     said = why(fitted(trainer_from_environment(), job, lose))
     assert lost
-    assert "process 1 of 2 lost the others: one of them ended; run it again to go on from the last checkpoint" in said
+    assert "process 1 of 2 was told to end: another one had failed, or the job was cancelled or out of time" in said
+    assert "run it again to go on from the last checkpoint" in said
     assert not Path(f"/proc/{(slurm / 'job').read_text()}").exists()
     again = job_of(tinted_dataset, job.folder)
     assert fitted(trainer_from_environment(), again, lambda report: seen.append(report.epoch)).success

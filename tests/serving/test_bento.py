@@ -283,6 +283,11 @@ def test_the_image_serves_from_what_is_copied_into_it_and_only_with_a_token(pack
     environment = dict(setting.split("=", 1) for setting in settings.split())
     environment = {k: v.replace("/app", str(folder)).replace("/venv/bin", str(python)) for k, v in environment.items()}
     environment |= {"DERM_PORT": str(port), "DERM_RUN": str(tmp_path / "run"), "PATH": f"{python}:/usr/bin:/bin"}
+    # where everybody may write, and where the service is started, lies a module of a name that BentoML imports
+    environment["TMPDIR"] = str(tmp_path / "written by all")
+    planted = tmp_path / "written by all" / "h2.py"
+    planted.parent.mkdir()
+    planted.write_text(f"open({str(tmp_path / 'imported')!r}, 'x')")
     command = ["/bin/sh", str(folder / "entrypoint.sh")]
     copied = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -304,6 +309,7 @@ def test_the_image_serves_from_what_is_copied_into_it_and_only_with_a_token(pack
     finally:
         server.terminate()
         server.wait(30)
+    assert not (tmp_path / "imported").exists()
     # the file system of the container may be read-only
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == copied
 
