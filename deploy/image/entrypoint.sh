@@ -1,5 +1,5 @@
 #!/bin/sh
-# Serves the Bento of this image, or all where it names no task. Only /tmp (TMPDIR) is written to: the rest may be read-only.
+# Serves the Bento of this image, or all where it names no task. Only /tmp, or TMPDIR, is written to.
 set -eu
 cd "${TMPDIR:-/tmp}"
 task=$(cat "$(dirname "$0")/task")
